@@ -1,0 +1,20 @@
+"""Measure a trained model: python src/evaluate.py run=latest [data.root=FOLDER]"""
+
+import hydra
+from omegaconf import DictConfig
+
+from sightline import command
+
+SHOWN = ("loss", "accuracy", "accuracy_low", "accuracy_high", "top5_accuracy", "macro_precision", "macro_recall", "macro_f1")
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="evaluate")
+def main(cfg: DictConfig) -> None:
+    from sightline.evaluation.evaluate import evaluate
+
+    result = evaluate(cfg)
+    command.print_metrics(result.metrics, tuple(f"{cfg.split}/{name}" for name in SHOWN), result.run_dir)
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,22 @@
+"""Classify photos: python src/predict.py run=latest images=FOLDER [pictures=true]"""
+
+import hydra
+from omegaconf import DictConfig
+
+from sightline import command
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="predict")
+def main(cfg: DictConfig) -> None:
+    from sightline.serving.predict import predict
+
+    result = predict(cfg)
+    for file, ranked in list(zip(result.files, result.classes, strict=True))[:10]:
+        print(f"{ranked[0][1]:6.1%}  {ranked[0][0]}  {file.name}")
+    if result.unreadable:
+        print(f"skipped {len(result.unreadable)} file(s) that cannot be read; run.json names them")
+    print(f"results: {result.run_dir / 'predictions.csv'} ({len(result.files)} images)")
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,1 @@
+"""Sightline: image-classification research with Lightning and Hydra."""

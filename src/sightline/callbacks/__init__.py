@@ -1,0 +1,1 @@
+"""What Lightning lacks and we need, one file each."""

@@ -1,0 +1,50 @@
+"""Progress for logs and pipes, where a moving bar cannot be drawn."""
+
+import time
+from typing import Any
+
+import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ProgressBar
+
+SHOWN = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
+
+
+class PlainProgress(ProgressBar):
+    """One line an epoch, and one every `every_seconds` in between."""
+
+    def __init__(self, every_seconds: float = 30.0) -> None:
+        super().__init__()
+        self.every_seconds = every_seconds
+        self._is_enabled = True
+        self._last = 0.0
+
+    def disable(self) -> None:
+        self._is_enabled = False
+
+    def enable(self) -> None:
+        self._is_enabled = True
+
+    def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._start = self._last = time.monotonic()
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._is_enabled and time.monotonic() - self._last >= self.every_seconds:
+            self._last = time.monotonic()
+            loss = trainer.callback_metrics.get("train/step_loss", float("nan"))
+            print(
+                f"{self._epoch(trainer)}  batch {batch_idx + 1}/{self.total_train_batches}  loss {float(loss):.4f}",
+                flush=True,
+            )
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if not self._is_enabled:
+            return
+        metrics = trainer.callback_metrics
+        shown = "  ".join(f"{name} {float(metrics[name]):.4f}" for name in SHOWN if name in metrics)
+        print(f"{self._epoch(trainer)}  {shown}  {time.monotonic() - self._start:.1f} s", flush=True)
+
+    @staticmethod
+    def _epoch(trainer: pl.Trainer) -> str:
+        return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs if trainer.max_epochs else '…'}"

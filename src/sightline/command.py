@@ -1,0 +1,134 @@
+"""The wrapper of every entry point: short errors, exit codes, signals. Never imports torch."""
+
+import logging
+import os
+import signal
+import sys
+import warnings
+from collections.abc import Callable
+from typing import Any, NoReturn
+
+from hydra.errors import HydraException
+from omegaconf import DictConfig
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
+
+from sightline import run_record
+from sightline.config import did_you_mean
+from sightline.errors import BadInput, Interrupted
+from sightline.run_record import reason
+
+FAILED, BAD_INPUT = 1, 2
+FULL_ERROR = "HYDRA_FULL_ERROR"
+
+
+def run(main: Callable[[], Any]) -> NoReturn:
+    """Run a Hydra program and exit: 0 done, 1 failed, 2 bad input, 130 or 143 interrupted.
+
+    The reason is the last line on stderr; `HYDRA_FULL_ERROR=1` shows the traceback too.
+    """
+    shows_traceback = os.environ.get(FULL_ERROR) == "1"
+    os.environ[FULL_ERROR] = "1"  # makes Hydra raise its errors instead of printing them
+    run_record.command_line[:] = sys.argv
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, _interrupt)
+    _quieten()
+    try:
+        main()
+    except BaseException as error:
+        code = exit_code(error)
+        if code is None:
+            raise
+        if shows_traceback:
+            _print_traceback(error)
+        print(f"error: {explain(error)}" if code in (FAILED, BAD_INPUT) else explain(error), file=sys.stderr)
+        sys.exit(code)
+    finally:
+        if not shows_traceback:
+            os.environ.pop(FULL_ERROR)
+    sys.exit(0)
+
+
+def _interrupt(number: int, frame: Any) -> NoReturn:
+    """The first signal unwinds the program; a second one ends it at once."""
+    signal.signal(number, signal.SIG_DFL)
+    raise Interrupted(number)
+
+
+def _quieten() -> None:
+    """Leave out what libraries say about themselves; what they warn about our data and settings stays."""
+    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
+        logging.getLogger(name).setLevel(logging.WARNING)
+    for message in (
+        ".*does not have many workers.*",
+        ".*The number of training batches .* is smaller than the logging interval.*",
+        ".*Checkpoint directory .* exists and is not empty.*",
+        ".*persistent_workers.*",
+        ".*Detected call of `lr_scheduler.step.*",
+        ".*`isinstance.treespec, LeafSpec.` is deprecated.*",
+    ):
+        warnings.filterwarnings("ignore", message=message)
+
+
+def _print_traceback(error: BaseException) -> None:
+    import traceback
+
+    traceback.print_exception(error)
+
+
+def exit_code(error: BaseException) -> int | None:
+    """The exit code of an error, or None for one that is not ours to translate (`SystemExit`)."""
+    if isinstance(error, Interrupted):
+        return error.exit_code
+    if isinstance(error, KeyboardInterrupt):
+        return 128 + signal.SIGINT
+    if isinstance(error, BadInput | HydraException | OmegaConfBaseException):
+        return BAD_INPUT
+    return None if isinstance(error, SystemExit) else FAILED
+
+
+def explain(error: BaseException) -> str:
+    """What went wrong and what to change, in a line or two."""
+    if isinstance(error, BadInput | Interrupted):
+        return str(error)
+    cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError):
+        return _explain_unknown_key(cause)
+    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
+        return f"{cause.full_key}: {_first_line(cause)}; change the value"
+    if isinstance(error, HydraException):
+        return _explain_composition(error)
+    if isinstance(error, KeyboardInterrupt):
+        return "stopped by SIGINT"
+    return f"{type(error).__name__}: {reason(error)}"
+
+
+def _explain_unknown_key(error: OmegaConfBaseException) -> str:
+    parent = error.parent_node
+    known = [str(key) for key in parent] if isinstance(parent, DictConfig) else []
+    full_key = str(error.full_key or error.key)
+    prefix = full_key[: -len(str(error.key))] if full_key.endswith(str(error.key)) else ""
+    hint = did_you_mean(str(error.key), known, prefix) or f"; known here: {', '.join(known)}"
+    return f"{full_key}: no such key{hint}"
+
+
+def _explain_composition(error: HydraException) -> str:
+    return "\n".join(line.rstrip() for line in str(error).splitlines() if line.strip())
+
+
+def _first_line(error: BaseException) -> str:
+    return str(error).splitlines()[0].strip()
+
+
+def print_metrics(metrics: dict[str, float], names: tuple[str, ...], folder: Any) -> None:
+    """A short table of the metrics that a person looks for first, and where everything lies."""
+    from rich.console import Console
+    from rich.table import Table
+
+    table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
+    for name in names:
+        if name in metrics:
+            value = metrics[name]
+            table.add_row(name, f"{value:,.0f}" if abs(value) >= 100 else f"{value:.4f}")
+    console = Console(soft_wrap=True, highlight=False)
+    console.print(table)
+    console.print(f"results: {folder}", markup=False)

@@ -1,0 +1,350 @@
+"""The schema of what is ours, and the rules that hold across keys. Never imports torch: bad input must fail fast."""
+
+import difflib
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from omegaconf import MISSING, DictConfig, OmegaConf
+
+from sightline.errors import BadInput
+from sightline.task_spec import CROPS, INTERPOLATIONS
+
+STAGES = ("fit", "test")
+SPLITS = ("train", "val", "test")
+FREEZE = ("none", "backbone")
+SOURCES = ("folder", "digits", "synthetic")
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+TARGET_PACKAGES = ("torch", "timm", "pytorch_lightning", "torchmetrics", "albumentations", "sightline")
+"""Packages that a `_target_` may name."""
+
+
+@dataclass
+class PathsConfig:
+    data: str = MISSING  # data sets are looked for, and made, here
+    runs: str = MISSING  # run folders are made here
+
+
+@dataclass
+class DataConfig:
+    name: str = MISSING
+    source: str = "folder"  # folder: read class folders; digits: write them first; synthetic: random pixels
+    root: str = MISSING  # holds train/<class>/… and perhaps val/ and test/
+    origin: str = ""  # where to get the data when root is missing
+    image_size: int = 224  # side of the square that the model sees, in pixels
+    interpolation: str = "bicubic"
+    crop: str = "crop"
+    mean: list[float] | None = None  # per RGB channel, 0..1; null: what the backbone was made for
+    std: list[float] | None = None
+    orientation_matters: bool = False  # true: no flip, transpose or quarter turn, they would change the class
+    batch_size: int = 64
+    num_workers: int = 2
+    group_pattern: str | None = None  # regular expression on the path below the class; images with equal groups(…) stay together
+    val_fraction: float = 0.15  # of the groups of each class, where there is no val/
+    test_fraction: float = 0.15  # the same where there is no test/; 0 makes none
+    num_synthetic: int = 1024  # images that source=synthetic pretends to have
+
+
+@dataclass
+class ModelConfig:
+    name: str = MISSING  # any timm backbone
+    arguments: dict[str, Any] = field(default_factory=dict)  # of timm.create_model
+    pretrained: bool = False  # weights from timm's hub
+    weights: str | None = None  # local safetensors file; beats `pretrained`
+    freeze: str = "none"  # backbone: train the head alone
+    lr: float = 1e-3
+    label_smoothing: float = 0.0
+    channels_last: bool = True
+    compile: bool = False
+    optimizer: dict[str, Any] = field(default_factory=dict)
+    scheduler: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class AugmentationConfig:
+    crop_scale: list[float] | None = None  # random resized crop: share of the area, from and to
+    crop_ratio: list[float] = field(default_factory=lambda: [0.75, 4 / 3])  # its width to height, from and to
+    horizontal_flip: float = 0.0  # probability
+    transforms: dict[str, Any] = field(default_factory=dict)  # albumentations objects, applied in this order
+
+
+@dataclass
+class TrainerConfig:
+    """Arguments of `pytorch_lightning.Trainer`, by Lightning's own names; `precision: auto` is ours."""
+
+    accelerator: str = "auto"
+    strategy: str = "auto"
+    devices: Any = "auto"  # number, list of numbers, or a text
+    num_nodes: int = 1
+    precision: str = "auto"
+    max_epochs: int | None = 10
+    min_epochs: int | None = None
+    max_steps: int = -1
+    min_steps: int | None = None
+    max_time: str | None = None  # DD:HH:MM:SS
+    limit_train_batches: int | float | None = None
+    limit_val_batches: int | float | None = None
+    limit_test_batches: int | float | None = None
+    overfit_batches: int | float = 0.0
+    val_check_interval: int | float | None = None
+    check_val_every_n_epoch: int | None = 1
+    num_sanity_val_steps: int = 0
+    log_every_n_steps: int = 10
+    enable_progress_bar: bool = True
+    enable_model_summary: bool = False
+    accumulate_grad_batches: int = 1
+    gradient_clip_val: int | float | None = None
+    gradient_clip_algorithm: str | None = None
+    deterministic: bool | str | None = None  # true, false or "warn"
+    benchmark: bool | None = None
+    inference_mode: bool = True
+    use_distributed_sampler: bool = True
+    profiler: str | None = None
+    detect_anomaly: bool = False
+    sync_batchnorm: bool = False
+
+
+@dataclass
+class CheckpointConfig:
+    monitor: str = "val/accuracy"  # the metric that decides which checkpoint is the best
+
+
+@dataclass
+class TrainConfig:
+    name: str = "${data.name}"  # of the experiment: names the run folder
+    seed: int = 0
+    stages: list[str] = field(default_factory=lambda: list(STAGES))
+    optimized_metric: str = "val/accuracy"
+    output: str | None = None  # the run folder itself, instead of a new one below paths.runs
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    data: DataConfig = field(default_factory=DataConfig)
+    model: ModelConfig = field(default_factory=ModelConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    trainer: TrainerConfig = field(default_factory=TrainerConfig)
+    checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    callbacks: dict[str, Any] = field(default_factory=dict)  # Lightning callbacks beyond the ones every run has
+    logger: dict[str, Any] = field(default_factory=dict)  # Lightning loggers
+
+
+@dataclass
+class RunDataConfig:
+    """What evaluation may change about the data of a finished run; null keeps what the run used."""
+
+    root: str | None = None
+    batch_size: int | None = None
+    num_workers: int | None = None
+
+
+@dataclass
+class EvaluateConfig:
+    run: str = MISSING  # a run folder, its model/ folder or a checkpoint
+    split: str = "test"
+    data: RunDataConfig = field(default_factory=RunDataConfig)
+    accelerator: str = "auto"
+    precision: str | None = None  # null: what the run used
+    output: str | None = None
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+
+@dataclass
+class PredictConfig:
+    run: str = MISSING
+    images: str = MISSING  # a folder, searched through, or one file
+    pictures: bool = False  # also save each photo with its class as the title
+    batch_size: int = 64
+    num_workers: int = 2
+    accelerator: str = "auto"
+    precision: str | None = None
+    output: str | None = None
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+
+def _register() -> None:
+    store = ConfigStore.instance()
+    for name, schema in (("train", TrainConfig), ("evaluate", EvaluateConfig), ("predict", PredictConfig)):
+        store.store(name=f"{name}_schema", node=schema)
+    project = Path(__file__).resolve().parents[2]
+    OmegaConf.register_new_resolver("project_root", lambda: str(project), replace=True)
+
+
+_register()
+
+
+def validate(cfg: DictConfig) -> None:
+    """Check the rules of a training run that no single type can express.
+
+    Raises: BadInput with the key, the value and the change to make.
+    """
+    _check_required(cfg)
+    _check_choices(cfg)
+    _check_numbers(cfg)
+    _check_splits(cfg.data)
+    _check_augmentation(cfg.augmentation)
+    _check_model(cfg)
+    for node in (cfg.model.optimizer, cfg.model.scheduler, cfg.augmentation.transforms, cfg.callbacks, cfg.logger):
+        check_targets(node)
+
+
+def validate_choice(key: str, value: str, allowed: Iterable[str]) -> None:
+    allowed = list(allowed)
+    if value not in allowed:
+        raise BadInput(f"{key}={value}: must be one of {', '.join(allowed)}{did_you_mean(value, allowed)}")
+
+
+def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """` (did you mean X?)` for the nearest known words, or nothing when none is near."""
+    near = difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)
+    return f" (did you mean {' or '.join(prefix + match for match in near)}?)" if near else ""
+
+
+def _check_required(cfg: DictConfig) -> None:
+    if missing := sorted(OmegaConf.missing_keys(cfg)):
+        changes = " ".join(f"{key}=…" for key in missing)
+        raise BadInput(f"{', '.join(missing)}: no value is set; add {changes} to the command")
+
+
+def _check_choices(cfg: DictConfig) -> None:
+    if not cfg.stages:
+        raise BadInput(f"stages=[]: nothing to do; name some of {', '.join(STAGES)}")
+    for stage in cfg.stages:
+        validate_choice("stages", stage, STAGES)
+    if "fit" not in cfg.stages:
+        raise BadInput(
+            f"stages={list(cfg.stages)}: there is no model without fit; measure an existing run with evaluate.py run=RUN"
+        )
+    validate_choice("data.source", cfg.data.source, SOURCES)
+    validate_choice("data.interpolation", cfg.data.interpolation, INTERPOLATIONS)
+    validate_choice("data.crop", cfg.data.crop, CROPS)
+    validate_choice("model.freeze", cfg.model.freeze, FREEZE)
+    validate_choice("trainer.precision", cfg.trainer.precision, PRECISIONS)
+    for key in ("optimized_metric", "checkpoint.monitor"):
+        if (metric := OmegaConf.select(cfg, key)).startswith("test/"):
+            raise BadInput(f"{key}={metric}: nothing may be chosen on the test set; name the metric of val/ instead")
+    if not cfg.checkpoint.monitor.startswith("val/"):
+        raise BadInput(f"checkpoint.monitor={cfg.checkpoint.monitor}: must be a metric of val/, like val/accuracy")
+    if not re.fullmatch(r"[\w.-]+", cfg.name):
+        raise BadInput(f"name={cfg.name}: names a folder, so use letters, digits, '.', '_' and '-' alone")
+
+
+def _check_numbers(cfg: DictConfig) -> None:
+    at_least = {
+        "data.image_size": 8,
+        "data.batch_size": 1,
+        "data.num_workers": 0,
+        "data.num_synthetic": 1,
+        "seed": 0,
+        "trainer.accumulate_grad_batches": 1,
+    }
+    for key, least in at_least.items():
+        if (value := OmegaConf.select(cfg, key)) < least:
+            raise BadInput(f"{key}={value}: must be {least} or more")
+    if cfg.model.lr <= 0:
+        raise BadInput(f"model.lr={cfg.model.lr}: must be above 0")
+    if not 0 <= cfg.model.label_smoothing < 1:
+        raise BadInput(f"model.label_smoothing={cfg.model.label_smoothing}: must be from 0 to below 1")
+    trainer = cfg.trainer
+    if trainer.max_steps < 0 and trainer.max_time is None and (trainer.max_epochs is None or trainer.max_epochs < 1):
+        raise BadInput(
+            f"trainer.max_epochs={trainer.max_epochs}: training would never end or never begin; "
+            "set it to 1 or more, or set trainer.max_steps or trainer.max_time"
+        )
+    if trainer.accelerator == "cpu" and trainer.precision.startswith("16-"):
+        raise BadInput(
+            f"trainer.precision={trainer.precision}: 16-bit floats need a GPU; "
+            "with trainer.accelerator=cpu use bf16-mixed or 32-true"
+        )
+
+
+def _check_splits(data: DictConfig) -> None:
+    for key in ("val_fraction", "test_fraction"):
+        if not 0 <= data[key] < 1:
+            raise BadInput(f"data.{key}={data[key]}: must be from 0 to below 1")
+    if data.val_fraction == 0:
+        raise BadInput("data.val_fraction=0: the best checkpoint is chosen on validation; set it above 0, say 0.15")
+    if data.val_fraction + data.test_fraction >= 1:
+        raise BadInput(
+            f"data.val_fraction={data.val_fraction} data.test_fraction={data.test_fraction}: "
+            "together they leave nothing to train on; make their sum smaller than 1"
+        )
+    if data.group_pattern is not None:
+        try:
+            groups = re.compile(data.group_pattern).groups
+        except re.error as error:
+            raise BadInput(f"data.group_pattern={data.group_pattern}: not a regular expression ({error})") from error
+        if groups < 1:
+            raise BadInput(
+                f"data.group_pattern={data.group_pattern}: put brackets round the part that names the group, "
+                r"like '(\d+)_\d+'"
+            )
+    if (data.mean is None) != (data.std is None):
+        raise BadInput(f"data.mean={data.mean} data.std={data.std}: set both or neither")
+    for key in ("mean", "std"):
+        if data[key] is not None and len(data[key]) != 3:
+            raise BadInput(f"data.{key}={list(data[key])}: must be three numbers, for red, green and blue")
+
+
+def _check_augmentation(augmentation: DictConfig) -> None:
+    scale = augmentation.crop_scale
+    if scale is not None and not (len(scale) == 2 and 0 < scale[0] <= scale[1] <= 1):
+        raise BadInput(f"augmentation.crop_scale={list(scale)}: must be two shares of the area, like [0.35,1.0], or null")
+    ratio = augmentation.crop_ratio
+    if not (len(ratio) == 2 and 0 < ratio[0] <= ratio[1]):
+        raise BadInput(f"augmentation.crop_ratio={list(ratio)}: must be two ratios, like [0.75,1.33]")
+    if not 0 <= augmentation.horizontal_flip <= 1:
+        raise BadInput(f"augmentation.horizontal_flip={augmentation.horizontal_flip}: must be a probability, 0 to 1")
+
+
+def _check_model(cfg: DictConfig) -> None:
+    model = cfg.model
+    if model.weights is not None and not Path(model.weights).expanduser().is_file():
+        raise BadInput(f"model.weights={model.weights}: no such file; give the path of a safetensors file")
+    if model.freeze == "backbone" and not model.pretrained and model.weights is None:
+        raise BadInput(
+            "model.freeze=backbone: with random weights the frozen backbone knows nothing; "
+            "add model.weights=FILE or model.pretrained=true, or set model.freeze=none"
+        )
+    for key in ("optimizer", "scheduler"):
+        if "_target_" not in model[key]:
+            raise BadInput(f"model.{key}: no _target_ is set; choose one, like model/{key}=… (see --help)")
+
+
+def check_targets(node: Any, where: str = "") -> None:
+    """Refuse `_target_` values outside the packages that we build objects from."""
+    plain = OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node
+    children = plain.items() if isinstance(plain, dict) else enumerate(plain) if isinstance(plain, list) else ()
+    for key, value in children:
+        if key == "_target_" and str(value).split(".")[0] not in TARGET_PACKAGES:
+            raise BadInput(f"_target_={value}: objects may come from {', '.join(TARGET_PACKAGES)} alone")
+        check_targets(value, f"{where}.{key}")
+
+
+def build(node: DictConfig, key: str, **arguments: Any) -> Any:
+    """Build the object that a `_target_` node describes; `key` names the node in errors.
+
+    Raises: BadInput for a target outside the allowed packages, one that does not exist, or arguments it does not take.
+    """
+    import inspect
+    from functools import partial
+
+    from hydra.errors import HydraException
+    from hydra.utils import instantiate
+
+    check_targets(node)
+    try:
+        made = instantiate(node, **arguments, _convert_="all")
+        if isinstance(made, partial):  # a partial accepts anything until it is called
+            inspect.signature(made.func).bind_partial(*made.args, **made.keywords)
+    except (HydraException, TypeError) as error:
+        cause = error.__cause__ or error
+        raise BadInput(f"{key} ({node.get('_target_')}): {cause}; change or remove that argument") from error
+    return made
+
+
+def to_plain(cfg: DictConfig) -> dict[str, Any]:
+    """The resolved configuration as dictionaries, lists, strings and numbers."""
+    plain = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}

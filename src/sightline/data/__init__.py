@@ -1,0 +1,1 @@
+"""Images: finding them, splitting them, preparing their pixels, and batches of them."""

@@ -1,0 +1,19 @@
+"""What can go wrong on purpose: each class of error has one exit code."""
+
+import signal
+
+
+class BadInput(ValueError):
+    """What was given cannot work: the message names the thing, the value and the change to make. Exit code 2."""
+
+
+class Interrupted(BaseException):
+    """A signal asked the process to stop. Exit code 128 + the signal's number."""
+
+    def __init__(self, signal_number: int) -> None:
+        self.signal_number = signal_number
+        super().__init__(f"stopped by {signal.Signals(signal_number).name}")
+
+    @property
+    def exit_code(self) -> int:
+        return 128 + self.signal_number

@@ -1,0 +1,162 @@
+"""Measure a trained model on a split: the one way to a run's test numbers, in training and afterwards."""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sightline.config import SPLITS, to_plain, validate_choice
+from sightline.data.splits import Manifest, find_test_images
+from sightline.errors import BadInput
+from sightline.run_record import RunRecord, open_folder, write_json
+
+if TYPE_CHECKING:
+    import torch
+    from omegaconf import DictConfig
+    from torch import nn
+    from torch.utils.data import DataLoader
+
+    from sightline.evaluation.evaluators import Predictions
+    from sightline.task_spec import TaskSpec
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class EvaluateResult:
+    metrics: dict[str, float]
+    run_dir: Path
+
+
+def evaluate(cfg: "DictConfig") -> EvaluateResult:
+    """Measure a finished run on its own split, exactly as training did, or on any folder with `test/<class>/…`."""
+    validate_choice("split", cfg.split, SPLITS)
+    from sightline.models.checkpoint import find_run, load_model, run_folder
+    from sightline.models.inference import choose_device, choose_precision
+
+    path = find_run(cfg.run, Path(cfg.paths.runs))
+    saved = load_model(path)
+    folder = run_folder(path)
+    trained = json.loads((folder / "run.json").read_text(encoding="utf-8")) if folder else {}
+    if cfg.data.root is not None:
+        if cfg.split != "test":
+            raise BadInput(f"split={cfg.split}: with data.root the split is test; drop one of the two")
+        manifest = find_test_images(cfg.data.root, saved.spec.class_names)
+    else:
+        manifest = _own_manifest(folder, trained, cfg.split)
+    device = choose_device(cfg.accelerator)
+    precision = cfg.precision or trained.get("precision") or choose_precision("auto", device)
+    settings = trained.get("config", {})
+    data = settings.get("data", {})
+    loader = split_loader(
+        manifest,
+        cfg.split,
+        saved.spec,
+        batch_size=cfg.data.batch_size or data.get("batch_size", 64),
+        num_workers=data.get("num_workers", 2) if cfg.data.num_workers is None else cfg.data.num_workers,
+    )
+    output = open_folder(Path(cfg.paths.runs), "evaluate", trained.get("name", "model"), cfg.output)
+    facts: dict[str, Any] = {
+        "task": "evaluate",
+        "name": trained.get("name"),
+        "run": str(path),
+        "config": to_plain(cfg),
+        "device": str(device),
+        "precision": precision,
+        "data": {"root": str(manifest.root), "num_images": manifest.num_images, "sha256": manifest.sha256},
+    }
+    with RunRecord(output, **facts):
+        predictions = predict_split(
+            saved.network,
+            loader,
+            saved.spec,
+            device=device,
+            precision=precision,
+            channels_last=settings.get("model", {}).get("channels_last", True),
+        )
+        metrics = write_evaluation(output, predictions, saved.spec.class_names, cfg.split)
+        write_json(output / "metrics.json", metrics)
+    return EvaluateResult(metrics, output)
+
+
+def _own_manifest(folder: Path | None, trained: dict[str, Any], split: str) -> Manifest:
+    """The manifest that the run kept, with every file of the split as it was then."""
+    table = folder / "manifest.csv" if folder else None
+    if table is None or not table.is_file():
+        raise BadInput("data.root: this model came without its run folder; name a folder that holds test/<class>/…")
+    manifest = Manifest.load(table, Path(trained["config"]["data"]["root"]))
+    if manifest.num_images[split] == 0:
+        raise BadInput(
+            f"split={split}: the run {folder} had no {split} images; measure others with data.root=FOLDER "
+            "(with test/<class>/… in it), or another split with split=val"
+        )
+    if changed := manifest.find_changed(split):
+        raise BadInput(
+            f"data.root={manifest.root}: {len(changed)} {split} image(s) are gone or differ from those of the run, "
+            f"the first is {changed[0]}; restore them, or measure this folder as it is with data.root={manifest.root}"
+        )
+    return manifest
+
+
+def split_loader(
+    manifest: Manifest, split: str, spec: "TaskSpec", *, batch_size: int, num_workers: int
+) -> "DataLoader[tuple[torch.Tensor, torch.Tensor]]":
+    """Batches of a split in the manifest's order, without augmentation."""
+    from sightline.data.datamodule import ImageDataset, make_loader
+
+    paths, labels = manifest.select(split)
+    return make_loader(ImageDataset(paths, labels, spec), batch_size=batch_size, num_workers=num_workers)
+
+
+def predict_split(
+    network: "nn.Module",
+    loader: "DataLoader[tuple[torch.Tensor, torch.Tensor]]",
+    spec: "TaskSpec",
+    *,
+    device: "torch.device",
+    precision: str,
+    channels_last: bool = True,
+) -> "Predictions":
+    """Logits and labels of everything a loader yields, with a progress bar in a terminal."""
+    import torch
+    from rich.progress import track
+
+    from sightline.data.transforms import normalise
+    from sightline.evaluation.evaluators import Predictions
+    from sightline.models.inference import run_network
+
+    labels: list[torch.Tensor] = []
+
+    def images() -> Iterator["torch.Tensor"]:
+        for batch, batch_labels in track(loader, "Evaluating", total=len(loader), transient=True):
+            labels.append(batch_labels)
+            yield batch
+
+    logits = run_network(
+        network,
+        images(),
+        device=device,
+        precision=precision,
+        prepare=lambda batch: normalise(batch, spec),
+        channels_last=channels_last,
+    )
+    return Predictions(logits, torch.cat(labels))
+
+
+def write_evaluation(
+    folder: Path, predictions: "Predictions", class_names: tuple[str, ...], split: str
+) -> dict[str, float]:
+    """Write the confusion matrix and the table of classes (CSV and PNG) and return the split's metrics."""
+    from sightline.evaluation import figures
+    from sightline.evaluation.evaluators import confusion_matrix, measure, per_class
+
+    metrics = measure(predictions, split)
+    matrix, scores = confusion_matrix(predictions), per_class(predictions, class_names)
+    title = f"{split}: accuracy {metrics[f'{split}/accuracy']:.4f} on {len(predictions.labels):,} images"
+    figures.write_confusion_matrix(folder / "confusion_matrix.csv", matrix, class_names)
+    figures.draw_confusion_matrix(matrix, class_names, title).savefig(folder / "confusion_matrix.png", dpi=110)
+    figures.write_per_class(folder / "per_class.csv", scores)
+    figures.draw_per_class(scores, title).savefig(folder / "per_class.png", dpi=110)
+    return metrics

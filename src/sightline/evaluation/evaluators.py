@@ -1,0 +1,72 @@
+"""Numbers that follow from logits and labels."""
+
+from dataclasses import dataclass
+
+import torch
+from scipy.stats import binomtest
+from torchmetrics.functional.classification import (
+    multiclass_confusion_matrix,
+    multiclass_f1_score,
+    multiclass_precision,
+    multiclass_recall,
+)
+
+from sightline.models.metrics import classification_metrics
+
+
+@dataclass(frozen=True)
+class Predictions:
+    """Logits float32 `(N, num_classes)` and labels `(N,)` of one split, in the split's order."""
+
+    logits: torch.Tensor
+    labels: torch.Tensor
+
+    @property
+    def predicted(self) -> torch.Tensor:
+        """Index of the class with the highest logit, `(N,)`."""
+        return self.logits.argmax(dim=1)
+
+
+def measure(predictions: Predictions, split: str) -> dict[str, float]:
+    """Every metric of a split by its name, like `test/accuracy`.
+
+    `accuracy_low` and `accuracy_high` bound the 95 % interval for a binomial proportion by Wilson's score (E. B. Wilson,
+    J. Am. Stat. Assoc. 22, 1927); images of one group are not independent, so for grouped data it is too narrow.
+    """
+    logits, labels = predictions.logits, predictions.labels
+    metrics = classification_metrics(logits.shape[1], split)
+    values = {name: float(value) for name, value in metrics(logits, labels).items()}
+    correct = int((predictions.predicted == labels).sum())
+    interval = binomtest(correct, len(labels)).proportion_ci(confidence_level=0.95, method="wilson")
+    return {
+        f"{split}/loss": float(torch.nn.functional.cross_entropy(logits, labels)),
+        **values,
+        f"{split}/accuracy_low": float(interval.low),
+        f"{split}/accuracy_high": float(interval.high),
+    }
+
+
+@dataclass(frozen=True)
+class ClassScore:
+    """How one class fared."""
+
+    name: str
+    num_images: int
+    precision: float
+    recall: float
+    f1: float
+
+
+def per_class(predictions: Predictions, class_names: tuple[str, ...]) -> list[ClassScore]:
+    num_classes = len(class_names)
+    columns = [
+        metric(predictions.logits, predictions.labels, num_classes, average="none").tolist()
+        for metric in (multiclass_precision, multiclass_recall, multiclass_f1_score)
+    ]
+    counts = torch.bincount(predictions.labels, minlength=num_classes).tolist()
+    return [ClassScore(*row) for row in zip(class_names, counts, *columns, strict=True)]
+
+
+def confusion_matrix(predictions: Predictions) -> torch.Tensor:
+    """Counts `(num_classes, num_classes)`: rows are labels, columns are predictions."""
+    return multiclass_confusion_matrix(predictions.logits, predictions.labels, predictions.logits.shape[1])

@@ -1,0 +1,159 @@
+"""Any timm network by name, with random, downloaded or local weights."""
+
+import hashlib
+import logging
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any
+
+import timm
+import torch
+from safetensors import SafetensorError
+from safetensors.torch import load_file
+from torch import nn
+
+from sightline.errors import BadInput
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True)
+class ModelCard:
+    """What makes a network again: timm's name and arguments, the number of classes, and where its weights began."""
+
+    name: str
+    num_classes: int
+    arguments: Mapping[str, Any] = field(default_factory=dict)
+    weights_origin: str = "random"
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+    def create(self) -> nn.Module:
+        """The network with random weights, as a place for saved ones."""
+        return _create(self.name, self.num_classes, self.arguments)
+
+
+def check_name(name: str) -> None:
+    """Raises: BadInput with the nearest names when timm has no such model."""
+    architecture = name.split(".")[0]
+    if timm.is_model(architecture) and (name == architecture or name in timm.list_pretrained(f"{architecture}.*")):
+        return
+    import difflib
+
+    known = timm.list_pretrained(f"{architecture}.*") if timm.is_model(architecture) else timm.list_models()
+    near = difflib.get_close_matches(name, known, n=3, cutoff=0.5)
+    hint = f"did you mean {' or '.join(near)}?" if near else "list them with timm.list_models()"
+    raise BadInput(f"model.name={name}: timm has no such model; {hint}")
+
+
+def create_backbone(
+    name: str,
+    num_classes: int,
+    *,
+    arguments: Mapping[str, Any] | None = None,
+    pretrained: bool = False,
+    weights: str | Path | None = None,
+) -> tuple[nn.Module, ModelCard]:
+    """A timm network with `num_classes` outputs, and its card; `weights` (local safetensors) beat `pretrained` (timm's hub).
+
+    Raises: BadInput when the name, the arguments or the weights do not fit, or the hub cannot be reached.
+    """
+    check_name(name)
+    arguments = dict(arguments or {})
+    if weights is not None:
+        network = _create(name, num_classes, arguments)
+        load_weights(network, weights)
+        origin = f"file sha256:{hashlib.sha256(Path(weights).expanduser().read_bytes()).hexdigest()}"
+    elif pretrained:
+        network = _create_pretrained(name, num_classes, arguments)
+        origin = f"timm {getattr(network, 'pretrained_cfg', {}).get('hf_hub_id') or name}"
+    else:
+        network, origin = _create(name, num_classes, arguments), "random"
+    return network, ModelCard(name, num_classes, arguments, origin)
+
+
+def _create(name: str, num_classes: int, arguments: Mapping[str, Any], pretrained: bool = False) -> nn.Module:
+    try:
+        return timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **arguments)
+    except (TypeError, AssertionError) as error:
+        raise BadInput(f"model.arguments={dict(arguments)}: {name} does not take them ({error})") from error
+
+
+def _create_pretrained(name: str, num_classes: int, arguments: Mapping[str, Any]) -> nn.Module:
+    if not timm.is_model_pretrained(name):
+        raise BadInput(f"model.pretrained=true: timm has no weights for {name}; choose another model.name or set it to false")
+    try:
+        return _create(name, num_classes, arguments, pretrained=True)
+    except BadInput:
+        raise
+    except (OSError, RuntimeError) as error:  # the hub's client raises subclasses of both when it is not reached
+        raise BadInput(
+            f"model.pretrained=true: the weights of {name} could not be downloaded ({type(error).__name__}); "
+            "check the network, or give a local safetensors file with model.weights=FILE, or set model.pretrained=false"
+        ) from error
+
+
+def load_weights(network: nn.Module, path: str | Path) -> list[str]:
+    """Copy the tensors of a safetensors file into a network and return the names that were left out.
+
+    The head is left out when its shape differs; anything else that differs is an error.
+    """
+    path = Path(path).expanduser()
+    try:
+        given = load_file(path)
+    except (OSError, SafetensorError) as error:
+        raise BadInput(f"model.weights={path}: not a safetensors file ({error}); convert it or give another") from error
+    wanted = network.state_dict()
+    head = _head_names(network)
+    fitting = {name: tensor for name, tensor in given.items() if name in wanted and tensor.shape == wanted[name].shape}
+    lacking = [name for name in wanted if name not in fitting and name not in head]
+    if lacking:
+        raise BadInput(
+            f"model.weights={path}: these weights are for another network than {type(network).__name__}: "
+            f"{len(lacking)} of {len(wanted)} tensors lack or differ in shape, the first is {lacking[0]}; "
+            "set model.name to the network they were made for"
+        )
+    network.load_state_dict(fitting, strict=False)
+    left_out = sorted(set(given) - set(fitting))
+    new = sorted(name for name in head if name not in fitting)
+    if left_out or new:
+        log.warning("weights of %s: left out %s; new %s", path.name, _listed(left_out), _listed(new))
+    return left_out
+
+
+def _head_names(network: nn.Module) -> set[str]:
+    """Names of the tensors of the final classifier."""
+    prefixes = tuple(f"{name}." for name in head_modules(network))
+    return {name for name in network.state_dict() if name.startswith(prefixes)}
+
+
+def head_modules(network: nn.Module) -> list[str]:
+    """Names of the modules that make up the final classifier, as timm knows them."""
+    classifier = network.get_classifier()  # pyright: ignore[reportCallIssue]  (every timm network has it)
+    parts = classifier if isinstance(classifier, tuple | list) else [classifier]
+    return [name for name, module in network.named_modules() if any(module is part for part in parts)]
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(names) or "nothing"
+
+
+def input_statistics(network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """Mean and standard deviation per channel (0..1) that the backbone's published weights expect."""
+    described = getattr(network, "pretrained_cfg", {})
+    return tuple(described.get("mean", (0.5,) * 3)), tuple(described.get("std", (0.5,) * 3))
+
+
+def num_parameters(network: nn.Module) -> int:
+    return sum(parameter.numel() for parameter in network.parameters())
+
+
+def state_dict_sha256(state: Mapping[str, torch.Tensor]) -> str:
+    """Hash of names, shapes and values: equal weights give an equal hash."""
+    digest = hashlib.sha256()
+    for name, tensor in sorted(state.items()):
+        digest.update(f"{name} {tuple(tensor.shape)} {tensor.dtype}".encode())
+        digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().tobytes())
+    return digest.hexdigest()

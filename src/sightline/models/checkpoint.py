@@ -1,0 +1,136 @@
+"""The only place that writes and opens saved models; none of them needs pickle."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+from torch import nn
+
+from sightline.errors import BadInput
+from sightline.models.backbones import ModelCard, state_dict_sha256
+from sightline.task_spec import TaskSpec
+
+BACKBONE = "backbone."
+
+
+@dataclass(frozen=True)
+class SavedModel:
+    """A network in eval mode with its task and card."""
+
+    network: nn.Module
+    spec: TaskSpec
+    card: ModelCard
+    path: Path
+
+
+def find_run(run: str | Path, runs: Path) -> Path:
+    """The path that `run=` names: as given, or below the runs folder (`run=latest`).
+
+    Raises: BadInput when neither exists.
+    """
+    given = Path(run).expanduser()
+    for path in (given.absolute(), runs / given):
+        if path.exists():
+            return path.resolve()
+    raise BadInput(f"run={run}: no such run folder, model folder or checkpoint (looked here and in {runs})")
+
+
+def run_folder(path: Path) -> Path | None:
+    """The run folder that a run folder, its `model/` folder or one of its checkpoints belongs to, if there is one."""
+    return next((folder for folder in (path, path.parent, path.parent.parent) if (folder / "run.json").is_file()), None)
+
+
+def save_model(folder: Path, network: nn.Module, spec: TaskSpec, card: ModelCard) -> None:
+    """Write `model.safetensors` (timm's tensor names), `task_spec.json` and `model.json` into a folder."""
+    folder.mkdir(parents=True, exist_ok=True)
+    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
+    spec.save(folder / "task_spec.json")
+    described = {
+        "name": card.name,
+        "arguments": dict(card.arguments),
+        "num_classes": card.num_classes,
+        "weights": card.weights_origin,
+        "sha256": state_dict_sha256(state),
+    }
+    (folder / "model.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
+
+
+def load_model(path: Path) -> SavedModel:
+    """Open a run folder (its `model/`), a model folder or a checkpoint.
+
+    Raises: BadInput when there is no model there, or it does not open.
+    """
+    if path.is_file():
+        return _load_checkpoint(path)
+    folder = path if (path / "model.json").is_file() else path / "model"
+    if not (folder / "model.json").is_file():
+        raise BadInput(f"run={path}: there is no model in it{_why_no_model(path)}")
+    return _load_folder(folder)
+
+
+def load_checkpoint_backbone(path: Path, network: nn.Module) -> None:
+    """Copy the backbone of a checkpoint into a network of the same shape."""
+    _fill(network, _backbone_state(_open_checkpoint(path)), path)
+
+
+def _why_no_model(path: Path) -> str:
+    record = path / "run.json"
+    if not record.is_file():
+        return "; give a run folder of train.py, its model/ folder or a checkpoint"
+    facts = json.loads(record.read_text(encoding="utf-8"))
+    if facts.get("task") != "train":
+        return f": it is a run of {facts.get('task')}; give the run of train.py that made the model"
+    return f": the run is {facts.get('status')} ({facts.get('reason') or 'its best checkpoint is not exported yet'})"
+
+
+def _load_folder(folder: Path) -> SavedModel:
+    try:
+        described = json.loads((folder / "model.json").read_text(encoding="utf-8"))
+        spec = TaskSpec.load(folder / "task_spec.json")
+        card = ModelCard(
+            described["name"], described["num_classes"], described["arguments"], described.get("weights", "unknown")
+        )
+        state = load_file(folder / "model.safetensors")
+    except Exception as error:  # whatever is wrong with files that we are given, the answer is the same
+        raise BadInput(f"run={folder}: this model folder does not open ({error}); copy it again or train anew") from error
+    return _assemble(card, spec, state, folder)
+
+
+def _load_checkpoint(path: Path) -> SavedModel:
+    checkpoint = _open_checkpoint(path)
+    card = ModelCard(**checkpoint["model_card"])
+    return _assemble(card, TaskSpec.from_dict(checkpoint["task_spec"]), _backbone_state(checkpoint), path)
+
+
+def _open_checkpoint(path: Path) -> dict[str, Any]:
+    try:
+        checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+        for key in ("state_dict", "model_card", "task_spec"):
+            checkpoint[key]
+    except Exception as error:
+        raise BadInput(f"run={path}: not a checkpoint of this project ({error}); give one of train.py") from error
+    return checkpoint
+
+
+def _backbone_state(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
+    state = checkpoint["state_dict"]
+    return {name.removeprefix(BACKBONE): tensor for name, tensor in state.items() if name.startswith(BACKBONE)}
+
+
+def _assemble(card: ModelCard, spec: TaskSpec, state: dict[str, torch.Tensor], path: Path) -> SavedModel:
+    if card.num_classes != spec.num_classes:
+        raise BadInput(f"run={path}: the network has {card.num_classes} classes, its task names {spec.num_classes}")
+    network = card.create()
+    _fill(network, state, path)
+    return SavedModel(network.eval(), spec, card, path)
+
+
+def _fill(network: nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:
+    try:
+        network.load_state_dict(state)
+    except RuntimeError as error:
+        raise BadInput(f"run={path}: the weights do not fit {type(network).__name__} ({error})") from error

@@ -1,0 +1,122 @@
+"""The LightningModule around a backbone."""
+
+import inspect
+from collections.abc import Callable
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from torch import nn
+from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
+from torchmetrics import MeanMetric
+from torchmetrics.classification import MulticlassAccuracy
+
+from sightline.errors import BadInput
+from sightline.models.backbones import ModelCard, head_modules
+from sightline.models.metrics import classification_metrics
+from sightline.task_spec import TaskSpec
+
+Batch = tuple[torch.Tensor, torch.Tensor]
+TOTAL_STEPS = ("total_steps", "T_max", "total_iters")
+"""What torch's schedulers call the length of training."""
+
+
+class Classifier(pl.LightningModule):
+    """Trains a backbone on normalised images `(B, 3, H, W)` and labels `(B,)`.
+
+    `optimizer` takes the parameters; `scheduler` takes the optimizer and, if it has such an argument, the number of
+    steps, which then comes from the trainer, and it moves at every step. Other schedulers move once an epoch.
+    """
+
+    def __init__(
+        self,
+        backbone: nn.Module,
+        spec: TaskSpec,
+        card: ModelCard,
+        optimizer: Callable[..., torch.optim.Optimizer],
+        scheduler: Callable[..., LRScheduler | ReduceLROnPlateau],
+        *,
+        label_smoothing: float = 0.0,
+        freeze: str = "none",
+        channels_last: bool = True,
+        monitor: str = "val/accuracy",
+    ) -> None:
+        super().__init__()
+        self.backbone, self.spec, self.card, self.monitor = backbone, spec, card, monitor
+        self._optimizer, self._scheduler = optimizer, scheduler
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        self.backbone.to(memory_format=self.memory_format)  # pyright: ignore[reportCallIssue]  (torch's stub lacks it)
+        self.loss = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+        self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
+        self.train_accuracy = MulticlassAccuracy(spec.num_classes, average="micro", validate_args=False)
+        self.val_metrics = classification_metrics(spec.num_classes, "val")
+        self.freezes = freeze == "backbone"
+        if self.freezes:
+            self._freeze_backbone()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits `(B, num_classes)`."""
+        return self.backbone(images.contiguous(memory_format=self.memory_format))
+
+    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+        images, labels = batch
+        logits = self(images)
+        loss = self.loss(logits, labels)
+        self.train_loss.update(loss.detach(), len(labels))
+        self.train_accuracy.update(logits.detach(), labels)
+        self.log("train/step_loss", loss, on_step=True, on_epoch=False, prog_bar=True)
+        self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
+        self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True)
+        return loss
+
+    def validation_step(self, batch: Batch, batch_idx: int) -> None:
+        images, labels = batch
+        logits = self(images).float()
+        self.val_loss.update(nn.functional.cross_entropy(logits, labels), len(labels))
+        self.val_metrics.update(logits, labels)
+        self.log("val/loss", self.val_loss)
+        self.log_dict(dict(self.val_metrics.items()), prog_bar=False)
+
+    def configure_optimizers(self) -> Any:
+        optimizer = self._optimizer(self._trained_parameters())
+        names = self._step_arguments()
+        if names:
+            scheduler = self._scheduler(optimizer, **{names[0]: int(self.trainer.estimated_stepping_batches)})
+            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+        scheduler = self._scheduler(optimizer)
+        every_epoch = {"scheduler": scheduler, "interval": "epoch", "monitor": self.monitor}
+        return {"optimizer": optimizer, "lr_scheduler": every_epoch}
+
+    def check_optimizer(self) -> None:
+        """Raises: BadInput when the optimizer or the scheduler refuses its settings."""
+        try:
+            optimizer = self._optimizer(self._trained_parameters())
+            names = self._step_arguments()
+            self._scheduler(optimizer, **dict.fromkeys(names[:1], 100))
+        except (TypeError, ValueError) as error:
+            raise BadInput(f"model.optimizer or model.scheduler: {error}; change that setting") from error
+
+    def train(self, mode: bool = True) -> "Classifier":
+        """Frozen batch norm keeps the statistics it came with."""
+        super().train(mode)
+        if self.freezes:
+            for module in self.backbone.modules():
+                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                    module.eval()
+        return self
+
+    def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
+        checkpoint["task_spec"], checkpoint["model_card"] = self.spec.to_dict(), self.card.to_dict()
+
+    def _trained_parameters(self) -> list[nn.Parameter]:
+        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def _step_arguments(self) -> list[str]:
+        """What the scheduler calls the number of steps, unless the configuration has set it."""
+        wanted = set(inspect.signature(self._scheduler).parameters) - set(getattr(self._scheduler, "keywords", {}))
+        return [name for name in TOTAL_STEPS if name in wanted]
+
+    def _freeze_backbone(self) -> None:
+        prefixes = tuple(f"{name}." for name in head_modules(self.backbone))
+        for name, parameter in self.backbone.named_parameters():
+            parameter.requires_grad = name.startswith(prefixes)

@@ -1,0 +1,72 @@
+"""Where and with which numbers a network runs, and its outputs over a loader."""
+
+from collections.abc import Callable, Iterable
+from contextlib import AbstractContextManager, nullcontext
+
+import torch
+from torch import nn
+
+from sightline.errors import BadInput
+
+DTYPES = {"16": torch.float16, "bf16": torch.bfloat16, "32": torch.float32, "64": torch.float64}
+
+
+def choose_device(accelerator: str) -> torch.device:
+    """`auto` takes a GPU when there is one.
+
+    Raises: BadInput when the accelerator is not here.
+    """
+    available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if accelerator == "auto":
+        return torch.device(next(name for name, here in available.items() if here))
+    name = "cuda" if accelerator == "gpu" and available["cuda"] else accelerator
+    if not available.get("mps" if name == "gpu" else name, False):
+        here = ", ".join(name for name, is_here in available.items() if is_here)
+        raise BadInput(f"accelerator={accelerator}: not on this machine; set it to one of: auto, {here}")
+    return torch.device("mps" if name == "gpu" else name)
+
+
+def choose_precision(precision: str, device: torch.device) -> str:
+    """`auto` is bf16 mixed where the device computes it in hardware, else 32 bits."""
+    if precision != "auto":
+        return precision
+    return "bf16-mixed" if _has_bf16(device) else "32-true"
+
+
+def _has_bf16(device: torch.device) -> bool:
+    if device.type == "cuda":
+        return torch.cuda.is_bf16_supported(including_emulation=False)
+    if device.type == "cpu":
+        features = torch.cpu.get_capabilities()
+        return bool(features.get("amx_bf16") or features.get("avx512_bf16") or features.get("bf16"))
+    return False
+
+
+def autocast(precision: str, device: torch.device) -> AbstractContextManager:
+    """The context in which `…-mixed` precisions run; the others need none."""
+    width, kind = precision.split("-")
+    return torch.autocast(device.type, DTYPES[width]) if kind == "mixed" else nullcontext()
+
+
+@torch.inference_mode()
+def run_network(
+    network: nn.Module,
+    batches: Iterable[torch.Tensor],
+    *,
+    device: torch.device,
+    precision: str,
+    prepare: Callable[[torch.Tensor], torch.Tensor],
+    channels_last: bool = True,
+) -> torch.Tensor:
+    """Logits float32 `(N, num_classes)` on the CPU for batches that `prepare` makes into `(B, 3, H, W)`."""
+    memory_format = torch.channels_last if channels_last else torch.contiguous_format
+    network = network.eval().to(device, memory_format=memory_format)  # pyright: ignore[reportCallIssue]
+    width, kind = precision.split("-")
+    dtype = DTYPES[width] if kind == "true" else torch.float32
+    network = network.to(dtype)
+    outputs = []
+    with autocast(precision, device):
+        for batch in batches:
+            images = prepare(batch.to(device, non_blocking=True)).to(dtype).contiguous(memory_format=memory_format)
+            outputs.append(network(images).float().cpu())
+    return torch.cat(outputs)

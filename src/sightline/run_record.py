@@ -1,0 +1,138 @@
+"""The run folder and its `run.json`: what ran, on what, with which data, and how it ended."""
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Iterable
+from datetime import UTC, datetime
+from importlib.metadata import PackageNotFoundError, version
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from sightline.errors import BadInput, Interrupted
+
+PACKAGES = ("torch", "torchvision", "pytorch-lightning", "timm", "torchmetrics", "albumentations", "hydra-core", "numpy")
+
+command_line: list[str] = []
+"""The words that started this process, set by the entry point; empty in a notebook."""
+
+
+def open_folder(runs: Path, task: str, name: str, output: str | None = None) -> Path:
+    """Make the folder of a new run: `output` if given, else `runs/<task>/<name>/<time>`, with `-1`, `-2` on collision."""
+    if output is not None:
+        return _open_output(Path(output).expanduser().absolute())
+    parent = runs / task / name
+    parent.mkdir(parents=True, exist_ok=True)
+    stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
+    for suffix in ("", *(f"-{n}" for n in range(1, 10_000))):
+        folder = parent / (stamp + suffix)
+        try:
+            folder.mkdir()
+        except FileExistsError:
+            continue
+        _point_latest_to(runs, folder)
+        return folder
+    raise RuntimeError(f"{parent} already holds 10,000 runs of this second")
+
+
+def _open_output(folder: Path) -> Path:
+    if (folder / "run.json").exists():
+        raise BadInput(f"output={folder}: this folder already holds a run; name another or remove it first")
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"output={folder}: cannot make this folder ({error.strerror}); name another") from error
+    return folder
+
+
+def _point_latest_to(runs: Path, folder: Path) -> None:
+    """Make `runs/latest` a link to the newest run, whatever its task; a file system without links goes without."""
+    link = runs / f".latest-{os.getpid()}"
+    try:
+        link.unlink(missing_ok=True)
+        link.symlink_to(folder.relative_to(runs), target_is_directory=True)
+        link.replace(runs / "latest")
+    except OSError:
+        link.unlink(missing_ok=True)
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON so that a reader sees the old file or the new one, never half of it."""
+    partial = path.with_name(path.name + ".partial")
+    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=True) + "\n", encoding="utf-8")
+    partial.replace(path)
+
+
+def git_commit(folder: Path) -> tuple[str | None, bool | None]:
+    """The commit that `folder` is at and whether files differ from it; `(None, None)` outside a git checkout."""
+    try:
+        commit = _git(folder, "rev-parse", "HEAD").strip()
+        return commit, bool(_git(folder, "status", "--porcelain").strip())
+    except (OSError, subprocess.SubprocessError):
+        return None, None
+
+
+def _git(folder: Path, *words: str) -> str:
+    return subprocess.run(
+        ["git", "-C", str(folder), *words], check=True, capture_output=True, text=True, timeout=10
+    ).stdout
+
+
+def package_versions(names: Iterable[str] = PACKAGES) -> dict[str, str | None]:
+    found: dict[str, str | None] = {"python": platform.python_version()}
+    for name in names:
+        try:
+            found[name] = version(name)
+        except PackageNotFoundError:
+            found[name] = None
+    return found
+
+
+def _now() -> str:
+    return datetime.now(UTC).isoformat(timespec="seconds")
+
+
+class RunRecord:
+    """Keeps `run.json` true while a task runs: `running` on entry, then `finished`, `failed` or `interrupted`."""
+
+    def __init__(self, folder: Path, **facts: Any) -> None:
+        self.folder = folder
+        commit, dirty = git_commit(Path(__file__).parent)
+        self.facts: dict[str, Any] = {
+            "argv": list(command_line),
+            **facts,
+            "commit": commit,
+            "dirty": dirty,
+            "versions": package_versions(),
+        }
+
+    def update(self, **facts: Any) -> None:
+        self.facts.update(facts)
+        write_json(self.folder / "run.json", self.facts)
+
+    def __enter__(self) -> "RunRecord":
+        self._clock = time.monotonic()
+        self.update(started=_now(), finished=None, seconds=None, status="running", reason=None)
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        status = "finished"
+        if error is not None:
+            status = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
+        self.update(
+            finished=_now(),
+            seconds=round(time.monotonic() - self._clock, 3),
+            status=status,
+            reason=None if error is None else reason(error),
+        )
+
+
+def reason(error: BaseException) -> str:
+    """One line that says why: the error's message, or its type when it has none."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return " ".join(lines) or type(error).__name__

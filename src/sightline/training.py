@@ -1,0 +1,316 @@
+"""Train a classifier: the pure core. Needs a composed configuration and nothing else."""
+
+import logging
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig, OmegaConf
+
+from sightline.config import build, to_plain, validate
+from sightline.data.digits import write_digits
+from sightline.data.splits import Manifest, make_manifest
+from sightline.errors import BadInput
+from sightline.run_record import RunRecord, open_folder, write_json
+
+if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
+    import pytorch_lightning as pl
+    from torch import nn
+
+    from sightline.callbacks.throughput import Throughput
+    from sightline.data.datamodule import ImageDataModule
+    from sightline.models.backbones import ModelCard
+    from sightline.models.classifier import Classifier
+    from sightline.task_spec import TaskSpec
+
+log = logging.getLogger(__name__)
+NUM_SYNTHETIC_CLASSES = 10
+
+
+@dataclass(frozen=True)
+class TrainResult:
+    metrics: dict[str, float]
+    checkpoint: Path | None
+    run_dir: Path
+
+
+def train(cfg: DictConfig) -> TrainResult:
+    """Fit a classifier, keep its best checkpoint, and measure that one on validation and once on test.
+
+    Raises: BadInput before anything is written when the configuration or the data cannot work.
+    """
+    validate(cfg)
+    manifest = _find_data(cfg)
+    import pytorch_lightning as pl
+
+    pl.seed_everything(cfg.seed, verbose=False)
+    classifier, datamodule = _build(cfg, manifest)
+    trainer_arguments = _trainer_arguments(cfg)
+    extras = [build(node, f"callbacks.{name}") for name, node in cfg.callbacks.items() if node is not None]
+    loggers = [build(node, f"logger.{name}") for name, node in cfg.logger.items() if node is not None]
+
+    run_dir = open_folder(Path(cfg.paths.runs), "train", cfg.name, cfg.output)
+    OmegaConf.save(cfg, run_dir / "config.yaml", resolve=True)
+    with RunRecord(run_dir, **_facts(cfg, trainer_arguments["precision"])) as record:
+        record.update(data=_describe_data(cfg, manifest, datamodule, run_dir), **_describe_model(classifier))
+        trainer, throughput = _make_trainer(trainer_arguments, run_dir, classifier, extras, loggers)
+        record.update(device=str(trainer.strategy.root_device))
+        trainer.fit(classifier, datamodule)
+        checkpoint = run_dir / "checkpoints" / "best.ckpt"
+        if not checkpoint.is_file():
+            raise RuntimeError("training ended before its first validation, so there is no model; train longer")
+        metrics = {**throughput.metrics, "num_parameters": float(sum(p.numel() for p in classifier.parameters()))}
+        metrics |= _last_train_metrics(trainer)
+        if trainer.is_global_zero:
+            metrics |= _export_and_measure(cfg, classifier, datamodule, trainer, checkpoint, run_dir)
+            write_json(run_dir / "metrics.json", metrics)
+            _log_hparams(trainer, cfg, metrics, run_dir)
+    return TrainResult(metrics, checkpoint, run_dir)
+
+
+def _find_data(cfg: DictConfig) -> Manifest | None:
+    """The manifest of the images, or nothing for synthetic ones."""
+    data = cfg.data
+    if data.source == "synthetic":
+        return None
+    if data.source == "digits":
+        write_digits(Path(data.root).expanduser())
+    manifest = make_manifest(
+        data.root,
+        val_fraction=data.val_fraction,
+        test_fraction=data.test_fraction,
+        group_pattern=data.group_pattern,
+        origin=data.origin,
+    )
+    counts = manifest.num_images
+    log.info(
+        "%s: %d classes, %d train, %d val, %d test images",
+        manifest.root,
+        len(manifest.class_names),
+        counts["train"],
+        counts["val"],
+        counts["test"],
+    )
+    return manifest
+
+
+def _build(cfg: DictConfig, manifest: Manifest | None) -> "tuple[Classifier, ImageDataModule]":
+    from sightline.models.backbones import create_backbone
+    from sightline.models.classifier import Classifier
+
+    model = cfg.model
+    class_names = manifest.class_names if manifest else tuple(str(n) for n in range(NUM_SYNTHETIC_CLASSES))
+    arguments = to_plain(model.arguments)
+    network, card = create_backbone(
+        model.name, len(class_names), arguments=arguments, pretrained=model.pretrained, weights=model.weights
+    )
+    spec = _task_spec(cfg, class_names, network)
+    _check_input(network, card, spec)
+    classifier = Classifier(
+        network,
+        spec,
+        card,
+        build(model.optimizer, "model.optimizer"),
+        build(model.scheduler, "model.scheduler"),
+        label_smoothing=model.label_smoothing,
+        freeze=model.freeze,
+        channels_last=model.channels_last,
+        monitor=cfg.checkpoint.monitor,
+    )
+    datamodule = _make_datamodule(cfg, manifest, spec)
+    classifier.check_optimizer()
+    if model.compile:
+        network.compile()
+    return classifier, datamodule
+
+
+def _task_spec(cfg: DictConfig, class_names: Sequence[str], network: "nn.Module") -> "TaskSpec":
+    from sightline.models.backbones import input_statistics
+    from sightline.task_spec import TaskSpec
+
+    data = cfg.data
+    mean, std = (data.mean, data.std) if data.mean is not None else input_statistics(network)
+    return TaskSpec(tuple(class_names), data.image_size, tuple(mean), tuple(std), data.interpolation, data.crop)
+
+
+def _check_input(network: "nn.Module", card: "ModelCard", spec: "TaskSpec") -> None:
+    """One image through the network: a size that it cannot take shows here, before anything is written."""
+    import torch
+
+    try:
+        with torch.inference_mode():
+            outputs = network.eval()(torch.zeros(1, 3, spec.image_size, spec.image_size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise BadInput(
+            f"data.image_size={spec.image_size}: {card.name} does not take such images ({error}); "
+            "change it to the size that the model was made for, or choose another model.name"
+        ) from error
+    finally:
+        network.train()
+    assert outputs.shape == (1, spec.num_classes), outputs.shape
+
+
+def _make_datamodule(cfg: DictConfig, manifest: Manifest | None, spec: "TaskSpec") -> "ImageDataModule":
+    from sightline.data.datamodule import ImageDataModule, ImageDataset, SyntheticDataset
+    from sightline.data.transforms import Augmentation
+
+    data = cfg.data
+    loading = {"batch_size": data.batch_size, "num_workers": data.num_workers, "seed": cfg.seed}
+    if manifest is None:
+        images = SyntheticDataset(data.num_synthetic, spec)
+        held_out = SyntheticDataset(data.batch_size, spec)
+        return ImageDataModule(spec, images, held_out, None, **loading)
+    transforms = {
+        name: build(node, f"augmentation.transforms.{name}")
+        for name, node in cfg.augmentation.transforms.items()
+        if node is not None
+    }
+    augmentation = Augmentation(
+        spec,
+        crop_scale=cfg.augmentation.crop_scale,
+        crop_ratio=cfg.augmentation.crop_ratio,
+        horizontal_flip=cfg.augmentation.horizontal_flip,
+        transforms=transforms,
+        orientation_matters=data.orientation_matters,
+    )
+    return ImageDataModule(
+        spec,
+        ImageDataset(*manifest.select("train"), spec, augmentation, cfg.seed),
+        ImageDataset(*manifest.select("val"), spec),
+        ImageDataset(*manifest.select("test"), spec) if manifest.num_images["test"] else None,
+        **loading,
+    )
+
+
+def _trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
+    """Lightning's arguments with the precision decided."""
+    from sightline.models.inference import choose_device, choose_precision
+
+    arguments = to_plain(cfg.trainer)
+    device = choose_device(arguments["accelerator"])
+    arguments["precision"] = choose_precision(arguments["precision"], device)
+    return arguments
+
+
+def _facts(cfg: DictConfig, precision: str) -> dict[str, Any]:
+    from hydra.core.hydra_config import HydraConfig
+
+    overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
+    return {
+        "task": "train",
+        "name": cfg.name,
+        "overrides": overrides,
+        "config": to_plain(cfg),
+        "seed": cfg.seed,
+        "precision": precision,
+    }
+
+
+def _describe_data(
+    cfg: DictConfig, manifest: Manifest | None, datamodule: "ImageDataModule", run_dir: Path
+) -> dict[str, Any]:
+    if manifest is None:
+        counts = {"train": cfg.data.num_synthetic, "val": cfg.data.batch_size, "test": 0}
+        return {"name": cfg.data.name, "num_images": counts, "sha256": None}
+    manifest.save(run_dir / "manifest.csv")
+    return {"name": cfg.data.name, "num_images": manifest.num_images, "sha256": manifest.sha256}
+
+
+def _describe_model(classifier: "Classifier") -> dict[str, Any]:
+    return {"model": {**classifier.card.to_dict(), "classes": list(classifier.spec.class_names)}}
+
+
+def _make_trainer(
+    arguments: dict[str, Any], run_dir: Path, classifier: "Classifier", extras: list[Any], loggers: list[Any]
+) -> "tuple[pl.Trainer, Throughput]":
+    """A trainer with the callbacks that every run has, then those of the configuration."""
+    import pytorch_lightning as pl
+    from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
+
+    from sightline.callbacks.epoch_table import EpochTable
+    from sightline.callbacks.plain_progress import PlainProgress
+    from sightline.callbacks.tensorboard_images import TrainingImages
+    from sightline.callbacks.throughput import Throughput
+    from sightline.data.transforms import denormalise
+
+    spec, monitor = classifier.spec, classifier.monitor
+    folder = run_dir / "checkpoints"
+    mode = "min" if monitor.endswith("loss") else "max"
+    made = [logger(save_dir=run_dir) if callable(logger) else logger for logger in loggers]
+    throughput = Throughput()
+    callbacks: list[pl.Callback] = [
+        throughput,
+        EpochTable(run_dir / "metrics.csv"),
+        ModelCheckpoint(folder, "best", monitor=monitor, mode=mode, enable_version_counter=False),
+        ModelCheckpoint(folder, "last", enable_version_counter=False),
+        TrainingImages(lambda images: denormalise(images, spec)),
+        *extras,
+    ]
+    if made:
+        callbacks.append(LearningRateMonitor())
+    if arguments["enable_progress_bar"]:
+        callbacks.append(RichProgressBar(leave=True) if sys.stdout.isatty() else PlainProgress())
+    trainer = pl.Trainer(**arguments, callbacks=callbacks, logger=made or False, default_root_dir=run_dir)
+    return trainer, throughput
+
+
+def _last_train_metrics(trainer: "pl.Trainer") -> dict[str, float]:
+    names = ("train/loss", "train/accuracy")
+    return {name: float(trainer.callback_metrics[name]) for name in names if name in trainer.callback_metrics}
+
+
+def _export_and_measure(
+    cfg: DictConfig,
+    classifier: "Classifier",
+    datamodule: "ImageDataModule",
+    trainer: "pl.Trainer",
+    checkpoint: Path,
+    run_dir: Path,
+) -> dict[str, float]:
+    """Write `model/` from the best checkpoint, then measure that file: validation always, test if there is one."""
+    from sightline.evaluation.evaluate import predict_split, write_evaluation
+    from sightline.models.checkpoint import load_model, save_model
+
+    best = load_model(checkpoint)
+    save_model(run_dir / "model", best.network, best.spec, best.card)
+    splits = {"val": datamodule.val_dataloader()}
+    if "test" in cfg.stages and datamodule.test is not None:
+        splits["test"] = datamodule.test_dataloader()
+    elif "test" in cfg.stages:
+        log.info("no test images: the tables and pictures show validation")
+    metrics: dict[str, float] = {}
+    saved = load_model(run_dir / "model")
+    for split, loader in splits.items():
+        predictions = predict_split(
+            saved.network,
+            loader,
+            saved.spec,
+            device=trainer.strategy.root_device,
+            precision=str(trainer.precision),
+            channels_last=cfg.model.channels_last,
+        )
+        metrics |= write_evaluation(run_dir, predictions, saved.spec.class_names, split)
+    return metrics
+
+
+def _log_hparams(trainer: "pl.Trainer", cfg: DictConfig, metrics: dict[str, float], run_dir: Path) -> None:
+    """TensorBoard's table of hyperparameters with the final metrics, and the confusion matrix."""
+    import matplotlib.image
+    from pytorch_lightning.loggers import TensorBoardLogger
+
+    for logger in trainer.loggers:
+        if isinstance(logger, TensorBoardLogger):
+            logger.log_hyperparams(_hparams(cfg), metrics)
+            picture = matplotlib.image.imread(run_dir / "confusion_matrix.png")[..., :3]
+            logger.experiment.add_image("confusion_matrix", picture, trainer.global_step, dataformats="HWC")
+            logger.save()
+
+
+def _hparams(cfg: DictConfig) -> dict[str, Any]:
+    """What people compare runs by."""
+    keys = ("seed", "data.name", "data.image_size", "data.batch_size", "model.name", "model.lr", "model.freeze")
+    chosen = {key: OmegaConf.select(cfg, key) for key in keys}
+    targets = {key: str(cfg.model[key]["_target_"]).split(".")[-1] for key in ("optimizer", "scheduler")}
+    return {**chosen, **targets, "trainer.max_epochs": cfg.trainer.max_epochs}

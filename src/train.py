@@ -1,0 +1,21 @@
+"""Train an image classifier: python src/train.py experiment=gtsrb"""
+
+import hydra
+from omegaconf import DictConfig
+
+from sightline import command
+
+SHOWN = ("val/accuracy", "test/loss", "test/accuracy", "test/macro_f1", "train/images_per_second", "train/seconds")
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="train")
+def main(cfg: DictConfig) -> float | None:
+    from sightline.training import train
+
+    result = train(cfg)
+    command.print_metrics(result.metrics, SHOWN, result.run_dir)
+    return result.metrics.get(cfg.optimized_metric)
+
+
+if __name__ == "__main__":
+    command.run(main)
