@@ -5,7 +5,16 @@ from omegaconf import DictConfig
 
 from sightline import command
 
-SHOWN = ("loss", "accuracy", "accuracy_low", "accuracy_high", "top5_accuracy", "macro_precision", "macro_recall", "macro_f1")
+SHOWN = (
+    "loss",
+    "accuracy",
+    "accuracy_low",
+    "accuracy_high",
+    "top5_accuracy",
+    "macro_precision",
+    "macro_recall",
+    "macro_f1",
+)
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="evaluate")

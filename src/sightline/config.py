@@ -42,7 +42,9 @@ class DataConfig:
     orientation_matters: bool = False  # true: no flip, transpose or quarter turn, they would change the class
     batch_size: int = 64
     num_workers: int = 2
-    group_pattern: str | None = None  # regular expression on the path below the class; images with equal groups(…) stay together
+    group_pattern: str | None = (
+        None  # regular expression on the path below the class; images with equal groups(…) stay together
+    )
     val_fraction: float = 0.15  # of the groups of each class, where there is no val/
     test_fraction: float = 0.15  # the same where there is no test/; 0 makes none
     num_synthetic: int = 1024  # images that source=synthetic pretends to have
@@ -52,6 +54,7 @@ class DataConfig:
 class ModelConfig:
     name: str = MISSING  # any timm backbone
     arguments: dict[str, Any] = field(default_factory=dict)  # of timm.create_model
+    arguments_for: dict[str, dict[str, Any]] = field(default_factory=dict)  # the same, for the model of that name alone
     pretrained: bool = False  # weights from timm's hub
     weights: str | None = None  # local safetensors file; beats `pretrained`
     freeze: str = "none"  # backbone: train the head alone
@@ -213,7 +216,8 @@ def _check_choices(cfg: DictConfig) -> None:
         validate_choice("stages", stage, STAGES)
     if "fit" not in cfg.stages:
         raise BadInput(
-            f"stages={list(cfg.stages)}: there is no model without fit; measure an existing run with evaluate.py run=RUN"
+            f"stages={list(cfg.stages)}: there is no model without fit; "
+            "measure an existing run with evaluate.py run=RUN"
         )
     validate_choice("data.source", cfg.data.source, SOURCES)
     validate_choice("data.interpolation", cfg.data.interpolation, INTERPOLATIONS)
@@ -289,7 +293,9 @@ def _check_splits(data: DictConfig) -> None:
 def _check_augmentation(augmentation: DictConfig) -> None:
     scale = augmentation.crop_scale
     if scale is not None and not (len(scale) == 2 and 0 < scale[0] <= scale[1] <= 1):
-        raise BadInput(f"augmentation.crop_scale={list(scale)}: must be two shares of the area, like [0.35,1.0], or null")
+        raise BadInput(
+            f"augmentation.crop_scale={list(scale)}: must be two shares of the area, like [0.35,1.0], or null"
+        )
     ratio = augmentation.crop_ratio
     if not (len(ratio) == 2 and 0 < ratio[0] <= ratio[1]):
         raise BadInput(f"augmentation.crop_ratio={list(ratio)}: must be two ratios, like [0.75,1.33]")

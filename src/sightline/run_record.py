@@ -14,14 +14,29 @@ from typing import Any
 
 from sightline.errors import BadInput, Interrupted
 
-PACKAGES = ("torch", "torchvision", "pytorch-lightning", "timm", "torchmetrics", "albumentations", "hydra-core", "numpy")
+PACKAGES = (
+    "torch",
+    "torchvision",
+    "pytorch-lightning",
+    "timm",
+    "torchmetrics",
+    "albumentations",
+    "hydra-core",
+    "numpy",
+)
 
 command_line: list[str] = []
 """The words that started this process, set by the entry point; empty in a notebook."""
 
 
 def open_folder(runs: Path, task: str, name: str, output: str | None = None) -> Path:
-    """Make the folder of a new run: `output` if given, else `runs/<task>/<name>/<time>`, with `-1`, `-2` on collision."""
+    """Make the folder of a new run: `output` if given, else `runs/<task>/<name>/<time>`.
+
+    A folder of that second that is there already makes it `<time>-1`, `<time>-2` and so on. Only folders below `runs`
+    move the link `runs/latest`.
+
+    Raises: BadInput when `output` holds a run or cannot be made.
+    """
     if output is not None:
         return _open_output(Path(output).expanduser().absolute())
     parent = runs / task / name

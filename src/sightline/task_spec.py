@@ -20,8 +20,8 @@ class TaskSpec:
 
     class_names: tuple[str, ...]
     image_size: int
-    mean: tuple[float, float, float]
-    std: tuple[float, float, float]
+    mean: tuple[float, ...]
+    std: tuple[float, ...]
     interpolation: str = "bicubic"
     crop: str = "crop"
 
@@ -47,7 +47,8 @@ class TaskSpec:
 
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TaskSpec":
-        return cls(**{key: tuple(value) if isinstance(value, list) else value for key, value in values.items()})
+        lists = {key: tuple(values[key]) for key in ("class_names", "mean", "std")}
+        return cls(**{**values, **lists})
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

@@ -98,27 +98,24 @@ def _find_data(cfg: DictConfig) -> Manifest | None:
 
 def _build(cfg: DictConfig, manifest: Manifest | None) -> "tuple[Classifier, ImageDataModule]":
     from sightline.models.backbones import create_backbone
-    from sightline.models.classifier import Classifier
+    from sightline.models.classifier import Classifier, Recipe
 
     model = cfg.model
     class_names = manifest.class_names if manifest else tuple(str(n) for n in range(NUM_SYNTHETIC_CLASSES))
-    arguments = to_plain(model.arguments)
+    arguments = {**to_plain(model.arguments_for).get(model.name, {}), **to_plain(model.arguments)}
     network, card = create_backbone(
         model.name, len(class_names), arguments=arguments, pretrained=model.pretrained, weights=model.weights
     )
     spec = _task_spec(cfg, class_names, network)
     _check_input(network, card, spec)
-    classifier = Classifier(
-        network,
-        spec,
-        card,
+    recipe = Recipe(
         build(model.optimizer, "model.optimizer"),
         build(model.scheduler, "model.scheduler"),
-        label_smoothing=model.label_smoothing,
-        freeze=model.freeze,
-        channels_last=model.channels_last,
-        monitor=cfg.checkpoint.monitor,
+        model.label_smoothing,
+        model.freeze,
+        cfg.checkpoint.monitor,
     )
+    classifier = Classifier(network, spec, card, recipe, channels_last=model.channels_last)
     datamodule = _make_datamodule(cfg, manifest, spec)
     classifier.check_optimizer()
     if model.compile:
@@ -235,10 +232,10 @@ def _make_trainer(
     from sightline.callbacks.throughput import Throughput
     from sightline.data.transforms import denormalise
 
-    spec, monitor = classifier.spec, classifier.monitor
+    spec, monitor = classifier.spec, classifier.recipe.monitor
     folder = run_dir / "checkpoints"
     mode = "min" if monitor.endswith("loss") else "max"
-    made = [logger(save_dir=run_dir) if callable(logger) else logger for logger in loggers]
+    made: list[Any] = [logger(save_dir=run_dir) if callable(logger) else logger for logger in loggers]
     throughput = Throughput()
     callbacks: list[pl.Callback] = [
         throughput,
@@ -252,7 +249,7 @@ def _make_trainer(
         callbacks.append(LearningRateMonitor())
     if arguments["enable_progress_bar"]:
         callbacks.append(RichProgressBar(leave=True) if sys.stdout.isatty() else PlainProgress())
-    trainer = pl.Trainer(**arguments, callbacks=callbacks, logger=made or False, default_root_dir=run_dir)
+    trainer = pl.Trainer(**arguments, callbacks=callbacks, logger=list(made) or False, default_root_dir=run_dir)
     return trainer, throughput
 
 

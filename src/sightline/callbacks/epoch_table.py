@@ -18,7 +18,12 @@ class EpochTable(Callback):
         optimizer = trainer.optimizers[0]
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name != "train/step_loss"}
         self.rows.append(
-            {"epoch": trainer.current_epoch, "step": trainer.global_step, "lr": optimizer.param_groups[0]["lr"], **metrics}
+            {
+                "epoch": trainer.current_epoch,
+                "step": trainer.global_step,
+                "lr": optimizer.param_groups[0]["lr"],
+                **metrics,
+            }
         )
         if trainer.is_global_zero:
             self._write()

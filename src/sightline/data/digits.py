@@ -1,8 +1,8 @@
 """The handwritten digits that ship inside scikit-learn, as image files.
 
-Source: Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI Machine Learning Repository (CC BY 4.0);
-scikit-learn carries its 1,797 test images, 8x8 pixels with 17 grey levels. The writers are not named, so the split into
-train and test is by image.
+Source: Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UCI Machine Learning Repository
+(CC BY 4.0); scikit-learn carries its 1,797 test images, 8x8 pixels with 17 grey levels. The writers are not named, so
+the split into train and test is by image.
 """
 
 import os
@@ -21,8 +21,8 @@ def write_digits(root: Path) -> None:
     from sklearn.datasets import load_digits
     from sklearn.model_selection import train_test_split
 
-    digits = load_digits()
-    pixels, labels = digits.images, digits.target
+    rows, labels = load_digits(return_X_y=True)
+    pixels = rows.reshape(-1, 8, 8)
     train, _ = train_test_split(range(len(labels)), test_size=TEST_FRACTION, stratify=labels, random_state=0)
     in_train = set(train)
     root.parent.mkdir(parents=True, exist_ok=True)

@@ -194,17 +194,22 @@ def _check_classes(found: Mapping[str, Mapping[str, list[str]]], folders: Mappin
         suffixes = " ".join(sorted(IMAGE_SUFFIXES))
         raise BadInput(f"data.root={folder.parent}: no images found in {folder}/<class>/ (looked for {suffixes})")
     if empty := [name for name, paths in train.items() if not paths]:
-        raise BadInput(f"data.root={folder.parent}: no images in train/ for {_names(empty)}; add some or remove the folder")
+        raise BadInput(
+            f"data.root={folder.parent}: no images in train/ for {_names(empty)}; add some or remove the folder"
+        )
     if len(train) < 2:
         raise BadInput(
-            f"data.root={folder.parent}: one class only ({_names(train)}); a classifier needs at least two folders in {folder}"
+            f"data.root={folder.parent}: one class only ({_names(train)}); "
+            f"a classifier needs at least two folders in {folder}"
         )
     for split in ("val", "test"):
         classes = found.get(split)
         if classes is None:
             continue
         if not any(classes.values()):
-            raise BadInput(f"data.root={folder.parent}: no images found in {folders[split]}/<class>/; add some or remove it")
+            raise BadInput(
+                f"data.root={folder.parent}: no images found in {folders[split]}/<class>/; add some or remove it"
+            )
         if unknown := sorted(set(classes) - set(train)):
             raise BadInput(
                 f"data.root={folder.parent}: {folders[split].name}/ has classes that train/ lacks: {_names(unknown)}; "
@@ -221,7 +226,9 @@ def _group(label: str, paths: list[str], pattern: str | None) -> dict[str, list[
     for path in paths:
         match = re.search(pattern, path)
         if match is None:
-            raise BadInput(f"data.group_pattern={pattern}: does not match {label}/{path}; change it so that it fits every image")
+            raise BadInput(
+                f"data.group_pattern={pattern}: does not match {label}/{path}; change it so that it fits every image"
+            )
         groups["/".join(part or "" for part in match.groups())].append(path)
     return groups
 
@@ -231,8 +238,9 @@ def _assign(label: str, groups: Iterable[str], fractions: Mapping[str, float]) -
     ordered = sorted(groups, key=lambda group: hashlib.sha256(f"{label}/{group}".encode()).digest())
     if len(ordered) <= len(fractions):
         raise BadInput(
-            f"class {label}: {len(ordered)} image(s) or group(s) cannot be split into train and {' and '.join(fractions)}; "
-            f"add images, or make {' and '.join(f'{split}/' for split in fractions)} yourself, or set data.test_fraction=0"
+            f"class {label}: {len(ordered)} image(s) or group(s) cannot be split into train and "
+            f"{' and '.join(fractions)}; add images, or make {' and '.join(f'{split}/' for split in fractions)} "
+            "yourself, or set data.test_fraction=0"
         )
     assigned = dict.fromkeys(ordered, "train")
     taken = 0

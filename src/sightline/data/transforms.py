@@ -20,9 +20,7 @@ RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-TURNING = frozenset(
-    ("HorizontalFlip", "VerticalFlip", "Transpose", "RandomRotate90", "D4", "SquareSymmetry", "Flip")
-)
+TURNING = frozenset(("HorizontalFlip", "VerticalFlip", "Transpose", "RandomRotate90", "D4", "SquareSymmetry", "Flip"))
 """Albumentations transforms that mirror an image or turn it by a quarter."""
 
 
@@ -87,7 +85,9 @@ def prepare(image: Image.Image, spec: TaskSpec) -> np.ndarray:
 
 def normalise(images: torch.Tensor, spec: TaskSpec) -> torch.Tensor:
     """uint8 `(B, H, W, 3)` to float32 `(B, 3, H, W)` with the spec's mean and std, channels last in memory."""
-    width = images.shape[2]  # one constant for each number in a row: broadcasting over three channels is 40 times slower
+    width = images.shape[
+        2
+    ]  # one constant for each number in a row: broadcasting over three channels is 40 times slower
     mean = (torch.tensor(spec.mean, device=images.device) * 255).repeat(width)
     std = (torch.tensor(spec.std, device=images.device) * 255).repeat(width)
     return images.flatten(2).float().sub_(mean).div_(std).view(images.shape).permute(0, 3, 1, 2)
@@ -126,7 +126,11 @@ class Augmentation:
         if crop_scale is not None:
             steps.append(
                 A.RandomResizedCrop(
-                    size, scale=tuple(crop_scale), ratio=tuple(crop_ratio), interpolation=cv2.INTER_AREA, p=1.0
+                    size,
+                    scale=(crop_scale[0], crop_scale[1]),
+                    ratio=(crop_ratio[0], crop_ratio[1]),
+                    interpolation=cv2.INTER_AREA,
+                    p=1.0,
                 )
             )
         if horizontal_flip > 0:

@@ -30,8 +30,9 @@ class Predictions:
 def measure(predictions: Predictions, split: str) -> dict[str, float]:
     """Every metric of a split by its name, like `test/accuracy`.
 
-    `accuracy_low` and `accuracy_high` bound the 95 % interval for a binomial proportion by Wilson's score (E. B. Wilson,
-    J. Am. Stat. Assoc. 22, 1927); images of one group are not independent, so for grouped data it is too narrow.
+    `accuracy_low` and `accuracy_high` bound the 95 % interval for a binomial proportion by Wilson's score
+    (E. B. Wilson, J. Am. Stat. Assoc. 22, 1927); images of one group are not independent, so for grouped data it is too
+    narrow.
     """
     logits, labels = predictions.logits, predictions.labels
     metrics = classification_metrics(logits.shape[1], split)

@@ -54,7 +54,9 @@ def draw_per_class(scores: Sequence[ClassScore], title: str) -> Figure:
     figure = Figure(figsize=(7, min(40.0, max(2.5, 1.2 + 0.26 * len(ordered)))), layout="constrained")
     axes = figure.subplots()
     rows = range(len(ordered))
-    axes.hlines(rows, [min(s.precision, s.recall) for s in ordered], [max(s.precision, s.recall) for s in ordered], "0.7")
+    axes.hlines(
+        rows, [min(s.precision, s.recall) for s in ordered], [max(s.precision, s.recall) for s in ordered], "0.7"
+    )
     axes.plot([s.precision for s in ordered], rows, "o", label="precision", color="tab:blue", markersize=5)
     axes.plot([s.recall for s in ordered], rows, "D", label="recall", color="tab:orange", markersize=4)
     axes.set_yticks(rows, labels=[f"{s.name} ({s.num_images})" for s in ordered], fontsize=8)

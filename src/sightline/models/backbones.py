@@ -56,7 +56,9 @@ def create_backbone(
     pretrained: bool = False,
     weights: str | Path | None = None,
 ) -> tuple[nn.Module, ModelCard]:
-    """A timm network with `num_classes` outputs, and its card; `weights` (local safetensors) beat `pretrained` (timm's hub).
+    """A timm network with `num_classes` outputs, and its card.
+
+    `weights` (a local safetensors file) beat `pretrained` (timm's hub).
 
     Raises: BadInput when the name, the arguments or the weights do not fit, or the hub cannot be reached.
     """
@@ -83,7 +85,9 @@ def _create(name: str, num_classes: int, arguments: Mapping[str, Any], pretraine
 
 def _create_pretrained(name: str, num_classes: int, arguments: Mapping[str, Any]) -> nn.Module:
     if not timm.is_model_pretrained(name):
-        raise BadInput(f"model.pretrained=true: timm has no weights for {name}; choose another model.name or set it to false")
+        raise BadInput(
+            f"model.pretrained=true: timm has no weights for {name}; choose another model.name or set it to false"
+        )
     try:
         return _create(name, num_classes, arguments, pretrained=True)
     except BadInput:

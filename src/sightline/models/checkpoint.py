@@ -96,7 +96,9 @@ def _load_folder(folder: Path) -> SavedModel:
         )
         state = load_file(folder / "model.safetensors")
     except Exception as error:  # whatever is wrong with files that we are given, the answer is the same
-        raise BadInput(f"run={folder}: this model folder does not open ({error}); copy it again or train anew") from error
+        raise BadInput(
+            f"run={folder}: this model folder does not open ({error}); copy it again or train anew"
+        ) from error
     return _assemble(card, spec, state, folder)
 
 

@@ -2,6 +2,7 @@
 
 import inspect
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any
 
 import pytorch_lightning as pl
@@ -21,36 +22,36 @@ TOTAL_STEPS = ("total_steps", "T_max", "total_iters")
 """What torch's schedulers call the length of training."""
 
 
-class Classifier(pl.LightningModule):
-    """Trains a backbone on normalised images `(B, 3, H, W)` and labels `(B,)`.
+@dataclass(frozen=True)
+class Recipe:
+    """How a network is trained.
 
     `optimizer` takes the parameters; `scheduler` takes the optimizer and, if it has such an argument, the number of
     steps, which then comes from the trainer, and it moves at every step. Other schedulers move once an epoch.
     """
 
+    optimizer: Callable[..., torch.optim.Optimizer]
+    scheduler: Callable[..., LRScheduler | ReduceLROnPlateau]
+    label_smoothing: float = 0.0
+    freeze: str = "none"
+    monitor: str = "val/accuracy"
+
+
+class Classifier(pl.LightningModule):
+    """Trains a backbone on normalised images `(B, 3, H, W)` and labels `(B,)`."""
+
     def __init__(
-        self,
-        backbone: nn.Module,
-        spec: TaskSpec,
-        card: ModelCard,
-        optimizer: Callable[..., torch.optim.Optimizer],
-        scheduler: Callable[..., LRScheduler | ReduceLROnPlateau],
-        *,
-        label_smoothing: float = 0.0,
-        freeze: str = "none",
-        channels_last: bool = True,
-        monitor: str = "val/accuracy",
+        self, backbone: nn.Module, spec: TaskSpec, card: ModelCard, recipe: Recipe, *, channels_last: bool = True
     ) -> None:
         super().__init__()
-        self.backbone, self.spec, self.card, self.monitor = backbone, spec, card, monitor
-        self._optimizer, self._scheduler = optimizer, scheduler
+        self.backbone, self.spec, self.card, self.recipe = backbone, spec, card, recipe
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         self.backbone.to(memory_format=self.memory_format)  # pyright: ignore[reportCallIssue]  (torch's stub lacks it)
-        self.loss = nn.CrossEntropyLoss(label_smoothing=label_smoothing)
+        self.loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
         self.train_accuracy = MulticlassAccuracy(spec.num_classes, average="micro", validate_args=False)
         self.val_metrics = classification_metrics(spec.num_classes, "val")
-        self.freezes = freeze == "backbone"
+        self.freezes = recipe.freeze == "backbone"
         if self.freezes:
             self._freeze_backbone()
 
@@ -78,21 +79,21 @@ class Classifier(pl.LightningModule):
         self.log_dict(dict(self.val_metrics.items()), prog_bar=False)
 
     def configure_optimizers(self) -> Any:
-        optimizer = self._optimizer(self._trained_parameters())
+        optimizer = self.recipe.optimizer(self._trained_parameters())
         names = self._step_arguments()
         if names:
-            scheduler = self._scheduler(optimizer, **{names[0]: int(self.trainer.estimated_stepping_batches)})
+            scheduler = self.recipe.scheduler(optimizer, **{names[0]: int(self.trainer.estimated_stepping_batches)})
             return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-        scheduler = self._scheduler(optimizer)
-        every_epoch = {"scheduler": scheduler, "interval": "epoch", "monitor": self.monitor}
+        scheduler = self.recipe.scheduler(optimizer)
+        every_epoch = {"scheduler": scheduler, "interval": "epoch", "monitor": self.recipe.monitor}
         return {"optimizer": optimizer, "lr_scheduler": every_epoch}
 
     def check_optimizer(self) -> None:
         """Raises: BadInput when the optimizer or the scheduler refuses its settings."""
         try:
-            optimizer = self._optimizer(self._trained_parameters())
+            optimizer = self.recipe.optimizer(self._trained_parameters())
             names = self._step_arguments()
-            self._scheduler(optimizer, **dict.fromkeys(names[:1], 100))
+            self.recipe.scheduler(optimizer, **dict.fromkeys(names[:1], 100))
         except (TypeError, ValueError) as error:
             raise BadInput(f"model.optimizer or model.scheduler: {error}; change that setting") from error
 
@@ -113,7 +114,9 @@ class Classifier(pl.LightningModule):
 
     def _step_arguments(self) -> list[str]:
         """What the scheduler calls the number of steps, unless the configuration has set it."""
-        wanted = set(inspect.signature(self._scheduler).parameters) - set(getattr(self._scheduler, "keywords", {}))
+        wanted = set(inspect.signature(self.recipe.scheduler).parameters) - set(
+            getattr(self.recipe.scheduler, "keywords", {})
+        )
         return [name for name in TOTAL_STEPS if name in wanted]
 
     def _freeze_backbone(self) -> None:

@@ -46,9 +46,7 @@ def predict(cfg: "DictConfig") -> PredictResult:
     folder = run_folder(path)
     trained = json.loads((folder / "run.json").read_text(encoding="utf-8")) if folder else {}
     predictor = Predictor(load_model(path), cfg.accelerator, cfg.precision or trained.get("precision") or "auto")
-    reader = _Reader(
-        file_loader(files, predictor.spec, batch_size=cfg.batch_size, num_workers=cfg.num_workers)
-    )
+    reader = _Reader(file_loader(files, predictor.spec, batch_size=cfg.batch_size, num_workers=cfg.num_workers))
     batches = iter(reader)
     first = next(batches, None)
     if first is None:
@@ -109,10 +107,8 @@ class _Reader:
 
 def _most_probable(probabilities: "torch.Tensor", class_names: Sequence[str]) -> list[list[tuple[str, float]]]:
     values, indices = probabilities.topk(min(TOP, len(class_names)), dim=1)
-    return [
-        [(class_names[index], value) for index, value in zip(row_indices, row_values, strict=True)]
-        for row_indices, row_values in zip(indices.tolist(), values.tolist(), strict=True)
-    ]
+    rows = zip(indices.tolist(), values.tolist(), strict=True)
+    return [[(str(class_names[i]), float(value)) for i, value in zip(*row, strict=True)] for row in rows]
 
 
 def _write_csv(path: Path, files: Sequence[Path], classes: Sequence[Sequence[tuple[str, float]]]) -> None:

@@ -6,7 +6,6 @@ from pathlib import Path
 import numpy as np
 import torch
 from PIL import Image
-
 from torch.utils.data import DataLoader, Dataset
 
 from sightline.data.transforms import UnreadableImage, load_rgb, normalise, prepare, to_rgb

@@ -1,0 +1,44 @@
+# Sightline: `make help` lists the targets.
+PYTHON ?= python3
+EXPERIMENT ?= digits
+ARGS ?=
+PY := .venv/bin/python
+
+help: ## list the targets
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+
+setup: .venv/installed ## make .venv and install everything into it
+
+.venv/installed: pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; v = sys.version_info; sys.exit(v < (3, 11) and f"Python 3.11 or newer is needed, this is {v[0]}.{v[1]}: make PYTHON=python3.12 …")'
+	$(PYTHON) -m venv .venv
+	$(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	@touch $@
+
+train: setup ## train: make train EXPERIMENT=gtsrb ARGS="trainer.max_epochs=3"
+	$(PY) src/train.py experiment=$(EXPERIMENT) $(ARGS)
+
+test: setup ## the fast tests, under 8 minutes on two cores
+	$(PY) -m pytest -m "not slow and not realdata" $(ARGS)
+
+test-all: setup ## the slow tests too, and those on real data if SIGHTLINE_DATA names a folder
+	$(PY) -m pytest $(ARGS)
+
+check: setup ## formatting, lint, types and syntax
+	$(PY) -m ruff format --check .
+	$(PY) -m ruff check .
+	$(PY) -m basedpyright
+	$(PY) -m compileall -q src scripts tests
+
+format: setup ## put the formatting right
+	$(PY) -m ruff format .
+	$(PY) -m ruff check --fix .
+
+benchmark: setup ## images per second: the bare PyTorch step against train.py
+	$(PY) scripts/benchmark.py
+
+clean: ## remove the environment and caches; data and runs stay
+	rm -rf .venv build .pytest_cache .ruff_cache src/*.egg-info
+
+.DEFAULT_GOAL := help
+.PHONY: help setup train test test-all check format benchmark clean

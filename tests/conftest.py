@@ -1,0 +1,94 @@
+"""Small real data sets, real runs, and the command line as a person types it."""
+
+import os
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import DictConfig
+from PIL import Image
+
+import sightline.config  # noqa: F401  (registers the schemas)
+
+PROJECT = Path(__file__).resolve().parents[1]
+COLORS = {"blue": (40, 60, 200), "green": (40, 190, 60), "red": (210, 50, 40)}
+TINY = (
+    "model.name=test_resnet",
+    "data.image_size=32",
+    "data.batch_size=8",
+    "data.num_workers=0",
+    "trainer.max_epochs=1",
+)
+"""Overrides that make any experiment a matter of seconds."""
+
+
+def compose_config(name: str, *overrides: str) -> DictConfig:
+    with initialize_config_dir(str(PROJECT / "configs"), version_base="1.3"):
+        return compose(name, list(overrides))
+
+
+def write_image(path: Path, color: tuple[int, int, int], seed: int, size: tuple[int, int] = (32, 32)) -> None:
+    """A noisy patch of one colour: easy to learn, and no two files are the same."""
+    noise = np.random.default_rng(seed).integers(-40, 40, (size[1], size[0], 3))
+    path.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray((np.array(color) + noise).clip(0, 255).astype(np.uint8)).save(path)
+
+
+@pytest.fixture(scope="session")
+def colors(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A class-folder data set with train/ and test/: three colours, 20 and 6 images each."""
+    root = tmp_path_factory.mktemp("data") / "colors"
+    for number, (name, color) in enumerate(COLORS.items()):
+        for index in range(20):
+            write_image(root / "train" / name / f"{index:02d}.png", color, seed=1000 * number + index)
+        for index in range(6):
+            write_image(root / "test" / name / f"{index:02d}.png", color, seed=1000 * number + 500 + index)
+    return root
+
+
+Cli = Callable[..., subprocess.CompletedProcess[str]]
+
+
+@pytest.fixture(scope="session")
+def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """Run `src/<task>.py` with words in a folder that is not the project's."""
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+
+    def run(task: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        return subprocess.run(
+            [sys.executable, str(PROJECT / "src" / f"{task}.py"), *words],
+            cwd=elsewhere,
+            env={**os.environ, **environment},
+            capture_output=True,
+            text=True,
+            timeout=300,
+        )
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("runs")
+
+
+@pytest.fixture(scope="session")
+def trained(cli: Cli, colors: Path, runs: Path) -> Path:
+    """The folder of a finished run on the colours, trained by the command itself."""
+    words = [word for word in TINY if "max_epochs" not in word]
+    done = cli(
+        "train",
+        "data=folder",
+        f"data.root={colors}",
+        f"paths.runs={runs}",
+        *words,
+        "trainer.max_epochs=4",
+        "model.lr=0.003",
+        "name=colors",
+    )
+    assert done.returncode == 0, done.stderr
+    return Path(done.stdout.strip().splitlines()[-1].removeprefix("results: "))

@@ -1,0 +1,186 @@
+"""The plan of the house, held as data: who may import whom, which names are banned, how large a function may grow."""
+
+import ast
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import PROJECT
+
+PACKAGE = PROJECT / "src" / "sightline"
+LOWEST = {"errors"}
+TASK_ROOMS = {"training", "evaluation", "explanation", "serving"}
+
+MAY_IMPORT: dict[str, set[str]] = {
+    "errors": set(),
+    "task_spec": LOWEST,
+    "run_record": LOWEST,
+    "config": LOWEST | {"task_spec"},
+    "data": LOWEST | {"task_spec"},
+    "models": LOWEST | {"task_spec"},
+    "callbacks": LOWEST | {"task_spec", "run_record"},
+    "evaluation": LOWEST | {"data", "models", "task_spec", "config", "run_record"},
+    "explanation": LOWEST | {"data", "models", "task_spec", "config", "run_record"},
+    "serving": LOWEST | {"models", "data", "task_spec", "config", "run_record"},
+    "training": LOWEST
+    | {"data", "models", "callbacks", "evaluation", "explanation", "serving", "task_spec", "config", "run_record"},
+    "launch": LOWEST,
+    "sweeping": LOWEST | {"launch"},
+    "command": LOWEST | {"config", "run_record"},
+}
+SERVING_FROM_DATA = {"sightline.data.transforms", "sightline.data.splits"}
+"""What serving may take from the data room: how pixels are prepared and how files are found."""
+
+HEAVY = {"torch", "torchvision", "timm", "pytorch_lightning", "albumentations", "matplotlib", "tensorboard", "sklearn"}
+LIGHT_FILES = ["errors.py", "task_spec.py", "run_record.py", "config.py", "command.py", "training.py"]
+LIGHT_FILES += ["data/splits.py", "data/digits.py", "evaluation/evaluate.py", "serving/predict.py"]
+"""Files that bad input passes through: they load nothing heavy at the top."""
+
+BANNED = {"utils", "util", "common", "helpers", "helper", "misc", "core", "base", "manager"}
+BANNED_FILES = {"setup.py", "requirements.txt", ".project-root", "src/__init__.py"}
+MOST_LINES, MOST_PARAMETERS = 60, 8
+READS_PROCESS = {"src/sightline/command.py"}
+"""Files that may read `os.environ` or `sys.argv`."""
+
+
+def tracked(*patterns: str) -> list[str]:
+    listed = subprocess.run(
+        ["git", "ls-files", "--cached", "--others", "--exclude-standard", *patterns],
+        cwd=PROJECT,
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    return [name for name in listed.stdout.splitlines() if (PROJECT / name).is_file()]
+
+
+PYTHON = sorted(tracked("*.py"))
+SOURCE = [name for name in PYTHON if name.startswith("src/")]
+
+
+def parse(name: str) -> ast.Module:
+    return ast.parse((PROJECT / name).read_text(encoding="utf-8"), filename=name)
+
+
+def imported(nodes: Iterator[ast.AST]) -> Iterator[str]:
+    for node in nodes:
+        if isinstance(node, ast.Import):
+            yield from (alias.name for alias in node.names)
+        elif isinstance(node, ast.ImportFrom):
+            assert node.level == 0, "imports are absolute"
+            assert node.module is not None
+            if node.module == "sightline":
+                yield from (f"sightline.{alias.name}" for alias in node.names)
+            else:
+                yield node.module
+
+
+def top_level(tree: ast.Module) -> Iterator[ast.AST]:
+    """Nodes that run on import: not inside functions, not under TYPE_CHECKING."""
+    stack: list[ast.AST] = list(tree.body)
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda):
+            continue
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        yield node
+        stack.extend(ast.iter_child_nodes(node))
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCE if name.startswith("src/sightline/")])
+def test_rooms_import_only_what_the_table_allows(name: str) -> None:
+    room = Path(name).relative_to("src/sightline").parts[0].removesuffix(".py")
+    if room == "__init__":
+        return
+    for module in imported(ast.walk(parse(name))):
+        if not module.startswith("sightline."):
+            continue
+        other = module.split(".")[1]
+        assert other == room or other in MAY_IMPORT[room], f"{name} imports {module}"
+        if room == "serving" and other == "data":
+            assert module in SERVING_FROM_DATA, f"{name} imports {module}"
+
+
+def test_the_table_is_free_of_circles() -> None:
+    done: set[str] = set()
+    while len(done) < len(MAY_IMPORT):
+        ready = {room for room, others in MAY_IMPORT.items() if room not in done and others <= done}
+        assert ready, f"circle among {sorted(set(MAY_IMPORT) - done)}"
+        done |= ready
+
+
+@pytest.mark.parametrize("name", LIGHT_FILES)
+def test_light_files_load_nothing_heavy(name: str) -> None:
+    found = {module.split(".")[0] for module in imported(top_level(parse(f"src/sightline/{name}")))}
+    assert not found & HEAVY
+
+
+@pytest.mark.parametrize("task", ["train", "evaluate", "predict"])
+def test_composing_never_loads_torch(task: str) -> None:
+    program = (
+        "import sys, runpy\n"
+        f"sys.argv = ['{task}.py', '--cfg', 'job']\n"
+        "try:\n"
+        f"    runpy.run_path({str(PROJECT / 'src' / f'{task}.py')!r}, run_name='__main__')\n"
+        "except SystemExit as end:\n"
+        "    assert not end.code, end.code\n"
+        f"print(sorted({HEAVY!r} & set(sys.modules)))\n"
+    )
+    path = {"PYTHONPATH": str(PROJECT / "src")}
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, env=path, timeout=60)
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("name", sorted(set(tracked()) - {"LICENSE"}))
+def test_no_banned_names(name: str) -> None:
+    assert name not in BANNED_FILES
+    assert not {part.split(".")[0] for part in Path(name).parts} & BANNED
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCE if Path(name).parent == Path("src")])
+def test_entry_points_are_short_and_load_their_task_late(name: str) -> None:
+    tree = parse(name)
+    compile(tree, name, "exec")
+    assert len((PROJECT / name).read_text().splitlines()) <= 35
+    allowed = {"hydra", "omegaconf", "sightline.command", "sightline.config"}
+    assert set(imported(top_level(tree))) <= allowed
+
+
+@pytest.mark.parametrize("name", SOURCE)
+def test_functions_stay_small(name: str) -> None:
+    for node in ast.walk(parse(name)):
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+            lines = (node.end_lineno or 0) - node.lineno + 1
+            assert lines < MOST_LINES, f"{name}: {node.name} has {lines} lines"
+            positional = [a for a in (*node.args.posonlyargs, *node.args.args) if a.arg not in ("self", "cls")]
+            count = len(positional) + len(node.args.kwonlyargs)
+            assert count <= MOST_PARAMETERS, f"{name}: {node.name} has {count} parameters"
+
+
+@pytest.mark.parametrize("name", sorted(set(SOURCE) - READS_PROCESS))
+def test_only_the_command_reads_the_process(name: str) -> None:
+    for node in ast.walk(parse(name)):
+        if isinstance(node, ast.Attribute):
+            text = ast.unparse(node)
+            assert text != "sys.argv", name
+            assert text not in ("os.environ.get", "os.getenv"), name
+        if isinstance(node, ast.Subscript):
+            assert ast.unparse(node.value) != "os.environ", name
+
+
+@pytest.mark.parametrize("name", tracked("configs/experiment/*.yaml"))
+def test_experiments_never_name_where_they_run(name: str) -> None:
+    text = (PROJECT / name).read_text(encoding="utf-8")
+    assert "launch" not in text
+    assert text.startswith("# @package _global_\n# "), "an experiment begins with its card"
+
+
+def test_one_of_the_two_lightnings() -> None:
+    """`lightning` and `pytorch_lightning` are different classes that do not mix."""
+    for name in PYTHON:
+        assert "lightning" not in {module.split(".")[0] for module in imported(ast.walk(parse(name)))}, name

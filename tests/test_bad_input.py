@@ -1,0 +1,187 @@
+"""Bad input exits 2 with a message that names the thing, the value and the change, and leaves nothing behind."""
+
+import shutil
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from PIL import Image
+
+from sightline.config import validate
+from sightline.errors import BadInput
+from tests.conftest import Cli, compose_config, write_image
+
+ON_THE_COMMAND_LINE = [
+    ("data.batchsize=3", "data.batchsize: no such key (did you mean data.batch_size?)"),
+    ("trainer.max_epoch=3", "trainer.max_epoch: no such key (did you mean trainer.max_epochs"),
+    ("nonsense=3", "nonsense: no such key; known here: name, seed, stages"),
+    ("data.batch_size=many", "data.batch_size: Value 'many' of type 'str' could not be converted to Integer"),
+    ("experiment=gtsbr", "Could not find 'experiment/gtsbr'"),
+    ("trainer.max_epochs=0", "trainer.max_epochs=0: training would never end or never begin; set it to 1 or more"),
+    ("data.val_fraction=0.6 data.test_fraction=0.6", "make their sum smaller than 1"),
+    ("model.freeze=backbone", "add model.weights=FILE or model.pretrained=true, or set model.freeze=none"),
+    ("model.weights=nowhere.safetensors", "model.weights=nowhere.safetensors: no such file"),
+    ("optimized_metric=test/accuracy", "nothing may be chosen on the test set"),
+    ("data.group_pattern=(", "data.group_pattern=(: not a regular expression"),
+    (
+        "data=folder data.root=/no/such/folder",
+        "data.root=/no/such/folder: no such folder; set it to one that holds train/",
+    ),
+    ("data=folder", "data.root: no value is set; add data.root=… to the command"),
+    ("model.optimizer._target_=os.system", "_target_=os.system: objects may come from torch,"),
+    ("model.lr=-1", "model.lr=-1.0: must be above 0"),
+    ("stages=[test]", "measure an existing run with evaluate.py run=RUN"),
+    ("name=a/b", "name=a/b: names a folder"),
+    ("model.name=resnet81", "model.name=resnet81: timm has no such model; did you mean resnet18"),
+    ("+model.arguments.wings=2", "model.arguments={'wings': 2}: test_resnet does not take them"),
+    ("+model.optimizer.speed=9", "model.optimizer (torch.optim.AdamW): got an unexpected keyword argument 'speed'"),
+    ("model.optimizer.weight_decay=-1", "Invalid weight_decay value: -1"),
+    (
+        "model.name=vit_tiny_patch16_224 data.image_size=100",
+        "data.image_size=100: vit_tiny_patch16_224 does not take such",
+    ),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), ON_THE_COMMAND_LINE)
+def test_command_line(words: str, message: str, cli: Cli, tmp_path: Path) -> None:
+    model = [] if "model.name" in words else ["model.name=test_resnet"]
+    done = cli("train", *model, *words.split(), f"paths.runs={tmp_path / 'runs'}")
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr.splitlines()[-1] or message in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: ") or "Available options" in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_full_error_shows_the_traceback(cli: Cli) -> None:
+    done = cli("train", "model.lr=-1", HYDRA_FULL_ERROR="1")
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+    assert done.stderr.splitlines()[-1] == "error: model.lr=-1.0: must be above 0"
+
+
+def empty(root: Path) -> None:
+    for path in root.rglob("*.png"):
+        path.unlink()
+
+
+def one_class(root: Path) -> None:
+    shutil.rmtree(root / "train" / "red")
+    shutil.rmtree(root / "train" / "blue")
+
+
+def stranger_in_test(root: Path) -> None:
+    write_image(root / "test" / "purple" / "0.png", (120, 0, 120), seed=1)
+
+
+def no_train(root: Path) -> None:
+    (root / "train").rename(root / "training")
+
+
+def two_vals(root: Path) -> None:
+    for name in ("val", "valid"):
+        write_image(root / name / "red" / "0.png", (200, 0, 0), seed=1)
+
+
+def lonely_class(root: Path) -> None:
+    write_image(root / "train" / "purple" / "0.png", (120, 0, 120), seed=1)
+
+
+def empty_class(root: Path) -> None:
+    (root / "train" / "purple").mkdir()
+
+
+BAD_FOLDERS = [
+    (empty, "no images found"),
+    (one_class, "one class only (green); a classifier needs at least two folders"),
+    (stranger_in_test, "test/ has classes that train/ lacks: purple; add them to train/ or remove them"),
+    (no_train, "there is no folder train/ in it"),
+    (two_vals, "val/ and valid/ both mean val; keep one"),
+    (lonely_class, "class purple: 1 image(s) or group(s) cannot be split into train and val"),
+    (empty_class, "no images in train/ for purple; add some or remove the folder"),
+]
+
+
+@pytest.mark.parametrize(("spoil", "message"), BAD_FOLDERS)
+def test_folders(spoil: Callable[[Path], None], message: str, colors: Path, cli: Cli, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(colors, root)
+    spoil(root)
+    done = cli("train", "data=folder", f"data.root={root}", f"paths.runs={tmp_path / 'runs'}")
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_output_that_holds_a_run_is_left_alone(trained: Path, cli: Cli) -> None:
+    before = (trained / "run.json").read_text()
+    done = cli("train", "model.name=test_resnet", f"output={trained}")
+    assert done.returncode == 2
+    assert "this folder already holds a run" in done.stderr
+    assert (trained / "run.json").read_text() == before
+
+
+def test_unreadable_image_fails_the_run_and_is_named(colors: Path, cli: Cli, tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    shutil.copytree(colors, root)
+    torn = root / "train" / "red" / "00.png"
+    torn.write_bytes(torn.read_bytes()[:600])
+    words = ["data=folder", f"data.root={root}", f"output={tmp_path / 'run'}", "model.name=test_resnet", "seed=1"]
+    done = cli("train", *words, "data.image_size=32", "trainer.max_epochs=2")
+    assert done.returncode == 1, done.stderr
+    assert f"{torn}: cannot be read as an image" in done.stderr.splitlines()[-1]
+    assert '"status": "failed"' in (tmp_path / "run" / "run.json").read_text()
+    assert str(torn) in (tmp_path / "run" / "run.json").read_text()
+
+
+@pytest.mark.parametrize(
+    ("task", "words", "message"),
+    [
+        ("evaluate", ["run=nowhere"], "run=nowhere: no such run folder, model folder or checkpoint"),
+        ("evaluate", [], "run: no value is set"),
+        ("evaluate", ["run=nowhere", "split=rest"], "split=rest: must be one of train, val, test"),
+        ("predict", ["run=nowhere", "images=/nowhere"], "images=/nowhere: no such file or folder"),
+    ],
+)
+def test_other_tasks(task: str, words: list[str], message: str, cli: Cli, tmp_path: Path) -> None:
+    done = cli(task, *words, f"paths.runs={tmp_path}")
+    assert done.returncode == 2
+    assert message in done.stderr.splitlines()[-1]
+    assert not list(tmp_path.iterdir())
+
+
+def test_predict_names_a_folder_without_images(cli: Cli, trained: Path, tmp_path: Path) -> None:
+    (tmp_path / "text.txt").write_text("no image")
+    done = cli("predict", f"run={trained}", f"images={tmp_path}")
+    assert done.returncode == 2
+    assert f"images={tmp_path}: no images found in this folder" in done.stderr
+
+
+def test_evaluate_refuses_classes_that_the_model_does_not_know(cli: Cli, trained: Path, tmp_path: Path) -> None:
+    Image.new("RGB", (32, 32)).save(tmp_path / "a.png")
+    write_image(tmp_path / "test" / "purple" / "0.png", (120, 0, 120), seed=1)
+    done = cli("evaluate", f"run={trained}", f"data.root={tmp_path}")
+    assert done.returncode == 2
+    assert "test/ has classes that the model does not know: purple; it knows blue, green, red" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("override", "message"),
+    [
+        ("data.image_size=2", "data.image_size=2: must be 8 or more"),
+        ("data.crop=round", "data.crop=round: must be one of crop, pad, squash"),
+        ("trainer.precision=fp32", "trainer.precision=fp32: must be one of auto, 32-true"),
+        ("augmentation.crop_scale=[0.5]", "must be two shares of the area"),
+        ("data.mean=[0.5,0.5,0.5]", "set both or neither"),
+        ("model.label_smoothing=1", "model.label_smoothing=1.0: must be from 0 to below 1"),
+        ("data.group_pattern=abc", "put brackets round the part that names the group"),
+        ("data.val_fraction=0", "the best checkpoint is chosen on validation; set it above 0"),
+        ("seed=-1", "seed=-1: must be 0 or more"),
+        ("checkpoint.monitor=train/loss", "must be a metric of val/"),
+    ],
+)
+def test_rules_across_keys(override: str, message: str) -> None:
+    with pytest.raises(BadInput, match="=") as caught:
+        validate(compose_config("train", override))
+    assert message in str(caught.value)

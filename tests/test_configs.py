@@ -1,0 +1,111 @@
+"""Every group option composes, and every experiment builds and takes a step on a tiny data set."""
+
+import itertools
+from pathlib import Path
+
+import pytest
+import timm
+from omegaconf import OmegaConf
+from safetensors.torch import save_file
+
+from sightline.config import to_plain, validate
+from sightline.training import train
+from tests.conftest import PROJECT, TINY, compose_config
+
+CONFIGS = PROJECT / "configs"
+GROUPS = [
+    "data",
+    "model",
+    "model/optimizer",
+    "model/scheduler",
+    "augmentation",
+    "trainer",
+    "callbacks",
+    "logger",
+    "debug",
+]
+OPTIONS = [
+    (group, file.stem)
+    for group in (*GROUPS, "experiment", "paths")
+    for file in sorted((CONFIGS / group).glob("*.yaml"))
+]
+EXPERIMENTS = [name for group, name in OPTIONS if group == "experiment"]
+
+
+@pytest.mark.parametrize(("group", "option"), OPTIONS)
+def test_every_option_composes(group: str, option: str) -> None:
+    overrides = [f"{group}={option}"]
+    if (group, option) == ("data", "folder"):
+        overrides.append("data.root=somewhere")
+    if (group, option) == ("model", "default"):
+        overrides.append("model.name=resnet18")
+    cfg = compose_config("train", *overrides)
+    if option != "dogs" or group != "experiment":
+        validate(cfg)
+    assert to_plain(cfg)
+
+
+def test_no_config_depends_on_hydra_at_run_time() -> None:
+    """`train(cfg)` works from a notebook: nothing resolves through `${hydra:…}`."""
+    for file in CONFIGS.rglob("*.yaml"):
+        if "hydra" not in file.parts:
+            assert "${hydra" not in file.read_text(encoding="utf-8"), file
+
+
+def test_resolved_configuration_is_plain() -> None:
+    plain = to_plain(compose_config("train"))
+    assert plain["model"]["optimizer"]["lr"] == plain["model"]["lr"]
+    assert not any(OmegaConf.is_config(value) for value in plain.values())
+
+
+@pytest.fixture(scope="module")
+def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("weights") / "test_resnet.safetensors"
+    save_file(timm.create_model("test_resnet").state_dict(), path)
+    return path
+
+
+@pytest.mark.parametrize("experiment", EXPERIMENTS)
+def test_every_experiment_takes_a_step(experiment: str, colors: Path, weights: Path, tmp_path: Path) -> None:
+    overrides = [f"experiment={experiment}", "debug=one_batch", f"output={tmp_path / 'run'}", f"paths.data={tmp_path}"]
+    if experiment != "digits":
+        overrides += [f"data.root={colors}", "data.group_pattern=null", f"model.weights={weights}"]
+    result = train(compose_config("train", *overrides, *TINY))
+    assert 0 <= result.metrics["val/accuracy"] <= 1
+    assert (result.run_dir / "model" / "model.safetensors").is_file()
+
+
+SETTINGS = [
+    *itertools.product(["model/optimizer"], ["adam", "sgd", "rmsprop"]),
+    *itertools.product(["model/scheduler"], ["cosine", "plateau", "constant"]),
+    *itertools.product(["augmentation"], ["none", "albumentations", "strong"]),
+    *itertools.product(["logger"], ["none", "csv"]),
+    ("callbacks", "early_stopping"),
+    ("debug", "profile"),
+    ("debug", "limit"),
+]
+
+
+@pytest.mark.parametrize(("group", "option"), SETTINGS)
+def test_every_setting_takes_a_step(group: str, option: str, colors: Path, tmp_path: Path) -> None:
+    words = ["data=folder", f"data.root={colors}", f"output={tmp_path / 'run'}", f"{group}={option}", *TINY]
+    if group != "debug":
+        words.append("debug=one_batch")
+    assert train(compose_config("train", *words)).checkpoint is not None
+
+
+def test_overfit_learns_one_batch_by_heart(colors: Path, tmp_path: Path) -> None:
+    words = ["data=folder", f"data.root={colors}", f"output={tmp_path / 'run'}", "debug=overfit", "model.lr=0.01"]
+    tiny = [word for word in TINY if "max_epochs" not in word]
+    result = train(compose_config("train", *words, *tiny, "trainer.max_epochs=25"))
+    assert result.metrics["train/loss"] < 0.05
+
+
+def test_arguments_for_a_model_stay_with_its_name(colors: Path, tmp_path: Path) -> None:
+    """`model=resnet18_half` narrows resnet18, and no other name given on top of it."""
+    words = ["data=folder", f"data.root={colors}", "model=resnet18_half", "debug=one_batch", *TINY]
+    narrow = train(compose_config("train", *words, "model.name=resnet18", f"output={tmp_path / 'narrow'}"))
+    other = train(compose_config("train", *words, f"output={tmp_path / 'other'}"))
+    assert narrow.metrics["num_parameters"] < 3e6
+    expected = sum(p.numel() for p in timm.create_model("test_resnet", num_classes=3).parameters())
+    assert other.metrics["num_parameters"] == expected
