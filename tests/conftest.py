@@ -87,7 +87,7 @@ def trained(cli: Cli, colors: Path, runs: Path) -> Path:
         f"paths.runs={runs}",
         *words,
         "trainer.max_epochs=4",
-        "model.lr=0.003",
+        "model.lr=0.01",
         "name=colors",
     )
     assert done.returncode == 0, done.stderr

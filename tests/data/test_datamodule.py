@@ -1,0 +1,78 @@
+"""Batches: the order and every draw are functions of seed, epoch and index, whatever the workers."""
+
+from pathlib import Path
+
+import pytest
+import torch
+
+from sightline.data.datamodule import EpochSampler, ImageDataModule, ImageDataset
+from sightline.data.splits import make_manifest
+from sightline.data.transforms import Augmentation
+from sightline.task_spec import TaskSpec
+
+SPEC = TaskSpec(("blue", "green", "red"), 32, (0.5,) * 3, (0.25,) * 3)
+
+
+def make_datamodule(root: Path, num_workers: int = 0, seed: int = 0, batch_size: int = 8) -> ImageDataModule:
+    manifest = make_manifest(root)
+    augmentation = Augmentation(SPEC, crop_scale=(0.2, 1.0), horizontal_flip=0.5)
+    train = ImageDataset(*manifest.select("train"), SPEC, augmentation, seed)
+    val, test = (ImageDataset(*manifest.select(split), SPEC) for split in ("val", "test"))
+    return ImageDataModule(SPEC, train, val, test, batch_size=batch_size, num_workers=num_workers, seed=seed)
+
+
+def epoch_of(datamodule: ImageDataModule, epoch: int) -> torch.Tensor:
+    datamodule.sampler.set_epoch(epoch)
+    return torch.cat([images for images, _ in datamodule.train_dataloader()])
+
+
+@pytest.mark.parametrize("num_workers", [1, 2])
+def test_workers_change_nothing(num_workers: int, colors: Path) -> None:
+    alone, together = make_datamodule(colors), make_datamodule(colors, num_workers)
+    for epoch in (0, 1):
+        assert torch.equal(epoch_of(alone, epoch), epoch_of(together, epoch))
+
+
+def test_every_draw_of_every_epoch_is_another(colors: Path) -> None:
+    datamodule = make_datamodule(colors, num_workers=2)
+    images = torch.cat([epoch_of(datamodule, epoch) for epoch in range(3)])
+    assert len({image.numpy().tobytes() for image in images}) == len(images) == 3 * 48
+
+
+def test_validation_and_test_are_never_augmented(colors: Path) -> None:
+    datamodule = make_datamodule(colors)
+    for loader in (datamodule.val_dataloader(), datamodule.test_dataloader()):
+        first, second = ([images for images, _ in loader] for _ in range(2))
+        assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
+    paths, labels = make_manifest(colors).select("test")
+    loaded = torch.cat([labels for _, labels in datamodule.test_dataloader()])
+    assert loaded.tolist() == labels
+    assert len(paths) == len(labels)
+
+
+def test_the_order_is_a_permutation_of_seed_and_epoch() -> None:
+    def order(seed: int, epoch: int) -> list[tuple[int, int]]:
+        sampler = EpochSampler(50, seed)
+        sampler.set_epoch(epoch)
+        return list(sampler)
+
+    assert order(0, 3) == order(0, 3)
+    assert order(0, 3) != order(0, 4) != order(1, 4)
+    assert sorted(index for _, index in order(0, 3)) == list(range(50))
+    assert {epoch for epoch, _ in order(0, 3)} == {3}
+
+
+def test_the_last_incomplete_batch_is_left_out_unless_it_is_the_only_one(colors: Path) -> None:
+    assert len(make_datamodule(colors, batch_size=20).train_dataloader()) == 2
+    assert len(make_datamodule(colors, batch_size=100).train_dataloader()) == 1
+
+
+def test_batches_travel_as_bytes_and_are_normalised_afterwards(colors: Path) -> None:
+    datamodule = make_datamodule(colors)
+    images, labels = next(iter(datamodule.val_dataloader()))
+    assert images.dtype == torch.uint8
+    assert images.shape == (8, 32, 32, 3)
+    moved, same = datamodule.on_after_batch_transfer((images, labels), 0)
+    assert moved.shape == (8, 3, 32, 32)
+    assert moved.dtype == torch.float32
+    assert same is labels

@@ -1,0 +1,153 @@
+"""Pixels: every mode becomes RGB, squares follow the policy, and draws are a function of their key."""
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import albumentations as A  # noqa: N812
+import numpy as np
+import pytest
+import torch
+from PIL import Image
+
+from sightline.data.transforms import (
+    Augmentation,
+    UnreadableImage,
+    denormalise,
+    load_rgb,
+    normalise,
+    prepare,
+    to_rgb,
+)
+from sightline.task_spec import TaskSpec
+
+SPEC = TaskSpec(("a", "b"), 32, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+
+
+def gradient(mode: str) -> Image.Image:
+    """Left black, right white."""
+    if mode.startswith("I;16"):
+        return Image.fromarray(np.tile(np.linspace(0, 65535, 64, dtype=np.uint16), (48, 1)))
+    if mode == "I":
+        return Image.fromarray(np.tile(np.linspace(0, 65535, 64, dtype=np.int32), (48, 1)))
+    if mode == "F":
+        return Image.fromarray(np.tile(np.linspace(0, 1, 64, dtype=np.float32), (48, 1)))
+    return Image.fromarray(np.tile(np.linspace(0, 255, 64, dtype=np.uint8), (48, 1))).convert(mode)
+
+
+@pytest.mark.parametrize("mode", ["1", "L", "P", "RGB", "RGBA", "LA", "CMYK", "YCbCr", "HSV", "LAB", "I;16", "I", "F"])
+def test_every_mode_becomes_8_bit_rgb(mode: str) -> None:
+    image = to_rgb(gradient(mode))
+    assert image.mode == "RGB"
+    pixels = np.asarray(image)
+    assert pixels.shape == (48, 64, 3)
+    assert pixels[:, 0].max() <= 8
+    assert pixels[:, -1].min() >= 247
+    if mode != "1":
+        assert 90 < pixels[:, 32].mean() < 165
+
+
+@pytest.mark.parametrize("suffix", ["png", "tif"])
+def test_16_bit_files_keep_their_range(suffix: str, tmp_path: Path) -> None:
+    path = tmp_path / f"deep.{suffix}"
+    gradient("I;16").save(path)
+    pixels = np.asarray(load_rgb(path))
+    assert pixels[0, 0, 0] == 0
+    assert pixels[0, -1, 0] == 255
+
+
+def test_transparent_pixels_lie_on_white() -> None:
+    image = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
+    assert to_rgb(image).getpixel((0, 0)) == (255, 255, 255)
+    palette = Image.new("P", (8, 8), 0)
+    palette.info["transparency"] = 0
+    assert to_rgb(palette).getpixel((0, 0)) == (255, 255, 255)
+
+
+def test_photos_are_turned_upright(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6  # the camera was turned by a quarter
+    Image.new("RGB", (40, 20)).save(tmp_path / "turned.jpg", exif=exif)
+    assert load_rgb(tmp_path / "turned.jpg").size == (20, 40)
+
+
+@pytest.mark.parametrize("content", [b"", b"no image at all", None])
+def test_unreadable_files_are_named(content: bytes | None, tmp_path: Path) -> None:
+    path = tmp_path / "bad.png"
+    if content is None:
+        gradient("RGB").save(path)
+        content = path.read_bytes()[:100]
+    path.write_bytes(content)
+    with pytest.raises(UnreadableImage, match=r"bad\.png: cannot be read as an image"):
+        load_rgb(path)
+
+
+def wide() -> Image.Image:
+    """80x40: a red square in the middle, blue at the sides."""
+    image = Image.new("RGB", (80, 40), "blue")
+    image.paste((255, 0, 0), (20, 0, 60, 40))
+    return image
+
+
+def test_crop_keeps_the_centre_and_the_shape() -> None:
+    pixels = prepare(wide(), replace(SPEC, crop="crop", interpolation="nearest"))
+    assert (pixels == (255, 0, 0)).all()
+
+
+def test_pad_keeps_everything_on_the_mean_colour() -> None:
+    pixels = prepare(wide(), replace(SPEC, crop="pad", interpolation="nearest"))
+    assert tuple(pixels[0, 0]) == (124, 116, 104)
+    assert tuple(pixels[16, 0]) == (0, 0, 255)
+    assert tuple(pixels[16, 16]) == (255, 0, 0)
+
+
+def test_squash_keeps_everything_without_a_margin() -> None:
+    pixels = prepare(wide(), replace(SPEC, crop="squash", interpolation="nearest"))
+    assert tuple(pixels[0, 0]) == (0, 0, 255)
+    assert (pixels == (255, 0, 0)).all(axis=-1).mean() == 0.5
+
+
+def test_normalise_is_torchvisions_and_denormalise_its_inverse() -> None:
+    from torchvision.transforms.v2.functional import normalize
+
+    images = torch.randint(0, 256, (4, 32, 32, 3), dtype=torch.uint8)
+    expected = normalize(images.permute(0, 3, 1, 2) / 255, list(SPEC.mean), list(SPEC.std))
+    given = normalise(images, SPEC)
+    assert given.shape == (4, 3, 32, 32)
+    assert given.is_contiguous(memory_format=torch.channels_last)
+    torch.testing.assert_close(given, expected, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(denormalise(given, SPEC), images.permute(0, 3, 1, 2) / 255, rtol=1e-5, atol=1e-5)
+
+
+PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), dtype=np.uint8))
+
+
+def flips() -> Augmentation:
+    return Augmentation(SPEC, crop_scale=(0.3, 1.0), horizontal_flip=0.5)
+
+
+def test_draws_are_a_function_of_the_key() -> None:
+    first, second = flips(), flips()
+    for key in ((0, 0, 0), (0, 3, 17), (9, 1, 2)):
+        assert (first(PHOTO, key) == second(PHOTO, key)).all()
+
+
+def test_draws_differ_between_epochs_images_and_seeds() -> None:
+    augment = flips()
+    keys = [(seed, epoch, index) for seed in range(2) for epoch in range(4) for index in range(16)]
+    distinct = len({augment(PHOTO, key).tobytes() for key in keys})
+    assert distinct >= len(keys) - 2, "two crops may agree by chance; a shared generator gives 16 of 128"
+
+
+def test_transforms_draw_independently_of_each_other() -> None:
+    """One stream for all of them: with a seed each, two coins would always fall the same way."""
+    transforms = {"left_right": A.HorizontalFlip(p=0.5), "upside_down": A.VerticalFlip(p=0.5)}
+    augment = Augmentation(SPEC, transforms=transforms)
+    seen = {augment(PHOTO, (0, 0, index)).tobytes() for index in range(64)}
+    assert len(seen) == 4
+
+
+@pytest.mark.parametrize("transform", [A.HorizontalFlip, A.VerticalFlip, A.Transpose, A.RandomRotate90, A.D4])
+def test_nothing_is_mirrored_or_turned_where_that_changes_the_class(transform: Callable[..., A.BasicTransform]) -> None:
+    augment = Augmentation(SPEC, horizontal_flip=1.0, transforms={"turn": transform(p=1.0)}, orientation_matters=True)
+    assert (augment(PHOTO, (0, 0, 0)) == prepare(PHOTO, SPEC)).all()
