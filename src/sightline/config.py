@@ -255,6 +255,11 @@ def _check_numbers(cfg: DictConfig) -> None:
             f"trainer.max_epochs={trainer.max_epochs}: training would never end or never begin; "
             "set it to 1 or more, or set trainer.max_steps or trainer.max_time"
         )
+    if trainer.check_val_every_n_epoch and trainer.check_val_every_n_epoch > (trainer.max_epochs or -1) > 0:
+        raise BadInput(
+            f"trainer.check_val_every_n_epoch={trainer.check_val_every_n_epoch}: with trainer.max_epochs="
+            f"{trainer.max_epochs} there would be no validation to choose the best checkpoint by; make it smaller"
+        )
     if trainer.accelerator == "cpu" and trainer.precision.startswith("16-"):
         raise BadInput(
             f"trainer.precision={trainer.precision}: 16-bit floats need a GPU; "

@@ -27,6 +27,8 @@ if TYPE_CHECKING:  # imported inside functions: bad input is refused before torc
 
 log = logging.getLogger(__name__)
 NUM_SYNTHETIC_CLASSES = 10
+PROFILERS = {"simple": "SimpleProfiler", "advanced": "AdvancedProfiler", "pytorch": "PyTorchProfiler"}
+"""Lightning's profilers; each writes into the run folder instead of the log."""
 
 
 @dataclass(frozen=True)
@@ -45,9 +47,11 @@ def train(cfg: DictConfig) -> TrainResult:
     manifest = _find_data(cfg)
     import pytorch_lightning as pl
 
+    from sightline.models.backbones import num_parameters
+
     pl.seed_everything(cfg.seed, verbose=False)
     classifier, datamodule = _build(cfg, manifest)
-    trainer_arguments = _trainer_arguments(cfg)
+    trainer_arguments = _trainer_arguments(cfg, datamodule)
     extras = [build(node, f"callbacks.{name}") for name, node in cfg.callbacks.items() if node is not None]
     loggers = [build(node, f"logger.{name}") for name, node in cfg.logger.items() if node is not None]
 
@@ -60,8 +64,9 @@ def train(cfg: DictConfig) -> TrainResult:
         trainer.fit(classifier, datamodule)
         checkpoint = run_dir / "checkpoints" / "best.ckpt"
         if not checkpoint.is_file():
-            raise RuntimeError("training ended before its first validation, so there is no model; train longer")
-        metrics = {**throughput.metrics, "num_parameters": float(sum(p.numel() for p in classifier.parameters()))}
+            log.warning("training ended before its first validation: the last checkpoint stands in for the best")
+            trainer.save_checkpoint(checkpoint)
+        metrics = {**throughput.metrics, "num_parameters": float(num_parameters(classifier))}
         metrics |= _last_train_metrics(trainer)
         if trainer.is_global_zero:
             metrics |= _export_and_measure(cfg, classifier, datamodule, trainer, checkpoint, run_dir)
@@ -75,8 +80,8 @@ def _find_data(cfg: DictConfig) -> Manifest | None:
     data = cfg.data
     if data.source == "synthetic":
         return None
-    if data.source == "digits":
-        write_digits(Path(data.root).expanduser())
+    if data.source == "digits" and Path(data.root) == Path(cfg.paths.data) / "digits":
+        write_digits(Path(data.root))  # any other root is somebody's own folder
     manifest = make_manifest(
         data.root,
         val_fraction=data.val_fraction,
@@ -97,7 +102,7 @@ def _find_data(cfg: DictConfig) -> Manifest | None:
 
 
 def _build(cfg: DictConfig, manifest: Manifest | None) -> "tuple[Classifier, ImageDataModule]":
-    from sightline.models.backbones import create_backbone
+    from sightline.models.backbones import create_backbone, num_parameters
     from sightline.models.classifier import Classifier, Recipe
 
     model = cfg.model
@@ -118,6 +123,7 @@ def _build(cfg: DictConfig, manifest: Manifest | None) -> "tuple[Classifier, Ima
     classifier = Classifier(network, spec, card, recipe, channels_last=model.channels_last)
     datamodule = _make_datamodule(cfg, manifest, spec)
     classifier.check_optimizer()
+    log.info("%s: %s parameters, weights: %s", card.name, f"{num_parameters(network):,}", card.weights_origin)
     if model.compile:
         network.compile()
     return classifier, datamodule
@@ -181,13 +187,27 @@ def _make_datamodule(cfg: DictConfig, manifest: Manifest | None, spec: "TaskSpec
     )
 
 
-def _trainer_arguments(cfg: DictConfig) -> dict[str, Any]:
-    """Lightning's arguments with the precision decided."""
+def _trainer_arguments(cfg: DictConfig, datamodule: "ImageDataModule") -> dict[str, Any]:
+    """Lightning's arguments with the precision decided, once Lightning has accepted them."""
+    import pytorch_lightning as pl
+    from lightning_fabric.utilities.exceptions import MisconfigurationException
+
     from sightline.models.inference import choose_device, choose_precision
 
     arguments = to_plain(cfg.trainer)
     device = choose_device(arguments["accelerator"])
     arguments["precision"] = choose_precision(arguments["precision"], device)
+    try:
+        pl.Trainer(**arguments, logger=False, enable_checkpointing=False)
+    except (MisconfigurationException, ValueError, TypeError) as error:
+        raise BadInput(f"trainer: {error}; change that setting") from error
+    num_batches = len(datamodule.train_dataloader())
+    share = arguments["limit_train_batches"]
+    if isinstance(share, float) and share * num_batches < 1:
+        raise BadInput(
+            f"trainer.limit_train_batches={share}: of {num_batches} batch(es) that leaves none; "
+            "give a number of batches, like 1, or a larger share"
+        )
     return arguments
 
 
@@ -212,7 +232,8 @@ def _describe_data(
         counts = {"train": cfg.data.num_synthetic, "val": cfg.data.batch_size, "test": 0}
         return {"name": cfg.data.name, "num_images": counts, "sha256": None}
     manifest.save(run_dir / "manifest.csv")
-    return {"name": cfg.data.name, "num_images": manifest.num_images, "sha256": manifest.sha256}
+    facts = {"name": cfg.data.name, "num_images": manifest.num_images, "sha256": manifest.sha256}
+    return {**facts, "root": str(manifest.root)}
 
 
 def _describe_model(classifier: "Classifier") -> dict[str, Any]:
@@ -224,6 +245,7 @@ def _make_trainer(
 ) -> "tuple[pl.Trainer, Throughput]":
     """A trainer with the callbacks that every run has, then those of the configuration."""
     import pytorch_lightning as pl
+    from pytorch_lightning import profilers
     from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
 
     from sightline.callbacks.epoch_table import EpochTable
@@ -249,6 +271,9 @@ def _make_trainer(
         callbacks.append(LearningRateMonitor())
     if arguments["enable_progress_bar"]:
         callbacks.append(RichProgressBar(leave=True) if sys.stdout.isatty() else PlainProgress())
+    if arguments["profiler"] in PROFILERS:
+        profiler = getattr(profilers, PROFILERS[arguments["profiler"]])
+        arguments = {**arguments, "profiler": profiler(dirpath=run_dir, filename="profile")}
     trainer = pl.Trainer(**arguments, callbacks=callbacks, logger=list(made) or False, default_root_dir=run_dir)
     return trainer, throughput
 
@@ -287,6 +312,7 @@ def _export_and_measure(
             device=trainer.strategy.root_device,
             precision=str(trainer.precision),
             channels_last=cfg.model.channels_last,
+            limit=cfg.trainer[f"limit_{split}_batches"],
         )
         metrics |= write_evaluation(run_dir, predictions, saved.spec.class_names, split)
     return metrics

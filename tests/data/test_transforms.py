@@ -17,6 +17,7 @@ from sightline.data.transforms import (
     load_rgb,
     normalise,
     prepare,
+    random_box,
     to_rgb,
 )
 from sightline.task_spec import TaskSpec
@@ -124,6 +125,27 @@ PHOTO = Image.fromarray(np.random.default_rng(0).integers(0, 256, (40, 40, 3), d
 
 def flips() -> Augmentation:
     return Augmentation(SPEC, crop_scale=(0.3, 1.0), horizontal_flip=0.5)
+
+
+def test_a_random_box_has_the_wanted_area_and_lies_inside() -> None:
+    generator = np.random.default_rng(0)
+    shares = []
+    for _ in range(500):
+        left, top, right, bottom = random_box((40, 40), (0.2, 0.6), (0.8, 1.25), generator)
+        assert 0 <= left < right <= 40
+        assert 0 <= top < bottom <= 40
+        shares.append((right - left) * (bottom - top) / 1600)
+        assert 0.8 - 1e-6 <= (right - left) / (bottom - top) <= 1.25 + 1e-6
+    assert 0.2 - 1e-6 <= min(shares) < 0.22
+    assert 0.58 < max(shares) <= 0.6 + 1e-6
+
+
+def test_the_whole_image_as_a_random_crop_is_what_evaluation_sees() -> None:
+    """Training and evaluation resample alike: enlarged crops are smooth, reduced ones do not alias."""
+    for size in ((20, 20), (90, 90)):
+        image = PHOTO.resize(size)
+        whole = Augmentation(SPEC, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0))(image, (0, 0, 0))
+        assert np.abs(whole.astype(int) - prepare(image, SPEC)).max() <= 1
 
 
 def test_draws_are_a_function_of_the_key() -> None:

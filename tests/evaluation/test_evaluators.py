@@ -70,8 +70,11 @@ def test_tables_and_pictures_are_written(predictions: Predictions, tmp_path: Pat
         table = list(csv.DictReader(file))
     scores = per_class(predictions, names)
     assert [int(row["num_images"]) for row in table] == [score.num_images for score in scores]
-    recalls = reference.recall_score(predictions.labels, predictions.predicted, average=None, zero_division=0)
-    assert [float(row["recall"]) for row in table] == pytest.approx(list(recalls), abs=1e-5)
+    report = reference.classification_report(predictions.labels, predictions.predicted, output_dict=True)
+    assert isinstance(report, dict)
+    for number, row in enumerate(table):
+        assert float(row["recall"]) == pytest.approx(report[str(number)]["recall"], abs=1e-5)
+        assert float(row["precision"]) == pytest.approx(report[str(number)]["precision"], abs=1e-5)
     for name in ("confusion_matrix.png", "per_class.png"):
         assert (tmp_path / name).stat().st_size > 5000
 

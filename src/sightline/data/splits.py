@@ -227,7 +227,8 @@ def _group(label: str, paths: list[str], pattern: str | None) -> dict[str, list[
         match = re.search(pattern, path)
         if match is None:
             raise BadInput(
-                f"data.group_pattern={pattern}: does not match {label}/{path}; change it so that it fits every image"
+                f"data.group_pattern={pattern}: does not match {label}/{path}; "
+                "change it so that it fits every image, or set data.group_pattern=null if the images are independent"
             )
         groups["/".join(part or "" for part in match.groups())].append(path)
     return groups

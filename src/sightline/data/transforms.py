@@ -1,5 +1,6 @@
 """The only place where pixels are prepared: from a file to the tensor that a model sees."""
 
+import math
 import os
 import random
 from collections.abc import Mapping, Sequence
@@ -118,21 +119,9 @@ class Augmentation:
         orientation_matters: bool = False,
     ) -> None:
         import albumentations as A  # noqa: N812
-        import cv2
 
         steps: list[Any] = []
-        size = (spec.image_size, spec.image_size)
-        self.spec, self.crops = spec, crop_scale is not None
-        if crop_scale is not None:
-            steps.append(
-                A.RandomResizedCrop(
-                    size,
-                    scale=(crop_scale[0], crop_scale[1]),
-                    ratio=(crop_ratio[0], crop_ratio[1]),
-                    interpolation=cv2.INTER_AREA,
-                    p=1.0,
-                )
-            )
+        self.spec, self.crop_scale, self.crop_ratio = spec, crop_scale, crop_ratio
         if horizontal_flip > 0:
             steps.append(A.HorizontalFlip(p=horizontal_flip))
         steps += (transforms or {}).values()
@@ -142,9 +131,34 @@ class Augmentation:
 
     def __call__(self, image: Image.Image, key: tuple[int, ...]) -> np.ndarray:
         """uint8 `(image_size, image_size, 3)`; the same image and key (seed, epoch, index) give the same pixels."""
-        pixels = np.asarray(image) if self.crops else prepare(image, self.spec)
+        if self.crop_scale is None and self._compose is None:
+            return prepare(image, self.spec)
+        seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
+        generator = np.random.default_rng(seed)
+        pixels = prepare(image, self.spec) if self.crop_scale is None else self._crop(image, generator)
         if self._compose is None:
             return pixels
-        seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
-        self._compose.set_random_state(np.random.default_rng(seed), random.Random(seed))
+        self._compose.set_random_state(generator, random.Random(seed))
         return self._compose(image=pixels)["image"]
+
+    def _crop(self, image: Image.Image, generator: np.random.Generator) -> np.ndarray:
+        """A random box of the image, resampled as evaluation resamples the whole: no blocks, no aliasing."""
+        assert self.crop_scale is not None
+        box = random_box(image.size, self.crop_scale, self.crop_ratio, generator)
+        size = (self.spec.image_size, self.spec.image_size)
+        return np.array(image.resize(size, RESAMPLING[self.spec.interpolation], box=box))
+
+
+def random_box(
+    size: tuple[int, int], scale: Sequence[float], ratio: Sequence[float], generator: np.random.Generator
+) -> tuple[float, float, float, float]:
+    """Left, top, right and bottom of a box with a random share of the area and a random width to height.
+
+    The crop of Szegedy et al. (arXiv:1409.4842), with edges between pixels allowed.
+    """
+    width, height = size
+    area = width * height * generator.uniform(scale[0], scale[1])
+    aspect = math.exp(generator.uniform(math.log(ratio[0]), math.log(ratio[1])))
+    box_width, box_height = min(width, math.sqrt(area * aspect)), min(height, math.sqrt(area / aspect))
+    left, top = generator.uniform(0, width - box_width), generator.uniform(0, height - box_height)
+    return left, top, left + box_width, top + box_height

@@ -4,6 +4,7 @@ import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
+from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -86,7 +87,7 @@ def _own_manifest(folder: Path | None, trained: dict[str, Any], split: str) -> M
     table = folder / "manifest.csv" if folder else None
     if table is None or not table.is_file():
         raise BadInput("data.root: this model came without its run folder; name a folder that holds test/<class>/…")
-    manifest = Manifest.load(table, Path(trained["config"]["data"]["root"]))
+    manifest = Manifest.load(table, Path(trained["data"]["root"]))
     if manifest.num_images[split] == 0:
         raise BadInput(
             f"split={split}: the run {folder} had no {split} images; measure others with data.root=FOLDER "
@@ -118,8 +119,12 @@ def predict_split(
     device: "torch.device",
     precision: str,
     channels_last: bool = True,
+    limit: int | float | None = None,
 ) -> "Predictions":
-    """Logits and labels of everything a loader yields, with a progress bar in a terminal."""
+    """Logits and labels of what a loader yields, with a progress bar in a terminal.
+
+    `limit` is a number of batches or, below 1, a share of them, as in Lightning's `limit_test_batches`.
+    """
     import torch
     from rich.progress import track
 
@@ -130,7 +135,8 @@ def predict_split(
     labels: list[torch.Tensor] = []
 
     def images() -> Iterator["torch.Tensor"]:
-        for batch, batch_labels in track(loader, "Evaluating", total=len(loader), transient=True):
+        total = _num_batches(len(loader), limit)
+        for batch, batch_labels in track(islice(loader, total), "Evaluating", total=total, transient=True):
             labels.append(batch_labels)
             yield batch
 
@@ -143,6 +149,12 @@ def predict_split(
         channels_last=channels_last,
     )
     return Predictions(logits, torch.cat(labels))
+
+
+def _num_batches(available: int, limit: int | float | None) -> int:
+    if limit is None:
+        return available
+    return max(1, int(limit * available) if isinstance(limit, float) else min(limit, available))
 
 
 def write_evaluation(

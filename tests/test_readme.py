@@ -1,0 +1,63 @@
+"""What the README and the documents promise: their commands compose, their files exist."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from sightline.config import validate
+from tests.conftest import PROJECT, compose_config
+
+DOCUMENTS = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
+COMMAND = re.compile(r"^(?:\$ )?(?:\.venv/bin/)?python src/(\w+)\.py((?: [^#\n]*)?)", re.MULTILINE)
+PLACEHOLDERS = {"FOLDER": "somewhere", "FILE": "somewhere", "RUN": "latest"}
+
+
+def commands() -> list[tuple[str, str]]:
+    found = set()
+    for document in DOCUMENTS:
+        for block in re.findall(r"```\w*\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL):
+            found |= {(task, words.strip()) for task, words in COMMAND.findall(block) if "…" not in words}
+    return sorted(found)
+
+
+@pytest.mark.parametrize(("task", "words"), commands())
+def test_every_command_composes(task: str, words: str) -> None:
+    for placeholder, value in PLACEHOLDERS.items():
+        words = re.sub(rf"\b{placeholder}\b", value, words)
+    overrides = [word for word in words.split() if word not in ("-m", "--help") and not re.search(r"=[^\[]*,", word)]
+    cfg = compose_config(task, *overrides)
+    if task == "train" and "model.weights" not in words:
+        validate(cfg)
+
+
+def test_there_are_commands_to_check() -> None:
+    assert len(commands()) >= 8
+    assert {task for task, _ in commands()} == {"train", "evaluate", "predict"}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_links_lead_somewhere(document: Path) -> None:
+    text = document.read_text(encoding="utf-8")
+    for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
+        assert (document.parent / target).exists(), target
+    for name in re.findall(r"`((?:src|configs|docs|tests|scripts)/[\w./-]+)`", text):
+        assert (PROJECT / name).exists(), name
+
+
+def test_the_readme_is_short() -> None:
+    assert len((PROJECT / "README.md").read_text(encoding="utf-8").splitlines()) < 250
+
+
+def test_make_help_lists_every_target() -> None:
+    listed = subprocess.run(["make", "-s", "help"], cwd=PROJECT, check=True, capture_output=True, text=True).stdout
+    targets = re.findall(r"^([a-z-]+):.*## ", (PROJECT / "Makefile").read_text(), re.MULTILINE)
+    assert {"setup", "train", "test", "test-all", "check", "help"} <= set(targets)
+    for target in targets:
+        assert f"make {target}" in listed
+
+
+def test_constraints_name_versions_and_nothing_else() -> None:
+    for line in (PROJECT / "constraints.txt").read_text().splitlines():
+        assert re.fullmatch(r"#.*|[A-Za-z0-9._-]+==[\w.!]+", line), line
