@@ -18,6 +18,7 @@ SHOWN = (
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="evaluate")
+@command.task
 def main(cfg: DictConfig) -> None:
     from sightline.evaluation.evaluate import evaluate
 

@@ -7,6 +7,7 @@ from sightline import command
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="predict")
+@command.task
 def main(cfg: DictConfig) -> None:
     from sightline.serving.predict import predict
 

@@ -1,5 +1,6 @@
 """The wrapper of every entry point: short errors, exit codes, signals. Never imports torch."""
 
+import functools
 import logging
 import os
 import signal
@@ -21,6 +22,23 @@ FAILED, BAD_INPUT = 1, 2
 FULL_ERROR = "HYDRA_FULL_ERROR"
 
 
+class _TaskFailed(BaseException):
+    """Carries an error past Hydra, which would announce it on stderr before we can."""
+
+
+def task(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
+    """Decorate the function below `@hydra.main`: its errors reach `run` untouched."""
+
+    @functools.wraps(function)
+    def wrapped(cfg: DictConfig) -> Any:
+        try:
+            return function(cfg)
+        except Exception as error:
+            raise _TaskFailed from error
+
+    return wrapped
+
+
 def run(main: Callable[[], Any]) -> NoReturn:
     """Run a Hydra program and exit: 0 done, 1 failed, 2 bad input, 130 or 143 interrupted.
 
@@ -34,7 +52,8 @@ def run(main: Callable[[], Any]) -> NoReturn:
     _quieten()
     try:
         main()
-    except BaseException as error:
+    except BaseException as raised:
+        error = raised.__cause__ if isinstance(raised, _TaskFailed) and raised.__cause__ else raised
         code = exit_code(error)
         if code is None:
             raise
