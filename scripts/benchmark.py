@@ -25,7 +25,7 @@ import torch  # noqa: E402
 from hydra import compose, initialize_config_dir  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402
 
-from sightline.config import build  # noqa: E402
+from sightline.config import build, model_arguments  # noqa: E402
 from sightline.models.backbones import create_backbone  # noqa: E402
 from sightline.models.inference import autocast, choose_device, choose_precision  # noqa: E402
 from sightline.training import NUM_SYNTHETIC_CLASSES, train  # noqa: E402
@@ -79,7 +79,7 @@ def describe(cfg: DictConfig, device: torch.device, precision: str) -> str:
 def time_bare_step(cfg: DictConfig, device: torch.device, precision: str, steps: int) -> float:
     """Images per second of forward, loss, backward and optimizer step on one batch in memory."""
     torch.manual_seed(0)
-    network, _ = create_backbone(cfg.model.name, NUM_SYNTHETIC_CLASSES, arguments=dict(cfg.model.arguments))
+    network, _ = create_backbone(cfg.model.name, NUM_SYNTHETIC_CLASSES, arguments=model_arguments(cfg.model))
     layout = torch.channels_last if cfg.model.channels_last else torch.contiguous_format
     network = network.to(device, memory_format=layout).train()  # pyright: ignore[reportCallIssue]
     if cfg.model.compile:

@@ -31,8 +31,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sweeping": LOWEST | {"launch"},
     "command": LOWEST | {"config", "run_record"},
 }
-SERVING_FROM_DATA = {"sightline.data.transforms", "sightline.data.splits"}
-"""What serving may take from the data room: how pixels are prepared and how files are found."""
+SERVING_FROM_DATA = {"sightline.data.transforms", "sightline.data.loader", "sightline.data.splits"}
+"""What serving may take from the data room: how pixels are prepared and loaded, and how files are found."""
 
 HEAVY = {"torch", "torchvision", "timm", "pytorch_lightning", "albumentations", "matplotlib", "tensorboard", "sklearn"}
 LIGHT_FILES = ["errors.py", "task_spec.py", "run_record.py", "config.py", "command.py", "training.py"]
@@ -42,8 +42,8 @@ LIGHT_FILES += ["data/splits.py", "data/digits.py", "evaluation/evaluate.py", "s
 BANNED = {"utils", "util", "common", "helpers", "helper", "misc", "core", "base", "manager"}
 BANNED_FILES = {"setup.py", "requirements.txt", ".project-root", "src/__init__.py"}
 MOST_LINES, MOST_PARAMETERS = 60, 8
-READS_PROCESS = {"src/sightline/command.py"}
-"""Files that may read `os.environ` or `sys.argv`."""
+READS_PROCESS = {"src/sightline/command.py", "src/sightline/data/transforms.py"}
+"""Files that may touch `os.environ` or `sys.argv`; the transforms only silence a library's look-up of its releases."""
 
 
 def tracked(*patterns: str) -> list[str]:
@@ -166,18 +166,17 @@ def test_functions_stay_small(name: str) -> None:
 def test_only_the_command_reads_the_process(name: str) -> None:
     for node in ast.walk(parse(name)):
         if isinstance(node, ast.Attribute):
-            text = ast.unparse(node)
-            assert text != "sys.argv", name
-            assert text not in ("os.environ.get", "os.getenv"), name
-        if isinstance(node, ast.Subscript):
-            assert ast.unparse(node.value) != "os.environ", name
+            assert ast.unparse(node) not in ("sys.argv", "os.environ", "os.getenv"), name
 
 
 @pytest.mark.parametrize("name", tracked("configs/experiment/*.yaml"))
 def test_experiments_never_name_where_they_run(name: str) -> None:
     text = (PROJECT / name).read_text(encoding="utf-8")
     assert "launch" not in text
+    head = "".join(line for line in text.splitlines(keepends=True) if line.startswith("#"))
     assert text.startswith("# @package _global_\n# "), "an experiment begins with its card"
+    for word in ("command:", "score:", "time:", "machine:"):
+        assert word in head, f"{name}: the card lacks its {word}"
 
 
 def test_one_of_the_two_lightnings() -> None:

@@ -4,11 +4,15 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import albumentations as A  # noqa: N812
 import pytest
 from PIL import Image
 
 from sightline.config import validate
+from sightline.data.splits import make_manifest
+from sightline.data.transforms import Augmentation
 from sightline.errors import BadInput
+from sightline.task_spec import TaskSpec
 from tests.conftest import Cli, compose_config, write_image
 
 ON_THE_COMMAND_LINE = [
@@ -22,7 +26,7 @@ ON_THE_COMMAND_LINE = [
     ("model.freeze=backbone", "add model.weights=FILE or model.pretrained=true, or set model.freeze=none"),
     ("model.weights=nowhere.safetensors", "model.weights=nowhere.safetensors: no such file"),
     ("optimized_metric=test/accuracy", "nothing may be chosen on the test set"),
-    ("data.group_pattern=(", "data.group_pattern=(: not a regular expression"),
+    ('data.group_pattern="("', "data.group_pattern=(: not a regular expression"),
     (
         "data=folder data.root=/no/such/folder",
         "data.root=/no/such/folder: no such folder; set it to one that holds train/",
@@ -32,6 +36,18 @@ ON_THE_COMMAND_LINE = [
     ("model.lr=-1", "model.lr=-1.0: must be above 0"),
     ("stages=[test]", "measure an existing run with evaluate.py run=RUN"),
     ("name=a/b", "name=a/b: names a folder"),
+    ("trainer.devices=2", "trainer.devices=2 trainer.num_nodes=1: several devices are not supported yet"),
+    ("trainer.strategy=wild", "trainer: You selected an invalid strategy name"),
+    ("trainer.accelerator=gpu", "accelerator=gpu: not on this machine; set it to one of: auto, cpu"),
+    ("trainer.precision=16-mixed", "precision=16-mixed: 16-bit floats need a GPU"),
+    ("+model.optimizer._target_=torch.os.system", "_target_=torch.os.system: not defined in torch, timm"),
+    ("seed=5000000000", "seed=5000000000: must be below 2**32"),
+    ("checkpoint.monitor=val/acuracy", "checkpoint.monitor=val/acuracy: must be one of val/loss"),
+    ("paths.runs=/proc/runs", "paths.runs=/proc/runs: cannot make"),
+    (
+        "+augmentation.transforms.noise={_target_:albumentations.GaussNoise,std_rnge:[0.1,0.2]}",
+        "augmentation.transforms.noise (albumentations.GaussNoise): Argument(s) 'std_rnge' are not valid",
+    ),
     ("model.name=resnet81", "model.name=resnet81: timm has no such model; did you mean resnet18"),
     ("+model.arguments.wings=2", "model.arguments={'wings': 2}: test_resnet does not take them"),
     ("+model.optimizer.speed=9", "model.optimizer (torch.optim.AdamW): got an unexpected keyword argument 'speed'"),
@@ -46,10 +62,11 @@ ON_THE_COMMAND_LINE = [
 @pytest.mark.parametrize(("words", "message"), ON_THE_COMMAND_LINE)
 def test_command_line(words: str, message: str, cli: Cli, tmp_path: Path) -> None:
     model = [] if "model.name" in words else ["model.name=test_resnet"]
-    done = cli("train", *model, *words.split(), f"paths.runs={tmp_path / 'runs'}")
+    done = cli("train", f"paths.runs={tmp_path / 'runs'}", *model, *words.split())
     assert done.returncode == 2, done.stderr
-    assert message in done.stderr.splitlines()[-1] or message in done.stderr
-    assert done.stderr.splitlines()[-1].startswith("error: ") or "Available options" in done.stderr
+    assert message in done.stderr
+    assert len(done.stderr.splitlines()) == 1 or "Available options" in done.stderr, "a sentence, and nothing else"
+    assert done.stderr.startswith("error: ") or "model.name" in words
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.rglob("*"))
 
@@ -140,6 +157,9 @@ def test_unreadable_image_fails_the_run_and_is_named(colors: Path, cli: Cli, tmp
     [
         ("evaluate", ["run=nowhere"], "run=nowhere: no such run folder, model folder or checkpoint"),
         ("evaluate", [], "run: no value is set"),
+        ("evaluate", ["run=nowhere", "precision=fp32"], "precision=fp32: must be one of auto, 32-true"),
+        ("predict", ["run=nowhere", "images=/", "batch_size=0"], "batch_size=0: must be 1 or more"),
+        ("evaluate", ["run=nowhere", "data.num_workers=-1"], "data.num_workers=-1: must be 0 or more"),
         ("evaluate", ["run=nowhere", "split=rest"], "split=rest: must be one of train, val, test"),
         ("predict", ["run=nowhere", "images=/nowhere"], "images=/nowhere: no such file or folder"),
     ],
@@ -176,12 +196,35 @@ def test_evaluate_refuses_classes_that_the_model_does_not_know(cli: Cli, trained
         ("data.mean=[0.5,0.5,0.5]", "set both or neither"),
         ("model.label_smoothing=1", "model.label_smoothing=1.0: must be from 0 to below 1"),
         ("data.group_pattern=abc", "put brackets round the part that names the group"),
-        ("data.val_fraction=0", "the best checkpoint is chosen on validation; set it above 0"),
         ("seed=-1", "seed=-1: must be 0 or more"),
-        ("checkpoint.monitor=train/loss", "must be a metric of val/"),
+        ("checkpoint.monitor=train/loss", "must be one of val/loss, val/accuracy"),
+        ("optimized_metric=val/acuracy", "did you mean val/accuracy"),
+        ("trainer.limit_val_batches=0", "must be a number of batches, 1 or more"),
+        ("trainer.max_epochs=null", "training would never end or never begin"),
+        ("trainer.check_val_every_n_epoch=99", "there would be no validation to choose the best checkpoint by"),
+        ("data.std=[0,0,0] data.mean=[0,0,0]", "data.std=[0.0, 0.0, 0.0]: must be above 0"),
     ],
 )
 def test_rules_across_keys(override: str, message: str) -> None:
     with pytest.raises(BadInput, match="=") as caught:
-        validate(compose_config("train", override))
+        validate(compose_config("train", *override.split()))
     assert message in str(caught.value)
+
+
+def test_no_validation_at_all_is_refused(colors: Path) -> None:
+    with pytest.raises(BadInput, match="has no val/, and the best checkpoint is chosen on validation"):
+        make_manifest(colors, val_fraction=0)
+
+
+def test_a_turn_hidden_inside_another_transform_is_refused() -> None:
+    spec = TaskSpec(("a", "b"), 32, (0.5,) * 3, (0.5,) * 3)
+    hidden = {"one": A.OneOf([A.HorizontalFlip(), A.Blur()])}
+    with pytest.raises(BadInput, match="HorizontalFlip inside another transform would change the class"):
+        Augmentation(spec, transforms=hidden, orientation_matters=True)
+
+
+def test_bad_input_in_several_runs_leaves_nothing(cli: Cli, tmp_path: Path) -> None:
+    done = cli("train", "-m", "model.lr=-1,-2", f"paths.runs={tmp_path / 'runs'}")
+    assert done.returncode == 2
+    assert done.stderr.splitlines()[-1] == "error: model.lr=-1.0: must be above 0"
+    assert not list(tmp_path.iterdir())

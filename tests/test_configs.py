@@ -9,6 +9,7 @@ from omegaconf import OmegaConf
 from safetensors.torch import save_file
 
 from sightline.config import to_plain, validate
+from sightline.evaluation.evaluate import evaluate
 from sightline.training import train
 from tests.conftest import PROJECT, TINY, compose_config
 
@@ -83,6 +84,9 @@ SETTINGS = [
     ("callbacks", "early_stopping"),
     ("debug", "profile"),
     ("debug", "limit"),
+    ("trainer.gradient_clip_val", "1.0"),
+    ("trainer.max_steps", "1"),
+    *itertools.product(["trainer.precision"], ["32-true", "bf16-true", "64-true"]),
 ]
 
 
@@ -99,6 +103,13 @@ def test_overfit_learns_one_batch_by_heart(colors: Path, tmp_path: Path) -> None
     tiny = [word for word in TINY if "max_epochs" not in word]
     result = train(compose_config("train", *words, *tiny, "trainer.max_epochs=25"))
     assert result.metrics["train/loss"] < 0.05
+
+
+def test_evaluation_repeats_the_limits_of_a_debug_run(colors: Path, tmp_path: Path) -> None:
+    words = ["data=folder", f"data.root={colors}", f"output={tmp_path / 'run'}", "debug=one_batch", *TINY]
+    expected = train(compose_config("train", *words)).metrics
+    again = evaluate(compose_config("evaluate", f"run={tmp_path / 'run'}", f"output={tmp_path / 'again'}"))
+    assert again.metrics == {name: value for name, value in expected.items() if name.startswith("test/")}
 
 
 def test_arguments_for_a_model_stay_with_its_name(colors: Path, tmp_path: Path) -> None:

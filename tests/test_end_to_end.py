@@ -139,6 +139,14 @@ def test_latest_is_the_newest_run(trained: Path, runs: Path, cli: Cli) -> None:
     assert json.loads((folder / "run.json").read_text())["task"] == "evaluate"
 
 
+def test_latest_means_the_model_also_after_an_evaluation(trained: Path, runs: Path, cli: Cli) -> None:
+    for _ in range(2):
+        done = cli("evaluate", "run=latest", f"paths.runs={runs}")
+        assert done.returncode == 0, done.stderr
+        folder = Path(done.stdout.strip().splitlines()[-1].removeprefix("results: "))
+        assert metrics_of(folder)["test/loss"] == metrics_of(trained)["test/loss"]
+
+
 def test_predict_writes_classes_and_pictures(trained: Path, cli: Cli, tmp_path: Path) -> None:
     photos = tmp_path / "photos"
     for name in ("blue", "red"):

@@ -9,7 +9,9 @@ import warnings
 from collections.abc import Callable
 from typing import Any, NoReturn
 
+from hydra.core.hydra_config import HydraConfig
 from hydra.errors import HydraException
+from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -34,6 +36,8 @@ def task(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
         try:
             return function(cfg)
         except Exception as error:
+            if HydraConfig.get().mode == RunMode.MULTIRUN:
+                raise  # Hydra goes on with the other runs and raises this one at the end
             raise _TaskFailed from error
 
     return wrapped

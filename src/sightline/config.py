@@ -1,9 +1,12 @@
 """The schema of what is ours, and the rules that hold across keys. Never imports torch: bad input must fail fast."""
 
 import difflib
+import inspect
 import re
-from collections.abc import Iterable
+import warnings
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -18,6 +21,21 @@ SPLITS = ("train", "val", "test")
 FREEZE = ("none", "backbone")
 SOURCES = ("folder", "digits", "synthetic")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+FIT_METRICS = tuple(
+    f"val/{name}" for name in ("loss", "accuracy", "top5_accuracy", "macro_precision", "macro_recall", "macro_f1")
+)
+"""What validation reports in every epoch."""
+FINAL_METRICS = (
+    *FIT_METRICS,
+    "val/accuracy_low",
+    "val/accuracy_high",
+    "train/loss",
+    "train/accuracy",
+    "train/images_per_second",
+    "train/seconds",
+    "num_parameters",
+)
+"""What a run reports at its end, the test set left out."""
 TARGET_PACKAGES = ("torch", "timm", "pytorch_lightning", "torchmetrics", "albumentations", "sightline")
 """Packages that a `_target_` may name."""
 
@@ -31,7 +49,7 @@ class PathsConfig:
 @dataclass
 class DataConfig:
     name: str = MISSING
-    source: str = "folder"  # folder: read class folders; digits: write them first; synthetic: random pixels
+    source: str = "folder"  # folder: class folders; digits: write them first; synthetic: random pixels
     root: str = MISSING  # holds train/<class>/… and perhaps val/ and test/
     origin: str = ""  # where to get the data when root is missing
     image_size: int = 224  # side of the square that the model sees, in pixels
@@ -42,9 +60,7 @@ class DataConfig:
     orientation_matters: bool = False  # true: no flip, transpose or quarter turn, they would change the class
     batch_size: int = 64
     num_workers: int = 2
-    group_pattern: str | None = (
-        None  # regular expression on the path below the class; images with equal groups(…) stay together
-    )
+    group_pattern: str | None = None  # regular expression; images whose paths agree in its brackets stay together
     val_fraction: float = 0.15  # of the groups of each class, where there is no val/
     test_fraction: float = 0.15  # the same where there is no test/; 0 makes none
     num_synthetic: int = 1024  # images that source=synthetic pretends to have
@@ -80,7 +96,7 @@ class TrainerConfig:
 
     accelerator: str = "auto"
     strategy: str = "auto"
-    devices: Any = "auto"  # number, list of numbers, or a text
+    devices: Any = 1  # or a list that names one device, like [2]
     num_nodes: int = 1
     precision: str = "auto"
     max_epochs: int | None = 10
@@ -187,8 +203,23 @@ def validate(cfg: DictConfig) -> None:
     _check_splits(cfg.data)
     _check_augmentation(cfg.augmentation)
     _check_model(cfg)
-    for node in (cfg.model.optimizer, cfg.model.scheduler, cfg.augmentation.transforms, cfg.callbacks, cfg.logger):
-        check_targets(node)
+    for key in ("model.optimizer", "model.scheduler", "augmentation.transforms", "callbacks", "logger"):
+        check_targets(OmegaConf.select(cfg, key), key)
+
+
+def validate_loading(cfg: DictConfig) -> None:
+    """Check the keys of a task that uses a finished run.
+
+    Raises: BadInput with the key, the value and the change to make.
+    """
+    _check_required(cfg)
+    if cfg.precision is not None:
+        validate_choice("precision", cfg.precision, PRECISIONS)
+    for key, least in (("batch_size", 1), ("num_workers", 0)):
+        where = key if key in cfg else f"data.{key}"
+        value = OmegaConf.select(cfg, where)
+        if value is not None and value < least:
+            raise BadInput(f"{where}={value}: must be {least} or more")
 
 
 def validate_choice(key: str, value: str, allowed: Iterable[str]) -> None:
@@ -227,8 +258,8 @@ def _check_choices(cfg: DictConfig) -> None:
     for key in ("optimized_metric", "checkpoint.monitor"):
         if (metric := OmegaConf.select(cfg, key)).startswith("test/"):
             raise BadInput(f"{key}={metric}: nothing may be chosen on the test set; name the metric of val/ instead")
-    if not cfg.checkpoint.monitor.startswith("val/"):
-        raise BadInput(f"checkpoint.monitor={cfg.checkpoint.monitor}: must be a metric of val/, like val/accuracy")
+    validate_choice("checkpoint.monitor", cfg.checkpoint.monitor, FIT_METRICS)
+    validate_choice("optimized_metric", cfg.optimized_metric, FINAL_METRICS)
     if not re.fullmatch(r"[\w.-]+", cfg.name):
         raise BadInput(f"name={cfg.name}: names a folder, so use letters, digits, '.', '_' and '-' alone")
 
@@ -245,15 +276,33 @@ def _check_numbers(cfg: DictConfig) -> None:
     for key, least in at_least.items():
         if (value := OmegaConf.select(cfg, key)) < least:
             raise BadInput(f"{key}={value}: must be {least} or more")
+    if cfg.seed >= 2**32:
+        raise BadInput(f"seed={cfg.seed}: must be below 2**32")
     if cfg.model.lr <= 0:
         raise BadInput(f"model.lr={cfg.model.lr}: must be above 0")
     if not 0 <= cfg.model.label_smoothing < 1:
         raise BadInput(f"model.label_smoothing={cfg.model.label_smoothing}: must be from 0 to below 1")
-    trainer = cfg.trainer
-    if trainer.max_steps < 0 and trainer.max_time is None and (trainer.max_epochs is None or trainer.max_epochs < 1):
+    _check_trainer(cfg.trainer)
+
+
+def _check_trainer(trainer: DictConfig) -> None:
+    if trainer.max_steps < 1 and (trainer.max_steps == 0 or (trainer.max_epochs or -1) < 1):
         raise BadInput(
-            f"trainer.max_epochs={trainer.max_epochs}: training would never end or never begin; "
-            "set it to 1 or more, or set trainer.max_steps or trainer.max_time"
+            f"trainer.max_epochs={trainer.max_epochs} trainer.max_steps={trainer.max_steps}: training would "
+            "never end or never begin; set trainer.max_epochs to 1 or more, or trainer.max_steps "
+            "(trainer.max_time may end either early)"
+        )
+    for key in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
+        if (limit := trainer[key]) is not None and (limit <= 0 or (isinstance(limit, float) and limit > 1)):
+            raise BadInput(
+                f"trainer.{key}={limit}: must be a number of batches, 1 or more, or a share of them up to 1.0"
+            )
+    devices = OmegaConf.to_container(trainer.devices) if OmegaConf.is_config(trainer.devices) else trainer.devices
+    is_one = len(devices) == 1 if isinstance(devices, list) else str(devices) == "1"
+    if not is_one or trainer.num_nodes != 1:
+        raise BadInput(
+            f"trainer.devices={devices} trainer.num_nodes={trainer.num_nodes}: several devices are not supported "
+            "yet; set trainer.devices=1 trainer.num_nodes=1, or name one device, like trainer.devices=[2]"
         )
     if trainer.check_val_every_n_epoch and trainer.check_val_every_n_epoch > (trainer.max_epochs or -1) > 0:
         raise BadInput(
@@ -271,8 +320,6 @@ def _check_splits(data: DictConfig) -> None:
     for key in ("val_fraction", "test_fraction"):
         if not 0 <= data[key] < 1:
             raise BadInput(f"data.{key}={data[key]}: must be from 0 to below 1")
-    if data.val_fraction == 0:
-        raise BadInput("data.val_fraction=0: the best checkpoint is chosen on validation; set it above 0, say 0.15")
     if data.val_fraction + data.test_fraction >= 1:
         raise BadInput(
             f"data.val_fraction={data.val_fraction} data.test_fraction={data.test_fraction}: "
@@ -286,13 +333,15 @@ def _check_splits(data: DictConfig) -> None:
         if groups < 1:
             raise BadInput(
                 f"data.group_pattern={data.group_pattern}: put brackets round the part that names the group, "
-                r"like '(\d+)_\d+'"
+                r"""like 'data.group_pattern="(\d+)_\d+"'"""
             )
     if (data.mean is None) != (data.std is None):
         raise BadInput(f"data.mean={data.mean} data.std={data.std}: set both or neither")
     for key in ("mean", "std"):
         if data[key] is not None and len(data[key]) != 3:
             raise BadInput(f"data.{key}={list(data[key])}: must be three numbers, for red, green and blue")
+    if data.std is not None and min(data.std) <= 0:
+        raise BadInput(f"data.std={list(data.std)}: must be above 0")
 
 
 def _check_augmentation(augmentation: DictConfig) -> None:
@@ -322,14 +371,21 @@ def _check_model(cfg: DictConfig) -> None:
             raise BadInput(f"model.{key}: no _target_ is set; choose one, like model/{key}=… (see --help)")
 
 
-def check_targets(node: Any, where: str = "") -> None:
-    """Refuse `_target_` values outside the packages that we build objects from."""
+def check_targets(node: Any, key: str) -> None:
+    """Refuse `_target_` values outside the packages that we build objects from; `key` names the node in errors."""
+    for target in _targets(node):
+        if target.split(".")[0] not in TARGET_PACKAGES:
+            raise BadInput(f"{key}: _target_={target}: objects may come from {', '.join(TARGET_PACKAGES)} alone")
+
+
+def _targets(node: Any) -> Iterator[str]:
+    """Every `_target_` in a node, however deep."""
     plain = OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node
     children = plain.items() if isinstance(plain, dict) else enumerate(plain) if isinstance(plain, list) else ()
     for key, value in children:
-        if key == "_target_" and str(value).split(".")[0] not in TARGET_PACKAGES:
-            raise BadInput(f"_target_={value}: objects may come from {', '.join(TARGET_PACKAGES)} alone")
-        check_targets(value, f"{where}.{key}")
+        if key == "_target_":
+            yield str(value)
+        yield from _targets(value)
 
 
 def build(node: DictConfig, key: str, **arguments: Any) -> Any:
@@ -337,21 +393,30 @@ def build(node: DictConfig, key: str, **arguments: Any) -> Any:
 
     Raises: BadInput for a target outside the allowed packages, one that does not exist, or arguments it does not take.
     """
-    import inspect
-    from functools import partial
-
     from hydra.errors import HydraException
-    from hydra.utils import instantiate
+    from hydra.utils import get_object, instantiate
 
-    check_targets(node)
+    check_targets(node, key)
     try:
-        made = instantiate(node, **arguments, _convert_="all")
+        for target in _targets(node):  # torch.os.system begins with torch and is none of it
+            if get_object(target).__module__.split(".")[0] not in TARGET_PACKAGES:
+                raise BadInput(f"{key}: _target_={target}: not defined in {', '.join(TARGET_PACKAGES)}")
+        with warnings.catch_warnings():  # albumentations warns of arguments it does not know, and goes on
+            warnings.filterwarnings("error", message="Argument.* not valid for transform")
+            made = instantiate(node, **arguments, _convert_="all")
         if isinstance(made, partial):  # a partial accepts anything until it is called
             inspect.signature(made.func).bind_partial(*made.args, **made.keywords)
-    except (HydraException, TypeError) as error:
+    except BadInput:
+        raise
+    except (HydraException, ImportError, AttributeError, TypeError, ValueError, UserWarning) as error:
         cause = error.__cause__ or error
         raise BadInput(f"{key} ({node.get('_target_')}): {cause}; change or remove that argument") from error
     return made
+
+
+def model_arguments(model: DictConfig) -> dict[str, Any]:
+    """Arguments of `timm.create_model`: those for the model of this name, then those for any."""
+    return {**to_plain(model.arguments_for).get(model.name, {}), **to_plain(model.arguments)}
 
 
 def to_plain(cfg: DictConfig) -> dict[str, Any]:

@@ -40,7 +40,10 @@ def open_folder(runs: Path, task: str, name: str, output: str | None = None) -> 
     if output is not None:
         return _open_output(Path(output).expanduser().absolute())
     parent = runs / task / name
-    parent.mkdir(parents=True, exist_ok=True)
+    try:
+        parent.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        raise BadInput(f"paths.runs={runs}: cannot make {parent} ({error.strerror}); name another folder") from error
     stamp = datetime.now().strftime("%Y-%m-%d_%H-%M-%S")
     for suffix in ("", *(f"-{n}" for n in range(1, 10_000))):
         folder = parent / (stamp + suffix)

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from sightline.config import build, to_plain, validate
+from sightline.config import build, model_arguments, to_plain, validate
 from sightline.data.digits import write_digits
 from sightline.data.splits import Manifest, make_manifest
 from sightline.errors import BadInput
@@ -60,7 +60,7 @@ def train(cfg: DictConfig) -> TrainResult:
     with RunRecord(run_dir, **_facts(cfg, trainer_arguments["precision"])) as record:
         record.update(data=_describe_data(cfg, manifest, datamodule, run_dir), **_describe_model(classifier))
         trainer, throughput = _make_trainer(trainer_arguments, run_dir, classifier, extras, loggers)
-        record.update(device=str(trainer.strategy.root_device))
+        record.update(device=str(trainer.strategy.root_device), precision=str(trainer.precision))
         trainer.fit(classifier, datamodule)
         checkpoint = run_dir / "checkpoints" / "best.ckpt"
         if not checkpoint.is_file():
@@ -107,15 +107,15 @@ def _build(cfg: DictConfig, manifest: Manifest | None) -> "tuple[Classifier, Ima
 
     model = cfg.model
     class_names = manifest.class_names if manifest else tuple(str(n) for n in range(NUM_SYNTHETIC_CLASSES))
-    arguments = {**to_plain(model.arguments_for).get(model.name, {}), **to_plain(model.arguments)}
+    arguments = model_arguments(model)
     network, card = create_backbone(
         model.name, len(class_names), arguments=arguments, pretrained=model.pretrained, weights=model.weights
     )
     spec = _task_spec(cfg, class_names, network)
     _check_input(network, card, spec)
     recipe = Recipe(
-        build(model.optimizer, "model.optimizer"),
-        build(model.scheduler, "model.scheduler"),
+        _build_optimizer(cfg),
+        _build_scheduler(cfg),
         model.label_smoothing,
         model.freeze,
         cfg.checkpoint.monitor,
@@ -123,10 +123,32 @@ def _build(cfg: DictConfig, manifest: Manifest | None) -> "tuple[Classifier, Ima
     classifier = Classifier(network, spec, card, recipe, channels_last=model.channels_last)
     datamodule = _make_datamodule(cfg, manifest, spec)
     classifier.check_optimizer()
-    log.info("%s: %s parameters, weights: %s", card.name, f"{num_parameters(network):,}", card.weights_origin)
+    settings = f" with {arguments}" if arguments else ""
+    log.info(
+        "%s%s: %s parameters, weights: %s", card.name, settings, f"{num_parameters(network):,}", card.weights_origin
+    )
     if model.compile:
         network.compile()
     return classifier, datamodule
+
+
+def _build_optimizer(cfg: DictConfig) -> Any:
+    node, changes = cfg.model.optimizer, {}
+    if cfg.trainer.gradient_clip_val and "fused" in node:
+        changes["fused"] = False  # Lightning refuses to clip the gradients of a fused optimizer in mixed precision
+    return build(node, "model.optimizer", **changes)
+
+
+def _build_scheduler(cfg: DictConfig) -> Any:
+    node, changes = cfg.model.scheduler, {}
+    if node["_target_"].endswith("ReduceLROnPlateau"):
+        changes["mode"] = _better(cfg.checkpoint.monitor)
+    return build(node, "model.scheduler", **changes)
+
+
+def _better(metric: str) -> str:
+    """Whether less or more of a metric is better."""
+    return "min" if metric.endswith("loss") else "max"
 
 
 def _task_spec(cfg: DictConfig, class_names: Sequence[str], network: "nn.Module") -> "TaskSpec":
@@ -201,13 +223,16 @@ def _trainer_arguments(cfg: DictConfig, datamodule: "ImageDataModule") -> dict[s
         pl.Trainer(**arguments, logger=False, enable_checkpointing=False)
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise BadInput(f"trainer: {error}; change that setting") from error
-    num_batches = len(datamodule.train_dataloader())
-    share = arguments["limit_train_batches"]
-    if isinstance(share, float) and share * num_batches < 1:
-        raise BadInput(
-            f"trainer.limit_train_batches={share}: of {num_batches} batch(es) that leaves none; "
-            "give a number of batches, like 1, or a larger share"
-        )
+    for split, loader in (("train", datamodule.train_dataloader()), ("val", datamodule.val_dataloader())):
+        share, available = arguments[f"limit_{split}_batches"], len(loader)
+        if isinstance(share, float) and share * available < 1:
+            raise BadInput(
+                f"trainer.limit_{split}_batches={share}: of {available} batch(es) that leaves none; "
+                "give a number of batches, like 1, or a larger share"
+            )
+    every, available = arguments["val_check_interval"], len(datamodule.train_dataloader())
+    if isinstance(every, int) and arguments["check_val_every_n_epoch"] and every > available:
+        raise BadInput(f"trainer.val_check_interval={every}: an epoch has {available} batch(es); make it smaller")
     return arguments
 
 
@@ -256,13 +281,12 @@ def _make_trainer(
 
     spec, monitor = classifier.spec, classifier.recipe.monitor
     folder = run_dir / "checkpoints"
-    mode = "min" if monitor.endswith("loss") else "max"
     made: list[Any] = [logger(save_dir=run_dir) if callable(logger) else logger for logger in loggers]
     throughput = Throughput()
     callbacks: list[pl.Callback] = [
         throughput,
         EpochTable(run_dir / "metrics.csv"),
-        ModelCheckpoint(folder, "best", monitor=monitor, mode=mode, enable_version_counter=False),
+        ModelCheckpoint(folder, "best", monitor=monitor, mode=_better(monitor), enable_version_counter=False),
         ModelCheckpoint(folder, "last", enable_version_counter=False),
         TrainingImages(lambda images: denormalise(images, spec)),
         *extras,

@@ -4,11 +4,13 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.conftest import TINY, compose_config
 
 from sightline.data.datamodule import EpochSampler, ImageDataModule, ImageDataset
 from sightline.data.splits import make_manifest
-from sightline.data.transforms import Augmentation
+from sightline.data.transforms import Augmentation, load_rgb, prepare
 from sightline.task_spec import TaskSpec
+from sightline.training import _make_datamodule
 
 SPEC = TaskSpec(("blue", "green", "red"), 32, (0.5,) * 3, (0.25,) * 3)
 
@@ -39,15 +41,18 @@ def test_every_draw_of_every_epoch_is_another(colors: Path) -> None:
     assert len({image.numpy().tobytes() for image in images}) == len(images) == 3 * 48
 
 
-def test_validation_and_test_are_never_augmented(colors: Path) -> None:
-    datamodule = make_datamodule(colors)
-    for loader in (datamodule.val_dataloader(), datamodule.test_dataloader()):
-        first, second = ([images for images, _ in loader] for _ in range(2))
-        assert all(torch.equal(a, b) for a, b in zip(first, second, strict=True))
-    paths, labels = make_manifest(colors).select("test")
-    loaded = torch.cat([labels for _, labels in datamodule.test_dataloader()])
-    assert loaded.tolist() == labels
-    assert len(paths) == len(labels)
+@pytest.mark.parametrize("split", ["val", "test"])
+def test_validation_and_test_are_never_augmented(split: str, colors: Path) -> None:
+    """As training.py builds them, under the strongest augmentation: the pixels are those of the files."""
+    cfg = compose_config("train", "data=folder", f"data.root={colors}", "augmentation=albumentations", *TINY)
+    manifest = make_manifest(colors)
+    datamodule = _make_datamodule(cfg, manifest, SPEC)
+    loader = datamodule.val_dataloader() if split == "val" else datamodule.test_dataloader()
+    paths, expected = manifest.select(split)
+    pixels, labels = (torch.cat(column) for column in zip(*loader, strict=True))
+    assert labels.tolist() == expected
+    for image, path in zip(pixels.numpy(), paths, strict=True):
+        assert (image == prepare(load_rgb(path), SPEC)).all()
 
 
 def test_the_order_is_a_permutation_of_seed_and_epoch() -> None:

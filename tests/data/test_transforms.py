@@ -60,6 +60,9 @@ def test_16_bit_files_keep_their_range(suffix: str, tmp_path: Path) -> None:
 def test_transparent_pixels_lie_on_white() -> None:
     image = Image.new("RGBA", (8, 8), (255, 0, 0, 0))
     assert to_rgb(image).getpixel((0, 0)) == (255, 255, 255)
+    keyed = Image.new("RGB", (8, 8), (255, 0, 0))
+    keyed.info["transparency"] = (255, 0, 0)
+    assert to_rgb(keyed).getpixel((0, 0)) == (255, 255, 255)
     palette = Image.new("P", (8, 8), 0)
     palette.info["transparency"] = 0
     assert to_rgb(palette).getpixel((0, 0)) == (255, 255, 255)
@@ -146,6 +149,15 @@ def test_the_whole_image_as_a_random_crop_is_what_evaluation_sees() -> None:
         image = PHOTO.resize(size)
         whole = Augmentation(SPEC, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0))(image, (0, 0, 0))
         assert np.abs(whole.astype(int) - prepare(image, SPEC)).max() <= 1
+
+
+@pytest.mark.parametrize("crop", ["pad", "squash"])
+def test_random_crops_follow_the_policy_for_photos_that_are_not_square(crop: str) -> None:
+    spec = replace(SPEC, crop=crop, interpolation="bilinear")
+    whole = Augmentation(spec, crop_scale=(1.0, 1.0), crop_ratio=(1.0, 1.0))(wide(), (0, 0, 0))
+    difference = np.abs(whole.astype(int) - prepare(wide(), spec))
+    assert np.median(difference) == 0
+    assert difference.mean() < 6, "but for the edges, which are resampled twice"
 
 
 def test_draws_are_a_function_of_the_key() -> None:

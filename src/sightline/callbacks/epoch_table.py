@@ -13,10 +13,15 @@ class EpochTable(Callback):
     def __init__(self, path: Path) -> None:
         self.path = path
         self.rows: list[dict[str, float | int]] = []
+        self._validated = False
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validated = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         optimizer = trainer.optimizers[0]
-        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if name != "train/step_loss"}
+        metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if self._is_new(name)}
+        self._validated = False
         self.rows.append(
             {
                 "epoch": trainer.current_epoch,
@@ -27,6 +32,10 @@ class EpochTable(Callback):
         )
         if trainer.is_global_zero:
             self._write()
+
+    def _is_new(self, name: str) -> bool:
+        """Lightning keeps the last validation's values in epochs that have none."""
+        return name != "train/step_loss" and (self._validated or not name.startswith("val/"))
 
     def _write(self) -> None:
         columns = list(dict.fromkeys(name for row in self.rows for name in row))

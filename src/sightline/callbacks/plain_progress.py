@@ -26,6 +26,10 @@ class PlainProgress(ProgressBar):
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start = self._last = time.monotonic()
+        self._validated = False
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._validated = True
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -42,8 +46,14 @@ class PlainProgress(ProgressBar):
         if not self._is_enabled:
             return
         metrics = trainer.callback_metrics
-        shown = "  ".join(f"{name} {float(metrics[name]):.4f}" for name in SHOWN if name in metrics)
+        shown = "  ".join(
+            f"{name} {float(metrics[name]):.4f}" for name in SHOWN if name in metrics and self._is_new(name)
+        )
         print(f"{self._epoch(trainer)}  {shown}  {time.monotonic() - self._start:.1f} s", flush=True)
+
+    def _is_new(self, name: str) -> bool:
+        """Lightning keeps the last validation's values in epochs that have none."""
+        return self._validated or not name.startswith("val/")
 
     @staticmethod
     def _epoch(trainer: pl.Trainer) -> str:

@@ -113,6 +113,11 @@ def make_manifest(
     found = {split: _find_images(folder) for split, folder in folders.items()}
     class_names = _check_classes(found, folders)
     images: list[Image] = []
+    if "val" not in found and val_fraction == 0:
+        raise BadInput(
+            f"data.val_fraction=0: {root} has no val/, and the best checkpoint is chosen on validation; "
+            "set it above 0, say 0.15, or make val/"
+        )
     missing = {"test": test_fraction, "val": val_fraction}
     fractions = {split: fraction for split, fraction in missing.items() if split not in found and fraction > 0}
     for split, classes in found.items():

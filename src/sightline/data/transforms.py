@@ -3,7 +3,7 @@
 import math
 import os
 import random
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,7 @@ import numpy as np
 import torch
 from PIL import Image, ImageOps
 
+from sightline.errors import BadInput
 from sightline.task_spec import TaskSpec
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or importing it asks the network for a newer release
@@ -21,7 +22,7 @@ RESAMPLING = {
     "bicubic": Image.Resampling.BICUBIC,
     "lanczos": Image.Resampling.LANCZOS,
 }
-TURNING = frozenset(("HorizontalFlip", "VerticalFlip", "Transpose", "RandomRotate90", "D4", "SquareSymmetry", "Flip"))
+TURNING = frozenset(("HorizontalFlip", "VerticalFlip", "Transpose", "RandomRotate90", "D4", "SquareSymmetry"))
 """Albumentations transforms that mirror an image or turn it by a quarter."""
 
 
@@ -39,22 +40,22 @@ def load_rgb(path: str | Path) -> Image.Image:
     try:
         with Image.open(path) as image:
             return to_rgb(image)
-    except (OSError, ValueError, SyntaxError, Image.DecompressionBombError) as error:  # Pillow raises all of these
+    except Exception as error:  # Pillow's plugins raise OSError, ValueError, SyntaxError, struct.error and more
         raise UnreadableImage(f"{path}: cannot be read as an image ({error}); replace or remove it") from error
 
 
 def to_rgb(image: Image.Image) -> Image.Image:
     """8-bit RGB of an image in any of Pillow's modes, turned upright if its EXIF data says so."""
     image = ImageOps.exif_transpose(image)
-    if image.mode == "RGB":
-        image.load()
-        return image
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return Image.fromarray(_to_8_bit(np.asarray(image))).convert("RGB")
+    image.load()
     if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         background = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(background, image).convert("RGB")
+    if image.mode == "RGB":
+        return image
+    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
+        return Image.fromarray(_to_8_bit(np.asarray(image))).convert("RGB")
     return image.convert("RGB")
 
 
@@ -74,9 +75,12 @@ def to_square(image: Image.Image, spec: TaskSpec) -> Image.Image:
     if spec.crop == "squash" or image.width == image.height:
         return image.resize(size, resampling)
     if spec.crop == "pad":
-        color = tuple(round(255 * channel) for channel in spec.mean)
-        return ImageOps.pad(image, size, resampling, color=color)
+        return ImageOps.pad(image, size, resampling, color=_mean_color(spec))
     return ImageOps.fit(image, size, resampling)
+
+
+def _mean_color(spec: TaskSpec) -> tuple[int, ...]:
+    return tuple(round(255 * channel) for channel in spec.mean)
 
 
 def prepare(image: Image.Image, spec: TaskSpec) -> np.ndarray:
@@ -127,6 +131,11 @@ class Augmentation:
         steps += (transforms or {}).values()
         if orientation_matters:
             steps = [step for step in steps if type(step).__name__ not in TURNING]
+            if nested := sorted({name for step in steps for name in _names_within(step)} & TURNING):
+                raise BadInput(
+                    f"augmentation.transforms: {', '.join(nested)} inside another transform would change the class, as "
+                    "data.orientation_matters=true says; take it out of there"
+                )
         self._compose = A.Compose(steps) if steps else None
 
     def __call__(self, image: Image.Image, key: tuple[int, ...]) -> np.ndarray:
@@ -144,13 +153,28 @@ class Augmentation:
     def _crop(self, image: Image.Image, generator: np.random.Generator) -> np.ndarray:
         """A random box of the image, resampled as evaluation resamples the whole: no blocks, no aliasing."""
         assert self.crop_scale is not None
-        box = random_box(image.size, self.crop_scale, self.crop_ratio, generator)
+        width, height = image.size
+        if self.spec.crop == "pad" and width != height:
+            width = height = max(width, height)
+            image = ImageOps.pad(image, (width, height), color=_mean_color(self.spec))
+        if self.spec.crop == "squash":  # a box of the squashed image, measured on the whole one
+            left, top, right, bottom = random_box((1, 1), self.crop_scale, self.crop_ratio, generator)
+            box = (left * width, top * height, right * width, bottom * height)
+        else:
+            box = random_box((width, height), self.crop_scale, self.crop_ratio, generator)
         size = (self.spec.image_size, self.spec.image_size)
         return np.array(image.resize(size, RESAMPLING[self.spec.interpolation], box=box))
 
 
+def _names_within(step: Any) -> Iterator[str]:
+    """Names of the transforms inside a composition like OneOf, however deep."""
+    for inner in getattr(step, "transforms", ()):
+        yield type(inner).__name__
+        yield from _names_within(inner)
+
+
 def random_box(
-    size: tuple[int, int], scale: Sequence[float], ratio: Sequence[float], generator: np.random.Generator
+    size: tuple[float, float], scale: Sequence[float], ratio: Sequence[float], generator: np.random.Generator
 ) -> tuple[float, float, float, float]:
     """Left, top, right and bottom of a box with a random share of the area and a random width to height.
 

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.config import SPLITS, to_plain, validate_choice
+from sightline.config import SPLITS, to_plain, validate_choice, validate_loading
 from sightline.data.splits import Manifest, find_test_images
 from sightline.errors import BadInput
 from sightline.run_record import RunRecord, open_folder, write_json
@@ -33,6 +33,7 @@ class EvaluateResult:
 
 def evaluate(cfg: "DictConfig") -> EvaluateResult:
     """Measure a finished run on its own split, exactly as training did, or on any folder with `test/<class>/…`."""
+    validate_loading(cfg)
     validate_choice("split", cfg.split, SPLITS)
     from sightline.models.checkpoint import find_run, load_model, run_folder
     from sightline.models.inference import choose_device, choose_precision
@@ -47,10 +48,11 @@ def evaluate(cfg: "DictConfig") -> EvaluateResult:
         manifest = find_test_images(cfg.data.root, saved.spec.class_names)
     else:
         manifest = _own_manifest(folder, trained, cfg.split)
-    device = choose_device(cfg.accelerator)
-    precision = cfg.precision or trained.get("precision") or choose_precision("auto", device)
+    device = choose_device(cfg.accelerator, preferred=trained.get("device"))
+    precision = choose_precision(cfg.precision or trained.get("precision") or "auto", device)
     settings = trained.get("config", {})
     data = settings.get("data", {})
+    is_own = cfg.data.root is None
     loader = split_loader(
         manifest,
         cfg.split,
@@ -76,6 +78,7 @@ def evaluate(cfg: "DictConfig") -> EvaluateResult:
             device=device,
             precision=precision,
             channels_last=settings.get("model", {}).get("channels_last", True),
+            limit=settings.get("trainer", {}).get(f"limit_{cfg.split}_batches") if is_own else None,
         )
         metrics = write_evaluation(output, predictions, saved.spec.class_names, cfg.split)
         write_json(output / "metrics.json", metrics)
@@ -105,7 +108,8 @@ def split_loader(
     manifest: Manifest, split: str, spec: "TaskSpec", *, batch_size: int, num_workers: int
 ) -> "DataLoader[tuple[torch.Tensor, torch.Tensor]]":
     """Batches of a split in the manifest's order, without augmentation."""
-    from sightline.data.datamodule import ImageDataset, make_loader
+    from sightline.data.datamodule import ImageDataset
+    from sightline.data.loader import make_loader
 
     paths, labels = manifest.select(split)
     return make_loader(ImageDataset(paths, labels, spec), batch_size=batch_size, num_workers=num_workers)

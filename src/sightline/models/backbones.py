@@ -92,7 +92,12 @@ def _create_pretrained(name: str, num_classes: int, arguments: Mapping[str, Any]
         return _create(name, num_classes, arguments, pretrained=True)
     except BadInput:
         raise
-    except (OSError, RuntimeError) as error:  # the hub's client raises subclasses of both when it is not reached
+    except Exception as error:  # the hub's client and its transport have no common base
+        if "size mismatch" in str(error):
+            raise BadInput(
+                f"model.pretrained=true: the published weights of {name} do not fit its arguments {dict(arguments)}; "
+                f"take the plain network (for example model={name}), or set model.pretrained=false"
+            ) from error
         raise BadInput(
             f"model.pretrained=true: the weights of {name} could not be downloaded ({type(error).__name__}); "
             "check the network, or give a local safetensors file with model.weights=FILE, or set model.pretrained=false"
@@ -117,7 +122,7 @@ def load_weights(network: nn.Module, path: str | Path) -> list[str]:
         raise BadInput(
             f"model.weights={path}: these weights are for another network than {type(network).__name__}: "
             f"{len(lacking)} of {len(wanted)} tensors lack or differ in shape, the first is {lacking[0]}; "
-            "set model.name to the network they were made for"
+            "set model.name (and model.arguments) to the network they were made for"
         )
     network.load_state_dict(fitting, strict=False)
     left_out = sorted(set(given) - set(fitting))

@@ -29,13 +29,23 @@ class SavedModel:
 def find_run(run: str | Path, runs: Path) -> Path:
     """The path that `run=` names: as given, or below the runs folder (`run=latest`).
 
+    A run of evaluate or predict stands for the run whose model it used.
+
     Raises: BadInput when neither exists.
     """
     given = Path(run).expanduser()
     for path in (given.absolute(), runs / given):
         if path.exists():
-            return path.resolve()
+            return _trained_by(path.resolve())
     raise BadInput(f"run={run}: no such run folder, model folder or checkpoint (looked here and in {runs})")
+
+
+def _trained_by(path: Path) -> Path:
+    """The run that a run of another task used, so that `run=latest` still means the model after an evaluation."""
+    record = path / "run.json"
+    facts = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
+    used = facts.get("run")
+    return Path(used) if used and Path(used).exists() else path
 
 
 def run_folder(path: Path) -> Path | None:
@@ -70,11 +80,6 @@ def load_model(path: Path) -> SavedModel:
     if not (folder / "model.json").is_file():
         raise BadInput(f"run={path}: there is no model in it{_why_no_model(path)}")
     return _load_folder(folder)
-
-
-def load_checkpoint_backbone(path: Path, network: nn.Module) -> None:
-    """Copy the backbone of a checkpoint into a network of the same shape."""
-    _fill(network, _backbone_state(_open_checkpoint(path)), path)
 
 
 def _why_no_model(path: Path) -> str:

@@ -57,7 +57,7 @@ class Classifier(pl.LightningModule):
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits `(B, num_classes)`."""
-        return self.backbone(images.contiguous(memory_format=self.memory_format))
+        return self.backbone(images.to(self.dtype, memory_format=self.memory_format))
 
     def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
         images, labels = batch

@@ -11,12 +11,14 @@ from sightline.errors import BadInput
 DTYPES = {"16": torch.float16, "bf16": torch.bfloat16, "32": torch.float32, "64": torch.float64}
 
 
-def choose_device(accelerator: str) -> torch.device:
-    """`auto` takes a GPU when there is one.
+def choose_device(accelerator: str, preferred: str | None = None) -> torch.device:
+    """`auto` takes the preferred device, as a run recorded it, if it is here, else a GPU when there is one.
 
     Raises: BadInput when the accelerator is not here.
     """
     available = {"cuda": torch.cuda.is_available(), "mps": torch.backends.mps.is_available(), "cpu": True}
+    if accelerator == "auto" and preferred is not None and available.get(torch.device(preferred).type, False):
+        return torch.device(torch.device(preferred).type)
     if accelerator == "auto":
         return torch.device(next(name for name, here in available.items() if here))
     name = "cuda" if accelerator == "gpu" and available["cuda"] else accelerator
@@ -27,7 +29,12 @@ def choose_device(accelerator: str) -> torch.device:
 
 
 def choose_precision(precision: str, device: torch.device) -> str:
-    """`auto` is bf16 mixed where the device computes it in hardware, else 32 bits."""
+    """`auto` is bf16 mixed where the device computes it in hardware, else 32 bits.
+
+    Raises: BadInput for 16-bit floats on a processor.
+    """
+    if precision.startswith("16-") and device.type == "cpu":
+        raise BadInput(f"precision={precision}: 16-bit floats need a GPU; on this device use bf16-mixed or 32-true")
     if precision != "auto":
         return precision
     return "bf16-mixed" if _has_bf16(device) else "32-true"

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.config import to_plain
+from sightline.config import to_plain, validate_loading
 from sightline.data.splits import find_files
 from sightline.errors import BadInput
 from sightline.run_record import RunRecord, open_folder
@@ -37,6 +37,7 @@ class PredictResult:
 
 def predict(cfg: "DictConfig") -> PredictResult:
     """Write `predictions.csv` and, with `pictures`, each photo with its class as the title."""
+    validate_loading(cfg)
     given = Path(cfg.images).expanduser().absolute()
     files = _find(given)
     from sightline.models.checkpoint import find_run, load_model, run_folder
@@ -45,7 +46,8 @@ def predict(cfg: "DictConfig") -> PredictResult:
     path = find_run(cfg.run, Path(cfg.paths.runs))
     folder = run_folder(path)
     trained = json.loads((folder / "run.json").read_text(encoding="utf-8")) if folder else {}
-    predictor = Predictor(load_model(path), cfg.accelerator, cfg.precision or trained.get("precision") or "auto")
+    precision = cfg.precision or trained.get("precision") or "auto"
+    predictor = Predictor(load_model(path), cfg.accelerator, precision)
     reader = _Reader(file_loader(files, predictor.spec, batch_size=cfg.batch_size, num_workers=cfg.num_workers))
     batches = iter(reader)
     first = next(batches, None)

@@ -8,6 +8,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from sightline.data.loader import make_loader
 from sightline.data.transforms import UnreadableImage, load_rgb, normalise, prepare, to_rgb
 from sightline.models.checkpoint import SavedModel, load_model
 from sightline.models.inference import choose_device, choose_precision, run_network
@@ -72,9 +73,5 @@ def file_loader(
     files: Sequence[Path], spec: TaskSpec, *, batch_size: int, num_workers: int
 ) -> DataLoader[tuple[Path, Prepared]]:
     """Lists of `(file, pixels or error)`; a single batch is read without workers."""
-    return DataLoader(
-        FileDataset(files, spec),
-        batch_size=batch_size,
-        num_workers=num_workers if len(files) > batch_size else 0,
-        collate_fn=list,
-    )
+    workers = num_workers if len(files) > batch_size else 0
+    return make_loader(FileDataset(files, spec), batch_size=batch_size, num_workers=workers, collate_fn=list)
