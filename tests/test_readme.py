@@ -18,7 +18,8 @@ def commands() -> list[tuple[str, str]]:
     found = set()
     for document in DOCUMENTS:
         for block in re.findall(r"```\w*\n(.*?)```", document.read_text(encoding="utf-8"), re.DOTALL):
-            found |= {(task, words.strip()) for task, words in COMMAND.findall(block) if "…" not in words}
+            if "\nerror: " not in block:
+                found |= {(task, words.strip()) for task, words in COMMAND.findall(block) if "…" not in words}
     return sorted(found)
 
 
@@ -43,7 +44,7 @@ def test_links_lead_somewhere(document: Path) -> None:
     for target in re.findall(r"\]\((?!https?:)([^)#]+)\)", text):
         assert (document.parent / target).exists(), target
     for name in re.findall(r"`((?:src|configs|docs|tests|scripts)/[\w./-]+)`", text):
-        assert (PROJECT / name).exists(), name
+        assert (PROJECT / name).exists() or "NAME" in name, name
 
 
 def test_the_readme_is_short() -> None:

@@ -87,6 +87,7 @@ def _quieten() -> None:
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*persistent_workers.*",
         ".*Detected call of `lr_scheduler.step.*",
+        ".*module.s. in eval mode at the start of training.*",
         ".*`isinstance.treespec, LeafSpec.` is deprecated.*",
     ):
         warnings.filterwarnings("ignore", message=message)

@@ -54,6 +54,7 @@ class Classifier(pl.LightningModule):
         self.freezes = recipe.freeze == "backbone"
         if self.freezes:
             self._freeze_backbone()
+        self.train()  # Lightning starts from the modes that it finds
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
         """Logits `(B, num_classes)`."""
@@ -80,20 +81,21 @@ class Classifier(pl.LightningModule):
 
     def configure_optimizers(self) -> Any:
         optimizer = self.recipe.optimizer(self._trained_parameters())
-        names = self._step_arguments()
-        if names:
-            scheduler = self.recipe.scheduler(optimizer, **{names[0]: int(self.trainer.estimated_stepping_batches)})
-            return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
-        scheduler = self.recipe.scheduler(optimizer)
-        every_epoch = {"scheduler": scheduler, "interval": "epoch", "monitor": self.recipe.monitor}
-        return {"optimizer": optimizer, "lr_scheduler": every_epoch}
+        name = self._step_argument()
+        length = {} if self._is_given(name) else {name: int(self.trainer.estimated_stepping_batches)}
+        moves = {
+            "scheduler": self.recipe.scheduler(optimizer, **length),
+            "interval": "step" if name else "epoch",
+            "monitor": self.recipe.monitor,
+        }
+        return {"optimizer": optimizer, "lr_scheduler": moves}
 
     def check_optimizer(self) -> None:
         """Raises: BadInput when the optimizer or the scheduler refuses its settings."""
+        name = self._step_argument()
         try:
             optimizer = self.recipe.optimizer(self._trained_parameters())
-            names = self._step_arguments()
-            self.recipe.scheduler(optimizer, **dict.fromkeys(names[:1], 100))
+            self.recipe.scheduler(optimizer, **({} if self._is_given(name) else {name: 100}))
         except (TypeError, ValueError) as error:
             raise BadInput(f"model.optimizer or model.scheduler: {error}; change that setting") from error
 
@@ -112,12 +114,14 @@ class Classifier(pl.LightningModule):
     def _trained_parameters(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
 
-    def _step_arguments(self) -> list[str]:
-        """What the scheduler calls the number of steps, unless the configuration has set it."""
-        wanted = set(inspect.signature(self.recipe.scheduler).parameters) - set(
-            getattr(self.recipe.scheduler, "keywords", {})
-        )
-        return [name for name in TOTAL_STEPS if name in wanted]
+    def _step_argument(self) -> str:
+        """What the scheduler calls the number of steps; nothing when it does not count steps."""
+        taken = inspect.signature(self.recipe.scheduler).parameters
+        return next((name for name in TOTAL_STEPS if name in taken), "")
+
+    def _is_given(self, name: str) -> bool:
+        """Whether the configuration has set an argument of the scheduler, or there is none to set."""
+        return not name or name in getattr(self.recipe.scheduler, "keywords", {})
 
     def _freeze_backbone(self) -> None:
         prefixes = tuple(f"{name}." for name in head_modules(self.backbone))
