@@ -226,3 +226,12 @@ def test_several_runs_in_one_command(colors: Path, cli: Cli, tmp_path: Path) -> 
     assert done.returncode == 0, done.stderr
     seeds = [json.loads(file.read_text())["seed"] for file in sorted((tmp_path / "train").rglob("run.json"))]
     assert sorted(seeds) == [1, 2]
+
+
+@pytest.mark.slow
+def test_the_default_command_reads_the_digits(cli: Cli, tmp_path: Path) -> None:
+    """What `make train` promises."""
+    done = cli("train", f"paths.runs={tmp_path / 'runs'}", f"paths.data={tmp_path / 'data'}")
+    assert done.returncode == 0, done.stderr
+    metrics = metrics_of(Path(done.stdout.strip().splitlines()[-1].removeprefix("results: ")))
+    assert metrics["test/accuracy"] >= 0.98

@@ -28,6 +28,7 @@ def test_a_new_head_when_the_classes_differ(weights: Path, caplog: pytest.LogCap
     assert made["fc.weight"].shape == (3, given["fc.weight"].shape[1])
     backbone = [name for name in made if not name.startswith("fc.")]
     assert all(torch.equal(made[name], given[name]) for name in backbone)
+    assert not made["fc.weight"].any(), "from zero: a random head's gradients would first wreck the backbone"
     assert "left out fc.bias, fc.weight; new fc.bias, fc.weight" in caplog.text
     assert card.weights_origin.startswith("file sha256:")
 

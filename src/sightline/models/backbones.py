@@ -2,7 +2,7 @@
 
 import hashlib
 import logging
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -70,7 +70,10 @@ def create_backbone(
         origin = f"file sha256:{hashlib.sha256(Path(weights).expanduser().read_bytes()).hexdigest()}"
     elif pretrained:
         network = _create_pretrained(name, num_classes, arguments)
-        origin = f"timm {getattr(network, 'pretrained_cfg', {}).get('hf_hub_id') or name}"
+        published = getattr(network, "pretrained_cfg", {})
+        if published.get("num_classes") != num_classes:
+            _start_at_zero(network, _head_names(network))
+        origin = f"timm {published.get('hf_hub_id') or name}"
     else:
         network, origin = _create(name, num_classes, arguments), "random"
     return network, ModelCard(name, num_classes, arguments, origin)
@@ -127,9 +130,17 @@ def load_weights(network: nn.Module, path: str | Path) -> list[str]:
     network.load_state_dict(fitting, strict=False)
     left_out = sorted(set(given) - set(fitting))
     new = sorted(name for name in head if name not in fitting)
+    _start_at_zero(network, new)
     if left_out or new:
         log.warning("weights of %s: left out %s; new %s", path.name, _listed(left_out), _listed(new))
     return left_out
+
+
+def _start_at_zero(network: nn.Module, names: Collection[str]) -> None:
+    """As in BiT (arXiv:1912.11370): the gradients of a random head would first wreck the pretrained backbone."""
+    for name, parameter in network.named_parameters():
+        if name in names:
+            nn.init.zeros_(parameter)
 
 
 def _head_names(network: nn.Module) -> set[str]:
