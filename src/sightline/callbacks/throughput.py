@@ -12,19 +12,29 @@ WARM_UP_STEPS = 10
 class Throughput(Callback):
     """Counts images through `training_step` over the wall time of the training epochs.
 
-    Validation and the first 10 steps are left out; a run that has no more steps than these counts them all.
+    Validation, with the checkpoint that it may write, and the first 10 steps are left out; a run that has no more steps
+    than these counts them all.
     """
 
     def __init__(self) -> None:
         self.metrics: dict[str, float] = {}
         self._steps = self._images = self._warm_images = 0
         self._seconds = self._warm_seconds = 0.0
+        self._is_paused = False
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._fit_start = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._clock = time.perf_counter()
+        self._is_paused = False
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self._is_paused:  # Lightning writes checkpoints after every other callback of the validation's end
+            self._clock = time.perf_counter()
+            self._is_paused = False
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
@@ -38,9 +48,7 @@ class Throughput(Callback):
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not trainer.sanity_checking:
             self._stop_clock()
-
-    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._clock = time.perf_counter()
+            self._is_paused = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._stop_clock()
@@ -56,5 +64,6 @@ class Throughput(Callback):
 
     def _stop_clock(self) -> None:
         now = time.perf_counter()
-        self._seconds += now - self._clock
+        if not self._is_paused:
+            self._seconds += now - self._clock
         self._clock = now
