@@ -21,7 +21,7 @@ ON_THE_COMMAND_LINE = [
     ("nonsense=3", "nonsense: no such key; known here: name, seed, stages"),
     ("data.batch_size=many", "data.batch_size: Value 'many' of type 'str' could not be converted to Integer"),
     ("experiment=gtsbr", "Could not find 'experiment/gtsbr'"),
-    ("trainer.max_epochs=0", "trainer.max_epochs=0: training would never end or never begin; set it to 1 or more"),
+    ("trainer.max_epochs=0", "training would never end or never begin; set trainer.max_epochs to 1 or more"),
     ("data.val_fraction=0.6 data.test_fraction=0.6", "make their sum smaller than 1"),
     ("model.freeze=backbone", "add model.weights=FILE or model.pretrained=true, or set model.freeze=none"),
     ("model.weights=nowhere.safetensors", "model.weights=nowhere.safetensors: no such file"),
@@ -40,7 +40,7 @@ ON_THE_COMMAND_LINE = [
     ("trainer.strategy=wild", "trainer: You selected an invalid strategy name"),
     ("trainer.accelerator=gpu", "accelerator=gpu: not on this machine; set it to one of: auto, cpu"),
     ("trainer.precision=16-mixed", "precision=16-mixed: 16-bit floats need a GPU"),
-    ("+model.optimizer._target_=torch.os.system", "_target_=torch.os.system: not defined in torch, timm"),
+    ("model.optimizer._target_=torch.os.system", "_target_=torch.os.system: not defined in torch, timm"),
     ("seed=5000000000", "seed=5000000000: must be below 2**32"),
     ("checkpoint.monitor=val/acuracy", "checkpoint.monitor=val/acuracy: must be one of val/loss"),
     ("paths.runs=/proc/runs", "paths.runs=/proc/runs: cannot make"),
@@ -65,8 +65,7 @@ def test_command_line(words: str, message: str, cli: Cli, tmp_path: Path) -> Non
     done = cli("train", f"paths.runs={tmp_path / 'runs'}", *model, *words.split())
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
-    assert len(done.stderr.splitlines()) == 1 or "Available options" in done.stderr, "a sentence, and nothing else"
-    assert done.stderr.startswith("error: ") or "model.name" in words
+    assert done.stderr.splitlines()[-1].startswith("error: ") or "Available options" in done.stderr
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.rglob("*"))
 

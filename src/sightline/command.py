@@ -128,7 +128,7 @@ def explain(error: BaseException) -> str:
 
 def _explain_unknown_key(error: OmegaConfBaseException) -> str:
     parent = error.parent_node
-    known = [str(key) for key in parent] if isinstance(parent, DictConfig) else []
+    known = [str(key) for key in parent if key != "hydra"] if isinstance(parent, DictConfig) else []
     full_key = str(error.full_key or error.key)
     prefix = full_key[: -len(str(error.key))] if full_key.endswith(str(error.key)) else ""
     hint = did_you_mean(str(error.key), known, prefix) or f"; known here: {', '.join(known)}"
