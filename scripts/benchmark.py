@@ -61,7 +61,7 @@ def main() -> None:
 def compose_synthetic(overrides: list[str], steps: int) -> DictConfig:
     """The configuration of train.py with random pixels, long enough for the counted steps."""
     with initialize_config_dir(str(PROJECT / "configs"), version_base="1.3"):
-        words = ["data=synthetic", "model=resnet18", "model.name=resnet18", *overrides]
+        words = ["~experiment", "data=synthetic", "model=resnet18", "model.name=resnet18", *overrides]
         cfg = compose("train", words)
         images = (steps + WARM_UP) * cfg.data.batch_size
         return compose("train", [*words, f"data.num_synthetic={images}", "trainer.max_epochs=1"])
