@@ -1,33 +1,49 @@
-"""Images per second of train.py's own fit against the bare PyTorch step, side by side in one process.
+"""Speed side by side in one run, because shared machines drift: ratios are taken turn by turn.
 
     python scripts/benchmark.py [model.name=resnet18 data.image_size=64 data.batch_size=128 …]
+    python scripts/benchmark.py data --root FOLDER [experiment=gtsrb …]
 
-Both sides train the same network on synthetic images with the same size, batch, precision, memory format and optimizer.
+The first: images per second of train.py's own fit against the bare PyTorch step, in one process. Both sides train the
+same network on synthetic images with the same size, batch, precision, memory format and optimizer.
 The bare side is the loop that one would write by hand: forward, loss, backward, step, on one batch that is ready in
 memory. Ours is `train(cfg)` with its default callbacks, logger and progress bar, as
 `train/images_per_second` counts it.
-The two take turns, and the ratio is taken turn by turn, because shared machines drift.
+
+The second, on the images of a folder: reading alone (without augmentation and with `augmentation=albumentations`)
+against the bare step of resnet18; `train.py` end to end with the experiment's own network and augmentation against
+the bare step of that network; the audit's seconds; and the bytes of the main process for each image of a manifest.
 """
 
 import argparse
+import gc
+import os
 import platform
 import statistics
+import subprocess
 import sys
 import tempfile
 import time
+from collections.abc import Callable, Mapping
 from datetime import date
+from functools import partial
 from pathlib import Path
 
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT / "src"))
 
+import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from hydra import compose, initialize_config_dir  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402
+from PIL import Image  # noqa: E402
+from torch.utils.data import DataLoader  # noqa: E402
 
 from sightline.config import build, model_arguments  # noqa: E402
+from sightline.data.splits import Manifest  # noqa: E402
 from sightline.models.backbones import create_backbone  # noqa: E402
 from sightline.models.inference import autocast, choose_device, choose_precision  # noqa: E402
+from sightline.preparation import OpenedData, make_datamodule, open_data  # noqa: E402
+from sightline.task_spec import TaskSpec  # noqa: E402
 from sightline.training import NUM_SYNTHETIC_CLASSES, train  # noqa: E402
 
 WARM_UP = 10
@@ -39,32 +55,173 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="as on the command line of train.py")
     parser.add_argument("--turns", type=int, default=5, help="how often the two sides alternate (default 5)")
     parser.add_argument("--steps", type=int, default=30, help="counted steps of each side in a turn (default 30)")
+    parser.add_argument("--root", help="data.root of `benchmark.py data`")
     arguments = parser.parse_args()
+    if arguments.overrides[:1] == ["data"]:
+        if arguments.root is None:
+            parser.error("benchmark.py data: name the images with --root FOLDER")
+        return benchmark_data(arguments)
+    return benchmark_step(arguments)
+
+
+def benchmark_step(arguments: argparse.Namespace) -> None:
+    """train.py's own fit on random pixels against the bare step."""
     cfg = compose_synthetic(arguments.overrides, arguments.steps)
-    device = choose_device(cfg.trainer.accelerator)
-    precision = choose_precision(cfg.trainer.precision, device)
+    device, precision = where(cfg)
     print(describe(cfg, device, precision), flush=True)
-    rows = []
-    for turn in range(arguments.turns):
-        bare = time_bare_step(cfg, device, precision, arguments.steps)
-        ours = time_train(cfg)
-        rows.append((bare, ours))
-        print(f"turn {turn + 1}: bare {bare:7.1f}  train.py {ours:7.1f} images/s  ratio {ours / bare:.3f}", flush=True)
-    bare, ours = (statistics.median(column) for column in zip(*rows, strict=True))
-    ratios = sorted(ours / bare for bare, ours in rows)
-    print(
-        f"median: bare {bare:.1f}  train.py {ours:.1f} images/s  "
-        f"ratio {statistics.median(ratios):.3f} (from {ratios[0]:.3f} to {ratios[-1]:.3f})"
+    take_turns(
+        arguments.turns,
+        bare=lambda: time_bare_step(cfg, device, precision, arguments.steps),
+        ours={"train.py": lambda: time_train(cfg)},
     )
+
+
+def take_turns(turns: int, bare: Callable[[], float], ours: Mapping[str, Callable[[], float]]) -> None:
+    """Print images per second of each side, and their ratio to the bare step of the same turn."""
+    rows: dict[str, list[tuple[float, float]]] = {name: [] for name in ours}
+    for turn in range(turns):
+        reference = bare()
+        line = f"turn {turn + 1}: bare {reference:.1f}"
+        for name, measure in ours.items():
+            rate = measure()
+            rows[name].append((rate, rate / reference))
+            line += f"  {name} {rate:.1f} ({rate / reference:.3f})"
+        print(line, flush=True)
+    for name, measured in rows.items():
+        ratios = sorted(ratio for _, ratio in measured)
+        print(
+            f"{name}: {statistics.median(rate for rate, _ in measured):.1f} images/s, "
+            f"ratio {statistics.median(ratios):.3f} (from {ratios[0]:.3f} to {ratios[-1]:.3f})",
+            flush=True,
+        )
+
+
+def benchmark_data(arguments: argparse.Namespace) -> None:
+    """Reading, training from files, the audit and the memory of a manifest."""
+    words = [f"data.root={arguments.root}", *arguments.overrides[1:]]
+    if not any(word.startswith("experiment=") for word in words):
+        words.insert(0, "experiment=gtsrb")
+    with tempfile.TemporaryDirectory() as folder:
+        words.append(f"paths.cache={folder}")
+        experiment = compose_train(words)
+        start = time.perf_counter()
+        opened = open_data(experiment)
+        images = len(opened.manifest)
+        print(f"audit: {images:,} files in {time.perf_counter() - start:.1f} s ({os.cpu_count()} cores)", flush=True)
+        print_reading(words, opened.manifest, arguments)
+        print_training(experiment, arguments)
+    print_memory()
+
+
+def print_reading(words: list[str], manifest: Manifest, arguments: argparse.Namespace) -> None:
+    """Reading alone against resnet18 at 64 px."""
+    words = [
+        "~experiment",
+        "data=gtsrb",
+        *(word for word in words if not word.startswith("experiment=")),
+        "data.image_size=64",
+        "data.batch_size=128",
+        "data.num_workers=2",
+        "data.cache=always",
+    ]
+    plain = compose_train([*words, "augmentation=none"])
+    augmented = compose_train([*words, "augmentation=albumentations"])
+    cfg = compose_synthetic(["data.image_size=64"], arguments.steps)
+    device, precision = where(cfg)
+    print(f"reading alone, two workers, against {describe(cfg, device, precision)}", flush=True)
+    loaders = {name: reader(setting, manifest) for name, setting in (("none", plain), ("albumentations", augmented))}
+    take_turns(
+        arguments.turns,
+        bare=lambda: time_bare_step(cfg, device, precision, arguments.steps),
+        ours={f"augmentation={name}": partial(time_epoch, loader) for name, loader in loaders.items()},
+    )
+
+
+def reader(cfg: DictConfig, manifest: Manifest) -> DataLoader:
+    # an experiment's own list of transforms would be added to the group's
+    spec = TaskSpec(manifest.class_names, cfg.data.image_size, (0.5,) * 3, (0.25,) * 3)
+    return make_datamodule(cfg, OpenedData(manifest), spec).train_dataloader()
+
+
+def time_epoch(loader: DataLoader) -> float:
+    """Images per second of an epoch, the first batches left out: the workers start with them."""
+    count, start = 0, 0.0
+    for number, (images, _) in enumerate(loader):
+        if number == WARM_UP:
+            start = time.perf_counter()
+        elif number > WARM_UP:
+            count += len(images)
+    return count / (time.perf_counter() - start)
+
+
+def print_training(experiment: DictConfig, arguments: argparse.Namespace) -> None:
+    """`train.py` from files to weights against the bare step of the same network."""
+    cfg = experiment.copy()
+    cfg.trainer.max_epochs, cfg.trainer.limit_train_batches = 1, 5 * arguments.steps
+    cfg.trainer.limit_val_batches = 1
+    device, precision = where(cfg)
+    print(f"{cfg.name} end to end against the bare step: {describe(cfg, device, precision)}", flush=True)
+    take_turns(
+        arguments.turns,
+        bare=lambda: time_bare_step(cfg, device, precision, arguments.steps),
+        ours={"train.py": lambda: time_train(cfg)},
+    )
+
+
+def print_memory(few: int = 20_000, many: int = 120_000) -> None:
+    """Bytes that the main process grows by for each further image, the shared mappings of the cache left out."""
+    grown = {
+        count: int(subprocess.check_output([sys.executable, __file__, "memory", str(count)])) for count in (few, many)
+    }
+    print(
+        f"main process: {(grown[many] - grown[few]) / (many - few):.0f} bytes for each image, from {few:,} to {many:,}"
+    )
+
+
+def measure_memory(count: int) -> None:
+    """Print the bytes of memory of this process's own that opening so many images and an epoch of them leave."""
+    import psutil
+
+    with tempfile.TemporaryDirectory() as folder:
+        root = Path(folder) / "images"
+        write_links(root, count)
+        words = ["~experiment", "data=folder", f"data.root={root}", f"paths.cache={folder}/cache", "augmentation=none"]
+        cfg = compose_train([*words, "data.image_size=16", "data.batch_size=256", "data.cache=always"])
+        before = psutil.Process().memory_full_info().uss
+        manifest = open_data(cfg).manifest
+        loader = reader(cfg, manifest)
+        for _ in loader:
+            pass
+        gc.collect()
+        print(psutil.Process().memory_full_info().uss - before)
+
+
+def write_links(root: Path, count: int) -> None:
+    """A data set of many names for a few files."""
+    pixels = np.random.default_rng(0).integers(0, 256, (2, 16, 16, 3), np.uint8)
+    for label in range(2):
+        folder = root / "train" / f"class_{label}"
+        folder.mkdir(parents=True)
+        Image.fromarray(pixels[label]).save(root / f"{label}.png")
+        for number in range(count // 2):
+            (folder / f"image_{number:08d}.png").hardlink_to(root / f"{label}.png")
+
+
+def where(cfg: DictConfig) -> tuple[torch.device, str]:
+    device = choose_device(cfg.trainer.accelerator)
+    return device, choose_precision(cfg.trainer.precision, device)
+
+
+def compose_train(words: list[str]) -> DictConfig:
+    with initialize_config_dir(str(PROJECT / "configs"), version_base="1.3"):
+        return compose("train", words)
 
 
 def compose_synthetic(overrides: list[str], steps: int) -> DictConfig:
     """The configuration of train.py with random pixels, long enough for the counted steps."""
-    with initialize_config_dir(str(PROJECT / "configs"), version_base="1.3"):
-        words = ["~experiment", "data=synthetic", "model=resnet18", "model.name=resnet18", *overrides]
-        cfg = compose("train", words)
-        images = (steps + WARM_UP) * cfg.data.batch_size
-        return compose("train", [*words, f"data.num_synthetic={images}", "trainer.max_epochs=1"])
+    words = ["~experiment", "data=synthetic", "model=resnet18", "model.name=resnet18", *overrides]
+    images = (steps + WARM_UP) * compose_train(words).data.batch_size
+    return compose_train([*words, f"data.num_synthetic={images}", "trainer.max_epochs=1"])
 
 
 def describe(cfg: DictConfig, device: torch.device, precision: str) -> str:
@@ -119,4 +276,7 @@ def time_train(cfg: DictConfig) -> float:
 
 
 if __name__ == "__main__":
-    main()
+    if sys.argv[1:2] == ["memory"]:
+        measure_memory(int(sys.argv[2]))
+    else:
+        main()

@@ -20,23 +20,28 @@ MAY_IMPORT: dict[str, set[str]] = {
     "run_record": LOWEST,
     "config": LOWEST | {"task_spec"},
     "data": LOWEST | {"task_spec"},
+    "preparation": LOWEST | {"data", "config", "run_record", "task_spec"},
     "models": LOWEST | {"task_spec"},
     "callbacks": LOWEST | {"task_spec", "run_record"},
-    "evaluation": LOWEST | {"data", "models", "task_spec", "config", "run_record"},
+    "evaluation": LOWEST | {"data", "models", "task_spec", "config", "run_record", "preparation"},
     "explanation": LOWEST | {"data", "models", "task_spec", "config", "run_record"},
     "serving": LOWEST | {"models", "data", "task_spec", "config", "run_record"},
     "training": LOWEST
-    | {"data", "models", "callbacks", "evaluation", "explanation", "serving", "task_spec", "config", "run_record"},
+    | {"data", "models", "callbacks", "evaluation", "explanation", "serving", "task_spec", "config", "run_record"}
+    | {"preparation"},
     "launch": LOWEST,
     "sweeping": LOWEST | {"launch"},
     "command": LOWEST | {"config", "run_record"},
 }
-SERVING_FROM_DATA = {"sightline.data.transforms", "sightline.data.loader", "sightline.data.splits"}
+SERVING_FROM_DATA = {"sightline.data.transforms", "sightline.data.loader", "sightline.data.layouts"}
 """What serving may take from the data room: how pixels are prepared and loaded, and how files are found."""
 
 HEAVY = {"torch", "torchvision", "timm", "pytorch_lightning", "albumentations", "matplotlib", "tensorboard", "sklearn"}
 LIGHT_FILES = ["errors.py", "task_spec.py", "run_record.py", "config.py", "command.py", "training.py"]
-LIGHT_FILES += ["data/splits.py", "data/digits.py", "evaluation/evaluate.py", "serving/predict.py"]
+LIGHT_FILES += ["preparation.py", "data/splits.py", "data/layouts.py", "data/sources.py", "data/adapters.py"]
+LIGHT_FILES += ["data/inspection.py", "data/audit.py", "data/transforms.py", "data/cache.py", "data/digits.py"]
+LIGHT_FILES += ["data/shard_packing.py", "data/shard_stores.py", "data/parallel.py"]
+LIGHT_FILES += ["evaluation/evaluate.py", "serving/predict.py"]
 """Files that bad input passes through: they load nothing heavy at the top."""
 
 BANNED = {"utils", "util", "common", "helpers", "helper", "misc", "core", "base", "manager"}

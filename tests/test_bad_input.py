@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sightline.config import validate
-from sightline.data.splits import make_manifest
+from sightline.data.splits import SplitRule, make_manifest
 from sightline.data.transforms import Augmentation
 from sightline.errors import BadInput
 from sightline.task_spec import TaskSpec
@@ -144,7 +144,12 @@ def test_unreadable_image_fails_the_run_and_is_named(colors: Path, cli: Cli, tmp
     torn = root / "train" / "red" / "00.png"
     torn.write_bytes(torn.read_bytes()[:600])
     words = ["data=folder", f"data.root={root}", f"output={tmp_path / 'run'}", "model.name=test_resnet", "seed=1"]
-    done = cli("train", *words, "data.image_size=32", "trainer.max_epochs=2")
+    words += [f"paths.cache={tmp_path / 'cache'}", "data.image_size=32", "trainer.max_epochs=2"]
+    done = cli("train", *words)
+    assert done.returncode == 2, done.stderr
+    assert "1 bad file(s): train/red/00.png (truncated)" in done.stderr.splitlines()[-1]
+    assert not (tmp_path / "run").exists()
+    done = cli("train", *words, "data.audit=skip", "data.cache=off")
     assert done.returncode == 1, done.stderr
     assert f"{torn}: cannot be read as an image" in done.stderr.splitlines()[-1]
     assert '"status": "failed"' in (tmp_path / "run" / "run.json").read_text()
@@ -212,7 +217,7 @@ def test_rules_across_keys(override: str, message: str) -> None:
 
 def test_no_validation_at_all_is_refused(colors: Path) -> None:
     with pytest.raises(BadInput, match="has no val/, and the best checkpoint is chosen on validation"):
-        make_manifest(colors, val_fraction=0)
+        make_manifest(colors, SplitRule(val_fraction=0))
 
 
 def test_a_turn_hidden_inside_another_transform_is_refused() -> None:

@@ -36,7 +36,7 @@ EXPERIMENTS = [name for group, name in OPTIONS if group == "experiment"]
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes(group: str, option: str) -> None:
     overrides = [f"{group}={option}"]
-    if (group, option) == ("data", "folder"):
+    if group == "data" and option in ("folder", "shards"):
         overrides.append("data.root=somewhere")
     if (group, option) == ("model", "default"):
         overrides.append("model.name=resnet18")
@@ -120,3 +120,9 @@ def test_arguments_for_a_model_stay_with_its_name(colors: Path, tmp_path: Path) 
     assert narrow.metrics["num_parameters"] < 3e6
     expected = sum(p.numel() for p in timm.create_model("test_resnet", num_classes=3).parameters())
     assert other.metrics["num_parameters"] == expected
+
+
+@pytest.mark.parametrize("experiment", sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml")))
+def test_another_augmentation_leaves_nothing_of_the_experiments_own(experiment: str) -> None:
+    augmentation = compose_config("train", f"experiment={experiment}", "augmentation=none").augmentation
+    assert (augmentation.crop_scale, augmentation.horizontal_flip, augmentation.transforms) == (None, 0.0, {})

@@ -19,7 +19,11 @@ from sightline.task_spec import CROPS, INTERPOLATIONS
 STAGES = ("fit", "test")
 SPLITS = ("train", "val", "test")
 FREEZE = ("none", "backbone")
-SOURCES = ("folder", "digits", "synthetic")
+SOURCES = ("folder", "digits", "gtsrb", "intel", "cifar100", "dogs", "shards", "synthetic")
+AUDITS = ("auto", "skip")
+CACHES = ("auto", "always", "off")
+ON_BAD_FILE = ("error", "skip")
+ON_LEAK = ("warn", "error")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 FIT_METRICS = tuple(
     f"val/{name}" for name in ("loss", "accuracy", "top5_accuracy", "macro_precision", "macro_recall", "macro_f1")
@@ -43,15 +47,18 @@ TARGET_PACKAGES = ("torch", "timm", "pytorch_lightning", "torchmetrics", "albume
 @dataclass
 class PathsConfig:
     data: str = MISSING  # data sets are looked for, and made, here
+    cache: str = MISSING  # downloads, decoded images and audits: all of it can be made again
     runs: str = MISSING  # run folders are made here
 
 
 @dataclass
 class DataConfig:
     name: str = MISSING
-    source: str = "folder"  # folder: class folders; digits: write them first; synthetic: random pixels
-    root: str = MISSING  # holds train/<class>/… and perhaps val/ and test/
+    source: str = "folder"  # whatever root holds; or a data set that we can fetch, shards, or synthetic (random pixels)
+    root: str = MISSING  # holds train/<class>/… and perhaps val/ and test/; or a .csv, .lst, archive or s3:// address
     origin: str = ""  # where to get the data when root is missing
+    classes: list[str] | None = None  # of cifar100: those to write, by name; null: all
+    class_pattern: str | None = None  # regular expression; its brackets hold the class in a class folder's name
     image_size: int = 224  # side of the square that the model sees, in pixels
     interpolation: str = "bicubic"
     crop: str = "crop"
@@ -61,8 +68,18 @@ class DataConfig:
     batch_size: int = 64
     num_workers: int = 2
     group_pattern: str | None = None  # regular expression; images whose paths agree in its brackets stay together
+    groups_span_classes: bool = False  # true: the same group in two classes is one (a patient), not two (a counter)
     val_fraction: float = 0.15  # of the groups of each class, where there is no val/
     test_fraction: float = 0.15  # the same where there is no test/; 0 makes none
+    num_folds: int | None = None  # cross-validation: all but test is dealt into so many parts …
+    fold: int = 0  # … and this one is validation
+    manifest: str = "auto"  # the split as a file; auto: root/manifest.csv where there is one; none: split anew
+    audit: str = "auto"  # look at every file at first use; skip: do not
+    on_bad_file: str = "error"  # skip: leave bad files out, and say so in run.json …
+    max_bad_fraction: float = 0.01  # … while they are no more than this share
+    on_leak: str = "warn"  # of images in two splits
+    cache: str = "auto"  # decoded images on disk; auto: if they fit; always; off: decode the files in every epoch
+    cache_gb: float = 50.0  # the most that all caches may take
     num_synthetic: int = 1024  # images that source=synthetic pretends to have
 
 
@@ -169,6 +186,16 @@ class EvaluateConfig:
 
 
 @dataclass
+class PrepareConfig:
+    data: DataConfig = field(default_factory=DataConfig)
+    fetch: bool = True  # download the data set when it is not here and its source has an address
+    pin: bool = True  # write the split to data.root/manifest.csv, so that images added later do not move it
+    shards: str | None = None  # also pack the images into shards that stream from here, a folder or s3://bucket/prefix
+    output: str | None = None
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+
+@dataclass
 class PredictConfig:
     run: str = MISSING
     images: str = MISSING  # a folder, searched through, or one file
@@ -183,7 +210,8 @@ class PredictConfig:
 
 def _register() -> None:
     store = ConfigStore.instance()
-    for name, schema in (("train", TrainConfig), ("evaluate", EvaluateConfig), ("predict", PredictConfig)):
+    tasks = {"train": TrainConfig, "evaluate": EvaluateConfig, "predict": PredictConfig, "prepare": PrepareConfig}
+    for name, schema in tasks.items():
         store.store(name=f"{name}_schema", node=schema)
     project = Path(__file__).resolve().parents[2]
     OmegaConf.register_new_resolver("project_root", lambda: str(project), replace=True)
@@ -200,11 +228,20 @@ def validate(cfg: DictConfig) -> None:
     _check_required(cfg)
     _check_choices(cfg)
     _check_numbers(cfg)
-    _check_splits(cfg.data)
+    validate_data(cfg.data)
     _check_augmentation(cfg.augmentation)
     _check_model(cfg)
     for key in ("model.optimizer", "model.scheduler", "augmentation.transforms", "callbacks", "logger"):
         check_targets(OmegaConf.select(cfg, key), key)
+
+
+def validate_preparation(cfg: DictConfig) -> None:
+    """Check the keys of a task that looks at data.
+
+    Raises: BadInput with the key, the value and the change to make.
+    """
+    _check_required(cfg)
+    validate_data(cfg.data)
 
 
 def validate_loading(cfg: DictConfig) -> None:
@@ -250,9 +287,6 @@ def _check_choices(cfg: DictConfig) -> None:
             f"stages={list(cfg.stages)}: there is no model without fit; "
             "measure an existing run with evaluate.py run=RUN"
         )
-    validate_choice("data.source", cfg.data.source, SOURCES)
-    validate_choice("data.interpolation", cfg.data.interpolation, INTERPOLATIONS)
-    validate_choice("data.crop", cfg.data.crop, CROPS)
     validate_choice("model.freeze", cfg.model.freeze, FREEZE)
     validate_choice("trainer.precision", cfg.trainer.precision, PRECISIONS)
     for key in ("optimized_metric", "checkpoint.monitor"):
@@ -316,6 +350,54 @@ def _check_trainer(trainer: DictConfig) -> None:
         )
 
 
+def validate_data(data: DictConfig) -> None:
+    """Check the rules of the data group.
+
+    Raises: BadInput with the key, the value and the change to make.
+    """
+    for key, allowed in (
+        ("source", SOURCES),
+        ("interpolation", INTERPOLATIONS),
+        ("crop", CROPS),
+        ("audit", AUDITS),
+        ("cache", CACHES),
+        ("on_bad_file", ON_BAD_FILE),
+        ("on_leak", ON_LEAK),
+    ):
+        validate_choice(f"data.{key}", data[key], allowed)
+    _check_audit(data)
+    _check_folds(data)
+    _check_splits(data)
+    _check_pattern("data.group_pattern", data.group_pattern, "the group", r"(\d+)_\d+")
+    _check_pattern("data.class_pattern", data.class_pattern, "the class", r"^\d+\.(.+)$")
+    _check_statistics(data)
+
+
+def _check_audit(data: DictConfig) -> None:
+    for key, value in (("on_bad_file", "skip"), ("on_leak", "error")):
+        if data.audit == "skip" and data[key] == value:
+            raise BadInput(
+                f"data.audit=skip data.{key}={value}: only the audit tells; set data.audit=auto or drop data.{key}"
+            )
+    if not 0 <= data.max_bad_fraction <= 1:
+        raise BadInput(f"data.max_bad_fraction={data.max_bad_fraction}: must be a share, 0 to 1")
+    if data.cache_gb <= 0:
+        raise BadInput(f"data.cache_gb={data.cache_gb}: must be above 0; to have no cache set data.cache=off")
+
+
+def _check_folds(data: DictConfig) -> None:
+    if data.num_folds is None:
+        if data.fold != 0:
+            raise BadInput(f"data.fold={data.fold}: of how many folds? Add data.num_folds=5, say")
+        return
+    if data.num_folds < 2:
+        raise BadInput(f"data.num_folds={data.num_folds}: must be 2 or more, or null for a single split")
+    if not 0 <= data.fold < data.num_folds:
+        raise BadInput(
+            f"data.fold={data.fold}: with data.num_folds={data.num_folds} must be from 0 to {data.num_folds - 1}"
+        )
+
+
 def _check_splits(data: DictConfig) -> None:
     for key in ("val_fraction", "test_fraction"):
         if not 0 <= data[key] < 1:
@@ -325,16 +407,20 @@ def _check_splits(data: DictConfig) -> None:
             f"data.val_fraction={data.val_fraction} data.test_fraction={data.test_fraction}: "
             "together they leave nothing to train on; make their sum smaller than 1"
         )
-    if data.group_pattern is not None:
-        try:
-            groups = re.compile(data.group_pattern).groups
-        except re.error as error:
-            raise BadInput(f"data.group_pattern={data.group_pattern}: not a regular expression ({error})") from error
-        if groups < 1:
-            raise BadInput(
-                f"data.group_pattern={data.group_pattern}: put brackets round the part that names the group, "
-                r"""like 'data.group_pattern="(\d+)_\d+"'"""
-            )
+
+
+def _check_pattern(key: str, pattern: str | None, sought: str, example: str) -> None:
+    if pattern is None:
+        return
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise BadInput(f"{key}={pattern}: not a regular expression ({error})") from error
+    if groups < 1:
+        raise BadInput(f"{key}={pattern}: put brackets round the part that names {sought}, like '{key}=\"{example}\"'")
+
+
+def _check_statistics(data: DictConfig) -> None:
     if (data.mean is None) != (data.std is None):
         raise BadInput(f"data.mean={data.mean} data.std={data.std}: set both or neither")
     for key in ("mean", "std"):
@@ -417,6 +503,13 @@ def build(node: DictConfig, key: str, **arguments: Any) -> Any:
 def model_arguments(model: DictConfig) -> dict[str, Any]:
     """Arguments of `timm.create_model`: those for the model of this name, then those for any."""
     return {**to_plain(model.arguments_for).get(model.name, {}), **to_plain(model.arguments)}
+
+
+def command_line_overrides() -> list[str]:
+    """What the command said beyond its name; empty in a notebook."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
 
 
 def to_plain(cfg: DictConfig) -> dict[str, Any]:

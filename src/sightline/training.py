@@ -9,10 +9,9 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from sightline.config import build, model_arguments, to_plain, validate
-from sightline.data.digits import write_digits
-from sightline.data.splits import Manifest, make_manifest
+from sightline.config import build, command_line_overrides, model_arguments, to_plain, validate
 from sightline.errors import BadInput
+from sightline.preparation import OpenedData, StreamedData, make_datamodule, open_training_data
 from sightline.run_record import RunRecord, open_folder, write_json
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
@@ -44,13 +43,15 @@ def train(cfg: DictConfig) -> TrainResult:
     Raises: BadInput before anything is written when the configuration or the data cannot work.
     """
     validate(cfg)
-    manifest = _find_data(cfg)
+    opened = open_training_data(cfg)
     import pytorch_lightning as pl
 
     from sightline.models.backbones import num_parameters
+    from sightline.models.inference import keep_freed_memory
 
+    keep_freed_memory()
     pl.seed_everything(cfg.seed, verbose=False)
-    classifier, datamodule = _build(cfg, manifest)
+    classifier, datamodule = _build(cfg, opened)
     trainer_arguments = _trainer_arguments(cfg, datamodule)
     extras = [build(node, f"callbacks.{name}") for name, node in cfg.callbacks.items() if node is not None]
     loggers = [build(node, f"logger.{name}") for name, node in cfg.logger.items() if node is not None]
@@ -58,7 +59,9 @@ def train(cfg: DictConfig) -> TrainResult:
     run_dir = open_folder(Path(cfg.paths.runs), "train", cfg.name, cfg.output)
     OmegaConf.save(cfg, run_dir / "config.yaml", resolve=True)
     with RunRecord(run_dir, **_facts(cfg, trainer_arguments["precision"])) as record:
-        record.update(data=_describe_data(cfg, manifest, datamodule, run_dir), **_describe_model(classifier))
+        record.update(data=_describe_data(cfg, opened), **_describe_model(classifier))
+        if opened is not None:
+            opened.save(run_dir)
         trainer, throughput = _make_trainer(trainer_arguments, run_dir, classifier, extras, loggers)
         record.update(device=str(trainer.strategy.root_device), precision=str(trainer.precision))
         trainer.fit(classifier, datamodule)
@@ -75,38 +78,12 @@ def train(cfg: DictConfig) -> TrainResult:
     return TrainResult(metrics, checkpoint, run_dir)
 
 
-def _find_data(cfg: DictConfig) -> Manifest | None:
-    """The manifest of the images, or nothing for synthetic ones."""
-    data = cfg.data
-    if data.source == "synthetic":
-        return None
-    if data.source == "digits" and Path(data.root) == Path(cfg.paths.data) / "digits":
-        write_digits(Path(data.root))  # any other root is somebody's own folder
-    manifest = make_manifest(
-        data.root,
-        val_fraction=data.val_fraction,
-        test_fraction=data.test_fraction,
-        group_pattern=data.group_pattern,
-        origin=data.origin,
-    )
-    counts = manifest.num_images
-    log.info(
-        "%s: %d classes, %d train, %d val, %d test images",
-        manifest.root,
-        len(manifest.class_names),
-        counts["train"],
-        counts["val"],
-        counts["test"],
-    )
-    return manifest
-
-
-def _build(cfg: DictConfig, manifest: Manifest | None) -> "tuple[Classifier, ImageDataModule]":
+def _build(cfg: DictConfig, opened: OpenedData | StreamedData | None) -> "tuple[Classifier, ImageDataModule]":
     from sightline.models.backbones import create_backbone, num_parameters
     from sightline.models.classifier import Classifier, Recipe
 
     model = cfg.model
-    class_names = manifest.class_names if manifest else tuple(str(n) for n in range(NUM_SYNTHETIC_CLASSES))
+    class_names = opened.class_names if opened else tuple(str(n) for n in range(NUM_SYNTHETIC_CLASSES))
     arguments = model_arguments(model)
     network, card = create_backbone(
         model.name, len(class_names), arguments=arguments, pretrained=model.pretrained, weights=model.weights
@@ -121,7 +98,7 @@ def _build(cfg: DictConfig, manifest: Manifest | None) -> "tuple[Classifier, Ima
         cfg.checkpoint.monitor,
     )
     classifier = Classifier(network, spec, card, recipe, channels_last=model.channels_last)
-    datamodule = _make_datamodule(cfg, manifest, spec)
+    datamodule = make_datamodule(cfg, opened, spec)
     classifier.check_optimizer()
     settings = f" with {arguments}" if arguments else ""
     log.info(
@@ -177,38 +154,6 @@ def _check_input(network: "nn.Module", card: "ModelCard", spec: "TaskSpec") -> N
     assert outputs.shape == (1, spec.num_classes), outputs.shape
 
 
-def _make_datamodule(cfg: DictConfig, manifest: Manifest | None, spec: "TaskSpec") -> "ImageDataModule":
-    from sightline.data.datamodule import ImageDataModule, ImageDataset, SyntheticDataset
-    from sightline.data.transforms import Augmentation
-
-    data = cfg.data
-    loading = {"batch_size": data.batch_size, "num_workers": data.num_workers, "seed": cfg.seed}
-    if manifest is None:
-        images = SyntheticDataset(data.num_synthetic, spec)
-        held_out = SyntheticDataset(data.batch_size, spec)
-        return ImageDataModule(spec, images, held_out, None, **loading)
-    transforms = {
-        name: build(node, f"augmentation.transforms.{name}")
-        for name, node in cfg.augmentation.transforms.items()
-        if node is not None
-    }
-    augmentation = Augmentation(
-        spec,
-        crop_scale=cfg.augmentation.crop_scale,
-        crop_ratio=cfg.augmentation.crop_ratio,
-        horizontal_flip=cfg.augmentation.horizontal_flip,
-        transforms=transforms,
-        orientation_matters=data.orientation_matters,
-    )
-    return ImageDataModule(
-        spec,
-        ImageDataset(*manifest.select("train"), spec, augmentation, cfg.seed),
-        ImageDataset(*manifest.select("val"), spec),
-        ImageDataset(*manifest.select("test"), spec) if manifest.num_images["test"] else None,
-        **loading,
-    )
-
-
 def _trainer_arguments(cfg: DictConfig, datamodule: "ImageDataModule") -> dict[str, Any]:
     """Lightning's arguments with the precision decided, once Lightning has accepted them."""
     import pytorch_lightning as pl
@@ -237,28 +182,21 @@ def _trainer_arguments(cfg: DictConfig, datamodule: "ImageDataModule") -> dict[s
 
 
 def _facts(cfg: DictConfig, precision: str) -> dict[str, Any]:
-    from hydra.core.hydra_config import HydraConfig
-
-    overrides = list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []
     return {
         "task": "train",
         "name": cfg.name,
-        "overrides": overrides,
+        "overrides": command_line_overrides(),
         "config": to_plain(cfg),
         "seed": cfg.seed,
         "precision": precision,
     }
 
 
-def _describe_data(
-    cfg: DictConfig, manifest: Manifest | None, datamodule: "ImageDataModule", run_dir: Path
-) -> dict[str, Any]:
-    if manifest is None:
+def _describe_data(cfg: DictConfig, opened: OpenedData | StreamedData | None) -> dict[str, Any]:
+    if opened is None:
         counts = {"train": cfg.data.num_synthetic, "val": cfg.data.batch_size, "test": 0}
         return {"name": cfg.data.name, "num_images": counts, "sha256": None}
-    manifest.save(run_dir / "manifest.csv")
-    facts = {"name": cfg.data.name, "num_images": manifest.num_images, "sha256": manifest.sha256}
-    return {**facts, "root": str(manifest.root)}
+    return {"name": cfg.data.name, **opened.describe()}
 
 
 def _describe_model(classifier: "Classifier") -> dict[str, Any]:

@@ -1,25 +1,27 @@
 """Batches: the order and every draw are functions of seed, epoch and index, whatever the workers."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
 import torch
-from tests.conftest import TINY, compose_config
+from tests.conftest import PROJECT, TINY, compose_config
 
 from sightline.data.datamodule import EpochSampler, ImageDataModule, ImageDataset
 from sightline.data.splits import make_manifest
 from sightline.data.transforms import Augmentation, load_rgb, prepare
+from sightline.preparation import OpenedData, make_datamodule
 from sightline.task_spec import TaskSpec
-from sightline.training import _make_datamodule
 
 SPEC = TaskSpec(("blue", "green", "red"), 32, (0.5,) * 3, (0.25,) * 3)
 
 
-def make_datamodule(root: Path, num_workers: int = 0, seed: int = 0, batch_size: int = 8) -> ImageDataModule:
+def datamodule_of(root: Path, num_workers: int = 0, seed: int = 0, batch_size: int = 8) -> ImageDataModule:
     manifest = make_manifest(root)
     augmentation = Augmentation(SPEC, crop_scale=(0.2, 1.0), horizontal_flip=0.5)
-    train = ImageDataset(*manifest.select("train"), SPEC, augmentation, seed)
-    val, test = (ImageDataset(*manifest.select(split), SPEC) for split in ("val", "test"))
+    train = ImageDataset(manifest.select("train"), SPEC, augmentation, seed)
+    val, test = (ImageDataset(manifest.select(split), SPEC) for split in ("val", "test"))
     return ImageDataModule(SPEC, train, val, test, batch_size=batch_size, num_workers=num_workers, seed=seed)
 
 
@@ -30,13 +32,13 @@ def epoch_of(datamodule: ImageDataModule, epoch: int) -> torch.Tensor:
 
 @pytest.mark.parametrize("num_workers", [1, 2])
 def test_workers_change_nothing(num_workers: int, colors: Path) -> None:
-    alone, together = make_datamodule(colors), make_datamodule(colors, num_workers)
+    alone, together = datamodule_of(colors), datamodule_of(colors, num_workers)
     for epoch in (0, 1):
         assert torch.equal(epoch_of(alone, epoch), epoch_of(together, epoch))
 
 
 def test_every_draw_of_every_epoch_is_another(colors: Path) -> None:
-    datamodule = make_datamodule(colors, num_workers=2)
+    datamodule = datamodule_of(colors, num_workers=2)
     images = torch.cat([epoch_of(datamodule, epoch) for epoch in range(3)])
     assert len({image.numpy().tobytes() for image in images}) == len(images) == 3 * 48
 
@@ -46,12 +48,12 @@ def test_validation_and_test_are_never_augmented(split: str, colors: Path) -> No
     """As training.py builds them, under the strongest augmentation: the pixels are those of the files."""
     cfg = compose_config("train", "data=folder", f"data.root={colors}", "augmentation=albumentations", *TINY)
     manifest = make_manifest(colors)
-    datamodule = _make_datamodule(cfg, manifest, SPEC)
+    datamodule = make_datamodule(cfg, OpenedData(manifest), SPEC)
     loader = datamodule.val_dataloader() if split == "val" else datamodule.test_dataloader()
-    paths, expected = manifest.select(split)
+    images = manifest.select(split)
     pixels, labels = (torch.cat(column) for column in zip(*loader, strict=True))
-    assert labels.tolist() == expected
-    for image, path in zip(pixels.numpy(), paths, strict=True):
+    assert labels.tolist() == images.labels.tolist()
+    for image, path in zip(pixels.numpy(), images.paths, strict=True):
         assert (image == prepare(load_rgb(path), SPEC)).all()
 
 
@@ -68,12 +70,12 @@ def test_the_order_is_a_permutation_of_seed_and_epoch() -> None:
 
 
 def test_the_last_incomplete_batch_is_left_out_unless_it_is_the_only_one(colors: Path) -> None:
-    assert len(make_datamodule(colors, batch_size=20).train_dataloader()) == 2
-    assert len(make_datamodule(colors, batch_size=100).train_dataloader()) == 1
+    assert len(datamodule_of(colors, batch_size=20).train_dataloader()) == 2
+    assert len(datamodule_of(colors, batch_size=100).train_dataloader()) == 1
 
 
 def test_batches_travel_as_bytes_and_are_normalised_afterwards(colors: Path) -> None:
-    datamodule = make_datamodule(colors)
+    datamodule = datamodule_of(colors)
     images, labels = next(iter(datamodule.val_dataloader()))
     assert images.dtype == torch.uint8
     assert images.shape == (8, 32, 32, 3)
@@ -81,3 +83,23 @@ def test_batches_travel_as_bytes_and_are_normalised_afterwards(colors: Path) -> 
     assert moved.shape == (8, 3, 32, 32)
     assert moved.dtype == torch.float32
     assert same is labels
+
+
+EXIT = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import torch
+from sightline.data.datamodule import SyntheticDataset
+from sightline.data.loader import make_loader
+from sightline.task_spec import TaskSpec
+
+images = SyntheticDataset(64, TaskSpec(("a", "b"), 16, (0.5,) * 3, (0.25,) * 3))
+loader = make_loader(images, batch_size=8, num_workers=1)
+next(iter(loader))
+"""
+
+
+def test_a_program_that_still_holds_a_loader_ends(tmp_path: Path) -> None:
+    (tmp_path / "program.py").write_text(EXIT)
+    command = [sys.executable, str(tmp_path / "program.py"), str(PROJECT / "src")]
+    assert subprocess.run(command, timeout=60, check=False).returncode == 0

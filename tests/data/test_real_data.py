@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import compose_config
 
-from sightline.data.splits import make_manifest
+from sightline.data.splits import SplitRule, make_manifest
 from sightline.data.transforms import load_rgb, prepare
 from sightline.task_spec import TaskSpec
 
@@ -20,17 +20,13 @@ COUNTS = {"gtsrb": (39_209, 43), "intel": (12_000, 6), "bikes": (1_000, 2)}
 @pytest.mark.parametrize("name", COUNTS)
 def test_every_split_has_every_class_and_no_group_crosses(name: str) -> None:
     data = compose_config("train", f"experiment={name}").data
-    manifest = make_manifest(
-        Path(os.environ["SIGHTLINE_DATA"]) / name,
-        val_fraction=data.val_fraction,
-        test_fraction=data.test_fraction,
-        group_pattern=data.group_pattern,
-    )
-    assert (len(manifest.images), len(manifest.class_names)) == COUNTS[name]
-    groups = {split: {image.group for image in manifest.images if image.split == split} for split in ("train", "val")}
+    rule = SplitRule(data.val_fraction, data.test_fraction, data.group_pattern)
+    manifest = make_manifest(Path(os.environ["SIGHTLINE_DATA"]) / name, rule)
+    assert (len(manifest), len(manifest.class_names)) == COUNTS[name]
+    groups = {split: set(manifest.groups[manifest.select(split).rows]) for split in ("train", "val")}
     assert not groups["train"] & groups["val"]
     for split in groups:
-        assert len(set(manifest.select(split)[1])) == len(manifest.class_names)
+        assert len(set(manifest.select(split).labels)) == len(manifest.class_names)
     if name == "gtsrb":
         assert len(groups["train"] | groups["val"]) < 1_400, "30 frames of a sign are one group"
 
@@ -39,7 +35,7 @@ def test_every_split_has_every_class_and_no_group_crosses(name: str) -> None:
 def test_files_of_every_kind_are_prepared(name: str) -> None:
     manifest = make_manifest(Path(os.environ["SIGHTLINE_DATA"]) / name)
     spec = TaskSpec(manifest.class_names, 64, (0.5,) * 3, (0.5,) * 3)
-    for path in manifest.select("train")[0][::500]:
+    for path in list(manifest.select("train").paths)[::500]:
         pixels = prepare(load_rgb(path), spec)
         assert pixels.shape == (64, 64, 3)
         assert pixels.std() > 0

@@ -42,6 +42,13 @@ def test_the_length_of_a_schedule_comes_from_the_trainer(accumulate: int, tmp_pa
     assert scheduler.total_steps == trainer.global_step == 12 // accumulate
 
 
+def test_a_warm_up_of_a_single_step_divides_by_nothing(tmp_path: Path) -> None:
+    trainer = fit(
+        make_classifier(Recipe(partial(AdamW), partial(OneCycleLR, max_lr=1e-3, pct_start=0.25))), tmp_path, epochs=1
+    )
+    assert trainer.global_step == 4
+
+
 def test_a_cosine_schedule_ends_at_nothing(tmp_path: Path) -> None:
     trainer = fit(make_classifier(Recipe(partial(SGD, lr=0.1), CosineAnnealingLR)), tmp_path)
     assert trainer.optimizers[0].param_groups[0]["lr"] == pytest.approx(0, abs=1e-9)

@@ -1,18 +1,22 @@
 """Batches of images and labels for training, validation and test."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import pytorch_lightning as pl
 import torch
+from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from sightline.data.cache import ImageStore
 from sightline.data.loader import make_loader
+from sightline.data.splits import Selection
 from sightline.data.transforms import Augmentation, load_rgb, normalise, prepare
 from sightline.task_spec import TaskSpec
 
 Key = int | tuple[int, int]
+"""Of an image: its index, or the epoch and its index."""
+Batch = tuple[torch.Tensor, torch.Tensor]
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -33,33 +37,59 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return ((self.epoch, int(index)) for index in order)
 
 
-class ImageDataset(Dataset[tuple[torch.Tensor, int]]):
-    """Files and labels; an item is a uint8 image `(image_size, image_size, 3)` and the index of its class."""
+class ImageDataset(Dataset[Batch]):
+    """Images and their labels, from their files or from a store of decoded pixels.
+
+    Loaders ask for whole batches: uint8 `(B, image_size, image_size, 3)` and int64 labels `(B,)`.
+    """
 
     def __init__(
         self,
-        paths: Sequence[Path],
-        labels: Sequence[int],
+        images: Selection,
         spec: TaskSpec,
         augmentation: Augmentation | None = None,
         seed: int = 0,
+        store: ImageStore | None = None,
+        places: np.ndarray | None = None,
     ) -> None:
-        self.paths, self.labels, self.spec, self.augmentation, self.seed = paths, labels, spec, augmentation, seed
+        """`places` says where in the store each image lies; by default in the same order."""
+        self.images, self.spec, self.seed = images, spec, seed
+        self.augmentation = None if augmentation is None or augmentation.changes_nothing else augmentation
+        self.store, self.places = store, places
 
     def __len__(self) -> int:
-        return len(self.paths)
+        return len(self.images)
 
-    def __getitem__(self, key: Key) -> tuple[torch.Tensor, int]:
-        epoch, index = key if isinstance(key, tuple) else (0, key)
-        image = load_rgb(self.paths[index])
-        if self.augmentation is None:
-            pixels = prepare(image, self.spec)
-        else:
-            pixels = self.augmentation(image, (self.seed, epoch, index))
-        return torch.from_numpy(np.ascontiguousarray(pixels)), self.labels[index]
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        indices = np.array([key[1] if isinstance(key, tuple) else key for key in keys])
+        labels = torch.from_numpy(self.images.labels[indices].astype(np.int64))
+        if self.store is not None and self.augmentation is None:
+            places = indices if self.places is None else self.places[indices]
+            return torch.from_numpy(self.store.read(places)), labels
+        size = self.spec.image_size
+        pixels = torch.empty((len(keys), size, size, 3), dtype=torch.uint8)
+        into = pixels.numpy()
+        for row, key in enumerate(keys):
+            into[row] = self._prepare(*key) if isinstance(key, tuple) else self._prepare(0, key)
+        return pixels, labels
+
+    def __getitem__(self, key: Key) -> Batch:
+        """A batch of one, without its first dimension."""
+        pixels, labels = self.__getitems__([key])
+        return pixels[0], labels[0]
+
+    def _prepare(self, epoch: int, index: int) -> np.ndarray:
+        if self.store is None:
+            image = load_rgb(self.images.path(index))
+            return prepare(image, self.spec) if self.augmentation is None else self._augment(image, epoch, index)
+        return self._augment(self.store[index if self.places is None else int(self.places[index])], epoch, index)
+
+    def _augment(self, image: Image.Image | np.ndarray, epoch: int, index: int) -> np.ndarray:
+        assert self.augmentation is not None
+        return self.augmentation(image, (self.seed, epoch, index))
 
 
-class SyntheticDataset(Dataset[tuple[torch.Tensor, int]]):
+class SyntheticDataset(Dataset[Batch]):
     """Random pixels made once and handed out again and again: for timing, not for learning."""
 
     def __init__(self, length: int, spec: TaskSpec, distinct: int = 256) -> None:
@@ -71,9 +101,9 @@ class SyntheticDataset(Dataset[tuple[torch.Tensor, int]]):
     def __len__(self) -> int:
         return self.length
 
-    def __getitem__(self, key: Key) -> tuple[torch.Tensor, int]:
-        index = key[1] if isinstance(key, tuple) else key
-        return self.images[index % len(self.images)], index % self.num_classes
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        indices = torch.tensor([key[1] if isinstance(key, tuple) else key for key in keys])
+        return self.images[indices % len(self.images)], indices % self.num_classes
 
 
 class ImageDataModule(pl.LightningDataModule):
@@ -107,9 +137,7 @@ class ImageDataModule(pl.LightningDataModule):
         assert self.test is not None, "there is no test split"
         return self._loader(self.test)
 
-    def on_after_batch_transfer(
-        self, batch: tuple[torch.Tensor, torch.Tensor], dataloader_idx: int
-    ) -> tuple[torch.Tensor, torch.Tensor]:
+    def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         return normalise(batch[0], self.spec), batch[1]
 
     def _loader(self, dataset: Dataset, sampler: Sampler | None = None, drop_last: bool = False) -> DataLoader:

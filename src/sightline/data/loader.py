@@ -1,10 +1,15 @@
 """How every loader of the project is made."""
 
+import atexit
 import signal
+import weakref
 from collections.abc import Callable
+from typing import Any
 
 import torch
 from torch.utils.data import DataLoader, Dataset, Sampler
+
+_made: "weakref.WeakSet[DataLoader]" = weakref.WeakSet()
 
 
 def make_loader(
@@ -15,9 +20,10 @@ def make_loader(
     sampler: Sampler | None = None,
     drop_last: bool = False,
     collate_fn: Callable | None = None,
+    kind: type[DataLoader] = DataLoader,
 ) -> DataLoader:
     """A loader whose workers stay alive between epochs and leave signals to the main process."""
-    return DataLoader(
+    loader = kind(
         dataset,
         batch_size=batch_size,
         sampler=sampler,
@@ -26,11 +32,25 @@ def make_loader(
         persistent_workers=num_workers > 0,
         worker_init_fn=_leave_signals_to_main,
         pin_memory=torch.cuda.is_available(),
-        collate_fn=collate_fn,
+        collate_fn=_as_it_is if hasattr(dataset, "__getitems__") else collate_fn,
     )
+    _made.add(loader)
+    return loader
+
+
+def _as_it_is(batch: Any) -> Any:
+    """What a data set that reads whole batches returns."""
+    return batch
 
 
 def _leave_signals_to_main(worker: int) -> None:
     """A signal to the whole process group must not kill the workers: the main process stops them in good order."""
     signal.signal(signal.SIGTERM, signal.SIG_IGN)
     signal.signal(signal.SIGINT, signal.SIG_IGN)
+
+
+@atexit.register
+def _end_workers() -> None:
+    """End workers whose loader lives to the end of the program, before multiprocessing sends them a SIGTERM in vain."""
+    for loader in list(_made):
+        loader._iterator = None

@@ -5,14 +5,16 @@ import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
-import torch
 from PIL import Image, ImageOps
 
 from sightline.errors import BadInput
 from sightline.task_spec import TaskSpec
+
+if TYPE_CHECKING:  # the processes that only read pixels start without torch
+    import torch
 
 os.environ.setdefault("NO_ALBUMENTATIONS_UPDATE", "1")  # or importing it asks the network for a newer release
 
@@ -88,18 +90,20 @@ def prepare(image: Image.Image, spec: TaskSpec) -> np.ndarray:
     return np.array(to_square(image, spec))
 
 
-def normalise(images: torch.Tensor, spec: TaskSpec) -> torch.Tensor:
+def normalise(images: "torch.Tensor", spec: TaskSpec) -> "torch.Tensor":
     """uint8 `(B, H, W, 3)` to float32 `(B, 3, H, W)` with the spec's mean and std, channels last in memory."""
-    width = images.shape[
-        2
-    ]  # one constant for each number in a row: broadcasting over three channels is 40 times slower
+    import torch
+
+    width = images.shape[2]  # a constant for each number of a row: broadcasting over 3 channels is 40 times slower
     mean = (torch.tensor(spec.mean, device=images.device) * 255).repeat(width)
     std = (torch.tensor(spec.std, device=images.device) * 255).repeat(width)
     return images.flatten(2).float().sub_(mean).div_(std).view(images.shape).permute(0, 3, 1, 2)
 
 
-def denormalise(images: torch.Tensor, spec: TaskSpec) -> torch.Tensor:
+def denormalise(images: "torch.Tensor", spec: TaskSpec) -> "torch.Tensor":
     """Float `(B, 3, H, W)` as the model sees it back to colours in 0..1, of the same shape."""
+    import torch
+
     mean = torch.tensor(spec.mean, device=images.device).view(3, 1, 1)
     std = torch.tensor(spec.std, device=images.device).view(3, 1, 1)
     return (images * std + mean).clamp(0, 1)
@@ -125,7 +129,8 @@ class Augmentation:
         import albumentations as A  # noqa: N812
 
         steps: list[Any] = []
-        self.spec, self.crop_scale, self.crop_ratio = spec, crop_scale, crop_ratio
+        self.spec, self.crop_ratio = spec, tuple(crop_ratio)  # plain tuples: a node of OmegaConf costs 20 us a look
+        self.crop_scale = None if crop_scale is None else tuple(crop_scale)
         if horizontal_flip > 0:
             steps.append(A.HorizontalFlip(p=horizontal_flip))
         steps += (transforms or {}).values()
@@ -138,16 +143,24 @@ class Augmentation:
                 )
         self._compose = A.Compose(steps) if steps else None
 
-    def __call__(self, image: Image.Image, key: tuple[int, ...]) -> np.ndarray:
-        """uint8 `(image_size, image_size, 3)`; the same image and key (seed, epoch, index) give the same pixels."""
-        if self.crop_scale is None and self._compose is None:
-            return prepare(image, self.spec)
-        seed = int(np.random.SeedSequence(key).generate_state(1, np.uint64)[0])
-        generator = np.random.default_rng(seed)
-        pixels = prepare(image, self.spec) if self.crop_scale is None else self._crop(image, generator)
+    @property
+    def changes_nothing(self) -> bool:
+        return self.crop_scale is None and self._compose is None
+
+    def __call__(self, image: Image.Image | np.ndarray, key: tuple[int, ...]) -> np.ndarray:
+        """uint8 `(image_size, image_size, 3)`; the same image and key (seed, epoch, index) give the same pixels.
+
+        An array is an RGB image `(height, width, 3)`: whole where crops are cut from it, else prepared already.
+        """
+        generator = np.random.default_rng(key)
+        if self.crop_scale is not None:
+            whole = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+            pixels = self._crop(whole, generator)
+        else:
+            pixels = image if isinstance(image, np.ndarray) else prepare(image, self.spec)
         if self._compose is None:
             return pixels
-        self._compose.set_random_state(generator, random.Random(seed))
+        self._compose.set_random_state(generator, random.Random(int(generator.integers(2**63))))
         return self._compose(image=pixels)["image"]
 
     def _crop(self, image: Image.Image, generator: np.random.Generator) -> np.ndarray:

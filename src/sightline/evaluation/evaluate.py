@@ -9,8 +9,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.config import SPLITS, to_plain, validate_choice, validate_loading
+from sightline.data.sources import localise
 from sightline.data.splits import Manifest, find_test_images
 from sightline.errors import BadInput
+from sightline.preparation import OpenedData, StreamedData, open_shards, shard_cache
 from sightline.run_record import RunRecord, open_folder, write_json
 
 if TYPE_CHECKING:
@@ -19,6 +21,7 @@ if TYPE_CHECKING:
     from torch import nn
     from torch.utils.data import DataLoader
 
+    from sightline.data.shard_stores import ShardCache
     from sightline.evaluation.evaluators import Predictions
     from sightline.task_spec import TaskSpec
 
@@ -42,21 +45,17 @@ def evaluate(cfg: "DictConfig") -> EvaluateResult:
     saved = load_model(path)
     folder = run_folder(path)
     trained = json.loads((folder / "run.json").read_text(encoding="utf-8")) if folder else {}
-    if cfg.data.root is not None:
-        if cfg.split != "test":
-            raise BadInput(f"split={cfg.split}: with data.root the split is test; drop one of the two")
-        manifest = find_test_images(cfg.data.root, saved.spec.class_names)
-    else:
-        manifest = _own_manifest(folder, trained, cfg.split)
+    images = _find_images(cfg, saved.spec.class_names, folder, trained)
     device = choose_device(cfg.accelerator, preferred=trained.get("device"))
     precision = choose_precision(cfg.precision or trained.get("precision") or "auto", device)
     settings = trained.get("config", {})
     data = settings.get("data", {})
     is_own = cfg.data.root is None
     loader = split_loader(
-        manifest,
+        images,
         cfg.split,
         saved.spec,
+        cache=shard_cache(cfg.paths.cache),
         batch_size=cfg.data.batch_size or data.get("batch_size", 64),
         num_workers=data.get("num_workers", 2) if cfg.data.num_workers is None else cfg.data.num_workers,
     )
@@ -68,7 +67,7 @@ def evaluate(cfg: "DictConfig") -> EvaluateResult:
         "config": to_plain(cfg),
         "device": str(device),
         "precision": precision,
-        "data": {"root": str(manifest.root), "num_images": manifest.num_images, "sha256": manifest.sha256},
+        "data": images.describe(),
     }
     with RunRecord(output, **facts):
         predictions = predict_split(
@@ -85,34 +84,70 @@ def evaluate(cfg: "DictConfig") -> EvaluateResult:
     return EvaluateResult(metrics, output)
 
 
-def _own_manifest(folder: Path | None, trained: dict[str, Any], split: str) -> Manifest:
-    """The manifest that the run kept, with every file of the split as it was then."""
+def _find_images(
+    cfg: "DictConfig", class_names: tuple[str, ...], folder: Path | None, trained: dict[str, Any]
+) -> OpenedData | StreamedData:
+    """The images of the folder that the configuration names, or those of the run itself."""
+    data = trained.get("config", {}).get("data", {})
+    if cfg.data.root is None:
+        return _find_own_images(folder, trained, cfg.split)
+    if cfg.split != "test":
+        raise BadInput(f"split={cfg.split}: with data.root the split is test; drop one of the two")
+    root = localise(cfg.data.root, Path(cfg.paths.cache))
+    return OpenedData(find_test_images(root, class_names, data.get("class_pattern")))
+
+
+def _find_own_images(folder: Path | None, trained: dict[str, Any], split: str) -> OpenedData | StreamedData:
+    """The images that the run kept the manifest of, with every file of the split as it was then."""
     table = folder / "manifest.csv" if folder else None
     if table is None or not table.is_file():
         raise BadInput("data.root: this model came without its run folder; name a folder that holds test/<class>/…")
-    manifest = Manifest.load(table, Path(trained["data"]["root"]))
-    if manifest.num_images[split] == 0:
+    if trained["data"]["num_images"][split] == 0:
         raise BadInput(
             f"split={split}: the run {folder} had no {split} images; measure others with data.root=FOLDER "
             "(with test/<class>/… in it), or another split with split=val"
         )
+    if trained["config"]["data"]["source"] == "shards":
+        return _open_same_shards(trained["data"])
+    manifest = Manifest.load(table, Path(trained["data"]["root"]))
     if changed := manifest.find_changed(split):
         raise BadInput(
             f"data.root={manifest.root}: {len(changed)} {split} image(s) are gone or differ from those of the run, "
             f"the first is {changed[0]}; restore them, or measure this folder as it is with data.root={manifest.root}"
         )
-    return manifest
+    return OpenedData(manifest)
+
+
+def _open_same_shards(data: dict[str, Any]) -> StreamedData:
+    opened = open_shards(data["root"])
+    if opened.info.sha256 != data["sha256"]:
+        raise BadInput(
+            f"data.root={data['root']}: the shards there were packed from other images than those of the run; "
+            "restore them, or measure a folder with data.root=FOLDER"
+        )
+    return opened
 
 
 def split_loader(
-    manifest: Manifest, split: str, spec: "TaskSpec", *, batch_size: int, num_workers: int
+    images: OpenedData | StreamedData,
+    split: str,
+    spec: "TaskSpec",
+    *,
+    batch_size: int,
+    num_workers: int,
+    cache: "ShardCache | None" = None,
 ) -> "DataLoader[tuple[torch.Tensor, torch.Tensor]]":
     """Batches of a split in the manifest's order, without augmentation."""
     from sightline.data.datamodule import ImageDataset
     from sightline.data.loader import make_loader
 
-    paths, labels = manifest.select(split)
-    return make_loader(ImageDataset(paths, labels, spec), batch_size=batch_size, num_workers=num_workers)
+    if isinstance(images, StreamedData):
+        from sightline.data.shard_loading import ShardDataset, make_shard_loader
+
+        shards = ShardDataset(images.location, split, spec, cache=cache)
+        return make_shard_loader(shards, batch_size=batch_size, num_workers=num_workers)
+    dataset = ImageDataset(images.manifest.select(split), spec)
+    return make_loader(dataset, batch_size=batch_size, num_workers=num_workers)
 
 
 def predict_split(

@@ -82,7 +82,7 @@ class Classifier(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = self.recipe.optimizer(self._trained_parameters())
         name = self._step_argument()
-        length = {} if self._is_given(name) else {name: int(self.trainer.estimated_stepping_batches)}
+        length = {} if self._is_given(name) else self._length(name, int(self.trainer.estimated_stepping_batches))
         moves = {
             "scheduler": self.recipe.scheduler(optimizer, **length),
             "interval": "step" if name else "epoch",
@@ -113,6 +113,12 @@ class Classifier(pl.LightningModule):
 
     def _trained_parameters(self) -> list[nn.Parameter]:
         return [parameter for parameter in self.parameters() if parameter.requires_grad]
+
+    def _length(self, name: str, num_steps: int) -> dict[str, float]:
+        """The scheduler's number of steps; OneCycleLR divides by nothing when its warm-up is exactly one of them."""
+        share = getattr(self.recipe.scheduler, "keywords", {}).get("pct_start")
+        is_one = share is not None and share * num_steps == 1
+        return {name: num_steps, **({"pct_start": share * 1.001} if is_one else {})}
 
     def _step_argument(self) -> str:
         """What the scheduler calls the number of steps; nothing when it does not count steps."""

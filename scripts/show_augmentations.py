@@ -1,0 +1,84 @@
+"""A picture of what an augmentation does: each row an image as evaluation sees it, then as training may see it.
+
+python scripts/show_augmentations.py [experiment=gtsrb augmentation=strong data.root=FOLDER …] [--output FILE]
+"""
+
+import argparse
+import sys
+from pathlib import Path
+
+PROJECT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(PROJECT / "src"))
+
+import numpy as np  # noqa: E402
+from hydra import compose, initialize_config_dir  # noqa: E402
+from omegaconf import DictConfig  # noqa: E402
+from PIL import Image  # noqa: E402
+
+from sightline.command import exit_code, explain  # noqa: E402
+from sightline.config import validate  # noqa: E402
+from sightline.data.splits import Manifest  # noqa: E402
+from sightline.data.transforms import load_rgb, prepare  # noqa: E402
+from sightline.preparation import make_augmentation, open_data  # noqa: E402
+from sightline.task_spec import TaskSpec  # noqa: E402
+
+GAP = 4
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("overrides", nargs="*", help="as on the command line of train.py")
+    parser.add_argument("--output", type=Path, default=Path("augmentations.png"), help="where the picture goes")
+    parser.add_argument("--images", type=int, default=6, help="rows (default 6)")
+    parser.add_argument("--draws", type=int, default=9, help="draws of each image (default 9)")
+    arguments = parser.parse_args()
+    try:
+        draw(arguments)
+    except Exception as error:
+        if exit_code(error) != 2:
+            raise
+        print(f"error: {explain(error)}", file=sys.stderr)
+        return 2
+    print(arguments.output)
+    return 0
+
+
+def draw(arguments: argparse.Namespace) -> None:
+    with initialize_config_dir(str(PROJECT / "configs"), version_base="1.3"):
+        cfg = compose("train", arguments.overrides)
+    validate(cfg)
+    manifest = open_data(cfg).manifest
+    rows = draw_rows(cfg, manifest, arguments.images, arguments.draws)
+    arguments.output.parent.mkdir(parents=True, exist_ok=True)
+    Image.fromarray(tile(rows)).save(arguments.output)
+
+
+def draw_rows(cfg: DictConfig, manifest: Manifest, num_images: int, num_draws: int) -> list[list[np.ndarray]]:
+    """For training images from all over the manifest: the plain one, then its draw in each of the first epochs."""
+    mean, std = cfg.data.mean or (0.5,) * 3, cfg.data.std or (0.25,) * 3
+    spec = TaskSpec(
+        manifest.class_names, cfg.data.image_size, tuple(mean), tuple(std), cfg.data.interpolation, cfg.data.crop
+    )
+    augmentation, images = make_augmentation(cfg, spec), manifest.select("train")
+    rows = []
+    for index in np.linspace(0, len(images) - 1, num_images, dtype=int):
+        image = load_rgb(images.path(index))
+        draws = [augmentation(image, (cfg.seed, epoch, int(index))) for epoch in range(num_draws)]
+        rows.append([prepare(image, spec), *draws])
+    return rows
+
+
+def tile(rows: list[list[np.ndarray]]) -> np.ndarray:
+    """One picture, white between the images."""
+    size = rows[0][0].shape[0]
+    step = size + GAP
+    sheet = np.full((len(rows) * step + GAP, len(rows[0]) * step + GAP, 3), 255, np.uint8)
+    for row, images in enumerate(rows):
+        for column, pixels in enumerate(images):
+            top, left = GAP + row * step, GAP + column * step
+            sheet[top : top + size, left : left + size] = pixels
+    return sheet
+
+
+if __name__ == "__main__":
+    sys.exit(main())

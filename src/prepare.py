@@ -1,0 +1,19 @@
+"""Fetch, audit and split a data set: python src/prepare.py data=gtsrb"""
+
+import hydra
+from omegaconf import DictConfig
+
+from sightline import command
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="prepare")
+@command.task
+def main(cfg: DictConfig) -> None:
+    from sightline.preparation import prepare
+
+    result = prepare(cfg)
+    command.print_metrics(result.metrics, tuple(result.metrics), result.run_dir)
+
+
+if __name__ == "__main__":
+    command.run(main)

@@ -1,0 +1,396 @@
+"""What is wrong with a data set: bad files, copies, contradicting labels, and what leaks from split to split."""
+
+import json
+import time
+from collections import Counter
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from importlib.metadata import version
+from itertools import combinations, pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from PIL import Image
+
+from sightline.data.inspection import STATUSES, Inspection
+from sightline.data.parallel import map_chunks
+from sightline.data.splits import SPLITS, Manifest
+from sightline.data.transforms import UnreadableImage, load_rgb
+
+BAD_KINDS = STATUSES[1:]
+KINDS = (*BAD_KINDS, "leak", "contradicting_labels", "duplicate", "near_duplicate", "odd_mode", "odd_size")
+"""What a finding can be, worst first."""
+
+SHARED = 0.9
+"""A mode or size that so many images share makes the others odd."""
+LARGEST_ASPECT, SMALLEST_SIDE = 3, 16
+
+MOST_BITS = 4
+"""Perceptual hashes of near duplicates differ in at most so many of 64 bits."""
+MOST_DIFFERENCE, MOST_BRIGHTER = 0.3, 32
+"""Edges of near duplicates' thumbnails differ by at most this share, their colours by so many levels of 255.
+
+Measured: half the size gives 0.2, JPEG of quality 30 gives 0.2, the same sign seen twice 0.2 to 0.3; signs that say 60
+and 80 before the same sky 0.4. Without the edges, the sky decides.
+"""
+LEAST_CONTRAST = 2
+"""Standard deviation in levels of 255; the hash of a flatter image is noise, so that only exact copies of it count."""
+NEIGHBOURS = 100
+"""Among very many alike hashes an image is compared with so many that are nearest to it in brightness."""
+THUMBNAIL = 16
+
+
+@dataclass(frozen=True)
+class Finding:
+    """One thing that is wrong, with the paths of the files that share it."""
+
+    kind: str
+    files: tuple[str, ...]
+    detail: str
+    splits: tuple[str, ...]
+    """The splits that these files lie in."""
+
+    @property
+    def touches_test(self) -> bool:
+        return "test" in self.splits
+
+
+@dataclass(frozen=True)
+class Audit:
+    """All findings, worst kind first and leaks into test before others, and the data set in numbers."""
+
+    summary: dict[str, Any]
+    findings: list[Finding]
+
+    @property
+    def bad_files(self) -> list[Finding]:
+        """Files that cannot be trained on: one finding a file, whose kind and detail say why."""
+        return [finding for finding in self.findings if finding.kind in BAD_KINDS]
+
+    @property
+    def leaks(self) -> list[Finding]:
+        """Images or groups that lie in more than one split."""
+        return [finding for finding in self.findings if finding.kind == "leak"]
+
+    def to_dict(self) -> dict[str, Any]:
+        findings = [{"kind": one.kind, "files": list(one.files), "detail": one.detail} for one in self.findings]
+        return {"summary": self.summary, "findings": findings}
+
+    def save(self, path: Path) -> None:
+        path.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def audit(manifest: Manifest, inspection: Inspection, *, num_workers: int | None = None) -> Audit:
+    """What is wrong with the images of a manifest, by the facts about its files (one row an image, decoded).
+
+    Images with equal pixels form a set, and so do images that look alike. A set is a `leak` where its splits differ
+    and `contradicting_labels` where its labels do (both, if both); else it is a `duplicate` or a `near_duplicate`. A
+    set of alike images is named only for what no set of equal images within it has said. Frames of one group look
+    alike by their nature, so they count as near duplicates of other groups' images only.
+    """
+    began = time.perf_counter()
+    assert len(inspection.facts) == len(manifest), "one row of facts for each image"
+    survey = _Survey(manifest, inspection)
+    findings = [
+        *survey.find_bad_files(),
+        *survey.find_split_groups(),
+        *_find_copies(survey, num_workers),
+        *_find_odd_modes(survey),
+        *_find_odd_sizes(survey),
+    ]
+    findings.sort(key=lambda one: (KINDS.index(one.kind), one.kind == "leak" and not one.touches_test, one.files))
+    summary = _summarise(survey, findings)
+    summary["seconds"] = round(inspection.seconds + time.perf_counter() - began, 2)
+    return Audit(summary, findings)
+
+
+class _Survey:
+    """A manifest beside the facts about its files."""
+
+    def __init__(self, manifest: Manifest, inspection: Inspection) -> None:
+        self.manifest, self.facts, self.details = manifest, inspection.facts, inspection.details
+        self.good = np.flatnonzero((self.facts["status"] == 0) & self.facts["pixels"].any(axis=1))
+
+    def finding(self, kind: str, rows: Iterable[Any], detail: str) -> Finding:
+        rows = sorted(int(row) for row in rows)
+        splits = sorted({int(self.manifest.splits[row]) for row in rows})
+        return Finding(
+            kind, tuple(sorted(str(self.manifest.paths[row]) for row in rows)), detail, tuple(SPLITS[i] for i in splits)
+        )
+
+    def labels(self, rows: Iterable[int]) -> set[str]:
+        return {self.manifest.class_names[self.manifest.labels[row]] for row in rows}
+
+    def splits(self, rows: Iterable[int]) -> set[int]:
+        return {int(self.manifest.splits[row]) for row in rows}
+
+    def find_bad_files(self) -> Iterator[Finding]:
+        for row in np.flatnonzero(self.facts["status"]):
+            detail = self.details.get(str(self.manifest.paths[row]), "")
+            yield self.finding(STATUSES[self.facts["status"][row]], [row], detail)
+
+    def find_split_groups(self) -> Iterator[Finding]:
+        """Groups whose images lie in more than one split."""
+        groups = self.manifest.groups
+        pairs = np.unique(np.stack([groups, self.manifest.splits.astype(np.int32)], axis=1), axis=0)
+        names, counts = np.unique(pairs[:, 0], return_counts=True)
+        rows = np.flatnonzero(np.isin(groups, names[counts > 1]))
+        for members in _group_rows(rows, groups[rows].astype(np.uint64)[:, None]):
+            yield self.finding("leak", members, f"one group lies in {self.split_names(members)}")
+
+    def split_names(self, rows: Iterable[int]) -> str:
+        return _join(SPLITS[split] for split in sorted(self.splits(rows)))
+
+
+# Copies
+
+
+def _find_copies(survey: _Survey, num_workers: int | None) -> Iterator[Finding]:
+    """Sets of equal images, then sets of alike ones for what those have not said."""
+    contents = _group_rows(survey.good, _as_words(survey.facts["pixels"][survey.good]))
+    for rows in contents:
+        if len(rows) > 1:
+            yield from _name_set(survey, [rows], "duplicate", f"{len(rows)} files hold the same pixels")
+    for members in _find_alike(survey, contents, num_workers):
+        parts = [contents[member] for member in members]
+        num_files = sum(len(rows) for rows in parts)
+        yield from _name_set(survey, parts, "near_duplicate", f"{num_files} files look nearly the same")
+
+
+def _name_set(survey: _Survey, parts: list[np.ndarray], kind: str, detail: str) -> Iterator[Finding]:
+    """The findings for a set that consists of parts with equal pixels, less what is so within one part already."""
+    rows = np.concatenate(parts)
+    said = parts if len(parts) > 1 else []
+    labels, splits = survey.labels(rows), survey.splits(rows)
+    has_labels = len(labels) > 1 and all(survey.labels(part) != labels for part in said)
+    crosses = len(splits) > 1 and all(survey.splits(part) != splits for part in said)
+    if has_labels:
+        yield survey.finding("contradicting_labels", rows, f"{detail} under {len(labels)} labels: {_join(labels)}")
+    if crosses:
+        yield survey.finding("leak", rows, f"{detail} in {survey.split_names(rows)}")
+    if not (has_labels or crosses):
+        yield survey.finding(kind, rows, detail)
+
+
+def _as_words(digests: np.ndarray) -> np.ndarray:
+    """Digests of bytes as numbers that sort and compare fast, `(N, 2)`."""
+    return np.ascontiguousarray(digests).view(np.uint64)
+
+
+def _group_rows(rows: np.ndarray, words: np.ndarray) -> list[np.ndarray]:
+    """Rows by equal words, each set ascending, in the order of their first rows."""
+    order = np.lexsort((rows, *words.T))
+    is_first = np.r_[True, (words[order][1:] != words[order][:-1]).any(axis=1)][: len(rows)]
+    sets = np.split(rows[order], np.flatnonzero(is_first)[1:]) if len(rows) else []
+    return sorted(sets, key=lambda members: int(members[0]))
+
+
+def _find_alike(survey: _Survey, contents: list[np.ndarray], num_workers: int | None) -> list[np.ndarray]:
+    """Sets of contents that look alike, as numbers of contents; each link joins images of different groups."""
+    if not contents:
+        return []
+    facts = survey.facts[np.array([rows[0] for rows in contents])]
+    owners = _owners(survey, contents)
+    usable = np.flatnonzero(facts["contrast"] >= LEAST_CONTRAST)
+    pairs = _find_close_hashes(facts["perceptual"][usable], facts["brightness"][usable], owners[usable])
+    pairs = usable[pairs]
+    candidates = np.unique(pairs)
+    paths = [f"{survey.manifest.root}/{survey.manifest.paths[contents[number][0]]}" for number in candidates]
+    chunks = list(map_chunks(_read_thumbnails, paths, title="comparing images", num_workers=num_workers))
+    if not chunks:
+        return []
+    alike = pairs[_is_alike(np.concatenate(chunks), np.searchsorted(candidates, pairs))]
+    return _connect(alike, len(contents))
+
+
+def _owners(survey: _Survey, contents: list[np.ndarray]) -> np.ndarray:
+    """For each content the group that all its images belong to, or a negative number of its own."""
+    groups = survey.manifest.groups
+    owners = groups[np.array([rows[0] for rows in contents])].astype(np.int64)
+    for number, rows in enumerate(contents):
+        if len(rows) > 1 and (groups[rows] != groups[rows[0]]).any():
+            owners[number] = -1 - number
+    return owners
+
+
+def _find_close_hashes(hashes: np.ndarray, brightness: np.ndarray, owners: np.ndarray) -> np.ndarray:
+    """Pairs `(P, 2)` of different owners whose hashes differ in at most MOST_BITS bits.
+
+    Of six bands of bits at most four can differ, so two of them agree: sorted by each pair of bands, close hashes are
+    neighbours, also a million of them.
+    """
+    edges = np.linspace(0, 64, MOST_BITS + 3).round().astype(int).tolist()
+    bands = np.array([sum(1 << bit for bit in range(low, high)) for low, high in pairwise(edges)], np.uint64)
+    found = [np.empty((0, 2), np.int64)]
+    for first, second in combinations(range(len(bands)), 2):
+        keys = hashes & (bands[first] | bands[second])
+        order = np.lexsort((brightness, keys))
+        earlier = np.delete(bands[:second], first)
+        places = np.arange(len(keys))
+        for step in range(1, NEIGHBOURS + 1):
+            places = places[: np.searchsorted(places, len(keys) - step)]
+            places = places[keys[order[places]] == keys[order[places + step]]]
+            if not len(places):
+                break
+            pairs = np.sort(np.stack([order[places], order[places + step]], axis=1), axis=1)
+            found.append(pairs[_is_close(hashes[pairs], owners[pairs], earlier)])
+    pairs = np.concatenate(found)
+    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
+
+
+def _is_close(hashes: np.ndarray, owners: np.ndarray, earlier: np.ndarray) -> np.ndarray:
+    """Which pairs `(P, 2)` are close, have two owners, and agree in no earlier band, where they were found before."""
+    bits = hashes[:, 0] ^ hashes[:, 1]
+    is_close = (np.bitwise_count(bits) <= MOST_BITS) & (owners[:, 0] != owners[:, 1])
+    is_close[is_close] = ((bits[is_close, None] & earlier) != 0).all(axis=1)
+    return is_close
+
+
+def _read_thumbnails(paths: Sequence[str]) -> np.ndarray:
+    """uint8 `(N, THUMBNAIL, THUMBNAIL, 3)`; zeros for a file that is gone by now."""
+    thumbnails = np.zeros((len(paths), THUMBNAIL, THUMBNAIL, 3), np.uint8)
+    for number, path in enumerate(paths):
+        try:
+            image = load_rgb(path)
+        except UnreadableImage:
+            continue
+        thumbnails[number] = np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
+    return thumbnails
+
+
+def _is_alike(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:
+    """Whether the two images of each pair have nearly the same edges and colours."""
+    is_alike = np.zeros(len(pairs), bool)
+    for start in range(0, len(pairs), 4096):
+        part = slice(start, start + 4096)
+        one, other = (thumbnails[side].astype(np.float32) for side in pairs[part].T)
+        shift = np.abs((one - other).mean(axis=(1, 2))).max(axis=1)
+        one, other = _edges(one), _edges(other)
+        strength = np.minimum(np.abs(one).mean(axis=1), np.abs(other).mean(axis=1))
+        difference = np.abs(one - other).mean(axis=1)
+        is_alike[part] = (difference <= MOST_DIFFERENCE * strength) & (shift <= MOST_BRIGHTER)
+    return is_alike
+
+
+def _edges(images: np.ndarray) -> np.ndarray:
+    """Differences of neighbouring pixels, one row an image."""
+    return np.concatenate([np.diff(images, axis=axis).reshape(len(images), -1) for axis in (1, 2)], axis=1)
+
+
+def _connect(pairs: np.ndarray, size: int) -> list[np.ndarray]:
+    """The sets that pairs chain together, in the order of their first members."""
+    from scipy.sparse import coo_array
+    from scipy.sparse.csgraph import connected_components
+
+    graph = coo_array((np.ones(len(pairs), bool), tuple(pairs.T)), shape=(size, size))
+    _, part = connected_components(graph, directed=False)
+    members = np.unique(pairs)
+    return _group_rows(members, part[members].astype(np.uint64)[:, None])
+
+
+# Modes and sizes
+
+
+def _find_odd_modes(survey: _Survey) -> Iterator[Finding]:
+    modes = survey.facts["mode"][survey.good]
+    for value, rows, shared, share in _odd_values(survey.good, modes):
+        yield survey.finding(
+            "odd_mode", rows, f"{_are(len(rows))} {value.decode()}; {share:.1%} of all are {shared.decode()}"
+        )
+
+
+def _find_odd_sizes(survey: _Survey) -> Iterator[Finding]:
+    """Images of another size than nearly all; where sizes vary, very long and very small ones."""
+    facts = survey.facts[survey.good]
+    width, height = facts["width"].astype(np.uint64), facts["height"].astype(np.uint64)
+    sizes = width << np.uint64(32) | height
+    odd = list(_odd_values(survey.good, sizes))
+    for value, rows, shared, share in odd:
+        detail = f"{_are(len(rows))} {_size(value)}; {share:.1%} of all are {_size(shared)}"
+        yield survey.finding("odd_size", rows, detail)
+    if odd or len(np.unique(sizes)) < 2:
+        return
+    shorter, longer = np.minimum(width, height), np.maximum(width, height)
+    checks = {
+        f"longer than {LARGEST_ASPECT} times their width or height": longer > LARGEST_ASPECT * shorter,
+        f"under {SMALLEST_SIDE} pixels on a side": shorter < SMALLEST_SIDE,
+    }
+    for text, is_odd in checks.items():
+        if is_odd.any():
+            yield survey.finding("odd_size", survey.good[is_odd], f"{_are(int(is_odd.sum()))} {text}")
+
+
+def _odd_values(rows: np.ndarray, values: np.ndarray) -> Iterator[tuple[Any, np.ndarray, Any, float]]:
+    """Each value but the one that nearly all rows share: its rows, and that shared value with its share."""
+    names, numbers, counts = np.unique(values, return_inverse=True, return_counts=True)
+    if len(names) < 2 or counts.max() < SHARED * len(values):
+        return
+    most = int(counts.argmax())
+    for number, name in enumerate(names):
+        if number != most:
+            yield name, rows[numbers == number], names[most], counts[most] / len(values)
+
+
+def _size(packed: int) -> str:
+    return f"{int(packed) >> 32}x{int(packed) & 0xFFFFFFFF}"
+
+
+def _are(count: int) -> str:
+    return "1 image is" if count == 1 else f"{count:,} images are"
+
+
+# In numbers
+
+
+def _summarise(survey: _Survey, findings: list[Finding]) -> dict[str, Any]:
+    manifest, facts = survey.manifest, survey.facts
+    counts = np.zeros((len(SPLITS), len(manifest.class_names)), int)
+    np.add.at(counts, (manifest.splits, manifest.labels), 1)
+    by_class = {
+        split: dict(zip(manifest.class_names, row.tolist(), strict=True))
+        for split, row in zip(SPLITS, counts, strict=True)
+        if row.any()
+    }
+    kinds = Counter(finding.kind for finding in findings)
+    largest, smallest = int(counts[0].max(initial=0)), int(counts[0][counts[0] > 0].min(initial=len(manifest)))
+    return {
+        "num_images": len(manifest),
+        "num_images_by_split": {split: sum(row.values()) for split, row in by_class.items()},
+        "num_images_by_class": by_class,
+        "num_groups": len(np.unique(manifest.groups)),
+        "imbalance": round(largest / smallest, 2) if largest else None,
+        "modes": _count(mode.decode() for mode in facts["mode"][survey.good]),
+        "sizes": _summarise_sizes(facts[survey.good]),
+        "num_bytes": int(facts["num_bytes"].sum()),
+        "num_findings": {kind: kinds[kind] for kind in KINDS if kinds[kind]},
+        "versions": {name: version(name) for name in ("sightline", "pillow", "imagehash", "numpy")},
+    }
+
+
+def _summarise_sizes(facts: np.ndarray) -> dict[str, Any]:
+    """Different sizes, the ten most common, and the range of widths and heights."""
+    if not len(facts):
+        return {"num_different": 0, "most_common": {}}
+    sizes, counts = np.unique(np.stack([facts["width"], facts["height"]], axis=1), axis=0, return_counts=True)
+    order = np.lexsort((sizes[:, 1], sizes[:, 0], -counts))[:10]
+    ranges = {
+        side: {
+            "smallest": int(facts[side].min()),
+            "median": int(np.median(facts[side])),
+            "largest": int(facts[side].max()),
+        }
+        for side in ("width", "height")
+    }
+    most_common = {f"{sizes[i][0]}x{sizes[i][1]}": int(counts[i]) for i in order}
+    return {"num_different": len(sizes), "most_common": most_common, **ranges}
+
+
+def _count(values: Iterable[str]) -> dict[str, int]:
+    return dict(sorted(Counter(values).items(), key=lambda item: (-item[1], item[0])))
+
+
+def _join(names: Iterable[str], most: int = 5) -> str:
+    names = sorted(names)
+    shown = names[:most] + ([f"{len(names) - most} more"] if len(names) > most else [])
+    return ", ".join(shown[:-1]) + " and " + shown[-1] if len(shown) > 1 else "".join(shown)

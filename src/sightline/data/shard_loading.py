@@ -1,0 +1,324 @@
+"""Batches from shards: the folder's pixels and draws, in an order that ranks share and checkpoints can resume."""
+
+import io
+import logging
+import os
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import DataLoader, Dataset, DistributedSampler
+
+from sightline.data.datamodule import Batch, ImageDataModule
+from sightline.data.loader import make_loader
+from sightline.data.shard_packing import read_shards, require_litdata
+from sightline.data.shard_stores import SHARDS_AT_ONCE, ShardCache, ShardFiles, StorageFailed, open_store
+from sightline.data.transforms import Augmentation, UnreadableImage, prepare, to_rgb
+from sightline.errors import BadInput
+from sightline.task_spec import TaskSpec
+
+log = logging.getLogger(__name__)
+NO_SHARD = -1
+Key = int | tuple[int, int, int]
+"""Of an image: its place in the shards, or the epoch, its place and a shard to fetch ahead (or `NO_SHARD`)."""
+
+
+class ShardDataset(Dataset[Batch]):
+    """Images of one split by their place in the shards; as `ImageDataset` gives them, to the last bit.
+
+    Loaders ask for whole batches: uint8 `(B, image_size, image_size, 3)` and int64 labels `(B,)`. Shards in S3 need a
+    cache; those in a folder are read in place.
+    """
+
+    def __init__(
+        self,
+        location: str,
+        split: str,
+        spec: TaskSpec,
+        *,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        cache: ShardCache | None = None,
+    ) -> None:
+        require_litdata()
+        info = read_shards(location)
+        if info.class_names != tuple(spec.class_names):
+            raise BadInput(
+                f"{location}: its classes are {', '.join(info.class_names)} and the model's "
+                f"{', '.join(spec.class_names)}; train a model for these shards, or pack the data it was trained on"
+            )
+        self.files = ShardFiles(open_store(location), split, cache)
+        self.spec, self.augmentation, self.seed = spec, augmentation, seed
+        self.stops = np.cumsum(self.files.num_images)
+        self._reader: tuple[int, Any] | None = None
+
+    def __len__(self) -> int:
+        return int(self.stops[-1])
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        size = self.spec.image_size
+        pixels = torch.empty((len(keys), size, size, 3), dtype=torch.uint8)
+        labels = torch.empty(len(keys), dtype=torch.int64)
+        into = pixels.numpy()
+        for row, key in enumerate(keys):
+            epoch, place, coming = key if isinstance(key, tuple) else (0, key, NO_SHARD)
+            if coming != NO_SHARD:
+                self.files.fetch_ahead(coming)
+            item = self.read(place)
+            into[row], labels[row] = self._prepare(item, epoch), item["label"]
+        return pixels, labels
+
+    def __getitem__(self, key: Key) -> Batch:
+        """A batch of one, without its first dimension."""
+        pixels, labels = self.__getitems__([key])
+        return pixels[0], labels[0]
+
+    def _prepare(self, item: dict[str, Any], epoch: int) -> np.ndarray:
+        image = self._decode(item)
+        if self.augmentation is None:
+            return prepare(image, self.spec)
+        return self.augmentation(image, (self.seed, epoch, item["index"]))
+
+    def read(self, place: int) -> dict[str, Any]:
+        """The file's bytes (`image`), its `label`, its `row` in the manifest and its `index` within the split."""
+        from litdata.streaming.sampler import ChunkedIndex
+
+        shard = int(np.searchsorted(self.stops, place, side="right"))
+        for _ in range(5):
+            try:
+                self.files.require(shard)
+                return self._open_reader()[ChunkedIndex(place, shard)]
+            except FileNotFoundError:  # it made room for another between the two lines
+                log.debug("%s: read again", self.files.names[shard])
+        raise StorageFailed(
+            f"{self.files.folder / self.files.names[shard]}: is not there, or keeps vanishing; allow a larger cache"
+        )
+
+    def _open_reader(self) -> Any:
+        """LitData's reader of the local files, one for each process: its file handle must not be shared."""
+        if self._reader is None or self._reader[0] != os.getpid():
+            from litdata.streaming import Cache
+            from litdata.streaming.item_loader import PyTreeLoader
+
+            # without batch_decode=0 it would decode 256 neighbours of every image that is asked for
+            loader = PyTreeLoader(batch_decode=0)
+            self._reader = (os.getpid(), Cache(str(self.files.folder), chunk_bytes=1, item_loader=loader))
+        return self._reader[1]
+
+    def _decode(self, item: dict[str, Any]) -> Image.Image:
+        try:
+            with Image.open(io.BytesIO(item["image"])) as image:
+                return to_rgb(image)
+        except Exception as error:  # as in load_rgb: Pillow's plugins raise many kinds
+            place = f"{self.files.store.location}: row {item['row']} of its manifest.csv"
+            raise UnreadableImage(f"{place} cannot be read as an image ({error}); repair it and pack again") from error
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {**self.__dict__, "_reader": None}
+
+
+class ShardSampler(DistributedSampler):
+    """Yields `(epoch, place, shard to fetch ahead)`: this rank's part of an epoch, a function of seed and epoch.
+
+    The shards of an epoch are put in a new order, their images are cut into one part for each rank, and each part is
+    shuffled across `SHARDS_AT_ONCE` shards at a time. With `drop_last` the parts are equal and up to `ranks - 1`
+    images of an epoch, others each time, are left out; without it no image is, and the parts differ by one at most.
+    It is a `DistributedSampler` so that Lightning does not split it again.
+    """
+
+    def __init__(
+        self,
+        dataset: ShardDataset,
+        *,
+        shuffle: bool,
+        drop_last: bool,
+        batch_size: int,
+        seed: int = 0,
+        share: tuple[int, int] | None = None,
+    ) -> None:
+        super().__init__(dataset, num_replicas=1, rank=0, shuffle=shuffle, seed=seed)
+        self.num_images, self.batch_size, self._share = dataset.files.num_images, batch_size, share
+        self.equal_parts = drop_last
+        self.first_batch = self.num_batches = 0
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """This process's rank and how many there are."""
+        if self._share is not None:
+            return self._share
+        if torch.distributed.is_available() and torch.distributed.is_initialized():
+            return torch.distributed.get_rank(), torch.distributed.get_world_size()
+        return 0, 1
+
+    def __len__(self) -> int:
+        first, last = self._part()
+        return last - first
+
+    def set_epoch(self, epoch: int) -> None:
+        """Another epoch begins at its beginning; the same one keeps its place."""
+        if epoch != self.epoch:
+            self.seek(epoch, 0)
+
+    def seek(self, epoch: int, batch: int) -> None:
+        """The next iteration is of this epoch, from this batch on."""
+        self.epoch, self.first_batch, self.num_batches = epoch, batch, batch
+
+    def shape(self) -> dict[str, int]:
+        """What must stay the same for a place in an epoch to mean the same."""
+        total = int(self.num_images.sum())
+        return {"batch_size": self.batch_size, "num_ranks": self.share[1], "seed": self.seed, "num_images": total}
+
+    def __iter__(self) -> Iterator[tuple[int, int, int]]:
+        return self._keys(self.epoch, self.first_batch * self.batch_size)
+
+    def _part(self) -> tuple[int, int]:
+        """Where this rank's images begin and end in the epoch's order."""
+        total, (rank, ranks) = int(self.num_images.sum()), self.share
+        if self.equal_parts:
+            return rank * (total // ranks), (rank + 1) * (total // ranks)
+        return rank * total // ranks, (rank + 1) * total // ranks
+
+    def _pieces(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+        """The shards of this rank's part in the epoch's order, and the first and last place to read in each."""
+        order = np.arange(len(self.num_images))
+        if self.shuffle:
+            order = np.random.default_rng((self.seed, epoch)).permutation(order)
+        first, last = self._part()
+        stops = np.cumsum(self.num_images[order])
+        starts = stops - self.num_images[order]
+        shift = (np.cumsum(self.num_images) - self.num_images)[order] - starts
+        low, high = np.maximum(starts, first), np.minimum(stops, last)
+        mine = low < high
+        return order[mine], (low + shift)[mine], (high + shift)[mine]
+
+    def _keys(self, epoch: int, skip: int) -> Iterator[tuple[int, int, int]]:
+        """This rank's keys after the first `skip`; what is skipped is not computed."""
+        shards, low, high = self._pieces(epoch)
+        width = SHARDS_AT_ONCE if self.shuffle else 1
+        for window in range(0, len(shards), width):
+            some = slice(window, window + width)
+            places = np.concatenate([np.arange(*ends) for ends in zip(low[some], high[some], strict=True)])
+            if skip >= len(places):
+                skip -= len(places)
+                continue
+            if self.shuffle:
+                generator = np.random.default_rng((self.seed, epoch, self.share[0], window))
+                places = generator.permutation(places)
+            hints = _spread(shards[window + width : window + 2 * width], len(places), skip)
+            for number in range(skip, len(places)):
+                yield epoch, int(places[number]), hints.get(number, NO_SHARD)
+            skip = 0
+
+
+def _spread(shards: np.ndarray, length: int, skip: int) -> dict[int, int]:
+    """At which of a window's images to start fetching each shard of the next: evenly over its first half."""
+    steps = (max(skip + number, number * length // (2 * len(shards))) for number in range(len(shards)))
+    return {step: int(shard) for step, shard in zip(steps, shards, strict=True)}
+
+
+class ShardLoader(DataLoader):
+    """A loader that knows its place: `state_dict()` counts the batches that it has handed out.
+
+    A checkpoint that is written between taking a batch and training on it must say so with `seek`.
+    """
+
+    def __iter__(self) -> Iterator[Any]:  # pyright: ignore[reportIncompatibleMethodOverride]  (torch's reads at once)
+        """Nothing is read before the first batch is asked for: Lightning sets the epoch after calling `iter`."""
+        if not isinstance(self.sampler, ShardSampler):  # overfit_batches puts another in its place
+            yield from super().__iter__()
+            return
+        place = self.place
+        place.num_batches = place.first_batch
+        for batch in super().__iter__():
+            place.first_batch = 0
+            place.num_batches += 1
+            yield batch
+        place.first_batch = 0
+
+    @property
+    def place(self) -> ShardSampler:
+        assert isinstance(self.sampler, ShardSampler), self.sampler
+        return self.sampler
+
+    def set_epoch(self, epoch: int) -> None:
+        self.place.set_epoch(epoch)
+
+    def seek(self, epoch: int, batch: int) -> None:
+        """Go on with this batch of this epoch."""
+        self.place.seek(epoch, batch)
+
+    def state_dict(self) -> dict[str, int]:
+        if not isinstance(self.sampler, ShardSampler):
+            return {}
+        return {"epoch": self.place.epoch, "batch": self.place.num_batches, **self.place.shape()}
+
+    def load_state_dict(self, state: dict[str, int]) -> None:
+        """Go on after the batches that had been handed out.
+
+        Raises: BadInput when batches are made differently now.
+        """
+        for name, value in self.place.shape().items():
+            if state[name] != value:
+                raise BadInput(
+                    f"{name}={value}: this run was stopped within an epoch with {name}={state[name]}, and its place "
+                    "is counted in such batches; set it back to go on"
+                )
+        self.seek(state["epoch"], state["batch"])
+
+
+def make_shard_loader(
+    dataset: ShardDataset,
+    *,
+    batch_size: int,
+    num_workers: int = 0,
+    shuffle: bool = False,
+    drop_last: bool = False,
+    share: tuple[int, int] | None = None,
+) -> ShardLoader:
+    """Batches of uint8 images `(B, H, W, 3)` and int64 labels; `share` is (rank, ranks), the process group's if None.
+
+    With `drop_last` every rank has equally many whole batches; without it every image is read exactly once.
+    """
+    sampler = ShardSampler(
+        dataset, shuffle=shuffle, drop_last=drop_last, batch_size=batch_size, seed=dataset.seed, share=share
+    )
+    loader = make_loader(
+        dataset, batch_size=batch_size, num_workers=num_workers, sampler=sampler, drop_last=drop_last, kind=ShardLoader
+    )
+    assert isinstance(loader, ShardLoader)
+    return loader
+
+
+class ShardDataModule(ImageDataModule):
+    """The loaders of `ImageDataModule` over shards."""
+
+    def __init__(
+        self,
+        location: str,
+        spec: TaskSpec,
+        *,
+        augmentation: Augmentation | None,
+        batch_size: int,
+        num_workers: int = 0,
+        seed: int = 0,
+        cache: ShardCache | None = None,
+    ) -> None:
+        counts = read_shards(location).num_images
+        train = ShardDataset(location, "train", spec, augmentation=augmentation, seed=seed, cache=cache)
+        val = ShardDataset(location, "val", spec, cache=cache)
+        test = ShardDataset(location, "test", spec, cache=cache) if counts["test"] else None
+        loading: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers}
+        super().__init__(spec, train, val, test, seed=seed, **loading)
+        self.train_loader = make_shard_loader(train, shuffle=True, drop_last=len(train) >= batch_size, **loading)
+        self.sampler = self.train_loader.place  # pyright: ignore[reportAttributeAccessIssue]
+
+    def train_dataloader(self) -> ShardLoader:
+        """Shuffled; the same one each time, because it knows its place."""
+        return self.train_loader
+
+    def _loader(self, dataset: Dataset, sampler: Any = None, drop_last: bool = False) -> ShardLoader:
+        assert isinstance(dataset, ShardDataset)
+        assert sampler is None, "only training is shuffled, by the shards' own sampler"
+        return make_shard_loader(dataset, batch_size=self.batch_size, num_workers=self.num_workers, drop_last=drop_last)

@@ -1,0 +1,254 @@
+"""Where `data.root` lies on this disk: archives are unpacked and remote data copied once, below a cache folder."""
+
+import hashlib
+import os
+import shutil
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from sightline.data.archives import ARCHIVE_SUFFIXES, extract, is_archive
+from sightline.data.download import DownloadFailed, download, in_units, show_progress
+from sightline.data.layouts import is_table, list_table_paths
+from sightline.errors import BadInput
+
+NUM_THREADS = 8
+EXTRAS = {"s3": "sightline[s3]", "s3a": "sightline[s3]"}
+"""What to install where the library for a scheme is missing."""
+
+
+def localise(root: str, cache: Path) -> Path:
+    """The folder or table on this disk that `data.root` means: what is there already, unpacked, or copied.
+
+    Two processes may ask at once: one works, the other waits. A copy follows its origin: what changed there is copied
+    again, what is gone there is removed.
+
+    Raises: BadInput when there is nothing of that name, or it cannot be reached with these credentials.
+    """
+    if "://" in root and not root.startswith("file://"):
+        return _unpacked(_copy_remote(root, cache), cache)
+    return _unpacked(Path(root.removeprefix("file://")).expanduser().absolute(), cache)
+
+
+def _unpacked(path: Path, cache: Path) -> Path:
+    if path.is_dir() or is_table(path.name):
+        return path
+    if not is_archive(path.name):
+        if not path.exists():
+            return path  # whoever looks into it says what it should hold
+        raise BadInput(
+            f"data.root={path}: neither a folder nor a file that can hold a data set; "
+            f"set it to a folder, a table (.csv .lst) or an archive ({' '.join(ARCHIVE_SUFFIXES)})"
+        )
+    if not path.is_file():
+        raise BadInput(f"data.root={path}: no such file; correct it, or set it to a folder")
+    state = path.stat()
+    key = _hash(f"{path}\n{state.st_size}\n{state.st_mtime_ns}")
+    folder = cache / "extracted" / f"{path.name.partition('.')[0]}-{key}"
+    with _lock(folder):
+        for left_over in folder.parent.glob(f".{folder.name}-*"):
+            shutil.rmtree(left_over)
+        return extract(path, folder)
+
+
+def _hash(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:12]
+
+
+@contextmanager
+def _lock(folder: Path) -> Iterator[None]:
+    """Only one process at a time works on a folder of the cache."""
+    from filelock import FileLock
+
+    folder.parent.mkdir(parents=True, exist_ok=True)
+    with FileLock(folder.with_name(f"{folder.name}.lock")):
+        yield
+
+
+def _copy_remote(url: str, cache: Path) -> Path:
+    """The local copy of a remote prefix, archive or table, brought up to date."""
+    folder = cache / "remote" / _hash(url)
+    scheme, _, below = url.partition("://")
+    name = PurePosixPath(below).name
+    if scheme in ("http", "https"):
+        return _download(url, folder, name.partition("?")[0])
+    remote = _Remote.open(url)
+    with _lock(folder), remote.explained():
+        if is_archive(name) or is_table(name):
+            return _copy_file(remote, folder, name)
+        files = remote.find()
+        if not files:
+            raise BadInput(f"data.root={url}: there is nothing below it; correct the bucket or the prefix")
+        _copy(remote, files, folder)
+        _remove_others(folder, files)
+    return folder
+
+
+def _download(url: str, folder: Path, name: str) -> Path:
+    if not is_archive(name):
+        raise BadInput(f"data.root={url}: over http only an archive can be fetched ({' '.join(ARCHIVE_SUFFIXES)})")
+    return download(url, folder / name)
+
+
+@dataclass(frozen=True)
+class _File:
+    """A remote file: its whole path, its size, and when it changed, in seconds, where that is told."""
+
+    path: str
+    size: int
+    changed: float | None
+
+
+@dataclass(frozen=True)
+class _Remote:
+    """A place that fsspec reaches."""
+
+    url: str
+    system: Any
+    path: str
+
+    @classmethod
+    def open(cls, url: str) -> "_Remote":
+        from fsspec.core import url_to_fs
+
+        scheme = url.partition("://")[0]
+        try:
+            system, path = url_to_fs(url)
+        except ImportError as error:
+            fix = f'pip install "{EXTRAS[scheme]}"' if scheme in EXTRAS else str(error)
+            raise BadInput(f"data.root={url}: {scheme}:// needs a library that is not installed; {fix}") from error
+        except ValueError as error:
+            raise BadInput(f"data.root={url}: {error}; use s3://, https:// or a folder") from error
+        system.invalidate_cache()
+        return cls(url, system, path.rstrip("/"))
+
+    @contextmanager
+    def explained(self) -> Iterator[None]:
+        """Errors of the far side as bad input, where other words in the command mend them."""
+        try:
+            yield
+        except FileNotFoundError as error:
+            raise BadInput(f"data.root={self.url}: no such file or bucket; correct it") from error
+        except PermissionError as error:
+            raise BadInput(
+                f"data.root={self.url}: these credentials may not read it ({error}); ask its owner, or use others"
+            ) from error
+        except _library_errors() as error:
+            if "redential" in type(error).__name__ or "ProfileNotFound" in type(error).__name__:
+                raise BadInput(
+                    f"data.root={self.url}: no credentials ({error}); set AWS_PROFILE, or AWS_ACCESS_KEY_ID and "
+                    "AWS_SECRET_ACCESS_KEY"
+                ) from error
+            raise DownloadFailed(
+                f"{self.url}: {error}; run the same command again to go on with the missing files"
+            ) from error
+
+    def find(self) -> dict[str, _File]:
+        """Every file below the prefix by its path relative to it."""
+        listed = self.system.find(self.path, detail=True)
+        files = {path: _file(info) for path, info in listed.items() if not path.endswith("/")}
+        return {_relative(self.url, path, self.path): file for path, file in files.items()}
+
+
+def _library_errors() -> tuple[type[Exception], ...]:
+    try:
+        from botocore.exceptions import BotoCoreError
+    except ImportError:
+        return (OSError,)
+    return (OSError, BotoCoreError)
+
+
+def _file(info: Mapping[str, Any]) -> _File:
+    changed = info.get("LastModified", info.get("mtime"))
+    return _File(info["name"], info["size"], changed.timestamp() if hasattr(changed, "timestamp") else changed)
+
+
+def _relative(url: str, path: str, prefix: str) -> str:
+    below = PurePosixPath(path).relative_to(prefix)
+    if ".." in below.parts or not below.name:
+        raise BadInput(f"data.root={url}: {path} would be written outside the cache; rename it there")
+    return below.as_posix()
+
+
+def _copy_file(remote: _Remote, folder: Path, name: str) -> Path:
+    """An archive, or a table with the files that it names."""
+    file = _file(remote.system.info(remote.path))
+    _copy(remote, {name: file}, folder)
+    if is_table(name):
+        _copy(remote, _find_named(remote, list_table_paths(folder / name)), folder)
+    return folder / name
+
+
+def _find_named(remote: _Remote, names: list[str]) -> dict[str, _File]:
+    """The files that a table names, from one listing for each of their folders."""
+    top = PurePosixPath(remote.path).parent
+    wanted = {name: str(top / name) for name in names}
+    folders = sorted({str(PurePosixPath(path).parent) for path in wanted.values()})
+
+    def list_folder(folder: str) -> list[Any]:
+        try:
+            return remote.system.ls(folder, detail=True)
+        except FileNotFoundError:
+            return []
+
+    with ThreadPoolExecutor(NUM_THREADS) as pool:
+        present = {info["name"]: _file(info) for infos in pool.map(list_folder, folders) for info in infos}
+    if missing := [name for name, path in wanted.items() if path not in present]:
+        raise BadInput(
+            f"data.root={remote.url}: names {missing[0]}, which is not in {top}"
+            f"{f' (nor are {len(missing) - 1} others)' if len(missing) > 1 else ''}; put it there or remove its row"
+        )
+    return {name: present[path] for name, path in wanted.items()}
+
+
+def _copy(remote: _Remote, files: Mapping[str, _File], folder: Path) -> None:
+    """Fetch those that are not here yet, several at once; each takes its name when it is whole."""
+    missing = {name: file for name, file in files.items() if not _is_here(folder / name, file)}
+    total = sum(file.size for file in missing.values())
+    folder.mkdir(parents=True, exist_ok=True)
+    if total > (free := shutil.disk_usage(folder).free):
+        raise DownloadFailed(
+            f"{remote.url}: {in_units(total)} are to come and {folder} has {in_units(free)} free; make room there"
+        )
+    if not missing:
+        return
+    with show_progress(f"copying {remote.url}", total) as advance, ThreadPoolExecutor(NUM_THREADS) as pool:
+        waiting = [pool.submit(_get, remote, file, folder / name, advance) for name, file in missing.items()]
+        try:
+            for one in waiting:
+                one.result()
+        finally:
+            for one in waiting:
+                one.cancel()
+
+
+def _is_here(path: Path, file: _File) -> bool:
+    if not path.is_file():
+        return False
+    state = path.stat()
+    return state.st_size == file.size and (file.changed is None or int(state.st_mtime) == int(file.changed))
+
+
+def _get(remote: _Remote, file: _File, target: Path, advance: Callable[[int], None]) -> None:
+    from fsspec.callbacks import Callback
+
+    class Counter(Callback):
+        def relative_update(self, inc: int = 1) -> None:
+            advance(inc)
+
+    part = target.with_name(f".{target.name}.part")
+    target.parent.mkdir(parents=True, exist_ok=True)
+    remote.system.get_file(file.path, str(part), callback=Counter())
+    if file.changed is not None:
+        os.utime(part, (file.changed, file.changed))
+    part.replace(target)
+
+
+def _remove_others(folder: Path, files: Mapping[str, _File]) -> None:
+    """What is gone at the origin goes here too."""
+    for path in list(folder.rglob("*")):
+        if path.is_file() and path.relative_to(folder).as_posix() not in files:
+            path.unlink()

@@ -1,0 +1,359 @@
+"""A data set from its configuration: found, looked at, split, and read in batches."""
+
+import hashlib
+import json
+import logging
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from sightline.config import build, command_line_overrides, to_plain, validate_preparation
+from sightline.data.adapters import DATA_SETS, fetch
+from sightline.data.digits import write_digits
+from sightline.data.inspection import inspect_files
+from sightline.data.sources import localise
+from sightline.data.splits import TEST, Manifest, Selection, SplitRule, make_manifest
+from sightline.errors import BadInput
+from sightline.run_record import RunRecord, open_folder, write_json
+
+if TYPE_CHECKING:
+    from sightline.data.audit import Audit
+    from sightline.data.datamodule import ImageDataModule, ImageDataset
+    from sightline.data.shard_packing import ShardInfo
+    from sightline.data.shard_stores import ShardCache
+    from sightline.data.transforms import Augmentation
+    from sightline.task_spec import TaskSpec
+
+log = logging.getLogger(__name__)
+AUDIT_FILES = ("audit.json", "audit.html")
+MOST_NAMED = 5
+
+
+@dataclass(frozen=True)
+class OpenedData:
+    """A data set that may be trained on."""
+
+    manifest: Manifest
+    """What is used: bad files that are skipped are not in it."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Path and defect of each bad file left out."""
+    report: Path | None = None
+    """The folder of audit.json and audit.html, unless the audit was skipped."""
+    num_findings: dict[str, int] = field(default_factory=dict)
+    """By kind."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.manifest.class_names
+
+    def describe(self) -> dict[str, Any]:
+        """For run.json."""
+        manifest = self.manifest
+        facts = {"num_images": manifest.num_images, "sha256": manifest.sha256, "root": str(manifest.root)}
+        facts["skipped"] = {"num_images": len(self.skipped), "files": self.skipped}
+        return {**facts, "findings": self.num_findings if self.report else None}
+
+    def save(self, folder: Path) -> None:
+        """Put the manifest and the audit into a run's folder."""
+        self.manifest.save(folder / "manifest.csv")
+        if self.report is not None:
+            for name in AUDIT_FILES:
+                shutil.copyfile(self.report / name, folder / name)
+
+
+@dataclass(frozen=True)
+class StreamedData:
+    """A data set in shards, which were packed from an audited one."""
+
+    location: str
+    info: "ShardInfo"
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.info.class_names
+
+    def describe(self) -> dict[str, Any]:
+        """For run.json."""
+        return {"num_images": self.info.num_images, "sha256": self.info.sha256, "root": self.location}
+
+    def save(self, folder: Path) -> None:
+        """Put the manifest into a run's folder."""
+        from sightline.data.shard_stores import open_store
+
+        (folder / "manifest.csv").write_bytes(open_store(self.location).read("manifest.csv") or b"")
+
+
+@dataclass(frozen=True)
+class PrepareResult:
+    metrics: dict[str, float]
+    run_dir: Path
+
+
+def prepare(cfg: DictConfig) -> PrepareResult:
+    """Fetch a data set if need be, audit it, and pin its split in `manifest.csv` beside the images.
+
+    Raises: BadInput when it cannot be trained on.
+    """
+    validate_preparation(cfg)
+    if cfg.data.source in ("synthetic", "shards"):
+        raise BadInput(f"data.source={cfg.data.source}: has no files to prepare; choose another data")
+    if cfg.fetch and not _is_here(cfg.data.root):
+        _fetch(cfg)
+    opened = open_data(cfg)
+    output = open_folder(Path(cfg.paths.runs), "prepare", cfg.data.name, cfg.output)
+    facts = {"task": "prepare", "name": cfg.data.name, "overrides": command_line_overrides(), "config": to_plain(cfg)}
+    with RunRecord(output, **facts) as record:
+        record.update(data={"name": cfg.data.name, **opened.describe()})
+        opened.save(output)
+        if cfg.pin and cfg.data.num_folds is None:
+            _pin(opened)
+        if cfg.shards is not None:
+            from sightline.data.shard_packing import pack
+
+            pack(opened.manifest, cfg.shards)
+        metrics = {f"num_images/{split}": float(count) for split, count in opened.manifest.num_images.items()}
+        metrics |= {f"findings/{kind}": float(count) for kind, count in opened.num_findings.items()}
+        write_json(output / "metrics.json", metrics)
+    return PrepareResult(metrics, output)
+
+
+def _is_here(root: str) -> bool:
+    return "://" in root or Path(root).expanduser().exists()
+
+
+def _fetch(cfg: DictConfig) -> None:
+    source = cfg.data.source
+    if source in DATA_SETS:
+        options = {"class_names": list(cfg.data.classes)} if cfg.data.classes else {}
+        fetch(source, Path(cfg.data.root).expanduser(), cache=Path(cfg.paths.cache), **options)
+
+
+def _pin(opened: OpenedData) -> None:
+    path = opened.manifest.root / "manifest.csv"
+    try:
+        opened.manifest.save(path)
+    except OSError as error:
+        log.warning(
+            "%s cannot be written (%s): pin the split with data.manifest=<run folder>/manifest.csv", path, error
+        )
+    else:
+        log.info("the split is pinned in %s: images that are added will not move these", path)
+
+
+def open_training_data(cfg: DictConfig) -> OpenedData | StreamedData | None:
+    """The data that a configuration names; None for synthetic images."""
+    if cfg.data.source == "synthetic":
+        return None
+    return open_shards(cfg.data.root) if cfg.data.source == "shards" else open_data(cfg)
+
+
+def open_shards(location: str) -> StreamedData:
+    """A data set that `prepare.py shards=LOCATION` packed.
+
+    Raises: BadInput when there is none.
+    """
+    from sightline.data.shard_packing import read_shards
+
+    info = read_shards(location)
+    counts = ", ".join(f"{count} {split}" for split, count in info.num_images.items())
+    log.info("%s: %d classes, %s images in shards", location, len(info.class_names), counts)
+    return StreamedData(location, info)
+
+
+def open_data(cfg: DictConfig) -> OpenedData:
+    """The images of a configuration, audited unless `data.audit=skip`, with bad files and leaks dealt with as it says.
+
+    Raises: BadInput when there are none, or when they are not fit to train on.
+    """
+    data, cache = cfg.data, Path(cfg.paths.cache)
+    if data.source == "digits" and Path(data.root) == Path(cfg.paths.data) / "digits":
+        write_digits(Path(data.root))  # any other root is somebody's own folder
+    root = localise(data.root, cache)
+    rule = SplitRule(
+        val_fraction=data.val_fraction,
+        test_fraction=data.test_fraction,
+        group_pattern=data.group_pattern,
+        groups_span_classes=data.groups_span_classes,
+        num_folds=data.num_folds,
+        fold=data.fold,
+    )
+    pinned = _find_pinned(data.manifest, root)
+    manifest = make_manifest(root, rule, origin=data.origin, class_pattern=data.class_pattern, pinned=pinned)
+    index = cache / "index" / f"{hashlib.sha256(str(manifest.root).encode()).hexdigest()[:32]}.sqlite"
+    inspection = inspect_files(manifest.root, manifest.paths, index=index, decode=data.audit != "skip")
+    manifest.with_digests(inspection.facts["sha256"])
+    opened = OpenedData(manifest)
+    if data.audit != "skip":
+        opened = _apply_audit(data, _audit_once(manifest, inspection, cache), opened)
+    counts = opened.manifest.num_images
+    log.info(
+        "%s: %d classes, %d train, %d val, %d test images",
+        manifest.root,
+        len(manifest.class_names),
+        *(counts[split] for split in ("train", "val", "test")),
+    )
+    return opened
+
+
+def _find_pinned(setting: str, root: Path) -> Manifest | None:
+    """The manifest that fixes the splits: the one named, or the one beside the images."""
+    if setting == "none":
+        return None
+    folder = root if root.is_dir() else root.parent
+    path = folder / "manifest.csv" if setting == "auto" else Path(setting).expanduser()
+    if path == root or (setting == "auto" and not path.is_file()):
+        return None
+    if not path.is_file():
+        raise BadInput(f"data.manifest={setting}: no such file; name a manifest.csv, or set auto or none")
+    log.info("the split is that of %s; only images that it lacks are placed anew", path)
+    return Manifest.load(path, folder)
+
+
+def _audit_once(manifest: Manifest, inspection: Any, cache: Path) -> Path:
+    """The folder of this data's audit, made now unless the same files have been audited before."""
+    folder = cache / "audits" / manifest.sha256[:32]
+    if all((folder / name).is_file() for name in AUDIT_FILES):
+        return folder
+    from sightline.data.audit import audit
+    from sightline.data.audit_report import write_report
+
+    found: Audit = audit(manifest, inspection)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        write_report(found, manifest, folder / "audit.html")
+        write_json(folder / "audit.json", found.to_dict())
+    except OSError as error:
+        raise BadInput(
+            f"paths.cache={cache}: the audit cannot be written ({error}); name another folder, or set data.audit=skip"
+        ) from error
+    return folder
+
+
+def _apply_audit(data: DictConfig, report: Path, opened: OpenedData) -> OpenedData:
+    """The data without its bad files, if the configuration lets them be left out.
+
+    Raises: BadInput for bad files or leaks that it does not allow.
+    """
+    from sightline.data.inspection import STATUSES
+
+    findings = json.loads((report / "audit.json").read_text(encoding="utf-8"))["findings"]
+    bad = {
+        file: finding["kind"] for finding in findings if finding["kind"] in STATUSES[1:] for file in finding["files"]
+    }
+    page = report / "audit.html"
+    _check_bad_files(data, bad, len(opened.manifest), page)
+    num_findings: dict[str, int] = {}
+    for finding in findings:
+        num_findings[finding["kind"]] = num_findings.get(finding["kind"], 0) + 1
+    if num_findings:
+        counts = ", ".join(f"{count} {kind}" for kind, count in num_findings.items())
+        log.warning("the audit found %s: see %s", counts, page)
+    if leaks := [finding for finding in findings if finding["kind"] == "leak"]:
+        _report_leaks(data, leaks, page)
+    manifest = opened.manifest
+    if bad:
+        manifest = manifest.keep(~np.isin(manifest.paths, np.array(list(bad), manifest.paths.dtype)))
+    return OpenedData(manifest, bad, report, num_findings)
+
+
+def _check_bad_files(data: DictConfig, bad: dict[str, str], num_images: int, page: Path) -> None:
+    if not bad:
+        return
+    named = "; ".join(f"{file} ({kind})" for file, kind in list(bad.items())[:MOST_NAMED])
+    more = f" and {len(bad) - MOST_NAMED} more" if len(bad) > MOST_NAMED else ""
+    if data.on_bad_file == "error":
+        raise BadInput(
+            f"data.root={data.root}: {len(bad)} bad file(s): {named}{more}; all are in {page}. Repair or remove them, "
+            "or leave them out with data.on_bad_file=skip"
+        )
+    if len(bad) > data.max_bad_fraction * num_images:
+        raise BadInput(
+            f"data.max_bad_fraction={data.max_bad_fraction}: {len(bad)} of {num_images} files are bad: {named}{more}; "
+            f"all are in {page}. Repair or remove them, or allow a larger fraction"
+        )
+    log.warning("%d bad file(s) are left out: %s%s", len(bad), named, more)
+
+
+def _report_leaks(data: DictConfig, leaks: list[dict[str, Any]], page: Path) -> None:
+    first = ", ".join(leaks[0]["files"][:2])
+    text = f"{len(leaks)} set(s) of images lie in more than one split, the first is {first}"
+    if data.on_leak == "error":
+        raise BadInput(
+            f"data.on_leak=error: {text}; all are in {page}. Remove them from one split, or set on_leak=warn"
+        )
+    log.warning("%s: numbers on those splits flatter the model", text)
+
+
+def make_augmentation(cfg: DictConfig, spec: "TaskSpec") -> "Augmentation":
+    """The augmentation of a configuration, without what would change a class."""
+    from sightline.data.transforms import Augmentation
+
+    transforms = {
+        name: build(node, f"augmentation.transforms.{name}")
+        for name, node in cfg.augmentation.transforms.items()
+        if node is not None
+    }
+    return Augmentation(
+        spec,
+        crop_scale=cfg.augmentation.crop_scale,
+        crop_ratio=cfg.augmentation.crop_ratio,
+        horizontal_flip=cfg.augmentation.horizontal_flip,
+        transforms=transforms,
+        orientation_matters=cfg.data.orientation_matters,
+    )
+
+
+def make_datamodule(cfg: DictConfig, opened: OpenedData | StreamedData | None, spec: "TaskSpec") -> "ImageDataModule":
+    """Batches of the images, or of random pixels where there are none."""
+    from sightline.data.datamodule import ImageDataModule, SyntheticDataset
+
+    data = cfg.data
+    loading = {"batch_size": data.batch_size, "num_workers": data.num_workers, "seed": cfg.seed}
+    if opened is None:
+        images = SyntheticDataset(data.num_synthetic, spec)
+        return ImageDataModule(spec, images, SyntheticDataset(data.batch_size, spec), None, **loading)
+    augmentation = make_augmentation(cfg, spec)
+    if isinstance(opened, StreamedData):
+        from sightline.data.shard_loading import ShardDataModule
+
+        kept = shard_cache(cfg.paths.cache, data.cache_gb)
+        return ShardDataModule(opened.location, spec, augmentation=augmentation, cache=kept, **loading)
+    make = _dataset_maker(cfg, opened.manifest, spec)
+    train, val = make("train", augmentation), make("val", None)
+    test = make("test", None) if opened.manifest.num_images["test"] else None
+    return ImageDataModule(spec, train, val, test, **loading)
+
+
+def shard_cache(cache: str, limit_gb: float = 50.0) -> "ShardCache":
+    """Where shards that stream are kept."""
+    from sightline.data.shard_stores import ShardCache
+
+    return ShardCache(Path(cache) / "shards", limit_gb)
+
+
+def _dataset_maker(
+    cfg: DictConfig, manifest: Manifest, spec: "TaskSpec"
+) -> "Callable[[str, Augmentation | None], ImageDataset]":
+    """Makes the data set of a split, over the cache that all runs share."""
+    from sightline.data.cache import ImageCache, Pixels
+    from sightline.data.datamodule import ImageDataset
+
+    cache = ImageCache(Path(cfg.paths.cache) / "images", limit_gb=cfg.data.cache_gb, mode=cfg.data.cache)
+    all_folds = Selection(manifest, np.flatnonzero(manifest.splits != TEST)) if cfg.data.num_folds else None
+
+    def make(split: str, augmentation: "Augmentation | None") -> "ImageDataset":
+        images = manifest.select(split)
+        pixels = Pixels(spec)
+        if augmentation is not None and augmentation.crop_scale is not None:
+            pixels = Pixels.for_crops(spec, augmentation.crop_scale, augmentation.crop_ratio)
+        if all_folds is None or split == "test":
+            return ImageDataset(images, spec, augmentation, cfg.seed, cache.store(images, pixels))
+        places = np.searchsorted(all_folds.rows, images.rows)  # one store for every fold
+        return ImageDataset(images, spec, augmentation, cfg.seed, cache.store(all_folds, pixels), places)
+
+    return make

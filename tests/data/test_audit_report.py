@@ -1,0 +1,112 @@
+"""The audit's page: self-contained, small, and made whatever the pictures are like."""
+
+import re
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tests.data.test_audit import scene, tabulate
+
+from sightline.data.audit import Audit, Finding, audit
+from sightline.data.audit_report import describe, write_report
+from sightline.data.inspection import inspect_files
+from sightline.data.splits import Manifest
+
+
+def audit_folder(root: Path) -> tuple[Audit, Manifest]:
+    manifest = tabulate(root)
+    return audit(manifest, inspect_files(root, manifest.paths, index=None)), manifest
+
+
+def save(root: Path, path: str, image: Image.Image) -> Path:
+    file = root / path
+    file.parent.mkdir(parents=True, exist_ok=True)
+    image.save(file)
+    return file
+
+
+def report(root: Path, page: Path) -> str:
+    result, manifest = audit_folder(root)
+    write_report(result, manifest, page)
+    return page.read_text(encoding="utf-8")
+
+
+@pytest.fixture
+def root(tmp_path: Path) -> Path:
+    root = tmp_path / "animals"
+    for number in range(10):
+        save(root, f"train/cat/c{number}_0.png", scene(number))
+        save(root, f"train/dog/d{number}_0.jpg", scene(100 + number))
+    return root
+
+
+def test_a_clean_data_set_has_a_clean_page(root: Path, tmp_path: Path) -> None:
+    text = report(root, tmp_path / "audit.html")
+    assert "Nothing wrong was found in 20 images." in text
+    assert text.count("<img") == 16, "eight images of each class"
+    assert "prefers-color-scheme: dark" in text
+
+
+def test_the_page_needs_nothing_else(root: Path, tmp_path: Path) -> None:
+    text = report(root, tmp_path / "audit.html")
+    assert not re.search(r"""(src|href)\s*=\s*["'](?!data:|#)""", text)
+    assert not re.search(r"https?:|@import|url\(|<script", text)
+
+
+def test_findings_show_their_files(root: Path, tmp_path: Path) -> None:
+    save(root, "test/dog/copy_0.png", scene(0))
+    (root / "train/dog/void_0.png").write_bytes(b"")
+    text = report(root, tmp_path / "audit.html")
+    assert "1 file cannot be trained on; 1 set in more than one split; 1 set with contradicting labels" in text
+    assert "1 leak reaches the test split" in text
+    assert '<section class="finding">' in text
+    for path in ("test/dog/copy_0.png", "train/cat/c0_0.png", "train/dog/void_0.png"):
+        assert f"<bdi>{path}</bdi>" in text
+    assert '<span class="none"' in text
+
+
+def test_names_are_text_and_not_html(tmp_path: Path) -> None:
+    root = tmp_path / "<b>data"
+    for number in range(3):
+        save(root, f"train/<i>&cat/c{number}_0.png", scene(number))
+        save(root, f'train/dog"/<script>{number}_0.png', scene(10 + number))
+    (root / "train/<i>&cat/<script>bad_0.png").write_bytes(b"<script>alert(1)")
+    text = report(root, tmp_path / "audit.html")
+    assert "<script" not in text
+    assert "<i>&" not in text
+    assert "<b>" not in text
+
+
+def test_a_page_of_many_findings_stays_small(tmp_path: Path) -> None:
+    root = tmp_path / "many"
+    for number in range(30):
+        noise = np.random.default_rng(number).integers(0, 256, (96, 96, 3), dtype=np.uint8)
+        for copy in range(8):
+            save(root, f"train/class{number:03d}/a{copy}_0.png", Image.fromarray(noise))
+    result, manifest = audit_folder(root)
+    write_report(result, manifest, tmp_path / "audit.html")
+    text = (tmp_path / "audit.html").read_text()
+    assert len(text) < 3_000_000
+    assert "and 20 more; all in audit.json" in text
+    assert "and 2 more files; all in audit.json" in text
+
+
+def test_the_same_data_give_the_same_page(root: Path, tmp_path: Path) -> None:
+    pages = [re.sub(r"Made in [\d.]+ s", "", report(root, tmp_path / f"{number}.html")) for number in range(2)]
+    assert pages[0] == pages[1]
+
+
+def test_a_page_is_made_of_files_that_have_gone(root: Path, tmp_path: Path) -> None:
+    result, manifest = audit_folder(root)
+    for path in root.rglob("*.*"):
+        path.unlink()
+    write_report(result, manifest, tmp_path / "audit.html")
+    assert "<img" not in (tmp_path / "audit.html").read_text()
+
+
+def test_the_verdict_speaks_plainly(root: Path) -> None:
+    result, _ = audit_folder(root)
+    result.findings.append(Finding("odd_size", ("a", "b"), "2 images are small", ("train",)))
+    result.summary["num_findings"] = {"odd_size": 1}
+    assert describe(result) == "Found in 20 images: 2 images of an odd mode or size."

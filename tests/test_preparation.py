@@ -1,0 +1,234 @@
+"""prepare.py and the data that train.py accepts: looked at, split once, bad files and leaks dealt with as asked."""
+
+import json
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import numpy as np
+import pytest
+from omegaconf import DictConfig
+from PIL import Image
+
+from sightline.data.splits import Manifest
+from sightline.errors import BadInput
+from sightline.preparation import open_data, prepare
+from tests.conftest import PROJECT, TINY, Cli, compose_config, write_image
+
+
+@pytest.fixture
+def root(colors: Path, tmp_path: Path) -> Path:
+    return Path(shutil.copytree(colors, tmp_path / "colors"))
+
+
+def config(root: Path, *words: str) -> DictConfig:
+    folder = root.parent
+    paths = (f"paths.runs={folder / 'runs'}", f"paths.cache={folder / 'cache'}")
+    return compose_config("prepare", "data=folder", f"data.root={root}", *paths, *words)
+
+
+def test_prepare_leaves_the_audit_and_a_pinned_split(root: Path) -> None:
+    result = prepare(config(root))
+    record = json.loads((result.run_dir / "run.json").read_text())
+    manifest = Manifest.load(root / "manifest.csv", root)
+    assert record["status"] == "finished"
+    assert record["data"]["sha256"] == manifest.sha256
+    assert record["data"]["skipped"] == {"num_images": 0, "files": {}}
+    assert (result.run_dir / "manifest.csv").read_bytes() == (root / "manifest.csv").read_bytes()
+    assert json.loads((result.run_dir / "audit.json").read_text())["summary"]["num_images"]
+    assert "<html" in (result.run_dir / "audit.html").read_text()
+    for number in range(30):
+        write_image(root / "train" / "red" / f"new{number}.png", (210, 50, 40), seed=9000 + number)
+    again = open_data(config(root)).manifest
+    before = dict(zip(manifest.paths, manifest.splits, strict=True))
+    after = dict(zip(again.paths, again.splits, strict=True))
+    assert all(after[path] == split for path, split in before.items())
+    assert len(again) == len(manifest) + 30
+
+
+def test_a_bad_file_stops_by_default_and_the_report_names_it(root: Path) -> None:
+    (root / "train" / "red" / "00.png").write_bytes(b"")
+    with pytest.raises(BadInput, match=r"1 bad file.*train/red/00.png \(empty\).*data.on_bad_file=skip"):
+        prepare(config(root))
+    assert not (root.parent / "runs").exists()
+    report = next((root.parent / "cache" / "audits").glob("*/audit.html"))
+    assert "train/red/00.png" in report.read_text()
+
+
+def test_skipped_files_are_counted_and_named_in_the_record(root: Path) -> None:
+    bad = root / "train" / "red" / "00.png"
+    bad.write_bytes(bad.read_bytes()[:500])
+    with pytest.raises(BadInput, match=r"data.max_bad_fraction=0.01: 1 of 78 files are bad"):
+        prepare(config(root, "data.on_bad_file=skip"))
+    result = prepare(config(root, "data.on_bad_file=skip", "data.max_bad_fraction=0.05"))
+    record = json.loads((result.run_dir / "run.json").read_text())
+    assert record["data"]["skipped"] == {"num_images": 1, "files": {"train/red/00.png": "truncated"}}
+    assert "train/red/00.png" not in (root / "manifest.csv").read_text()
+    assert sum(record["data"]["num_images"].values()) == 77
+
+
+def test_skipping_bad_files_moves_no_other_image(root: Path) -> None:
+    whole = open_data(config(root)).manifest
+    (root / "train" / "red" / "00.png").write_bytes(b"")
+    rest = open_data(config(root, "data.on_bad_file=skip", "data.max_bad_fraction=0.05")).manifest
+    splits = dict(zip(whole.paths, whole.splits, strict=True))
+    assert all(splits[path] == split for path, split in zip(rest.paths, rest.splits, strict=True))
+
+
+def test_a_leak_warns_or_stops(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    shutil.copyfile(root / "train" / "red" / "03.png", root / "test" / "red" / "copy.png")
+    opened = open_data(config(root))
+    assert opened.num_findings["leak"] == 1
+    assert "1 set(s) of images lie in more than one split" in caplog.text
+    with pytest.raises(BadInput, match=r"data.on_leak=error: 1 set.*(03|copy).png"):
+        open_data(config(root, "data.on_leak=error"))
+
+
+def test_a_second_look_reads_no_file(root: Path) -> None:
+    first = open_data(config(root))
+    for path in root.rglob("*.png"):
+        state = path.stat()
+        path.write_bytes(b"\0" * state.st_size)
+        __import__("os").utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
+    again = open_data(config(root))
+    assert again.manifest.sha256 == first.manifest.sha256
+    assert again.report == first.report
+
+
+def test_without_an_audit_the_files_are_only_hashed(root: Path) -> None:
+    (root / "train" / "red" / "00.png").write_bytes(b"not an image")
+    opened = open_data(config(root, "data.audit=skip"))
+    assert opened.report is None
+    assert opened.describe()["findings"] is None
+    assert not (root.parent / "cache" / "audits").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "message"),
+    [
+        (["data.audit=skip", "data.on_bad_file=skip"], "only the audit tells"),
+        (["data.audit=skip", "data.on_leak=error"], "only the audit tells"),
+        (["data.audit=never"], "data.audit=never: must be one of auto, skip"),
+        (["data.cache=on"], "data.cache=on: must be one of auto, always, off"),
+        (["data.cache_gb=0"], "data.cache_gb=0.0: must be above 0"),
+        (["data.max_bad_fraction=2"], "data.max_bad_fraction=2.0: must be a share"),
+        (["data.num_folds=1"], "data.num_folds=1: must be 2 or more"),
+        (["data.num_folds=5", "data.fold=5"], "must be from 0 to 4"),
+        (["data.fold=1"], "of how many folds"),
+        (["data.class_pattern=abc"], "put brackets round the part that names the class"),
+        (["data.manifest=nowhere.csv"], "data.manifest=nowhere.csv: no such file"),
+    ],
+)
+def test_settings_that_cannot_work_say_so(words: list[str], message: str, root: Path) -> None:
+    with pytest.raises(BadInput) as caught:
+        prepare(config(root, *words))
+    assert message in str(caught.value)
+
+
+def test_a_read_only_folder_is_prepared_without_a_pin(root: Path, caplog: pytest.LogCaptureFixture) -> None:
+    (root / "manifest.csv").mkdir()  # nothing can be written over it, whoever runs the tests
+    result = prepare(config(root))
+    assert "pin the split with data.manifest" in caplog.text
+    assert (result.run_dir / "manifest.csv").is_file()
+
+
+def test_a_table_and_a_zip_train_like_the_folder(root: Path) -> None:
+    whole = open_data(config(root)).manifest
+    table = root / "images.csv"
+    rows = [f"{path},{label},{split}" for path, label, split, _, _ in whole.rows()]
+    table.write_text("\n".join(["path,label,split", *rows]) + "\n")
+    listed = open_data(config(table)).manifest
+    assert list(listed.paths) == list(whole.paths)
+    assert np.array_equal(listed.splits, whole.splits)
+    packed = Path(shutil.make_archive(str(root.parent / "packed"), "zip", root))
+    unpacked = open_data(config(packed)).manifest
+    assert unpacked.sha256 == whole.sha256
+
+
+def test_train_uses_the_data_as_prepared(root: Path, cli: Cli, tmp_path: Path) -> None:
+    Image.new("RGBA", (32, 32), (200, 40, 40, 255)).save(root / "train" / "red" / "odd.png")
+    (root / "train" / "red" / "00.png").write_bytes(b"")
+    words = ["data=folder", f"data.root={root}", f"paths.cache={tmp_path / 'cache'}", f"output={tmp_path / 'run'}"]
+    done = cli("train", *words, *TINY, "data.on_bad_file=skip", "data.max_bad_fraction=0.05")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["data"]["skipped"]["files"] == {"train/red/00.png": "empty"}
+    assert record["data"]["findings"] == {"empty": 1, "odd_mode": 1}
+    assert (tmp_path / "run" / "audit.html").is_file()
+    evaluated = cli("evaluate", f"run={tmp_path / 'run'}", f"output={tmp_path / 'evaluated'}")
+    assert evaluated.returncode == 0, evaluated.stderr
+    mine, again = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("run", "evaluated"))
+    assert all(mine[name] == value for name, value in again.items())
+
+
+def test_shards_train_and_evaluate_like_the_folder(root: Path, cli: Cli, tmp_path: Path) -> None:
+    packed = tmp_path / "shards"
+    prepare(config(root, f"shards={packed}"))
+    words = [f"paths.cache={tmp_path / 'cache'}", f"output={tmp_path / 'run'}", *TINY]
+    done = cli("train", "data=shards", f"data.root={packed}", *words)
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["data"]["sha256"] == Manifest.load(root / "manifest.csv", root).sha256
+    evaluated = cli("evaluate", f"run={tmp_path / 'run'}", f"output={tmp_path / 'evaluated'}")
+    assert evaluated.returncode == 0, evaluated.stderr
+    folder = cli("evaluate", f"run={tmp_path / 'run'}", f"data.root={root}", f"output={tmp_path / 'from_folder'}")
+    assert folder.returncode == 0, folder.stderr
+    numbers = [json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("evaluated", "from_folder")]
+    assert numbers[0] == numbers[1]
+
+
+def test_folds_are_one_override_and_are_summarised(colors: Path, cli: Cli, tmp_path: Path) -> None:
+    words = ["data=folder", f"data.root={colors}", f"paths.runs={tmp_path}", f"paths.cache={tmp_path / 'cache'}"]
+    done = cli("train", "-m", *words, *TINY, "data.num_folds=3", "data.fold=0,1,2", "name=folds")
+    assert done.returncode == 0, done.stderr
+    runs = sorted(str(path) for path in (tmp_path / "train" / "folds").iterdir())
+    assert len(runs) == 3
+    values = [json.loads((Path(run) / "metrics.json").read_text())["val/accuracy"] for run in runs]
+    summary = json.loads(summarize(*runs, "--json").stdout)
+    assert summary["val/accuracy"]["mean"] == pytest.approx(sum(values) / 3)
+    assert summary["val/accuracy"]["low"] <= summary["val/accuracy"]["mean"] <= summary["val/accuracy"]["high"]
+    assert "95 % interval" in summarize(*runs).stdout
+    lacking = summarize(*runs[:2])
+    assert lacking.returncode == 2
+    assert "lacking: [2]" in lacking.stderr
+    assert "metrics.json" not in summarize(str(tmp_path)).stdout
+
+
+def summarize(*words: str) -> subprocess.CompletedProcess[str]:
+    script = PROJECT / "scripts" / "summarize_folds.py"
+    return subprocess.run(
+        [sys.executable, str(script), *words], capture_output=True, text=True, timeout=60, check=False
+    )
+
+
+def test_the_interval_of_the_mean_is_students() -> None:
+    """scipy's own interval as the reference."""
+    from scipy import stats
+
+    sys.path.insert(0, str(PROJECT / "scripts"))
+    try:
+        from summarize_folds import summarize as summarize_values  # pyright: ignore[reportMissingImports]
+    finally:
+        sys.path.pop(0)
+    values = [0.91, 0.93, 0.9, 0.94, 0.92]
+    low, high = stats.t.interval(0.95, 4, np.mean(values), stats.sem(values))
+    row = summarize_values(values)
+    assert (row["low"], row["high"]) == (pytest.approx(low), pytest.approx(high))
+
+
+def test_a_picture_of_the_augmentations(colors: Path, tmp_path: Path) -> None:
+    script, picture = PROJECT / "scripts" / "show_augmentations.py", tmp_path / "a.png"
+    words = [
+        "data=folder",
+        f"data.root={colors}",
+        f"paths.cache={tmp_path}",
+        "augmentation=strong",
+        "data.image_size=32",
+    ]
+    command = [sys.executable, str(script), *words, "--output", str(picture), "--images", "3", "--draws", "4"]
+    assert subprocess.run(command, timeout=120, check=False).returncode == 0
+    with Image.open(picture) as image:
+        assert image.size == (5 * 36 + 4, 3 * 36 + 4)
+        tiles = {np.asarray(image)[4:36, 4 + 36 * n : 36 + 36 * n].tobytes() for n in range(5)}
+    assert len(tiles) == 5, "every draw is another"
