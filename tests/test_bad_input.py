@@ -21,6 +21,7 @@ ON_THE_COMMAND_LINE = [
     ("nonsense=3", "nonsense: no such key; known here: name, seed, stages"),
     ("data.batch_size=many", "data.batch_size: Value 'many' of type 'str' could not be converted to Integer"),
     ("experiment=gtsbr", "Could not find 'experiment/gtsbr'"),
+    ("experiment=null", "experiment=null: to leave a group out write ~experiment"),
     ("trainer.max_epochs=0", "training would never end or never begin; set trainer.max_epochs to 1 or more"),
     ("data.val_fraction=0.6 data.test_fraction=0.6", "make their sum smaller than 1"),
     ("model.freeze=backbone", "add model.weights=FILE or model.pretrained=true, or set model.freeze=none"),

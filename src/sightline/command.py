@@ -22,6 +22,8 @@ from sightline.run_record import reason
 
 FAILED, BAD_INPUT = 1, 2
 FULL_ERROR = "HYDRA_FULL_ERROR"
+NULL_GROUP = "Config group override must be a string or a list"
+"""How Hydra refuses `group=null`, which means what `~group` does."""
 
 
 class _TaskFailed(BaseException):
@@ -105,7 +107,7 @@ def exit_code(error: BaseException) -> int | None:
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return 128 + signal.SIGINT
-    if isinstance(error, BadInput | HydraException | OmegaConfBaseException):
+    if isinstance(error, BadInput | HydraException | OmegaConfBaseException) or NULL_GROUP in str(error):
         return BAD_INPUT
     return None if isinstance(error, SystemExit) else FAILED
 
@@ -114,6 +116,9 @@ def explain(error: BaseException) -> str:
     """What went wrong and what to change, in a line or two."""
     if isinstance(error, BadInput | Interrupted):
         return str(error)
+    if NULL_GROUP in str(error):
+        groups = [word.removesuffix("=null") for word in sys.argv[1:] if word.endswith("=null") and "." not in word]
+        return f"{' '.join(f'{group}=null' for group in groups)}: to leave a group out write ~{' ~'.join(groups)}"
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(cause, ConfigKeyError | ConfigAttributeError):
         return _explain_unknown_key(cause)
