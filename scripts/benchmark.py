@@ -170,30 +170,30 @@ def print_training(experiment: DictConfig, arguments: argparse.Namespace) -> Non
 
 def print_memory(few: int = 20_000, many: int = 120_000) -> None:
     """Bytes that the main process grows by for each further image, the shared mappings of the cache left out."""
-    grown = {
-        count: int(subprocess.check_output([sys.executable, __file__, "memory", str(count)])) for count in (few, many)
-    }
+    grown = {}
+    for count in (few, many):
+        with tempfile.TemporaryDirectory() as folder:
+            write_links(Path(folder) / "images", count)
+            grown[count] = int(subprocess.check_output([sys.executable, __file__, "memory", folder]))
     print(
         f"main process: {(grown[many] - grown[few]) / (many - few):.0f} bytes for each image, from {few:,} to {many:,}"
     )
 
 
-def measure_memory(count: int) -> None:
-    """Print the bytes of memory of this process's own that opening so many images and an epoch of them leave."""
+def measure_memory(folder: str) -> None:
+    """Print the bytes of this process's own memory that opening a folder's images and an epoch of them leave."""
     import psutil
 
-    with tempfile.TemporaryDirectory() as folder:
-        root = Path(folder) / "images"
-        write_links(root, count)
-        words = ["~experiment", "data=folder", f"data.root={root}", f"paths.cache={folder}/cache", "augmentation=none"]
-        cfg = compose_train([*words, "data.image_size=16", "data.batch_size=256", "data.cache=always"])
-        before = psutil.Process().memory_full_info().uss
-        manifest = open_data(cfg).manifest
-        loader = reader(cfg, manifest)
-        for _ in loader:
-            pass
-        gc.collect()
-        print(psutil.Process().memory_full_info().uss - before)
+    root = f"data.root={folder}/images"
+    words = ["~experiment", "data=folder", root, f"paths.cache={folder}/cache", "augmentation=none"]
+    cfg = compose_train([*words, "data.image_size=16", "data.batch_size=256", "data.cache=always"])
+    before = psutil.Process().memory_full_info().uss
+    manifest = open_data(cfg).manifest
+    loader = reader(cfg, manifest)
+    for _ in loader:
+        pass
+    gc.collect()
+    print(psutil.Process().memory_full_info().uss - before)
 
 
 def write_links(root: Path, count: int) -> None:
@@ -277,6 +277,6 @@ def time_train(cfg: DictConfig) -> float:
 
 if __name__ == "__main__":
     if sys.argv[1:2] == ["memory"]:
-        measure_memory(int(sys.argv[2]))
+        measure_memory(sys.argv[2])
     else:
         main()
