@@ -6,7 +6,7 @@ import os
 import signal
 import sys
 import warnings
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
@@ -148,7 +148,7 @@ def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0].strip()
 
 
-def print_metrics(metrics: dict[str, float], names: tuple[str, ...], folder: Any) -> None:
+def print_metrics(metrics: Mapping[str, float], names: tuple[str, ...], folder: Any) -> None:
     """A short table of the metrics that a person looks for first, and where everything lies."""
     from rich.console import Console
     from rich.table import Table
@@ -157,7 +157,8 @@ def print_metrics(metrics: dict[str, float], names: tuple[str, ...], folder: Any
     for name in names:
         if name in metrics:
             value = metrics[name]
-            table.add_row(name, f"{value:,.0f}" if abs(value) >= 100 else f"{value:.4f}")
+            is_count = isinstance(value, int) or abs(value) >= 100
+            table.add_row(name, f"{value:,.0f}" if is_count else f"{value:.4f}")
     console = Console(soft_wrap=True, highlight=False)
     console.print(table)
     console.print(f"results: {folder}", markup=False)

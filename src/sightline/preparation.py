@@ -90,7 +90,7 @@ class StreamedData:
 
 @dataclass(frozen=True)
 class PrepareResult:
-    metrics: dict[str, float]
+    metrics: dict[str, int]
     run_dir: Path
 
 
@@ -116,8 +116,8 @@ def prepare(cfg: DictConfig) -> PrepareResult:
             from sightline.data.shard_packing import pack
 
             pack(opened.manifest, cfg.shards)
-        metrics = {f"num_images/{split}": float(count) for split, count in opened.manifest.num_images.items()}
-        metrics |= {f"findings/{kind}": float(count) for kind, count in opened.num_findings.items()}
+        metrics = {f"num_images/{split}": count for split, count in opened.manifest.num_images.items()}
+        metrics |= {f"findings/{kind}": count for kind, count in opened.num_findings.items()}
         write_json(output / "metrics.json", metrics)
     return PrepareResult(metrics, output)
 
