@@ -101,7 +101,7 @@ def test_what_may_change_between_a_stop_and_going_on(struck: Struck, undisturbed
     refused = struck(moved, "model.lr=0.5", "seed=3")
     assert refused.code == 2
     last = refused.log.splitlines()[-1]
-    assert "has other settings: model.lr=0.5 (was 0.001), " in last
+    assert "has other settings: model.lr=0.5 (was 0.003), " in last
     assert "seed=3 (was 0)" in last
     ended = struck(moved, "data.num_workers=1", "trainer.enable_progress_bar=false", "checkpoint.every_minutes=0.0001")
     assert ended.code == 0, ended.log
@@ -140,9 +140,9 @@ def test_a_full_disk_stops_the_run_and_keeps_the_last_good_checkpoint(
     assert "the checkpoint cannot be written (No space left on device)" in ended.log.splitlines()[-1]
     assert record_of(run)["status"] == "failed"
     assert "No space left on device" in record_of(run)["reason"]
-    assert not list((run / "checkpoints").glob("*.partial"))
     assert torch.load(run / "checkpoints" / "last.ckpt", weights_only=True)["global_step"] == 3
     assert struck(run).code == 0
+    assert not list((run / "checkpoints").glob("*.partial"))
     assert_same(run, undisturbed())
 
 

@@ -145,6 +145,7 @@ class Resumable(Callback):
             "is_complete": self._is_complete,
             "should_stop": bool(trainer.should_stop),
             "batches_that_stepped": epoch_loop._batches_that_stepped,
+            "validation_progress": epoch_loop.val_loop.batch_progress.state_dict(),
             "metrics": _metric_states(pl_module),
             "callback_metrics": dict(trainer.callback_metrics),
             "last_step_saved": {each.state_key: each._last_global_step_saved for each in _checkpoints(trainer)},
@@ -187,7 +188,9 @@ def _metric_states(module: pl.LightningModule) -> dict[str, dict[str, Any]]:
 
 def _restore(state: dict[str, Any], trainer: pl.Trainer, module: pl.LightningModule) -> None:
     """Before the first batch: what Lightning leaves out of a checkpoint, or restores wrongly."""
+    trainer.fit_loop._restarting = False  # else a plateau scheduler misses the end of this epoch
     loop = trainer.fit_loop.epoch_loop
+    loop.val_loop.batch_progress.load_state_dict(state["validation_progress"])
     loop._batches_that_stepped = state["batches_that_stepped"]
     total = loop.batch_progress.total
     total.ready = total.completed + 1  # the batch had been counted as ready before the stop, too
