@@ -28,7 +28,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serving": LOWEST | {"models", "data", "task_spec", "config", "run_record"},
     "training": LOWEST
     | {"data", "models", "callbacks", "evaluation", "explanation", "serving", "task_spec", "config", "run_record"}
-    | {"preparation"},
+    | {"preparation", "resuming"},
+    "resuming": LOWEST | {"callbacks", "config", "run_record"},
     "launch": LOWEST,
     "sweeping": LOWEST | {"launch"},
     "command": LOWEST | {"config", "run_record"},
@@ -38,7 +39,14 @@ SERVING_FROM_DATA = {"sightline.data.transforms", "sightline.data.loader", "sigh
 
 HEAVY = {"torch", "torchvision", "timm", "pytorch_lightning", "albumentations", "matplotlib", "tensorboard", "sklearn"}
 LIGHT_FILES = ["errors.py", "task_spec.py", "run_record.py", "config.py", "command.py", "training.py"]
-LIGHT_FILES += ["preparation.py", "data/splits.py", "data/layouts.py", "data/sources.py", "data/adapters.py"]
+LIGHT_FILES += [
+    "preparation.py",
+    "resuming.py",
+    "data/splits.py",
+    "data/layouts.py",
+    "data/sources.py",
+    "data/adapters.py",
+]
 LIGHT_FILES += ["data/inspection.py", "data/audit.py", "data/transforms.py", "data/cache.py", "data/digits.py"]
 LIGHT_FILES += ["data/shard_packing.py", "data/shard_stores.py", "data/parallel.py"]
 LIGHT_FILES += ["evaluation/evaluate.py", "serving/predict.py"]

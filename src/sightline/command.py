@@ -88,6 +88,7 @@ def _quieten() -> None:
         ".*The number of training batches .* is smaller than the logging interval.*",
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*persistent_workers.*",
+        ".*your dataloader is not resumable.*",  # its sampler is
         ".*Detected call of `lr_scheduler.step.*",
         ".*module.s. in eval mode at the start of training.*",
         ".*`isinstance.treespec, LeafSpec.` is deprecated.*",

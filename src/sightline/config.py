@@ -146,6 +146,7 @@ class TrainerConfig:
 @dataclass
 class CheckpointConfig:
     monitor: str = "val/accuracy"  # the metric that decides which checkpoint is the best
+    every_minutes: float | None = 10.0  # also write last.ckpt this often within an epoch; null: after epochs alone
 
 
 @dataclass
@@ -155,6 +156,7 @@ class TrainConfig:
     stages: list[str] = field(default_factory=lambda: list(STAGES))
     optimized_metric: str = "val/accuracy"
     output: str | None = None  # the run folder itself, instead of a new one below paths.runs
+    resume: str | None = "auto"  # go on with the run in output; or with this run folder or checkpoint; null: never
     paths: PathsConfig = field(default_factory=PathsConfig)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
@@ -314,6 +316,10 @@ def _check_numbers(cfg: DictConfig) -> None:
         raise BadInput(f"seed={cfg.seed}: must be below 2**32")
     if cfg.model.lr <= 0:
         raise BadInput(f"model.lr={cfg.model.lr}: must be above 0")
+    if cfg.checkpoint.every_minutes is not None and cfg.checkpoint.every_minutes <= 0:
+        raise BadInput(
+            f"checkpoint.every_minutes={cfg.checkpoint.every_minutes}: must be above 0, or null to save after epochs"
+        )
     if not 0 <= cfg.model.label_smoothing < 1:
         raise BadInput(f"model.label_smoothing={cfg.model.label_smoothing}: must be from 0 to below 1")
     _check_trainer(cfg.trainer)

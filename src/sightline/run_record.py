@@ -1,6 +1,7 @@
 """The run folder and its `run.json`: what ran, on what, with which data, and how it ended."""
 
 import json
+import logging
 import os
 import platform
 import subprocess
@@ -14,6 +15,7 @@ from typing import Any
 
 from sightline.errors import BadInput, Interrupted
 
+log = logging.getLogger(__name__)
 PACKAGES = (
     "torch",
     "torchvision",
@@ -109,15 +111,19 @@ def package_versions(names: Iterable[str] = PACKAGES) -> dict[str, str | None]:
     return found
 
 
-def _now() -> str:
+def now() -> str:
+    """The time as run.json writes it."""
     return datetime.now(UTC).isoformat(timespec="seconds")
 
 
 class RunRecord:
-    """Keeps `run.json` true while a task runs: `running` on entry, then `finished`, `failed` or `interrupted`."""
+    """Keeps `run.json` true while a task runs: `running` on entry, then `finished`, `failed` or `interrupted`.
 
-    def __init__(self, folder: Path, **facts: Any) -> None:
-        self.folder = folder
+    `earlier` is the record of the run that goes on: its start stays, and its seconds are added.
+    """
+
+    def __init__(self, folder: Path, *, earlier: dict[str, Any] | None = None, **facts: Any) -> None:
+        self.folder, self.earlier = folder, earlier or {}
         commit, dirty = git_commit(Path(__file__).parent)
         self.facts: dict[str, Any] = {
             "argv": list(command_line),
@@ -133,7 +139,8 @@ class RunRecord:
 
     def __enter__(self) -> "RunRecord":
         self._clock = time.monotonic()
-        self.update(started=_now(), finished=None, seconds=None, status="running", reason=None)
+        started = self.earlier.get("started") or now()
+        self.update(started=started, finished=None, seconds=None, status="running", reason=None)
         return self
 
     def __exit__(
@@ -142,12 +149,14 @@ class RunRecord:
         status = "finished"
         if error is not None:
             status = "interrupted" if isinstance(error, Interrupted | KeyboardInterrupt) else "failed"
-        self.update(
-            finished=_now(),
-            seconds=round(time.monotonic() - self._clock, 3),
-            status=status,
-            reason=None if error is None else reason(error),
-        )
+        seconds = (self.earlier.get("seconds") or 0.0) + time.monotonic() - self._clock
+        why = None if error is None else reason(error)
+        try:
+            self.update(finished=now(), seconds=round(seconds, 3), status=status, reason=why)
+        except OSError as failed:
+            if error is None:
+                raise
+            log.warning("%s: how it ended cannot be written (%s)", self.folder / "run.json", failed)
 
 
 def reason(error: BaseException) -> str:

@@ -12,12 +12,14 @@ from omegaconf import DictConfig, OmegaConf
 from sightline.config import build, command_line_overrides, model_arguments, to_plain, validate
 from sightline.errors import BadInput
 from sightline.preparation import OpenedData, StreamedData, make_datamodule, open_training_data
-from sightline.run_record import RunRecord, open_folder, write_json
+from sightline.resuming import Start, facts_of, open_run
+from sightline.run_record import RunRecord, now, write_json
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
     import pytorch_lightning as pl
     from torch import nn
 
+    from sightline.callbacks.resumable import Resumable
     from sightline.callbacks.throughput import Throughput
     from sightline.data.datamodule import ImageDataModule
     from sightline.models.backbones import ModelCard
@@ -56,15 +58,18 @@ def train(cfg: DictConfig) -> TrainResult:
     extras = [build(node, f"callbacks.{name}") for name, node in cfg.callbacks.items() if node is not None]
     loggers = [build(node, f"logger.{name}") for name, node in cfg.logger.items() if node is not None]
 
-    run_dir = open_folder(Path(cfg.paths.runs), "train", cfg.name, cfg.output)
-    OmegaConf.save(cfg, run_dir / "config.yaml", resolve=True)
-    with RunRecord(run_dir, **_facts(cfg, trainer_arguments["precision"])) as record:
-        record.update(data=_describe_data(cfg, opened), **_describe_model(classifier))
+    data, precision = _describe_data(cfg, opened), trainer_arguments["precision"]
+    facts = facts_of(cfg, precision, data)
+    with open_run(cfg, facts) as start, _record(cfg, precision, start) as record:
+        run_dir = start.folder
+        OmegaConf.save(cfg, run_dir / "config.yaml", resolve=True)
+        record.update(data=data, **_describe_model(classifier))
         if opened is not None:
             opened.save(run_dir)
-        trainer, throughput = _make_trainer(trainer_arguments, run_dir, classifier, extras, loggers)
+        resumable = _make_resumable(cfg, run_dir, facts)
+        trainer, throughput = _make_trainer(trainer_arguments, start, classifier, resumable, extras, loggers)
         record.update(device=str(trainer.strategy.root_device), precision=str(trainer.precision))
-        trainer.fit(classifier, datamodule)
+        trainer.fit(classifier, datamodule, ckpt_path=start.checkpoint, weights_only=True)
         checkpoint = run_dir / "checkpoints" / "best.ckpt"
         if not checkpoint.is_file():
             log.warning("training ended before its first validation: the last checkpoint stands in for the best")
@@ -181,15 +186,21 @@ def _trainer_arguments(cfg: DictConfig, datamodule: "ImageDataModule") -> dict[s
     return arguments
 
 
-def _facts(cfg: DictConfig, precision: str) -> dict[str, Any]:
-    return {
-        "task": "train",
-        "name": cfg.name,
-        "overrides": command_line_overrides(),
-        "config": to_plain(cfg),
-        "seed": cfg.seed,
-        "precision": precision,
-    }
+def _record(cfg: DictConfig, precision: str, start: Start) -> RunRecord:
+    resumed = list(start.earlier.get("resumed", []))
+    if start.earlier or start.checkpoint:
+        resumed.append({"from_step": start.step, "at": now()})
+    return RunRecord(
+        start.folder,
+        earlier=start.earlier,
+        task="train",
+        name=cfg.name,
+        overrides=command_line_overrides(),
+        config=to_plain(cfg),
+        seed=cfg.seed,
+        precision=precision,
+        resumed=resumed,
+    )
 
 
 def _describe_data(cfg: DictConfig, opened: OpenedData | StreamedData | None) -> dict[str, Any]:
@@ -203,29 +214,45 @@ def _describe_model(classifier: "Classifier") -> dict[str, Any]:
     return {"model": {**classifier.card.to_dict(), "classes": list(classifier.spec.class_names)}}
 
 
+def _make_resumable(cfg: DictConfig, run_dir: Path, facts: dict[str, Any]) -> "Resumable":
+    from sightline.callbacks.resumable import Resumable
+
+    return Resumable(run_dir / "checkpoints", facts, seed=cfg.seed, every_minutes=cfg.checkpoint.every_minutes)
+
+
 def _make_trainer(
-    arguments: dict[str, Any], run_dir: Path, classifier: "Classifier", extras: list[Any], loggers: list[Any]
+    arguments: dict[str, Any],
+    start: Start,
+    classifier: "Classifier",
+    resumable: "Resumable",
+    extras: list[Any],
+    loggers: list[Any],
 ) -> "tuple[pl.Trainer, Throughput]":
     """A trainer with the callbacks that every run has, then those of the configuration."""
     import pytorch_lightning as pl
     from pytorch_lightning import profilers
     from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
 
+    from sightline.callbacks.checkpoint_files import AtomicCheckpointIO
     from sightline.callbacks.epoch_table import EpochTable
+    from sightline.callbacks.log_continuation import continue_log
     from sightline.callbacks.plain_progress import PlainProgress
     from sightline.callbacks.tensorboard_images import TrainingImages
     from sightline.callbacks.throughput import Throughput
     from sightline.data.transforms import denormalise
 
-    spec, monitor = classifier.spec, classifier.recipe.monitor
-    folder = run_dir / "checkpoints"
+    spec, monitor, run_dir = classifier.spec, classifier.recipe.monitor, start.folder
+    best = run_dir / "checkpoints"
     made: list[Any] = [logger(save_dir=run_dir) if callable(logger) else logger for logger in loggers]
+    if start.log_step is not None:
+        for logger in made:
+            continue_log(logger, start.log_step)
     throughput = Throughput()
     callbacks: list[pl.Callback] = [
+        resumable,
         throughput,
         EpochTable(run_dir / "metrics.csv"),
-        ModelCheckpoint(folder, "best", monitor=monitor, mode=_better(monitor), enable_version_counter=False),
-        ModelCheckpoint(folder, "last", enable_version_counter=False),
+        ModelCheckpoint(best, "best", monitor=monitor, mode=_better(monitor), enable_version_counter=False),
         TrainingImages(lambda images: denormalise(images, spec)),
         *extras,
     ]
@@ -236,8 +263,8 @@ def _make_trainer(
     if arguments["profiler"] in PROFILERS:
         profiler = getattr(profilers, PROFILERS[arguments["profiler"]])
         arguments = {**arguments, "profiler": profiler(dirpath=run_dir, filename="profile")}
-    trainer = pl.Trainer(**arguments, callbacks=callbacks, logger=list(made) or False, default_root_dir=run_dir)
-    return trainer, throughput
+    fixed: dict[str, Any] = {"default_root_dir": run_dir, "plugins": AtomicCheckpointIO()}
+    return pl.Trainer(**arguments, callbacks=callbacks, logger=list(made) or False, **fixed), throughput
 
 
 def _last_train_metrics(trainer: "pl.Trainer") -> dict[str, float]:

@@ -69,6 +69,18 @@ def test_the_order_is_a_permutation_of_seed_and_epoch() -> None:
     assert {epoch for epoch, _ in order(0, 3)} == {3}
 
 
+def test_a_place_in_an_epoch_is_kept_until_the_next(colors: Path) -> None:
+    module = datamodule_of(colors, batch_size=8)
+    module.sampler.set_epoch(2)
+    whole = list(module.sampler)
+    module.seek(2, 3)
+    module.sampler.set_epoch(2)
+    assert list(module.sampler) == whole[24:]
+    assert len(module.sampler) == len(whole)
+    module.sampler.set_epoch(3)
+    assert len(list(module.sampler)) == len(whole)
+
+
 def test_the_last_incomplete_batch_is_left_out_unless_it_is_the_only_one(colors: Path) -> None:
     assert len(datamodule_of(colors, batch_size=20).train_dataloader()) == 2
     assert len(datamodule_of(colors, batch_size=100).train_dataloader()) == 1

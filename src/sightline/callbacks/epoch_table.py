@@ -2,6 +2,7 @@
 
 import csv
 from pathlib import Path
+from typing import Any
 
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import Callback
@@ -14,6 +15,17 @@ class EpochTable(Callback):
         self.path = path
         self.rows: list[dict[str, float | int]] = []
         self._validated = False
+
+    def state_dict(self) -> dict[str, Any]:
+        return {"rows": list(self.rows), "validated": self._validated}
+
+    def load_state_dict(self, state_dict: dict[str, Any]) -> None:
+        self.rows, self._validated = state_dict["rows"], state_dict["validated"]
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A run that goes on drops the rows that came after its checkpoint."""
+        if trainer.is_global_zero and trainer.ckpt_path is not None:
+            self._write() if self.rows else self.path.unlink(missing_ok=True)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._validated = True

@@ -24,6 +24,11 @@ class PlainProgress(ProgressBar):
     def enable(self) -> None:
         self._is_enabled = True
 
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """A run that goes on within an epoch does not start one."""
+        self._start = self._last = time.monotonic()
+        self._validated = False
+
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._start = self._last = time.monotonic()
         self._validated = False

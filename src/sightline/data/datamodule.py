@@ -23,18 +23,25 @@ class EpochSampler(Sampler[tuple[int, int]]):
     """Yields `(epoch, index)` in an order that is a function of the seed and the epoch alone."""
 
     def __init__(self, length: int, seed: int) -> None:
-        self.length, self.seed, self.epoch = length, seed, 0
+        self.length, self.seed, self.epoch, self.first = length, seed, 0, 0
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch."""
-        self.epoch = epoch
+        """Lightning calls this before each epoch: another one begins at its beginning, the same one keeps its place."""
+        if epoch != self.epoch:
+            self.seek(epoch, 0)
+
+    def seek(self, epoch: int, first: int) -> None:
+        """The next iteration is of this epoch, without so many images at its beginning."""
+        self.epoch, self.first = epoch, first
 
     def __len__(self) -> int:
+        """Of a whole epoch: Lightning adds the batches that it has had to those that come."""
         return self.length
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
-        order = np.random.default_rng((self.seed, self.epoch)).permutation(self.length)
-        return ((self.epoch, int(index)) for index in order)
+        epoch = self.epoch
+        order = np.random.default_rng((self.seed, epoch)).permutation(self.length)
+        return ((epoch, int(index)) for index in order[self.first :])
 
 
 class ImageDataset(Dataset[Batch]):
@@ -124,6 +131,10 @@ class ImageDataModule(pl.LightningDataModule):
         self.spec, self.train, self.val, self.test = spec, train, val, test
         self.batch_size, self.num_workers = batch_size, num_workers
         self.sampler = EpochSampler(len(train), seed)  # pyright: ignore[reportArgumentType]  (torch's Dataset has no length)
+
+    def seek(self, epoch: int, batch: int) -> None:
+        """Training goes on with this batch of this epoch."""
+        self.sampler.seek(epoch, batch * self.batch_size)
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled, without the last incomplete batch unless it is the only one."""

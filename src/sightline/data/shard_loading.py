@@ -314,6 +314,9 @@ class ShardDataModule(ImageDataModule):
         self.train_loader = make_shard_loader(train, shuffle=True, drop_last=len(train) >= batch_size, **loading)
         self.sampler = self.train_loader.place  # pyright: ignore[reportAttributeAccessIssue]
 
+    def seek(self, epoch: int, batch: int) -> None:
+        self.train_loader.seek(epoch, batch)
+
     def train_dataloader(self) -> ShardLoader:
         """Shuffled; the same one each time, because it knows its place."""
         return self.train_loader

@@ -1,0 +1,216 @@
+"""Stop at any step, and go on to the same bits as a run that was never stopped."""
+
+import logging
+import os
+import random
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytorch_lightning as pl
+import torch
+from lightning_utilities.core.apply_func import apply_to_collection
+from pytorch_lightning.callbacks import Callback, ModelCheckpoint
+from torchmetrics import Metric
+
+from sightline.callbacks.checkpoint_files import LAST
+from sightline.errors import Interrupted
+
+log = logging.getLogger(__name__)
+STATE = "resume"
+"""The checkpoint's entry with what Lightning does not restore."""
+STOPPING = (signal.SIGTERM, signal.SIGINT)
+NOTICE = b"stopping: this step is finished and saved first; a second signal ends the run at once\n"
+STREAM = 1
+"""Sets these draws apart from those of the augmentations."""
+
+
+class Resumable(Callback):
+    """Saves `last.ckpt` after every epoch, every some minutes and on a signal; restores what it saved.
+
+    Must come first. Random numbers of a step follow from (seed, epoch, batch), so that no generator's state is saved.
+    The one save point is the start of a batch that opens a window of gradient accumulation: there everything that
+    belongs to the batch before is over, its logging, validation, early stopping and best checkpoint. `facts` are plain
+    values that are saved too.
+    """
+
+    def __init__(self, folder: Path, facts: dict[str, Any], *, seed: int, every_minutes: float | None) -> None:
+        self.path, self.facts, self.seed = folder / LAST, facts, seed
+        self.seconds_between = float("inf") if every_minutes is None else 60 * every_minutes
+        self.signal_number: int | None = None
+        self._loaded: dict[str, Any] | None = None
+        self._before_validation: dict[str, Any] | None = None
+        self._is_exact = self._is_complete = False
+
+    def on_load_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Lightning calls this before it makes loaders, and before other callbacks load their state."""
+        state = self._loaded = dict(checkpoint[STATE])
+        _move(checkpoint, trainer)
+        trainer.num_sanity_val_steps = 0  # this run has had its check
+        progress = checkpoint["loops"]["fit_loop"]
+        epoch = progress["epoch_progress"]["current"]["processed"]
+        batch = progress["epoch_loop.batch_progress"]["current"]["completed"]
+        if not state["is_complete"]:
+            trainer.datamodule.seek(epoch, batch)  # pyright: ignore[reportAttributeAccessIssue]  (ours has it)
+
+    def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        if self._loaded is None:
+            return
+        metrics = apply_to_collection(self._loaded["callback_metrics"], torch.Tensor, torch.Tensor.to, pl_module.device)
+        trainer._logger_connector._callback_metrics.update(metrics)
+        trainer.should_stop = self._loaded["should_stop"] or self._loaded["is_complete"]
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        """After Lightning has set its own handlers, which ours replace until it puts back those before."""
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+        if threading.current_thread() is threading.main_thread():
+            for number in STOPPING:
+                signal.signal(number, self._stop)
+
+    def _stop(self, number: int, frame: Any) -> None:
+        self.signal_number = number
+        for each in STOPPING:
+            signal.signal(each, signal.SIG_DFL)
+        os.write(2, NOTICE)  # a print could meet one that is half done
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        if self._loaded is not None:
+            _restore(self._loaded, trainer, pl_module)
+            self._loaded = None
+        if self._opens_window(trainer, batch_idx):
+            self._at_save_point(trainer, batch_idx)
+        _seed((self.seed, trainer.current_epoch, batch_idx, STREAM))
+
+    def _opens_window(self, trainer: pl.Trainer, batch_idx: int) -> bool:
+        overfits = trainer.overfit_batches > 0  # pyright: ignore[reportAttributeAccessIssue]  (set by a connector)
+        if overfits:  # Lightning puts a sampler in place of ours, and that one cannot be set on a place
+            return batch_idx == 0
+        return batch_idx % trainer.accumulate_grad_batches == 0
+
+    def _at_save_point(self, trainer: pl.Trainer, batch_idx: int) -> None:
+        number = self.signal_number
+        is_time = time.monotonic() - self._saved_at >= self.seconds_between
+        if trainer.global_step != self._saved_step and (number is not None or batch_idx == 0 or is_time):
+            self._save(trainer)
+        if number is not None:
+            raise Interrupted(number)
+        self._before_validation = self._copy(trainer) if _validates_in_window(trainer, batch_idx) else None
+
+    def _save(self, trainer: pl.Trainer) -> None:
+        self._is_exact = True
+        trainer.save_checkpoint(self.path)
+        self._is_exact = False
+        self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+
+    def _copy(self, trainer: pl.Trainer) -> dict[str, Any]:
+        """The checkpoint of this save point, in memory."""
+        self._is_exact = True
+        checkpoint = trainer._checkpoint_connector.dump_checkpoint(weights_only=False)
+        self._is_exact = False
+        return apply_to_collection(checkpoint, torch.Tensor, lambda tensor: tensor.detach().to("cpu", copy=True))
+
+    def on_validation_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
+    ) -> None:
+        """A validation may be long: it is left at once, to the window of steps that came before it."""
+        if self.signal_number is None or self._before_validation is None:
+            return
+        if self._before_validation["global_step"] != self._saved_step:
+            trainer.strategy.save_checkpoint(self._before_validation, self.path)
+        raise Interrupted(self.signal_number)
+
+    def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._before_validation = None
+
+    def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._is_complete = True
+        self._save(trainer)
+        if self.signal_number is not None:
+            raise Interrupted(self.signal_number)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        epoch_loop = trainer.fit_loop.epoch_loop
+        checkpoint[STATE] = {
+            **self.facts,
+            "is_exact": self._is_exact,
+            "is_complete": self._is_complete,
+            "should_stop": bool(trainer.should_stop),
+            "batches_that_stepped": epoch_loop._batches_that_stepped,
+            "validation_progress": epoch_loop.val_loop.batch_progress.state_dict(),
+            "metrics": _metric_states(pl_module),
+            "callback_metrics": dict(trainer.callback_metrics),
+            "last_step_saved": {each.state_key: each._last_global_step_saved for each in _checkpoints(trainer)},
+        }
+        loaders = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
+        for place in (each for each in loaders if self._is_exact and not self._is_complete and each):
+            place["batch"] = epoch_loop.batch_idx  # this batch was taken, and is yet to be trained on
+
+
+def _seed(position: tuple[int, ...]) -> None:
+    """Random numbers from here on follow from a position."""
+    key = int(np.random.SeedSequence(position).generate_state(1, np.uint64)[0])
+    torch.manual_seed(key)
+    np.random.seed(key % 2**32)
+    random.seed(key)
+
+
+def _validates_in_window(trainer: pl.Trainer, batch_idx: int) -> bool:
+    """Whether a validation follows one of the batches up to the next save point."""
+    loop, every = trainer.fit_loop.epoch_loop, trainer.val_check_batch
+    if every is None or not loop._should_check_val_epoch():
+        return False
+    first = loop.total_batch_idx if trainer.check_val_every_n_epoch is None else batch_idx
+    return any((first + number + 1) % every == 0 for number in range(trainer.accumulate_grad_batches))
+
+
+def _checkpoints(trainer: pl.Trainer) -> list[ModelCheckpoint]:
+    return [each for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+
+
+def _metric_states(module: pl.LightningModule) -> dict[str, dict[str, Any]]:
+    """Running states by the metric's name; those without an update are left out."""
+    metrics = ((name, each) for name, each in module.named_modules() if isinstance(each, Metric))
+    return {
+        name: {"num_updates": metric._update_count, "states": dict(metric.metric_state)}
+        for name, metric in metrics
+        if metric._update_count
+    }
+
+
+def _restore(state: dict[str, Any], trainer: pl.Trainer, module: pl.LightningModule) -> None:
+    """Before the first batch: what Lightning leaves out of a checkpoint, or restores wrongly."""
+    trainer.fit_loop._restarting = False  # else a plateau scheduler misses the end of this epoch
+    loop = trainer.fit_loop.epoch_loop
+    loop.val_loop.batch_progress.load_state_dict(state["validation_progress"])
+    loop._batches_that_stepped = state["batches_that_stepped"]
+    total = loop.batch_progress.total
+    total.ready = total.completed + 1  # the batch had been counted as ready before the stop, too
+    metrics = dict(module.named_modules())
+    for name, saved in state["metrics"].items():
+        metric = metrics[name]
+        for key, value in apply_to_collection(saved["states"], torch.Tensor, torch.Tensor.to, module.device).items():
+            setattr(metric, key, value)
+        metric._update_count = saved["num_updates"]
+    for each in _checkpoints(trainer):
+        each._last_global_step_saved = state["last_step_saved"].get(each.state_key, 0)
+
+
+def _move(checkpoint: dict[str, Any], trainer: pl.Trainer) -> None:
+    """Let the best checkpoint lie where the run folder is now: elsewhere Lightning forgets its score."""
+    for each in _checkpoints(trainer):
+        state = checkpoint["callbacks"].get(each.state_key)
+        if state is None or state["dirpath"] == each.dirpath:
+            continue
+        old, new = str(state["dirpath"]), str(each.dirpath)
+        for key in ("dirpath", "best_model_path", "kth_best_model_path", "last_model_path"):
+            state[key] = str(state[key]).replace(old, new, 1)
+        state["best_k_models"] = {path.replace(old, new, 1): score for path, score in state["best_k_models"].items()}

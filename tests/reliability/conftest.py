@@ -1,0 +1,140 @@
+"""Training runs that are struck by a fault, and what is left of them."""
+
+import csv
+import hashlib
+import json
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import pytest
+import torch
+from tests.conftest import PROJECT, TINY
+
+WORDS = [
+    "data=folder",
+    *(word for word in TINY if "max_epochs" not in word),
+    "+model.arguments.drop_rate=0.3",
+    "augmentation=albumentations",
+    "callbacks=early_stopping",
+    "trainer.max_epochs=3",
+    "trainer.accumulate_grad_batches=2",
+    "trainer.deterministic=true",
+    "trainer.precision=32-true",
+    "trainer.log_every_n_steps=1",
+    "logger=none",
+]
+"""51 images, 6 batches and 3 steps an epoch, 2 batches of validation: every kind of randomness that a run can have."""
+NOT_COMPARED = ("train/images_per_second", "train/seconds")
+
+
+@dataclass(frozen=True)
+class Ended:
+    code: int
+    log: str
+
+
+Struck = Callable[..., Ended]
+
+
+@pytest.fixture(scope="session")
+def struck(tmp_path_factory: pytest.TempPathFactory, colors: Path) -> Iterator[Struck]:
+    """Run train.py in a process of its own with a fault in it, and wait for its end."""
+    logs = tmp_path_factory.mktemp("logs")
+    server = subprocess.Popen(
+        [sys.executable, "-m", "tests.reliability.faults"],
+        cwd=PROJECT,
+        env={"PYTHONPATH": f"{PROJECT / 'src'}:{PROJECT}", "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+    )
+    assert server.stdin is not None
+    assert server.stdout is not None
+    stdin, stdout = server.stdin, server.stdout
+
+    def run(output: Path, *more: str, fault: str = "") -> Ended:
+        log = logs / f"{len(list(logs.iterdir()))}.txt"
+        words = [*WORDS, f"data.root={colors}", f"output={output}", *more]
+        stdin.write(json.dumps({"words": words, "fault": fault, "log": str(log)}) + "\n")
+        stdin.flush()
+        return Ended(int(stdout.readline()), log.read_text())
+
+    yield run
+    stdin.close()
+    server.wait(timeout=30)
+
+
+Undisturbed = Callable[..., Path]
+
+
+@pytest.fixture(scope="session")
+def undisturbed(struck: Struck, tmp_path_factory: pytest.TempPathFactory) -> Undisturbed:
+    """The folder of a run with these settings that nothing happened to; made once."""
+    made: dict[tuple[str, ...], Path] = {}
+
+    def get(*more: str) -> Path:
+        if more not in made:
+            folder = tmp_path_factory.mktemp("undisturbed") / "run"
+            ended = struck(folder, *more)
+            assert ended.code == 0, ended.log
+            made[more] = folder
+        return made[more]
+
+    return get
+
+
+def record_of(run: Path) -> dict[str, Any]:
+    return json.loads((run / "run.json").read_text())
+
+
+def assert_same(run: Path, expected: Path) -> None:
+    """Two runs gave the same model, metrics, tables and training state, to the last bit."""
+    assert outcome(run) == outcome(expected)
+    for name in ("last.ckpt", "best.ckpt"):
+        ours, theirs = (open_checkpoint(each / "checkpoints" / name) for each in (run, expected))
+        differing = list(differences(ours, theirs))
+        assert not differing, (name, differing[:10])
+
+
+def outcome(run: Path) -> dict[str, Any]:
+    metrics = json.loads((run / "metrics.json").read_text())
+    with (run / "metrics.csv").open() as file:
+        rows = list(csv.reader(file))
+    return {
+        "model": hashlib.sha256((run / "model" / "model.safetensors").read_bytes()).hexdigest(),
+        "metrics": {name: value for name, value in metrics.items() if name not in NOT_COMPARED},
+        "rows": rows,
+        "confusion": (run / "confusion_matrix.csv").read_text(),
+    }
+
+
+def open_checkpoint(path: Path) -> dict[str, Any]:
+    checkpoint = torch.load(path, map_location="cpu", weights_only=True)
+    del checkpoint["resume"]["config"]
+    callbacks = checkpoint["callbacks"]
+    callbacks.pop("Throughput")
+    for name, state in callbacks.items():
+        if name.startswith("ModelCheckpoint"):
+            callbacks[name] = [state["best_model_score"], *state["best_k_models"].values()]
+    return checkpoint
+
+
+def differences(ours: Any, theirs: Any, where: str = "") -> Iterator[str]:
+    """The places where two checkpoints are not equal."""
+    if isinstance(ours, dict) and isinstance(theirs, dict):
+        if ours.keys() != theirs.keys():
+            yield f"{where}: {sorted(map(str, ours.keys() ^ theirs.keys()))}"
+        for key in ours.keys() & theirs.keys():
+            yield from differences(ours[key], theirs[key], f"{where}.{key}")
+    elif isinstance(ours, list | tuple) and isinstance(theirs, list | tuple) and len(ours) == len(theirs):
+        for number, pair in enumerate(zip(ours, theirs, strict=True)):
+            yield from differences(*pair, f"{where}[{number}]")
+    elif isinstance(ours, torch.Tensor) and isinstance(theirs, torch.Tensor):
+        if not torch.equal(ours, theirs) or ours.dtype != theirs.dtype:
+            yield f"{where}: {ours} {theirs}"
+    elif ours != theirs:
+        yield f"{where}: {ours} {theirs}"

@@ -1,0 +1,65 @@
+"""Which run is gone on with, and what it refuses."""
+
+import fcntl
+import os
+from pathlib import Path
+
+import pytest
+
+from sightline import resuming, run_record
+from sightline.errors import BadInput
+from sightline.resuming import facts_of, open_run, resume_command
+from tests.conftest import compose_config
+
+
+def opened(*words: str) -> Path:
+    cfg = compose_config("train", *words)
+    with open_run(cfg, facts_of(cfg, "32-true", {"sha256": "0"})) as start:
+        assert start.checkpoint is None
+        return start.folder
+
+
+def test_without_a_run_there_a_folder_is_new(tmp_path: Path) -> None:
+    assert opened(f"output={tmp_path / 'a'}") == tmp_path / "a"
+    assert opened(f"paths.runs={tmp_path}").parent == tmp_path / "train" / "digits"
+    assert opened(f"paths.runs={tmp_path}", "resume=null").parent == tmp_path / "train" / "digits"
+
+
+def test_a_folder_is_for_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(resuming, "SECONDS_TO_END", 0.1)
+    descriptor = os.open(tmp_path, os.O_RDONLY)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with pytest.raises(BadInput, match="another process is training there"):
+            opened(f"output={tmp_path}")
+    finally:
+        os.close(descriptor)
+    assert opened(f"output={tmp_path}") == tmp_path
+
+
+def test_the_folder_of_another_task_is_refused(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"task": "evaluate", "status": "finished"}')
+    with pytest.raises(BadInput, match="already holds a run of evaluate"):
+        opened(f"output={tmp_path}")
+
+
+@pytest.mark.parametrize("name", ["nothing", "empty"])
+def test_resume_needs_a_run(name: str, tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    with pytest.raises(BadInput, match=f"resume={tmp_path / name}: "):
+        opened(f"resume={tmp_path / name}")
+
+
+def test_a_run_without_a_checkpoint_leaves_nothing_of_its_first_try(tmp_path: Path) -> None:
+    (tmp_path / "run.json").write_text('{"task": "train", "status": "running"}')
+    (tmp_path / "metrics.csv").write_text("epoch\n0\n")
+    (tmp_path / "checkpoints").mkdir()
+    (tmp_path / "checkpoints" / "best.ckpt").write_text("of another life")
+    assert opened(f"output={tmp_path}") == tmp_path
+    assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
+
+
+def test_the_command_names_the_folder_once(monkeypatch: pytest.MonkeyPatch) -> None:
+    words = ["src/train.py", "seed=1", "output=old", "resume=null", "name=a b"]
+    monkeypatch.setattr(run_record, "command_line", words)
+    assert resume_command(Path("/r")).split(" ", 1)[1] == "src/train.py seed=1 'name=a b' output=/r"
