@@ -12,6 +12,7 @@ from pathlib import Path
 import pytest
 import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tests.conftest import Cli
 from tests.reliability.conftest import WORDS, Struck, Undisturbed, assert_same, record_of
 
 MOMENTS = ("step:1", "step:9", "validation:3", "writing:1", "epoch:1", "end:1")
@@ -37,10 +38,10 @@ def stop_and_go_on(struck: Struck, run: Path, fault: str, *more: str) -> int:
 @pytest.mark.parametrize(
     ("moment", "workers", "precision", "from_step"),
     [
-        ("step:1", 0, "32-true", 1),
+        pytest.param("step:1", 0, "32-true", 1, marks=pytest.mark.slow),
         ("step:9", 2, "bf16-mixed", 5),
         ("validation:3", 0, "bf16-mixed", 5),
-        ("writing:2", 0, "32-true", 4),
+        pytest.param("writing:2", 0, "32-true", 4, marks=pytest.mark.slow),
         ("epoch:1", 2, "32-true", 3),
         ("end:1", 0, "32-true", 9),
     ],
@@ -56,10 +57,18 @@ def test_a_stopped_run_goes_on_exactly(
 ) -> None:
     more = (f"data.num_workers={workers}", f"trainer.precision={precision}")
     assert stop_and_go_on(struck, tmp_path / "run", f"SIGTERM@{moment}", *more) == from_step
-    assert_same(tmp_path / "run", undisturbed(f"trainer.precision={precision}"))
+    assert_same(tmp_path / "run", undisturbed(*([] if precision == "32-true" else more[1:])))
 
 
-@pytest.mark.parametrize(("moment", "from_step"), [("step:4", 0), ("step:13", 6), ("writing:3", 3), ("moving:2", 3)])
+@pytest.mark.parametrize(
+    ("moment", "from_step"),
+    [
+        ("step:4", 0),
+        ("moving:2", 3),
+        pytest.param("step:13", 6, marks=pytest.mark.slow),
+        pytest.param("writing:3", 3, marks=pytest.mark.slow),
+    ],
+)
 def test_a_killed_run_goes_on_from_its_last_checkpoint(
     moment: str, from_step: int, struck: Struck, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
@@ -159,6 +168,7 @@ def test_the_printed_command_goes_on(struck: Struck, undisturbed: Undisturbed, c
     assert_same(tmp_path / "run", undisturbed())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "more",
     [
@@ -204,7 +214,7 @@ def test_every_stop_goes_on_exactly(
     moment: str, workers: int, precision: str, struck: Struck, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
     more = (f"data.num_workers={workers}", f"trainer.precision={precision}")
-    expected = undisturbed(f"trainer.precision={precision}")
+    expected = undisturbed(*([] if precision == "32-true" else more[1:]))
     for name in ("SIGTERM", "SIGKILL"):
         stop_and_go_on(struck, tmp_path / name, f"{name}@{moment}", *more)
         assert_same(tmp_path / name, expected)
@@ -261,3 +271,14 @@ def test_resnet18_stops_within_twenty_seconds(colors: Path, tmp_path: Path) -> N
     assert time.monotonic() - start < 20
     assert json.loads((tmp_path / "run" / "run.json").read_text())["status"] == "interrupted"
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
+
+
+def test_a_run_on_shards_goes_on_exactly(
+    struck: Struck, undisturbed: Undisturbed, colors: Path, cli: Cli, tmp_path: Path
+) -> None:
+    packed = tmp_path / "shards"
+    done = cli("prepare", "data=folder", f"data.root={colors}", "pin=false", f"shards={packed}", f"output={tmp_path}/p")
+    assert done.returncode == 0, done.stderr
+    more = ("data=shards", f"data.root={packed}", "data.num_workers=2")
+    assert stop_and_go_on(struck, tmp_path / "run", "SIGTERM@step:9", *more) == 5
+    assert_same(tmp_path / "run", undisturbed(*more))
