@@ -21,9 +21,11 @@ class Throughput(Callback):
         self._steps = self._images = self._warm_images = 0
         self._seconds = self._warm_seconds = 0.0
         self._is_paused = False
+        self._fit_start: float | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._fit_start = time.perf_counter()
+        if self._fit_start is None:  # else training went back to a checkpoint
+            self._fit_start = time.perf_counter()
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._clock = time.perf_counter()
@@ -59,7 +61,7 @@ class Throughput(Callback):
             images, seconds = self._images - self._warm_images, self._seconds - self._warm_seconds
         self.metrics = {
             "train/images_per_second": images / seconds if seconds else 0.0,
-            "train/seconds": time.perf_counter() - self._fit_start,
+            "train/seconds": time.perf_counter() - (self._fit_start or 0.0),
         }
 
     def _stop_clock(self) -> None:
