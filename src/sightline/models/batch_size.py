@@ -153,10 +153,10 @@ def give_back_memory() -> None:
         library.malloc_trim(0)
 
 
-def available_memory() -> int:
+def available_memory(groups: Path = Path("/sys/fs/cgroup")) -> int:
     """Bytes that this process can still take without swapping: of the machine, and of its control group if any."""
     machine = psutil.virtual_memory().available
-    group = _group_memory(Path("/sys/fs/cgroup"))
+    group = _group_memory(groups)
     return machine if group is None else min(machine, group)
 
 
