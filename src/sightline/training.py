@@ -330,12 +330,12 @@ def _fit(
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
-            log.warning("out of memory: %s", str(error).splitlines()[0] if str(error) else type(error).__name__)
+            cause = (str(error).splitlines() or [type(error).__name__])[0][:200]
             break  # only then are the tensors that the error's frames hold freed
-    raise _explain_out_of_memory(trainer, classifier, datamodule.batch_size)
+    raise _explain_out_of_memory(cause, trainer, classifier, datamodule.batch_size)
 
 
-def _explain_out_of_memory(trainer: "pl.Trainer", classifier: "Classifier", batch_size: int) -> Exception:
+def _explain_out_of_memory(cause: str, trainer: "pl.Trainer", classifier: "Classifier", batch_size: int) -> Exception:
     """The error that names the batch size whose step was tried and fits."""
     import gc
 
@@ -346,7 +346,7 @@ def _explain_out_of_memory(trainer: "pl.Trainer", classifier: "Classifier", batc
     trainer.strategy.optimizers = []
     gc.collect()
     fitting = find_batch_size(classifier, device=device, precision=precision, most=batch_size - 1)
-    return explain_out_of_memory(batch_size, accumulated, fitting)
+    return explain_out_of_memory(cause, batch_size, accumulated, fitting)
 
 
 def _last_train_metrics(trainer: "pl.Trainer") -> dict[str, float]:

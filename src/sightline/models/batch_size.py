@@ -20,7 +20,14 @@ SHARE_OF_HOST, SHARE_OF_GPU = 0.8, 0.9
 """Of the free memory: workers, validation and fragments need the rest."""
 LONGEST_SECONDS = 5.0
 """A step that takes longer is not doubled any more; what twice the images need is then computed."""
-MEMORY_ERRORS = ("can't allocate memory", "out of memory", "bad_alloc", "bad allocation", "could not create a memory")
+MEMORY_ERRORS = (
+    "can't allocate memory",
+    "out of memory",
+    "bad_alloc",
+    "bad allocation",
+    "could not create a memory",
+    "could not create a primitive",
+)
 """What PyTorch and oneDNN say in their RuntimeErrors."""
 
 
@@ -34,9 +41,9 @@ def is_out_of_memory(error: BaseException) -> bool:
     )
 
 
-def explain_out_of_memory(batch_size: int, accumulated: int, fitting: int | None) -> OutOfMemory:
+def explain_out_of_memory(cause: str, batch_size: int, accumulated: int, fitting: int | None) -> OutOfMemory:
     """What to change: the batch size that fits, and how to keep the effective one."""
-    text = f"data.batch_size={batch_size}: a step of so many images does not fit into memory; "
+    text = f"data.batch_size={batch_size}: a step of so many images does not fit into memory ({cause}); "
     if fitting is None:
         return OutOfMemory(f"{text}not even a few do: use a smaller data.image_size or model.name")
     steps = math.ceil(batch_size * accumulated / fitting)
@@ -82,6 +89,8 @@ class _Probe:
         free, previous, size = self._prepare(), 0, SMALLEST
         while size <= most:
             used, seconds = self._measure(size)
+            if used > free and size > SMALLEST:
+                return  # it went through, and would leave too little for what else a run needs
             yield size
             growth = max(0, used - previous)
             while seconds > LONGEST_SECONDS and 2 * size <= most and used + 2 * growth <= free:
@@ -154,10 +163,19 @@ def give_back_memory() -> None:
 
 
 def available_memory(groups: Path = Path("/sys/fs/cgroup")) -> int:
-    """Bytes that this process can still take without swapping: of the machine, and of its control group if any."""
-    machine = psutil.virtual_memory().available
-    group = _group_memory(groups)
-    return machine if group is None else min(machine, group)
+    """Bytes that this process can still take without swapping: of the machine, its control group, its own limit."""
+    limits = (psutil.virtual_memory().available, _group_memory(groups), _address_space())
+    return min(limit for limit in limits if limit is not None)
+
+
+def _address_space() -> int | None:
+    """What is left below this process's own limit (`ulimit -v`)."""
+    if sys.platform != "linux":
+        return None
+    import resource
+
+    most = resource.getrlimit(resource.RLIMIT_AS)[0]
+    return None if most == resource.RLIM_INFINITY else max(0, most - psutil.Process().memory_info().vms)
 
 
 def _group_memory(folder: Path) -> int | None:
