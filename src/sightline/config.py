@@ -24,6 +24,7 @@ AUDITS = ("auto", "skip")
 CACHES = ("auto", "always", "off")
 ON_BAD_FILE = ("error", "skip")
 ON_LEAK = ("warn", "error")
+ON_DIVERGENCE = ("stop", "rollback")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 FIT_METRICS = tuple(
     f"val/{name}" for name in ("loss", "accuracy", "top5_accuracy", "macro_precision", "macro_recall", "macro_f1")
@@ -65,7 +66,7 @@ class DataConfig:
     mean: list[float] | None = None  # per RGB channel, 0..1; null: what the backbone was made for
     std: list[float] | None = None
     orientation_matters: bool = False  # true: no flip, transpose or quarter turn, they would change the class
-    batch_size: int = 64
+    batch_size: int | str = 64  # auto: the largest power of two that fits into memory
     num_workers: int = 2
     group_pattern: str | None = None  # regular expression; images whose paths agree in its brackets stay together
     groups_span_classes: bool = False  # true: the same group in two classes is one (a patient), not two (a counter)
@@ -150,6 +151,17 @@ class CheckpointConfig:
 
 
 @dataclass
+class DivergenceConfig:
+    """What happens when the loss becomes nan or infinite, or explodes."""
+
+    action: str = "stop"  # rollback: go on from the last checkpoint with a smaller learning rate …
+    max_rollbacks: int = 3  # … so often at the most …
+    lr_factor: float = 0.3  # … each time multiplied by this
+    explosion_factor: float = 20.0  # exploded: above so many times the loss of guessing, as a median of five batches
+    patience_steps: int | None = 500  # warn once when the loss has not fallen over so many batches; null: never
+
+
+@dataclass
 class TrainConfig:
     name: str = "${data.name}"  # of the experiment: names the run folder
     seed: int = 0
@@ -163,6 +175,7 @@ class TrainConfig:
     augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
+    divergence: DivergenceConfig = field(default_factory=DivergenceConfig)
     callbacks: dict[str, Any] = field(default_factory=dict)  # Lightning callbacks beyond the ones every run has
     logger: dict[str, Any] = field(default_factory=dict)  # Lightning loggers
 
@@ -301,9 +314,11 @@ def _check_choices(cfg: DictConfig) -> None:
 
 
 def _check_numbers(cfg: DictConfig) -> None:
+    size = cfg.data.batch_size
+    if size != "auto" and (isinstance(size, str) or size < 1):
+        raise BadInput(f"data.batch_size={size}: must be a number, 1 or more, or auto")
     at_least = {
         "data.image_size": 8,
-        "data.batch_size": 1,
         "data.num_workers": 0,
         "data.num_synthetic": 1,
         "seed": 0,
@@ -323,6 +338,22 @@ def _check_numbers(cfg: DictConfig) -> None:
     if not 0 <= cfg.model.label_smoothing < 1:
         raise BadInput(f"model.label_smoothing={cfg.model.label_smoothing}: must be from 0 to below 1")
     _check_trainer(cfg.trainer)
+    _check_divergence(cfg.divergence)
+
+
+def _check_divergence(divergence: DictConfig) -> None:
+    validate_choice("divergence.action", divergence.action, ON_DIVERGENCE)
+    if divergence.max_rollbacks < 1:
+        raise BadInput(
+            f"divergence.max_rollbacks={divergence.max_rollbacks}: must be 1 or more; "
+            "to have none set divergence.action=stop"
+        )
+    if not 0 < divergence.lr_factor < 1:
+        raise BadInput(f"divergence.lr_factor={divergence.lr_factor}: must be between 0 and 1, like 0.3")
+    if divergence.explosion_factor <= 1:
+        raise BadInput(f"divergence.explosion_factor={divergence.explosion_factor}: must be above 1, like 20")
+    if divergence.patience_steps is not None and divergence.patience_steps < 4:
+        raise BadInput(f"divergence.patience_steps={divergence.patience_steps}: must be 4 or more, or null")
 
 
 def _check_trainer(trainer: DictConfig) -> None:

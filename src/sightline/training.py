@@ -1,8 +1,10 @@
 """Train a classifier: the pure core. Needs a composed configuration and nothing else."""
 
+import copy
 import logging
+import math
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,8 +21,9 @@ if TYPE_CHECKING:  # imported inside functions: bad input is refused before torc
     import pytorch_lightning as pl
     from torch import nn
 
+    from sightline.callbacks.divergence import Divergence
     from sightline.callbacks.resumable import Resumable
-    from sightline.callbacks.throughput import Throughput
+    from sightline.callbacks.rollback import Rollback
     from sightline.data.datamodule import ImageDataModule
     from sightline.models.backbones import ModelCard
     from sightline.models.classifier import Classifier
@@ -48,10 +51,15 @@ def train(cfg: DictConfig) -> TrainResult:
     opened = open_training_data(cfg)
     import pytorch_lightning as pl
 
+    from sightline.callbacks.throughput import Throughput
     from sightline.models.backbones import num_parameters
     from sightline.models.inference import keep_freed_memory
 
     keep_freed_memory()
+    found = {}
+    if cfg.data.batch_size == "auto":
+        cfg = _with_batch_size(cfg, opened)
+        found = {"found": {"data.batch_size": cfg.data.batch_size}}
     pl.seed_everything(cfg.seed, verbose=False)
     classifier, datamodule = _build(cfg, opened)
     trainer_arguments = _trainer_arguments(cfg, datamodule)
@@ -63,13 +71,14 @@ def train(cfg: DictConfig) -> TrainResult:
     with open_run(cfg, facts) as start, _record(cfg, precision, start) as record:
         run_dir = start.folder
         OmegaConf.save(cfg, run_dir / "config.yaml", resolve=True)
-        record.update(data=data, **_describe_model(classifier))
+        record.update(data=data, **_describe_model(classifier), **found)
         if opened is not None:
             opened.save(run_dir)
         resumable = _make_resumable(cfg, run_dir, facts)
-        trainer, throughput = _make_trainer(trainer_arguments, start, classifier, resumable, extras, loggers)
-        record.update(device=str(trainer.strategy.root_device), precision=str(trainer.precision))
-        trainer.fit(classifier, datamodule, ckpt_path=start.checkpoint, weights_only=True)
+        divergence, rollback = _make_watchers(cfg, classifier, datamodule, record)
+        others = ([resumable, divergence, rollback, throughput := Throughput()], extras)
+        make_trainer = _trainer_maker(trainer_arguments, start, classifier, others, loggers)
+        trainer = _fit(make_trainer, classifier, datamodule, rollback, record, start.checkpoint)
         checkpoint = run_dir / "checkpoints" / "best.ckpt"
         if not checkpoint.is_file():
             log.warning("training ended before its first validation: the last checkpoint stands in for the best")
@@ -83,15 +92,57 @@ def train(cfg: DictConfig) -> TrainResult:
     return TrainResult(metrics, checkpoint, run_dir)
 
 
+def _with_batch_size(cfg: DictConfig, opened: OpenedData | StreamedData | None) -> DictConfig:
+    """The configuration with the batch size that fits into memory, as if it had been given.
+
+    Raises: BadInput when not even two images fit.
+    """
+    from sightline.models.batch_size import find_batch_size
+    from sightline.models.inference import choose_device, choose_precision
+
+    num_images = _describe_data(cfg, opened)["num_images"]["train"]
+    device = choose_device(cfg.trainer.accelerator)
+    precision = choose_precision(cfg.trainer.precision, device)
+    size = find_batch_size(_build_classifier(cfg, opened), device=device, precision=precision, most=num_images)
+    if size is None:
+        raise BadInput(
+            f"data.batch_size=auto data.image_size={cfg.data.image_size}: not even two images fit into memory; "
+            "use a smaller data.image_size or model.name"
+        )
+    log.info("data.batch_size=auto: %d images fit (%d steps an epoch)", size, num_images // size)
+    cfg = copy.deepcopy(cfg)
+    cfg.data.batch_size = size
+    return cfg
+
+
 def _build(cfg: DictConfig, opened: OpenedData | StreamedData | None) -> "tuple[Classifier, ImageDataModule]":
-    from sightline.models.backbones import create_backbone, num_parameters
+    from sightline.models.backbones import num_parameters
+
+    classifier = _build_classifier(cfg, opened)
+    datamodule = make_datamodule(cfg, opened, classifier.spec)
+    classifier.check_optimizer()
+    card, network, arguments = classifier.card, classifier.backbone, model_arguments(cfg.model)
+    settings = f" with {arguments}" if arguments else ""
+    log.info(
+        "%s%s: %s parameters, weights: %s", card.name, settings, f"{num_parameters(network):,}", card.weights_origin
+    )
+    if cfg.model.compile:
+        network.compile()
+    return classifier, datamodule
+
+
+def _build_classifier(cfg: DictConfig, opened: OpenedData | StreamedData | None) -> "Classifier":
+    from sightline.models.backbones import create_backbone
     from sightline.models.classifier import Classifier, Recipe
 
     model = cfg.model
     class_names = opened.class_names if opened else tuple(str(n) for n in range(NUM_SYNTHETIC_CLASSES))
-    arguments = model_arguments(model)
     network, card = create_backbone(
-        model.name, len(class_names), arguments=arguments, pretrained=model.pretrained, weights=model.weights
+        model.name,
+        len(class_names),
+        arguments=model_arguments(model),
+        pretrained=model.pretrained,
+        weights=model.weights,
     )
     spec = _task_spec(cfg, class_names, network)
     _check_input(network, card, spec)
@@ -102,16 +153,7 @@ def _build(cfg: DictConfig, opened: OpenedData | StreamedData | None) -> "tuple[
         model.freeze,
         cfg.checkpoint.monitor,
     )
-    classifier = Classifier(network, spec, card, recipe, channels_last=model.channels_last)
-    datamodule = make_datamodule(cfg, opened, spec)
-    classifier.check_optimizer()
-    settings = f" with {arguments}" if arguments else ""
-    log.info(
-        "%s%s: %s parameters, weights: %s", card.name, settings, f"{num_parameters(network):,}", card.weights_origin
-    )
-    if model.compile:
-        network.compile()
-    return classifier, datamodule
+    return Classifier(network, spec, card, recipe, channels_last=model.channels_last)
 
 
 def _build_optimizer(cfg: DictConfig) -> Any:
@@ -220,15 +262,33 @@ def _make_resumable(cfg: DictConfig, run_dir: Path, facts: dict[str, Any]) -> "R
     return Resumable(run_dir / "checkpoints", facts, seed=cfg.seed, every_minutes=cfg.checkpoint.every_minutes)
 
 
-def _make_trainer(
+def _make_watchers(
+    cfg: DictConfig, classifier: "Classifier", datamodule: "ImageDataModule", record: RunRecord
+) -> "tuple[Divergence, Rollback]":
+    """What ends a training whose loss is lost, or takes it back."""
+    from sightline.callbacks.divergence import Divergence
+    from sightline.callbacks.rollback import Rollback
+
+    settings = cfg.divergence
+    divergence = Divergence(
+        datamodule.train_files,
+        record.update,
+        chance_loss=math.log(classifier.spec.num_classes),
+        explosion_factor=settings.explosion_factor,
+        patience_steps=settings.patience_steps,
+    )
+    most = settings.max_rollbacks if settings.action == "rollback" else 0
+    return divergence, Rollback(most, settings.lr_factor)
+
+
+def _trainer_maker(
     arguments: dict[str, Any],
     start: Start,
     classifier: "Classifier",
-    resumable: "Resumable",
-    extras: list[Any],
+    others: "tuple[list[pl.Callback], list[Any]]",
     loggers: list[Any],
-) -> "tuple[pl.Trainer, Throughput]":
-    """A trainer with the callbacks that every run has, then those of the configuration."""
+) -> "Callable[[], pl.Trainer]":
+    """Makes trainers that share their callbacks and loggers; `others` are callbacks that come first and last."""
     import pytorch_lightning as pl
     from pytorch_lightning import profilers
     from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
@@ -238,7 +298,6 @@ def _make_trainer(
     from sightline.callbacks.log_continuation import continue_log
     from sightline.callbacks.plain_progress import PlainProgress
     from sightline.callbacks.tensorboard_images import TrainingImages
-    from sightline.callbacks.throughput import Throughput
     from sightline.data.transforms import denormalise
 
     spec, monitor, run_dir = classifier.spec, classifier.recipe.monitor, start.folder
@@ -247,14 +306,12 @@ def _make_trainer(
     if start.log_step is not None:
         for logger in made:
             continue_log(logger, start.log_step)
-    throughput = Throughput()
     callbacks: list[pl.Callback] = [
-        resumable,
-        throughput,
+        *others[0],
         EpochTable(run_dir / "metrics.csv"),
         ModelCheckpoint(best, "best", monitor=monitor, mode=_better(monitor), enable_version_counter=False),
         TrainingImages(lambda images: denormalise(images, spec)),
-        *extras,
+        *others[1],
     ]
     if made:
         callbacks.append(LearningRateMonitor())
@@ -264,7 +321,54 @@ def _make_trainer(
         profiler = getattr(profilers, PROFILERS[arguments["profiler"]])
         arguments = {**arguments, "profiler": profiler(dirpath=run_dir, filename="profile")}
     fixed: dict[str, Any] = {"default_root_dir": run_dir, "plugins": AtomicCheckpointIO()}
-    return pl.Trainer(**arguments, callbacks=callbacks, logger=list(made) or False, **fixed), throughput
+    return lambda: pl.Trainer(**arguments, callbacks=[*callbacks], logger=list(made) or False, **fixed)
+
+
+def _fit(
+    make_trainer: "Callable[[], pl.Trainer]",
+    classifier: "Classifier",
+    datamodule: "ImageDataModule",
+    rollback: "Rollback",
+    record: RunRecord,
+    checkpoint: Path | None,
+) -> "pl.Trainer":
+    """Fit, from a checkpoint if there is one; after a divergence go back to the last good one, as often as is allowed.
+
+    Raises: Diverged; OutOfMemory with the batch size that would fit.
+    """
+    from sightline.callbacks.divergence import Diverged
+    from sightline.models.batch_size import is_out_of_memory
+
+    while True:
+        trainer = make_trainer()
+        record.update(device=str(trainer.strategy.root_device), precision=str(trainer.precision))
+        try:
+            trainer.fit(classifier, datamodule, ckpt_path=checkpoint, weights_only=True)
+            return trainer
+        except Diverged as diverged:
+            record.update(divergence=diverged.facts)
+            checkpoint = rollback.prepare(diverged, classifier, record.folder / "checkpoints" / "last.ckpt")
+            record.update(rollbacks=rollback.done)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            cause = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            break  # only then are the tensors that the error's frames hold freed
+    raise _explain_out_of_memory(cause, trainer, classifier, datamodule.batch_size)
+
+
+def _explain_out_of_memory(cause: str, trainer: "pl.Trainer", classifier: "Classifier", batch_size: int) -> Exception:
+    """The error that names the batch size whose step was tried and fits."""
+    import gc
+
+    from sightline.models.batch_size import explain_out_of_memory, find_batch_size
+
+    device, precision = trainer.strategy.root_device, str(trainer.precision)
+    accumulated = trainer.accumulate_grad_batches
+    trainer.strategy.optimizers = []
+    gc.collect()
+    fitting = find_batch_size(classifier, device=device, precision=precision, most=batch_size - 1)
+    return explain_out_of_memory(cause, batch_size, accumulated, fitting)
 
 
 def _last_train_metrics(trainer: "pl.Trainer") -> dict[str, float]:

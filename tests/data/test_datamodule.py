@@ -81,6 +81,18 @@ def test_a_place_in_an_epoch_is_kept_until_the_next(colors: Path) -> None:
     assert len(list(module.sampler)) == len(whole)
 
 
+def test_every_batch_knows_its_files(colors: Path) -> None:
+    datamodule = datamodule_of(colors, batch_size=20)
+    datamodule.train = ImageDataset(make_manifest(colors).select("train"), SPEC)
+    for epoch in (0, 3):
+        datamodule.sampler.set_epoch(epoch)
+        for number, (images, _) in enumerate(datamodule.train_dataloader()):
+            names = datamodule.train_files(epoch, number)
+            assert len(names) == len(images)
+            for image, name in zip(images.numpy(), names, strict=True):
+                assert (image == prepare(load_rgb(colors / name), SPEC)).all()
+
+
 def test_the_last_incomplete_batch_is_left_out_unless_it_is_the_only_one(colors: Path) -> None:
     assert len(datamodule_of(colors, batch_size=20).train_dataloader()) == 2
     assert len(datamodule_of(colors, batch_size=100).train_dataloader()) == 1

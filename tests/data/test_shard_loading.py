@@ -255,6 +255,17 @@ def make_datamodule(location: str, cache: Path) -> ShardDataModule:
 
 
 @both
+def test_every_batch_knows_its_files(location: str, table: Manifest, tmp_path: Path) -> None:
+    datamodule = make_datamodule(location, tmp_path)
+    augmentation, indices = augment(), {str(path): n for n, path in enumerate(table.paths[rows_of(table, "train")])}
+    for epoch in (0, 2):
+        for number, (images, _) in enumerate(epoch_of(datamodule.train_dataloader(), epoch)):
+            names = datamodule.train_files(epoch, number)
+            expected = [augmentation(load_rgb(table.root / name), (SEED, epoch, indices[name])) for name in names]
+            assert np.array_equal(images.numpy(), np.stack(expected))
+
+
+@both
 def test_training_on_shards_is_training_on_the_folder(location: str, table: Manifest, tmp_path: Path) -> None:
     sets = [Files(table, "train", augment()), Files(table, "val"), Files(table, "test")]
     datamodules = [

@@ -34,6 +34,7 @@ class EpochTable(Callback):
         optimizer = trainer.optimizers[0]
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if self._is_new(name)}
         self._validated = False
+        self.rows = [row for row in self.rows if row["epoch"] < trainer.current_epoch]  # after going back
         self.rows.append(
             {
                 "epoch": trainer.current_epoch,

@@ -30,7 +30,9 @@ class Throughput(Callback):
         self._earlier_seconds, self.metrics = state_dict["seconds"], state_dict["metrics"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._fit_start = self._clock = time.perf_counter()
+        self._clock = time.perf_counter()
+        if self._fit_start is None:  # else training went back to a checkpoint
+            self._fit_start = self._clock
         self.metrics = {}
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

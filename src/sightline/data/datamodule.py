@@ -40,8 +40,11 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self.epoch
-        order = np.random.default_rng((self.seed, epoch)).permutation(self.length)
-        return ((epoch, int(index)) for index in order[self.first :])
+        return ((epoch, int(index)) for index in self.order(epoch)[self.first :])
+
+    def order(self, epoch: int) -> np.ndarray:
+        """The indices of an epoch."""
+        return np.random.default_rng((self.seed, epoch)).permutation(self.length)
 
 
 class ImageDataset(Dataset[Batch]):
@@ -66,6 +69,10 @@ class ImageDataset(Dataset[Batch]):
 
     def __len__(self) -> int:
         return len(self.images)
+
+    def name(self, index: int) -> str:
+        """The path of an image below the data's root."""
+        return str(self.images.manifest.paths[self.images.rows[index]])
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         indices = np.array([key[1] if isinstance(key, tuple) else key for key in keys])
@@ -108,6 +115,9 @@ class SyntheticDataset(Dataset[Batch]):
     def __len__(self) -> int:
         return self.length
 
+    def name(self, index: int) -> str:
+        return f"random image {index}"
+
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         indices = torch.tensor([key[1] if isinstance(key, tuple) else key for key in keys])
         return self.images[indices % len(self.images)], indices % self.num_classes
@@ -148,8 +158,20 @@ class ImageDataModule(pl.LightningDataModule):
         assert self.test is not None, "there is no test split"
         return self._loader(self.test)
 
+    def train_files(self, epoch: int, batch: int) -> list[str]:
+        """The images of a training batch by name; nothing where the data set has no names."""
+        if not hasattr(self.train, "name"):
+            return []
+        place = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+        is_overfit = getattr(self.trainer, "overfit_batches", 0)  # Lightning then reads in order
+        indices = range(len(self.sampler))[place] if is_overfit else self._train_indices(epoch, place)
+        return [self.train.name(int(index)) for index in indices]  # pyright: ignore[reportAttributeAccessIssue]
+
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
         return normalise(batch[0], self.spec), batch[1]
+
+    def _train_indices(self, epoch: int, place: slice) -> Sequence[int]:
+        return self.sampler.order(epoch)[place].tolist()
 
     def _loader(self, dataset: Dataset, sampler: Sampler | None = None, drop_last: bool = False) -> DataLoader:
         return make_loader(

@@ -1,9 +1,12 @@
 """Batches from shards: the folder's pixels and draws, in an order that ranks share and checkpoints can resume."""
 
+import csv
 import io
 import logging
 import os
 from collections.abc import Iterator, Sequence
+from functools import cached_property
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -80,6 +83,16 @@ class ShardDataset(Dataset[Batch]):
         if self.augmentation is None:
             return prepare(image, self.spec)
         return self.augmentation(image, (self.seed, epoch, item["index"]))
+
+    def name(self, place: int) -> str:
+        """The path of an image below the root of the data that was packed."""
+        return self._paths[self.read(place)["row"]]
+
+    @cached_property
+    def _paths(self) -> list[str]:
+        """Of every row of the manifest."""
+        text = (self.files.store.read("manifest.csv") or b"").decode()
+        return [row[0] for row in csv.reader(io.StringIO(text))][1:]
 
     def read(self, place: int) -> dict[str, Any]:
         """The file's bytes (`image`), its `label`, its `row` in the manifest and its `index` within the split."""
@@ -320,6 +333,10 @@ class ShardDataModule(ImageDataModule):
     def train_dataloader(self) -> ShardLoader:
         """Shuffled; the same one each time, because it knows its place."""
         return self.train_loader
+
+    def _train_indices(self, epoch: int, place: slice) -> Sequence[int]:
+        sampler = self.train_loader.place
+        return [key[1] for key in islice(sampler._keys(epoch, place.start), place.stop - place.start)]
 
     def _loader(self, dataset: Dataset, sampler: Any = None, drop_last: bool = False) -> ShardLoader:
         assert isinstance(dataset, ShardDataset)

@@ -117,8 +117,9 @@ class Classifier(pl.LightningModule):
     def _length(self, name: str, num_steps: int) -> dict[str, float]:
         """The scheduler's number of steps; OneCycleLR divides by nothing when its warm-up is exactly one of them."""
         share = getattr(self.recipe.scheduler, "keywords", {}).get("pct_start")
-        is_one = share is not None and share * num_steps == 1
-        return {name: num_steps, **({"pct_start": share * 1.001} if is_one else {})}
+        if share is None or share * num_steps != 1:
+            return {name: num_steps}
+        return {name: num_steps, "pct_start": share * 1.001}
 
     def _step_argument(self) -> str:
         """What the scheduler calls the number of steps; nothing when it does not count steps."""

@@ -1,0 +1,192 @@
+"""Ends a run whose loss is lost, and says so when a loss does not fall."""
+
+import logging
+import math
+import statistics
+from collections import deque
+from collections.abc import Callable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import pytorch_lightning as pl
+import torch
+from pytorch_lightning.callbacks import Callback
+
+log = logging.getLogger(__name__)
+MOST_WAITING = 8
+"""Steps that a GPU may be ahead of the check: looking at a loss at once would make it wait."""
+WINDOW = 5
+"""Losses whose median counts as exploding: one bad batch does not."""
+MOST_NAMED = 3
+LEAST_FALL = 0.005
+"""Share of itself by which a loss must fall to count as falling."""
+LEARNT = 0.5
+"""Below this share of the loss of guessing a loss may stand still: it has been learnt."""
+CHANGES = "lower model.lr, set trainer.gradient_clip_val=1.0"
+GO_BACK = f"{CHANGES}, or go back and on with divergence.action=rollback"
+
+
+@dataclass(frozen=True)
+class Moment:
+    """A training batch; `step`, `epoch` and `batch` count as `metrics.csv` and Lightning do."""
+
+    step: int
+    epoch: int
+    batch: int
+    lr: float
+
+
+class Diverged(RuntimeError):
+    """The loss is lost. `facts` say when, why and on which images."""
+
+    def __init__(self, facts: dict[str, Any], changes: str = GO_BACK) -> None:
+        self.facts = facts
+        files = facts["files"]
+        named = ", ".join(files[:MOST_NAMED])
+        more = f" and {len(files) - MOST_NAMED} more (all in run.json)" if len(files) > MOST_NAMED else ""
+        super().__init__(
+            f"{facts['reason']}: step {facts['step']} (epoch {facts['epoch'] + 1}, batch {facts['batch'] + 1}), "
+            f"learning rate {facts['lr']:g}, images {named}{more}; look at these images, {changes}"
+        )
+
+
+class Divergence(Callback):
+    """Raises `Diverged` for a loss that is not finite, or whose median over five batches exceeds `explosion_factor`
+    times that of guessing (`chance_loss`, or the first loss if that is larger); never lets such a state be saved.
+
+    `files_of(epoch, batch)` names a batch's images. `note(key=value)` writes into run.json.
+    """
+
+    def __init__(
+        self,
+        files_of: Callable[[int, int], list[str]],
+        note: Callable[..., None],
+        *,
+        chance_loss: float,
+        explosion_factor: float = 20.0,
+        patience_steps: int | None = 500,
+    ) -> None:
+        self.files_of, self.note = files_of, note
+        self.chance_loss, self.explosion_factor, self.patience_steps = chance_loss, explosion_factor, patience_steps
+        self.is_warned = False
+        self._forget()
+
+    def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._forget()
+
+    def on_train_batch_start(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
+    ) -> None:
+        lr = float(trainer.optimizers[0].param_groups[0]["lr"])  # the scheduler moves before the batch's end
+        self._moment = Moment(trainer.global_step, trainer.current_epoch, batch_idx, lr)
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        self._num_accumulated = trainer.accumulate_grad_batches  # by which Lightning has divided the loss
+        assert self._moment is not None
+        self._waiting.append((self._moment, *send_to_host(outputs["loss"])))
+        self._check(waits=False)
+
+    def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._check(waits=True)
+
+    def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
+        self._check(waits=True)
+
+    def on_save_checkpoint(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
+    ) -> None:
+        """Raises: Diverged rather than let a checkpoint hold weights that are not finite."""
+        self._check(waits=True)
+        if self._moment is not None and not are_finite(checkpoint["state_dict"]):
+            raise self._diverged("the weights became nan or infinite", self._moment)
+
+    def _forget(self) -> None:
+        self._waiting: deque[tuple[Moment, torch.Tensor, Any]] = deque()
+        self._recent: deque[float] = deque(maxlen=WINDOW)
+        self._first: float | None = None
+        self._num_accumulated = 1
+        self._moment: Moment | None = None
+        self._fall = _Fall(self.patience_steps) if self.patience_steps else None
+
+    def _check(self, *, waits: bool) -> None:
+        """Look at the losses that have arrived; at all of them if it `waits`."""
+        while self._waiting:
+            moment, loss, arrival = self._waiting[0]
+            if arrival is not None:
+                if not waits and len(self._waiting) <= MOST_WAITING and not arrival.query():
+                    return
+                arrival.synchronize()
+            self._waiting.popleft()
+            self._judge(float(loss) * self._num_accumulated, moment)
+
+    def _judge(self, loss: float, moment: Moment) -> None:
+        if not math.isfinite(loss):
+            raise self._diverged(f"the loss became {loss}", moment)
+        self._first = loss if self._first is None else self._first
+        self._recent.append(loss)
+        usual = max(self.chance_loss, self._first)
+        median = statistics.median(self._recent)
+        if len(self._recent) == WINDOW and median > self.explosion_factor * usual:
+            raise self._diverged(
+                f"the loss exploded to {median:.4g}, above divergence.explosion_factor={self.explosion_factor:g} "
+                f"times {usual:.4g}",
+                moment,
+            )
+        if self._fall is not None and not self.is_warned and (stuck := self._fall.add(loss, LEARNT * usual)):
+            self._warn(stuck, moment)
+
+    def _diverged(self, reason: str, moment: Moment) -> Diverged:
+        return Diverged({"reason": reason, **asdict(moment), "files": self.files_of(moment.epoch, moment.batch)})
+
+    def _warn(self, means: tuple[float, float], moment: Moment) -> None:
+        self.is_warned = True
+        text = (
+            f"loss_not_decreasing: {means[1]:.4g} on average in the last {self.patience_steps} batches' second half, "
+            f"{means[0]:.4g} in their first, at step {moment.step}; check the labels, raise or lower model.lr "
+            f"(now {moment.lr:g}), or look with debug=overfit whether the model can learn one batch"
+        )
+        log.warning(text)
+        self.note(warnings=[text])
+
+
+class _Fall:
+    """Compares the mean losses of successive halves of `steps`."""
+
+    def __init__(self, steps: int) -> None:
+        self.half = max(2, steps // 2)
+        self.earlier: list[float] = []
+        self.later: list[float] = []
+
+    def add(self, loss: float, learnt: float) -> tuple[float, float] | None:
+        """Both means when the later one is above `learnt` and lower by no more than noise; nothing otherwise."""
+        self.later.append(loss)
+        if len(self.later) < self.half:
+            return None
+        earlier, later, self.earlier, self.later = self.earlier, self.later, self.later, []
+        if not earlier:
+            return None
+        before, after = statistics.fmean(earlier), statistics.fmean(later)
+        noise = math.sqrt((statistics.variance(earlier) + statistics.variance(later)) / self.half)
+        is_falling = before - after > max(noise, LEAST_FALL * before)
+        return None if is_falling or after < learnt else (before, after)
+
+
+def send_to_host(loss: torch.Tensor) -> tuple[torch.Tensor, Any]:
+    """A copy on the processor and, from a GPU, the event of its arrival."""
+    loss = loss.detach()
+    if loss.device.type != "cuda":
+        return loss, None
+    copy = loss.to("cpu", non_blocking=True)
+    arrival = torch.cuda.Event()
+    arrival.record()
+    return copy, arrival
+
+
+def are_finite(state: dict[str, Any]) -> bool:
+    """Whether all numbers of a state are finite; the device is asked once."""
+    tensors = [value for value in state.values() if isinstance(value, torch.Tensor)]
+    numbers = [tensor.detach() for tensor in tensors if tensor.is_floating_point() and tensor.numel()]
+    largest = [tensor.abs().amax().float() for tensor in numbers]
+    return not largest or bool(torch.stack(largest).isfinite().all())
