@@ -19,7 +19,7 @@ train: setup ## train: make train EXPERIMENT=gtsrb ARGS="trainer.max_epochs=3"
 	$(PY) src/train.py experiment=$(EXPERIMENT) $(ARGS)
 
 test: setup ## the fast tests, under 8 minutes on two cores
-	$(PY) -m pytest -m "not slow and not realdata" $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not slow and not realdata" $(ARGS)
 
 test-all: setup ## the slow tests too, and those on real data if SIGHTLINE_DATA names a folder
 	$(PY) -m pytest $(ARGS)
