@@ -169,13 +169,13 @@ def available_memory(groups: Path = Path("/sys/fs/cgroup")) -> int:
 
 
 def _address_space() -> int | None:
-    """What is left below this process's own limit (`ulimit -v`)."""
+    """Half of what is left below this process's own limit (`ulimit -v`): freed addresses come back in pieces."""
     if sys.platform != "linux":
         return None
     import resource
 
     most = resource.getrlimit(resource.RLIMIT_AS)[0]
-    return None if most == resource.RLIM_INFINITY else max(0, most - psutil.Process().memory_info().vms)
+    return None if most == resource.RLIM_INFINITY else max(0, most - psutil.Process().memory_info().vms) // 2
 
 
 def _group_memory(folder: Path) -> int | None:
