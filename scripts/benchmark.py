@@ -146,7 +146,7 @@ def reader(cfg: DictConfig, manifest: Manifest) -> DataLoader:
 def time_epoch(loader: DataLoader) -> float:
     """Images per second of an epoch, the first batches left out: the workers start with them."""
     count, start = 0, 0.0
-    for number, (images, _) in enumerate(loader):
+    for number, (images, *_) in enumerate(loader):
         if number == WARM_UP:
             start = time.perf_counter()
         elif number > WARM_UP:
