@@ -153,6 +153,14 @@ def open_training_data(cfg: DictConfig) -> OpenedData | StreamedData | None:
     return open_shards(cfg.data.root) if cfg.data.source == "shards" else open_data(cfg)
 
 
+def describe_data(cfg: DictConfig, opened: OpenedData | StreamedData | None) -> dict[str, Any]:
+    """A run's data for its run.json."""
+    if opened is None:
+        counts = {"train": cfg.data.num_synthetic, "val": cfg.data.batch_size, "test": 0}
+        return {"name": cfg.data.name, "num_images": counts, "sha256": None}
+    return {"name": cfg.data.name, **opened.describe()}
+
+
 def open_shards(location: str) -> StreamedData:
     """A data set that `prepare.py shards=LOCATION` packed.
 
