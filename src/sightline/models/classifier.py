@@ -14,6 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from sightline.errors import BadInput
 from sightline.models.backbones import ModelCard, head_modules
+from sightline.models.depthwise import speed_up_strided_depthwise
 from sightline.models.metrics import classification_metrics
 from sightline.task_spec import TaskSpec
 
@@ -46,6 +47,7 @@ class Classifier(pl.LightningModule):
         super().__init__()
         self.backbone, self.spec, self.card, self.recipe = backbone, spec, card, recipe
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        speed_up_strided_depthwise(self.backbone)
         self.backbone.to(memory_format=self.memory_format)  # pyright: ignore[reportCallIssue]  (torch's stub lacks it)
         self.loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
         self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
