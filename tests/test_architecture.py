@@ -28,7 +28,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serving": LOWEST | {"models", "data", "task_spec", "config", "run_record"},
     "training": LOWEST
     | {"data", "models", "callbacks", "evaluation", "explanation", "serving", "task_spec", "config", "run_record"}
-    | {"preparation", "resuming"},
+    | {"preparation", "resuming", "recipe"},
+    "recipe": LOWEST | {"data", "models", "callbacks", "config"},
     "resuming": LOWEST | {"callbacks", "config", "run_record"},
     "launch": LOWEST,
     "sweeping": LOWEST | {"launch"},
@@ -42,6 +43,7 @@ LIGHT_FILES = ["errors.py", "task_spec.py", "run_record.py", "config.py", "comma
 LIGHT_FILES += [
     "preparation.py",
     "resuming.py",
+    "recipe.py",
     "data/splits.py",
     "data/layouts.py",
     "data/sources.py",

@@ -94,6 +94,7 @@ class ModelConfig:
     freeze: str = "none"  # backbone: train the head alone
     lr: float = 1e-3
     label_smoothing: float = 0.0
+    ema_decay: float | None = None  # validate and save an average of the weights; 0.999 for a few thousand steps
     channels_last: bool = True
     compile: bool = False
     optimizer: dict[str, Any] = field(default_factory=dict)
@@ -337,6 +338,8 @@ def _check_numbers(cfg: DictConfig) -> None:
         )
     if not 0 <= cfg.model.label_smoothing < 1:
         raise BadInput(f"model.label_smoothing={cfg.model.label_smoothing}: must be from 0 to below 1")
+    if cfg.model.ema_decay is not None and not 0 < cfg.model.ema_decay < 1:
+        raise BadInput(f"model.ema_decay={cfg.model.ema_decay}: must be between 0 and 1, like 0.999, or null for none")
     _check_trainer(cfg.trainer)
     _check_divergence(cfg.divergence)
 

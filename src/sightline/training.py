@@ -14,6 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from sightline.config import build, command_line_overrides, model_arguments, to_plain, validate
 from sightline.errors import BadInput
 from sightline.preparation import OpenedData, StreamedData, make_datamodule, open_training_data
+from sightline.recipe import recipe_callbacks
 from sightline.resuming import Start, facts_of, open_run
 from sightline.run_record import RunRecord, now, write_json
 
@@ -63,7 +64,8 @@ def train(cfg: DictConfig) -> TrainResult:
     pl.seed_everything(cfg.seed, verbose=False)
     classifier, datamodule = _build(cfg, opened)
     trainer_arguments = _trainer_arguments(cfg, datamodule)
-    extras = [build(node, f"callbacks.{name}") for name, node in cfg.callbacks.items() if node is not None]
+    extras = recipe_callbacks(cfg)
+    extras += [build(node, f"callbacks.{name}") for name, node in cfg.callbacks.items() if node is not None]
     loggers = [build(node, f"logger.{name}") for name, node in cfg.logger.items() if node is not None]
 
     data, precision = _describe_data(cfg, opened), trainer_arguments["precision"]
