@@ -18,7 +18,10 @@ from sightline.task_spec import CROPS, INTERPOLATIONS
 
 STAGES = ("fit", "test")
 SPLITS = ("train", "val", "test")
-FREEZE = ("none", "backbone")
+FREEZE = ("none", "backbone", "gradual")
+LOSSES = ("cross_entropy", "bce", "focal")
+CLASS_WEIGHTS = ("none", "balanced", "effective")
+SAMPLERS = ("shuffled", "balanced")
 SOURCES = ("folder", "digits", "gtsrb", "intel", "cifar100", "dogs", "shards", "synthetic")
 AUDITS = ("auto", "skip")
 CACHES = ("auto", "always", "off")
@@ -79,6 +82,7 @@ class DataConfig:
     on_bad_file: str = "error"  # skip: leave bad files out, and say so in run.json …
     max_bad_fraction: float = 0.01  # … while they are no more than this share
     on_leak: str = "warn"  # of images in two splits
+    sampler: str = "shuffled"  # balanced: as many training images of one class as of another
     cache: str = "auto"  # decoded images on disk; auto: if they fit; always; off: decode the files in every epoch
     cache_gb: float = 50.0  # the most that all caches may take
     num_synthetic: int = 1024  # images that source=synthetic pretends to have
@@ -91,10 +95,22 @@ class ModelConfig:
     arguments_for: dict[str, dict[str, Any]] = field(default_factory=dict)  # the same, for the model of that name alone
     pretrained: bool = False  # weights from timm's hub
     weights: str | None = None  # local safetensors file; beats `pretrained`
-    freeze: str = "none"  # backbone: train the head alone
+    drop_rate: float = 0.0  # dropout before the head, as timm's argument of that name
+    drop_path_rate: float = 0.0  # stochastic depth: how often the last block is left out
+    freeze: str = "none"  # backbone: train the head alone; gradual: then one more stage every …
+    unfreeze_every_epochs: int = 1
     lr: float = 1e-3
+    loss: str = "cross_entropy"
     label_smoothing: float = 0.0
+    focal_gamma: float = 2.0  # of loss=focal
+    bce_target_threshold: float | None = None  # of loss=bce: mixed shares above it count as 1, the others as 0
+    class_weights: str = "none"  # of the loss; balanced: one over a class's number of images; effective: milder
+    norm_weight_decay: bool = True  # false: no weight decay on norms and biases
+    layer_lr_decay: float | None = None  # the learning rate of each layer is that share of the one above it
     ema_decay: float | None = None  # validate and save an average of the weights; 0.999 for a few thousand steps
+    teacher: str | None = None  # a run whose answers this one learns from, too
+    teacher_weight: float = 0.5  # their share of the loss
+    teacher_temperature: float = 2.0
     channels_last: bool = True
     compile: bool = False
     optimizer: dict[str, Any] = field(default_factory=dict)
@@ -107,6 +123,10 @@ class AugmentationConfig:
     crop_ratio: list[float] = field(default_factory=lambda: [0.75, 4 / 3])  # its width to height, from and to
     horizontal_flip: float = 0.0  # probability
     transforms: dict[str, Any] = field(default_factory=dict)  # albumentations objects, applied in this order
+    mixup: float = 0.0  # alpha of the share of one image in another; 0: none
+    cutmix: float = 0.0  # the same of the area that one image covers of another
+    mix_probability: float = 1.0  # of a batch
+    start_size: float = 1.0  # of the first epoch's training images, as a share of data.image_size
 
 
 @dataclass
@@ -247,6 +267,7 @@ def validate(cfg: DictConfig) -> None:
     validate_data(cfg.data)
     _check_augmentation(cfg.augmentation)
     _check_model(cfg)
+    _check_recipe(cfg)
     for key in ("model.optimizer", "model.scheduler", "augmentation.transforms", "callbacks", "logger"):
         check_targets(OmegaConf.select(cfg, key), key)
 
@@ -304,6 +325,8 @@ def _check_choices(cfg: DictConfig) -> None:
             "measure an existing run with evaluate.py run=RUN"
         )
     validate_choice("model.freeze", cfg.model.freeze, FREEZE)
+    validate_choice("model.loss", cfg.model.loss, LOSSES)
+    validate_choice("model.class_weights", cfg.model.class_weights, CLASS_WEIGHTS)
     validate_choice("trainer.precision", cfg.trainer.precision, PRECISIONS)
     for key in ("optimized_metric", "checkpoint.monitor"):
         if (metric := OmegaConf.select(cfg, key)).startswith("test/"):
@@ -336,12 +359,56 @@ def _check_numbers(cfg: DictConfig) -> None:
         raise BadInput(
             f"checkpoint.every_minutes={cfg.checkpoint.every_minutes}: must be above 0, or null to save after epochs"
         )
-    if not 0 <= cfg.model.label_smoothing < 1:
-        raise BadInput(f"model.label_smoothing={cfg.model.label_smoothing}: must be from 0 to below 1")
-    if cfg.model.ema_decay is not None and not 0 < cfg.model.ema_decay < 1:
-        raise BadInput(f"model.ema_decay={cfg.model.ema_decay}: must be between 0 and 1, like 0.999, or null for none")
+    _check_recipe_numbers(cfg)
     _check_trainer(cfg.trainer)
     _check_divergence(cfg.divergence)
+
+
+def _check_recipe_numbers(cfg: DictConfig) -> None:
+    below_one = ("model.label_smoothing", "model.drop_rate", "model.drop_path_rate")
+    for key in below_one:
+        if not 0 <= (value := OmegaConf.select(cfg, key)) < 1:
+            raise BadInput(f"{key}={value}: must be from 0 to below 1")
+    for key, example in (
+        ("model.ema_decay", 0.999),
+        ("model.layer_lr_decay", 0.75),
+        ("model.bce_target_threshold", 0.2),
+    ):
+        if (value := OmegaConf.select(cfg, key)) is not None and not 0 < value < 1:
+            raise BadInput(f"{key}={value}: must be between 0 and 1, like {example}, or null for none")
+    for key in ("model.focal_gamma", "augmentation.mixup", "augmentation.cutmix"):
+        if (value := OmegaConf.select(cfg, key)) < 0:
+            raise BadInput(f"{key}={value}: must be 0 or more")
+    for key in ("augmentation.mix_probability", "model.teacher_weight"):
+        if not 0 <= (value := OmegaConf.select(cfg, key)) <= 1:
+            raise BadInput(f"{key}={value}: must be from 0 to 1")
+    if cfg.model.teacher_temperature <= 0:
+        raise BadInput(f"model.teacher_temperature={cfg.model.teacher_temperature}: must be above 0, like 2")
+    if cfg.model.unfreeze_every_epochs < 1:
+        raise BadInput(f"model.unfreeze_every_epochs={cfg.model.unfreeze_every_epochs}: must be 1 or more")
+    if not 0.1 <= cfg.augmentation.start_size <= 1:
+        raise BadInput(
+            f"augmentation.start_size={cfg.augmentation.start_size}: must be a share from 0.1 to 1, like 0.5"
+        )
+
+
+def _check_recipe(cfg: DictConfig) -> None:
+    """Options that do not go together."""
+    model, data = cfg.model, cfg.data
+    for key, value, off in (
+        ("data.sampler", data.sampler, "shuffled"),
+        ("model.class_weights", model.class_weights, "none"),
+    ):
+        if value != off and data.source == "synthetic":
+            raise BadInput(f"{key}={value}: random pixels have no classes to balance; set {key}={off}")
+    if data.sampler == "balanced" and data.source == "shards":
+        raise BadInput(
+            "data.sampler=balanced: shards have an order of their own; set model.class_weights=balanced instead"
+        )
+    if cfg.augmentation.start_size < 1 and (cfg.trainer.max_epochs or 0) < 1:
+        raise BadInput(
+            f"augmentation.start_size={cfg.augmentation.start_size}: grows over the epochs; set trainer.max_epochs"
+        )
 
 
 def _check_divergence(divergence: DictConfig) -> None:
@@ -403,6 +470,7 @@ def validate_data(data: DictConfig) -> None:
         ("cache", CACHES),
         ("on_bad_file", ON_BAD_FILE),
         ("on_leak", ON_LEAK),
+        ("sampler", SAMPLERS),
     ):
         validate_choice(f"data.{key}", data[key], allowed)
     _check_audit(data)
@@ -487,9 +555,9 @@ def _check_model(cfg: DictConfig) -> None:
     model = cfg.model
     if model.weights is not None and not Path(model.weights).expanduser().is_file():
         raise BadInput(f"model.weights={model.weights}: no such file; give the path of a safetensors file")
-    if model.freeze == "backbone" and not model.pretrained and model.weights is None:
+    if model.freeze != "none" and not model.pretrained and model.weights is None:
         raise BadInput(
-            "model.freeze=backbone: with random weights the frozen backbone knows nothing; "
+            f"model.freeze={model.freeze}: with random weights the frozen backbone knows nothing; "
             "add model.weights=FILE or model.pretrained=true, or set model.freeze=none"
         )
     for key in ("optimizer", "scheduler"):
@@ -542,7 +610,8 @@ def build(node: DictConfig, key: str, **arguments: Any) -> Any:
 
 def model_arguments(model: DictConfig) -> dict[str, Any]:
     """Arguments of `timm.create_model`: those for the model of this name, then those for any."""
-    return {**to_plain(model.arguments_for).get(model.name, {}), **to_plain(model.arguments)}
+    rates = {name: model[name] for name in ("drop_rate", "drop_path_rate") if model[name] > 0}
+    return {**rates, **to_plain(model.arguments_for).get(model.name, {}), **to_plain(model.arguments)}
 
 
 def command_line_overrides() -> list[str]:

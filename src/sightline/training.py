@@ -14,7 +14,7 @@ from omegaconf import DictConfig, OmegaConf
 from sightline.config import build, command_line_overrides, model_arguments, to_plain, validate
 from sightline.errors import BadInput
 from sightline.preparation import OpenedData, StreamedData, make_datamodule, open_training_data
-from sightline.recipe import recipe_callbacks
+from sightline.recipe import better, build_recipe, recipe_callbacks
 from sightline.resuming import Start, facts_of, open_run
 from sightline.run_record import RunRecord, now, write_json
 
@@ -105,7 +105,7 @@ def _with_batch_size(cfg: DictConfig, opened: OpenedData | StreamedData | None) 
     num_images = _describe_data(cfg, opened)["num_images"]["train"]
     device = choose_device(cfg.trainer.accelerator)
     precision = choose_precision(cfg.trainer.precision, device)
-    size = find_batch_size(_build_classifier(cfg, opened), device=device, precision=precision, most=num_images)
+    size = find_batch_size(build_classifier(cfg, opened), device=device, precision=precision, most=num_images)
     if size is None:
         raise BadInput(
             f"data.batch_size=auto data.image_size={cfg.data.image_size}: not even two images fit into memory; "
@@ -120,7 +120,7 @@ def _with_batch_size(cfg: DictConfig, opened: OpenedData | StreamedData | None) 
 def _build(cfg: DictConfig, opened: OpenedData | StreamedData | None) -> "tuple[Classifier, ImageDataModule]":
     from sightline.models.backbones import num_parameters
 
-    classifier = _build_classifier(cfg, opened)
+    classifier = build_classifier(cfg, opened)
     datamodule = make_datamodule(cfg, opened, classifier.spec)
     classifier.check_optimizer()
     card, network, arguments = classifier.card, classifier.backbone, model_arguments(cfg.model)
@@ -133,9 +133,9 @@ def _build(cfg: DictConfig, opened: OpenedData | StreamedData | None) -> "tuple[
     return classifier, datamodule
 
 
-def _build_classifier(cfg: DictConfig, opened: OpenedData | StreamedData | None) -> "Classifier":
+def build_classifier(cfg: DictConfig, opened: OpenedData | StreamedData | None) -> "Classifier":
     from sightline.models.backbones import create_backbone
-    from sightline.models.classifier import Classifier, Recipe
+    from sightline.models.classifier import Classifier
 
     model = cfg.model
     class_names = opened.class_names if opened else tuple(str(n) for n in range(NUM_SYNTHETIC_CLASSES))
@@ -148,33 +148,8 @@ def _build_classifier(cfg: DictConfig, opened: OpenedData | StreamedData | None)
     )
     spec = _task_spec(cfg, class_names, network)
     _check_input(network, card, spec)
-    recipe = Recipe(
-        _build_optimizer(cfg),
-        _build_scheduler(cfg),
-        model.label_smoothing,
-        model.freeze,
-        cfg.checkpoint.monitor,
-    )
+    recipe = build_recipe(cfg, spec, opened.class_counts() if opened else [])
     return Classifier(network, spec, card, recipe, channels_last=model.channels_last)
-
-
-def _build_optimizer(cfg: DictConfig) -> Any:
-    node, changes = cfg.model.optimizer, {}
-    if cfg.trainer.gradient_clip_val and "fused" in node:
-        changes["fused"] = False  # Lightning refuses to clip the gradients of a fused optimizer in mixed precision
-    return build(node, "model.optimizer", **changes)
-
-
-def _build_scheduler(cfg: DictConfig) -> Any:
-    node, changes = cfg.model.scheduler, {}
-    if node["_target_"].endswith("ReduceLROnPlateau"):
-        changes["mode"] = _better(cfg.checkpoint.monitor)
-    return build(node, "model.scheduler", **changes)
-
-
-def _better(metric: str) -> str:
-    """Whether less or more of a metric is better."""
-    return "min" if metric.endswith("loss") else "max"
 
 
 def _task_spec(cfg: DictConfig, class_names: Sequence[str], network: "nn.Module") -> "TaskSpec":
@@ -311,7 +286,7 @@ def _trainer_maker(
     callbacks: list[pl.Callback] = [
         *others[0],
         EpochTable(run_dir / "metrics.csv"),
-        ModelCheckpoint(best, "best", monitor=monitor, mode=_better(monitor), enable_version_counter=False),
+        ModelCheckpoint(best, "best", monitor=monitor, mode=better(monitor), enable_version_counter=False),
         TrainingImages(lambda images: denormalise(images, spec)),
         *others[1],
     ]

@@ -50,7 +50,8 @@ class EpochSampler(Sampler[tuple[int, int]]):
 class ImageDataset(Dataset[Batch]):
     """Images and their labels, from their files or from a store of decoded pixels.
 
-    Loaders ask for whole batches: uint8 `(B, image_size, image_size, 3)` and int64 labels `(B,)`.
+    Loaders ask for whole batches: uint8 `(B, image_size, image_size, 3)` and int64 labels `(B,)`. An index beyond the
+    last image begins again at the first, for another copy of it with an augmentation of its own.
     """
 
     def __init__(
@@ -72,10 +73,10 @@ class ImageDataset(Dataset[Batch]):
 
     def name(self, index: int) -> str:
         """The path of an image below the data's root."""
-        return str(self.images.manifest.paths[self.images.rows[index]])
+        return str(self.images.manifest.paths[self.images.rows[index % len(self)]])
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        indices = np.array([key[1] if isinstance(key, tuple) else key for key in keys])
+        indices = np.array([key[1] if isinstance(key, tuple) else key for key in keys]) % len(self)
         labels = torch.from_numpy(self.images.labels[indices].astype(np.int64))
         if self.store is not None and self.augmentation is None:
             places = indices if self.places is None else self.places[indices]
@@ -93,10 +94,11 @@ class ImageDataset(Dataset[Batch]):
         return pixels[0], labels[0]
 
     def _prepare(self, epoch: int, index: int) -> np.ndarray:
+        row = index % len(self)
         if self.store is None:
-            image = load_rgb(self.images.path(index))
+            image = load_rgb(self.images.path(row))
             return prepare(image, self.spec) if self.augmentation is None else self._augment(image, epoch, index)
-        return self._augment(self.store[index if self.places is None else int(self.places[index])], epoch, index)
+        return self._augment(self.store[row if self.places is None else int(self.places[row])], epoch, index)
 
     def _augment(self, image: Image.Image | np.ndarray, epoch: int, index: int) -> np.ndarray:
         assert self.augmentation is not None
@@ -136,11 +138,12 @@ class ImageDataModule(pl.LightningDataModule):
         batch_size: int,
         num_workers: int = 0,
         seed: int = 0,
+        sampler: EpochSampler | None = None,
     ) -> None:
         super().__init__()
         self.spec, self.train, self.val, self.test = spec, train, val, test
         self.batch_size, self.num_workers = batch_size, num_workers
-        self.sampler = EpochSampler(len(train), seed)  # pyright: ignore[reportArgumentType]  (torch's Dataset has no length)
+        self.sampler = sampler or EpochSampler(len(train), seed)  # pyright: ignore[reportArgumentType]  (torch's Dataset has no length)
 
     def seek(self, epoch: int, batch: int) -> None:
         """Training goes on with this batch of this epoch."""
