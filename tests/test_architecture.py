@@ -28,8 +28,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serving": LOWEST | {"models", "data", "task_spec", "config", "run_record"},
     "training": LOWEST
     | {"data", "models", "callbacks", "evaluation", "explanation", "serving", "task_spec", "config", "run_record"}
-    | {"preparation", "resuming", "recipe"},
-    "recipe": LOWEST | {"data", "models", "callbacks", "config"},
+    | {"preparation", "construction", "fitting", "resuming", "recipe"},
+    "construction": LOWEST | {"data", "models", "task_spec", "config", "preparation", "recipe"},
+    "recipe": LOWEST | {"models", "callbacks", "config", "task_spec"},
+    "fitting": LOWEST | {"data", "models", "callbacks", "config", "run_record", "construction", "resuming", "recipe"},
     "resuming": LOWEST | {"callbacks", "config", "run_record"},
     "launch": LOWEST,
     "sweeping": LOWEST | {"launch"},
@@ -39,11 +41,20 @@ SERVING_FROM_DATA = {"sightline.data.transforms", "sightline.data.loader", "sigh
 """What serving may take from the data room: how pixels are prepared and loaded, and how files are found."""
 
 HEAVY = {"torch", "torchvision", "timm", "pytorch_lightning", "albumentations", "matplotlib", "tensorboard", "sklearn"}
-LIGHT_FILES = ["errors.py", "task_spec.py", "run_record.py", "config.py", "command.py", "training.py"]
+LIGHT_FILES = [
+    "errors.py",
+    "task_spec.py",
+    "run_record.py",
+    "config.py",
+    "command.py",
+    "training.py",
+    "construction.py",
+    "recipe.py",
+    "fitting.py",
+]
 LIGHT_FILES += [
     "preparation.py",
     "resuming.py",
-    "recipe.py",
     "data/splits.py",
     "data/layouts.py",
     "data/sources.py",

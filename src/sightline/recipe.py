@@ -65,6 +65,13 @@ def recipe_callbacks(cfg: DictConfig) -> "list[pl.Callback]":
     return callbacks
 
 
+def smallest_size(cfg: DictConfig) -> int:
+    """Side of the images that the first epoch trains on, in pixels."""
+    from sightline.callbacks.progressive_resizing import size_in
+
+    return size_in(0, cfg.trainer.max_epochs or 1, cfg.data.image_size, cfg.augmentation.start_size)
+
+
 def _build_optimizer(cfg: DictConfig) -> Any:
     node, changes = cfg.model.optimizer, {}
     if cfg.trainer.gradient_clip_val and "fused" in node:
