@@ -28,9 +28,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serving": LOWEST | {"models", "data", "task_spec", "config", "run_record"},
     "training": LOWEST
     | {"data", "models", "callbacks", "evaluation", "explanation", "serving", "task_spec", "config", "run_record"}
-    | {"preparation", "construction", "fitting", "resuming", "recipe"},
+    | {"preparation", "construction", "fitting", "lr_finding", "resuming", "recipe"},
     "construction": LOWEST | {"data", "models", "task_spec", "config", "preparation", "recipe"},
     "recipe": LOWEST | {"models", "callbacks", "config", "task_spec"},
+    "model_listing": LOWEST | {"models", "config", "run_record"},
+    "lr_finding": LOWEST | {"data", "models", "config", "run_record", "construction", "preparation"},
     "fitting": LOWEST | {"data", "models", "callbacks", "config", "run_record", "construction", "resuming", "recipe"},
     "resuming": LOWEST | {"callbacks", "config", "run_record"},
     "launch": LOWEST,
@@ -49,6 +51,8 @@ LIGHT_FILES = [
     "command.py",
     "training.py",
     "construction.py",
+    "lr_finding.py",
+    "model_listing.py",
     "recipe.py",
     "fitting.py",
 ]

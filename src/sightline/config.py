@@ -1,5 +1,6 @@
 """The schema of what is ours, and the rules that hold across keys. Never imports torch: bad input must fail fast."""
 
+import copy
 import difflib
 import inspect
 import re
@@ -99,7 +100,7 @@ class ModelConfig:
     drop_path_rate: float = 0.0  # stochastic depth: how often the last block is left out
     freeze: str = "none"  # backbone: train the head alone; gradual: then one more stage every …
     unfreeze_every_epochs: int = 1
-    lr: float = 1e-3
+    lr: float | int | str = 1e-3  # auto: found by a short training whose rate grows, and recorded
     loss: str = "cross_entropy"
     label_smoothing: float = 0.0
     focal_gamma: float = 2.0  # of loss=focal
@@ -215,6 +216,18 @@ class TrainConfig:
 
 
 @dataclass
+class LrFinderConfig:
+    lowest: float = 1e-6
+    highest: float = 10.0
+    num_steps: int = 120  # of the sweep; it ends earlier when the loss is lost
+
+
+@dataclass
+class FindLrConfig(TrainConfig):
+    lr_finder: LrFinderConfig = field(default_factory=LrFinderConfig)
+
+
+@dataclass
 class RunDataConfig:
     """What evaluation may change about the data of a finished run; null keeps what the run used."""
 
@@ -245,6 +258,18 @@ class PrepareConfig:
 
 
 @dataclass
+class ModelsConfig:
+    pattern: str = "resnet*"  # `*` and `?` stand for letters; without them: names that contain it
+    limit: int = 40  # the most models to describe
+    image_size: int | None = None  # null: what each was made for
+    time: bool = False  # also measure images per second, on this machine
+    batch_size: int = 32  # for that
+    accelerator: str = "auto"
+    precision: str = "auto"
+    output: str | None = None  # a folder for models.csv
+
+
+@dataclass
 class PredictConfig:
     run: str = MISSING
     images: str = MISSING  # a folder, searched through, or one file
@@ -260,6 +285,7 @@ class PredictConfig:
 def _register() -> None:
     store = ConfigStore.instance()
     tasks = {"train": TrainConfig, "evaluate": EvaluateConfig, "predict": PredictConfig, "prepare": PrepareConfig}
+    tasks |= {"find_lr": FindLrConfig, "models": ModelsConfig}
     for name, schema in tasks.items():
         store.store(name=f"{name}_schema", node=schema)
     project = Path(__file__).resolve().parents[2]
@@ -283,6 +309,25 @@ def validate(cfg: DictConfig) -> None:
     _check_recipe(cfg)
     for key in ("model.optimizer", "model.scheduler", "augmentation", "callbacks", "logger"):
         check_targets(OmegaConf.select(cfg, key), key)
+
+
+def validate_lr_finder(finder: DictConfig) -> None:
+    """Raises: BadInput with the key, the value and the change to make."""
+    if not 0 < finder.lowest < finder.highest:
+        raise BadInput(
+            f"lr_finder.lowest={finder.lowest} lr_finder.highest={finder.highest}: "
+            "both must be above 0, and the first the smaller"
+        )
+    if finder.num_steps < 20:
+        raise BadInput(f"lr_finder.num_steps={finder.num_steps}: must be 20 or more; 120 is usual")
+
+
+def validate_models(cfg: DictConfig) -> None:
+    """Raises: BadInput with the key, the value and the change to make."""
+    validate_choice("precision", cfg.precision, PRECISIONS)
+    for key, least in (("limit", 1), ("batch_size", 2), ("image_size", 8)):
+        if cfg[key] is not None and cfg[key] < least:
+            raise BadInput(f"{key}={cfg[key]}: must be {least} or more")
 
 
 def validate_preparation(cfg: DictConfig) -> None:
@@ -366,8 +411,9 @@ def _check_numbers(cfg: DictConfig) -> None:
             raise BadInput(f"{key}={value}: must be {least} or more")
     if cfg.seed >= 2**32:
         raise BadInput(f"seed={cfg.seed}: must be below 2**32")
-    if cfg.model.lr <= 0:
-        raise BadInput(f"model.lr={cfg.model.lr}: must be above 0")
+    lr = cfg.model.lr
+    if lr != "auto" and (isinstance(lr, str) or lr <= 0):
+        raise BadInput(f"model.lr={lr}: must be a number above 0, or auto")
     if cfg.checkpoint.every_minutes is not None and cfg.checkpoint.every_minutes <= 0:
         raise BadInput(
             f"checkpoint.every_minutes={cfg.checkpoint.every_minutes}: must be above 0, or null to save after epochs"
@@ -627,6 +673,13 @@ def build(node: DictConfig, key: str, **arguments: Any) -> Any:
         cause = error.__cause__ or error
         raise BadInput(f"{key} ({node.get('_target_')}): {cause}; change or remove that argument") from error
     return made
+
+
+def with_value(cfg: DictConfig, key: str, value: Any) -> DictConfig:
+    """A copy of the configuration in which a key has another value."""
+    cfg = copy.deepcopy(cfg)
+    OmegaConf.update(cfg, key, value)
+    return cfg
 
 
 def model_arguments(model: DictConfig) -> dict[str, Any]:

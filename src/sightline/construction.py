@@ -1,13 +1,12 @@
 """A classifier from its configuration, with a batch size that fits."""
 
-import copy
 import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from sightline.config import model_arguments
+from sightline.config import model_arguments, with_value
 from sightline.errors import BadInput
 from sightline.preparation import OpenedData, StreamedData, describe_data, make_datamodule
 from sightline.recipe import build_recipe, smallest_size
@@ -35,16 +34,15 @@ def with_batch_size(cfg: DictConfig, opened: OpenedData | StreamedData | None) -
     num_images = describe_data(cfg, opened)["num_images"]["train"]
     device = choose_device(cfg.trainer.accelerator)
     precision = choose_precision(cfg.trainer.precision, device)
-    size = find_batch_size(build_classifier(cfg, opened), device=device, precision=precision, most=num_images)
+    any_lr = with_value(cfg, "model.lr", 1e-3) if cfg.model.lr == "auto" else cfg
+    size = find_batch_size(build_classifier(any_lr, opened), device=device, precision=precision, most=num_images)
     if size is None:
         raise BadInput(
             f"data.batch_size=auto data.image_size={cfg.data.image_size}: not even two images fit into memory; "
             "use a smaller data.image_size or model.name"
         )
     log.info("data.batch_size=auto: %d images fit (%d steps an epoch)", size, num_images // size)
-    cfg = copy.deepcopy(cfg)
-    cfg.data.batch_size = size
-    return cfg
+    return with_value(cfg, "data.batch_size", size)
 
 
 def build_training(cfg: DictConfig, opened: OpenedData | StreamedData | None) -> "tuple[Classifier, ImageDataModule]":

@@ -63,7 +63,7 @@ def open_run(cfg: DictConfig, facts: dict[str, Any]) -> Iterator[Start]:
 
     Raises: BadInput when that run cannot be continued with these settings.
     """
-    old = _find(cfg)
+    old = find_run_to_continue(cfg)
     folder = old or open_folder(Path(cfg.paths.runs), "train", cfg.name, cfg.output)
     with _hold(folder):
         start = Start(folder) if old is None else _open_old(cfg, folder, facts)
@@ -75,7 +75,7 @@ def open_run(cfg: DictConfig, facts: dict[str, Any]) -> Iterator[Start]:
             raise
 
 
-def _find(cfg: DictConfig) -> Path | None:
+def find_run_to_continue(cfg: DictConfig) -> Path | None:
     """The folder of the run to go on with, if there is one."""
     output = None if cfg.output is None else Path(cfg.output).expanduser().absolute()
     if cfg.resume is None:

@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from sightline.config import build, command_line_overrides, to_plain, validate
+from sightline.config import build, command_line_overrides, to_plain, validate, with_value
 from sightline.construction import build_training, with_batch_size
 from sightline.fitting import accepted_arguments, fit, make_resumable, make_watchers, trainer_maker
-from sightline.preparation import describe_data, open_training_data
+from sightline.lr_finding import earlier_lr, save_sweep, with_lr
+from sightline.preparation import OpenedData, StreamedData, describe_data, open_training_data
 from sightline.recipe import recipe_callbacks
-from sightline.resuming import Start, facts_of, open_run
+from sightline.resuming import Start, facts_of, find_run_to_continue, open_run
 from sightline.run_record import RunRecord, now, write_json
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
@@ -20,6 +21,7 @@ if TYPE_CHECKING:  # imported inside functions: bad input is refused before torc
 
     from sightline.data.datamodule import ImageDataModule
     from sightline.models.classifier import Classifier
+    from sightline.models.lr_finder import LrSweep
 
 log = logging.getLogger(__name__)
 
@@ -45,10 +47,7 @@ def train(cfg: DictConfig) -> TrainResult:
     from sightline.models.inference import keep_freed_memory
 
     keep_freed_memory()
-    found = {}
-    if cfg.data.batch_size == "auto":
-        cfg = with_batch_size(cfg, opened)
-        found = {"found": {"data.batch_size": cfg.data.batch_size}}
+    cfg, found, sweep = _with_found(cfg, opened)
     pl.seed_everything(cfg.seed, verbose=False)
     classifier, datamodule = build_training(cfg, opened)
     arguments = accepted_arguments(cfg, datamodule)
@@ -61,7 +60,9 @@ def train(cfg: DictConfig) -> TrainResult:
     with open_run(cfg, facts) as start, _record(cfg, precision, start) as record:
         run_dir = start.folder
         OmegaConf.save(cfg, run_dir / "config.yaml", resolve=True)
-        record.update(data=data, **_describe_model(classifier), **found)
+        record.update(data=data, **_describe_model(classifier), **({"found": found} if found else {}))
+        if sweep is not None:
+            save_sweep(run_dir, sweep, cfg.model.name)
         if opened is not None:
             opened.save(run_dir)
         resumable = make_resumable(cfg, run_dir, facts)
@@ -80,6 +81,24 @@ def train(cfg: DictConfig) -> TrainResult:
             write_json(run_dir / "metrics.json", metrics)
             _log_hparams(trainer, cfg, metrics, run_dir)
     return TrainResult(metrics, checkpoint, run_dir)
+
+
+def _with_found(
+    cfg: DictConfig, opened: OpenedData | StreamedData | None
+) -> "tuple[DictConfig, dict[str, Any], LrSweep | None]":
+    """The configuration with what `auto` stands for, the same by key, and how a learning rate was found.
+
+    A run that goes on keeps the rate that it had found.
+    """
+    found, sweep = {}, None
+    if cfg.data.batch_size == "auto":
+        cfg = with_batch_size(cfg, opened)
+        found["data.batch_size"] = cfg.data.batch_size
+    if cfg.model.lr == "auto":
+        earlier = earlier_lr(find_run_to_continue(cfg))
+        cfg, sweep = with_lr(cfg, opened) if earlier is None else (with_value(cfg, "model.lr", earlier), None)
+        found["model.lr"] = cfg.model.lr
+    return cfg, found, sweep
 
 
 def _record(cfg: DictConfig, precision: str, start: Start) -> RunRecord:
