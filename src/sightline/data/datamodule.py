@@ -1,6 +1,6 @@
 """Batches of images and labels for training, validation and test."""
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 
 import numpy as np
 import pytorch_lightning as pl
@@ -49,9 +49,16 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return np.random.default_rng((self.seed, epoch)).permutation(self.length)
 
 
-def draw(num_draws: int, keys: Iterable[tuple[int, ...]]) -> torch.Tensor:
-    """Numbers in 0..1 for each key (seed, epoch, index), float32 `(B, num_draws)`; not those of `Augmentation`."""
-    return torch.from_numpy(np.stack([np.random.default_rng((*key, 1)).random(num_draws, np.float32) for key in keys]))
+def draw(num_draws: int, seed: int, places: Sequence[tuple[int, int]]) -> torch.Tensor:
+    """Numbers in 0..1, float32 `(B, num_draws)`: those of the seed and of each place (epoch, index)."""
+    bits = np.random.Philox(key=seed)
+    generator, state = np.random.Generator(bits), bits.state
+    numbers = np.empty((len(places), num_draws), np.float32)
+    for row, (epoch, index) in zip(numbers, places, strict=True):
+        state["state"]["counter"][:] = (0, index, epoch, 0)  # 2 us; a generator for each image would take 10
+        bits.state = state
+        generator.random(dtype=np.float32, out=row)
+    return torch.from_numpy(numbers)
 
 
 class ImageDataset(Dataset[Batch]):
@@ -91,7 +98,7 @@ class ImageDataset(Dataset[Batch]):
         pixels = self._read(pairs, indices)
         if not self.num_draws:
             return pixels, labels
-        return pixels, labels, draw(self.num_draws, ((self.seed, *pair) for pair in pairs))
+        return pixels, labels, draw(self.num_draws, self.seed, pairs)
 
     def __getitem__(self, key: Key) -> Batch:
         """A batch of one, without its first dimension."""
