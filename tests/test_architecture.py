@@ -28,9 +28,11 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serving": LOWEST | {"models", "data", "task_spec", "config", "run_record"},
     "training": LOWEST
     | {"data", "models", "callbacks", "evaluation", "explanation", "serving", "task_spec", "config", "run_record"}
-    | {"preparation", "construction", "fitting", "lr_finding", "resuming", "recipe"},
+    | {"preparation", "construction", "fitting", "lr_finding", "resuming", "recipe"}
+    | {"checkpoint_averaging"},
     "construction": LOWEST | {"data", "models", "task_spec", "config", "preparation", "recipe"},
     "recipe": LOWEST | {"models", "callbacks", "config", "task_spec"},
+    "checkpoint_averaging": LOWEST | {"data", "models", "callbacks", "evaluation", "recipe"},
     "model_listing": LOWEST | {"models", "config", "run_record"},
     "lr_finding": LOWEST | {"data", "models", "config", "run_record", "construction", "preparation"},
     "fitting": LOWEST | {"data", "models", "callbacks", "config", "run_record", "construction", "resuming", "recipe"},
@@ -52,6 +54,7 @@ LIGHT_FILES = [
     "training.py",
     "construction.py",
     "lr_finding.py",
+    "checkpoint_averaging.py",
     "model_listing.py",
     "recipe.py",
     "fitting.py",

@@ -23,6 +23,8 @@ FREEZE = ("none", "backbone", "gradual")
 LOSSES = ("cross_entropy", "bce", "focal")
 CLASS_WEIGHTS = ("none", "balanced", "effective")
 SAMPLERS = ("shuffled", "balanced")
+VIEWS = ("none", "flip", "shifts", "flip_and_shifts")
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 SOURCES = ("folder", "digits", "gtsrb", "intel", "cifar100", "dogs", "shards", "synthetic")
 AUDITS = ("auto", "skip")
 CACHES = ("auto", "always", "off")
@@ -86,6 +88,7 @@ class DataConfig:
     sampler: str = "shuffled"  # balanced: as many training images of one class as of another
     cache: str = "auto"  # decoded images on disk; auto: if they fit; always; off: decode the files in every epoch
     cache_gb: float = 50.0  # the most that all caches may take
+    device_cache: bool = False  # all decoded images of training and validation in the memory of the device
     num_synthetic: int = 1024  # images that source=synthetic pretends to have
 
 
@@ -114,6 +117,8 @@ class ModelConfig:
     teacher_temperature: float = 2.0
     channels_last: bool = True
     compile: bool = False
+    compile_mode: str | None = None  # of torch.compile: reduce-overhead (CUDA graphs), max-autotune
+    tf32: bool = True  # on a GPU, 32-bit products with a mantissa of 10 bits; false: of 23
     optimizer: dict[str, Any] = field(default_factory=dict)
     scheduler: dict[str, Any] = field(default_factory=dict)
 
@@ -182,6 +187,7 @@ class TrainerConfig:
 @dataclass
 class CheckpointConfig:
     monitor: str = "val/accuracy"  # the metric that decides which checkpoint is the best
+    average_best: int = 1  # keep so many of the best, and export their average where validation finds it no worse
     every_minutes: float | None = 10.0  # also write last.ckpt this often within an epoch; null: after epochs alone
 
 
@@ -202,6 +208,7 @@ class TrainConfig:
     seed: int = 0
     stages: list[str] = field(default_factory=lambda: list(STAGES))
     optimized_metric: str = "val/accuracy"
+    test_time_augmentation: str = "none"  # the final measurement averages over an image's mirror image, shifts or both
     output: str | None = None  # the run folder itself, instead of a new one below paths.runs
     resume: str | None = "auto"  # go on with the run in output; or with this run folder or checkpoint; null: never
     paths: PathsConfig = field(default_factory=PathsConfig)
@@ -243,6 +250,7 @@ class EvaluateConfig:
     data: RunDataConfig = field(default_factory=RunDataConfig)
     accelerator: str = "auto"
     precision: str | None = None  # null: what the run used
+    test_time_augmentation: str | None = None  # null: what the run used
     output: str | None = None
     paths: PathsConfig = field(default_factory=PathsConfig)
 
@@ -385,6 +393,8 @@ def _check_choices(cfg: DictConfig) -> None:
     validate_choice("model.freeze", cfg.model.freeze, FREEZE)
     validate_choice("model.loss", cfg.model.loss, LOSSES)
     validate_choice("model.class_weights", cfg.model.class_weights, CLASS_WEIGHTS)
+    if cfg.model.compile_mode is not None:
+        validate_choice("model.compile_mode", cfg.model.compile_mode, COMPILE_MODES)
     validate_choice("trainer.precision", cfg.trainer.precision, PRECISIONS)
     for key in ("optimized_metric", "checkpoint.monitor"):
         if (metric := OmegaConf.select(cfg, key)).startswith("test/"):
@@ -405,6 +415,7 @@ def _check_numbers(cfg: DictConfig) -> None:
         "data.num_synthetic": 1,
         "seed": 0,
         "trainer.accumulate_grad_batches": 1,
+        "checkpoint.average_best": 1,
     }
     for key, least in at_least.items():
         if (value := OmegaConf.select(cfg, key)) < least:
@@ -464,9 +475,33 @@ def _check_recipe(cfg: DictConfig) -> None:
         raise BadInput(
             "data.sampler=balanced: shards have an order of their own; set model.class_weights=balanced instead"
         )
+    check_views(cfg.test_time_augmentation, data.orientation_matters)
+    if data.device_cache:
+        _check_device_cache(cfg)
     if cfg.augmentation.start_size < 1 and (cfg.trainer.max_epochs or 0) < 1:
         raise BadInput(
             f"augmentation.start_size={cfg.augmentation.start_size}: grows over the epochs; set trainer.max_epochs"
+        )
+
+
+def check_views(kind: str, orientation_matters: bool) -> None:
+    """Raises: BadInput with the key, the value and the change to make."""
+    validate_choice("test_time_augmentation", kind, VIEWS)
+    if "flip" in kind and orientation_matters:
+        raise BadInput(
+            f"test_time_augmentation={kind}: a mirror image has another class, as data.orientation_matters=true says; "
+            "use shifts or none"
+        )
+
+
+def _check_device_cache(cfg: DictConfig) -> None:
+    if cfg.data.source in ("shards", "synthetic"):
+        raise BadInput(f"data.device_cache=true data.source={cfg.data.source}: needs images in files; set it to false")
+    augmentation = cfg.augmentation
+    if augmentation.crop_scale is not None or augmentation.horizontal_flip > 0 or augmentation.transforms:
+        raise BadInput(
+            "data.device_cache=true: this augmentation changes images on the processor, where they no longer pass; "
+            "use augmentation=none, or one that changes whole batches (augmentation.batch), or set it to false"
         )
 
 

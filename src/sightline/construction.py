@@ -57,7 +57,7 @@ def build_training(cfg: DictConfig, opened: OpenedData | StreamedData | None) ->
         "%s%s: %s parameters, weights: %s", card.name, settings, f"{num_parameters(network):,}", card.weights_origin
     )
     if cfg.model.compile:
-        network.compile()
+        classifier.compile_backbone(cfg.model.compile_mode)
     return classifier, datamodule
 
 

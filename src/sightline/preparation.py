@@ -378,6 +378,8 @@ def make_datamodule(cfg: DictConfig, opened: OpenedData | StreamedData | None, s
     val = make("val", spec)
     test = make("test", spec) if opened.manifest.num_images["test"] else None
     datamodule = ImageDataModule(spec, train, val, test, **loading)
+    if data.device_cache:
+        datamodule.keep_on_device()
     if data.sampler == "balanced":
         datamodule.sampler = BalancedSampler(train.images.labels, cfg.seed)
     return datamodule

@@ -51,6 +51,7 @@ def build_recipe(cfg: DictConfig, spec: TaskSpec, class_counts: Sequence[int]) -
 
 def recipe_callbacks(cfg: DictConfig) -> "list[pl.Callback]":
     """Callbacks for the options of the recipe that are on."""
+    from sightline.callbacks.best_checkpoints import BestCheckpoints
     from sightline.callbacks.gradual_unfreezing import GradualUnfreezing
     from sightline.callbacks.progressive_resizing import ProgressiveResizing
     from sightline.callbacks.weight_ema import WeightEMA
@@ -60,6 +61,9 @@ def recipe_callbacks(cfg: DictConfig) -> "list[pl.Callback]":
         callbacks.append(GradualUnfreezing(cfg.model.unfreeze_every_epochs))
     if cfg.augmentation.start_size < 1:
         callbacks.append(ProgressiveResizing(cfg.augmentation.start_size))
+    if cfg.checkpoint.average_best > 1:
+        monitor = cfg.checkpoint.monitor
+        callbacks.append(BestCheckpoints(cfg.checkpoint.average_best, monitor, better(monitor)))
     if cfg.model.ema_decay is not None:
         callbacks.append(WeightEMA(cfg.model.ema_decay))
     return callbacks

@@ -44,9 +44,10 @@ def train(cfg: DictConfig) -> TrainResult:
 
     from sightline.callbacks.throughput import Throughput
     from sightline.models.backbones import num_parameters
-    from sightline.models.inference import keep_freed_memory
+    from sightline.models.inference import keep_freed_memory, set_tf32
 
     keep_freed_memory()
+    set_tf32(cfg.model.tf32)
     cfg, found, sweep = _with_found(cfg, opened)
     pl.seed_everything(cfg.seed, verbose=False)
     classifier, datamodule = build_training(cfg, opened)
@@ -77,7 +78,7 @@ def train(cfg: DictConfig) -> TrainResult:
         metrics = {**throughput.metrics, "num_parameters": float(num_parameters(classifier))}
         metrics |= _last_train_metrics(trainer)
         if trainer.is_global_zero:
-            metrics |= _export_and_measure(cfg, classifier, datamodule, trainer, checkpoint, run_dir)
+            metrics |= _export_and_measure(cfg, datamodule, trainer, checkpoint, record)
             write_json(run_dir / "metrics.json", metrics)
             _log_hparams(trainer, cfg, metrics, run_dir)
     return TrainResult(metrics, checkpoint, run_dir)
@@ -128,19 +129,20 @@ def _last_train_metrics(trainer: "pl.Trainer") -> dict[str, float]:
 
 
 def _export_and_measure(
-    cfg: DictConfig,
-    classifier: "Classifier",
-    datamodule: "ImageDataModule",
-    trainer: "pl.Trainer",
-    checkpoint: Path,
-    run_dir: Path,
+    cfg: DictConfig, datamodule: "ImageDataModule", trainer: "pl.Trainer", checkpoint: Path, record: RunRecord
 ) -> dict[str, float]:
     """Write `model/` from the best checkpoint, then measure that file: validation always, test if there is one."""
+    from sightline.checkpoint_averaging import average_if_better
     from sightline.evaluation.evaluate import predict_split, write_evaluation
     from sightline.models.checkpoint import load_model, save_model
+    from sightline.models.views import with_views
 
-    best = load_model(checkpoint)
-    save_model(run_dir / "model", best.network, best.spec, best.card)
+    best, run_dir = load_model(checkpoint), record.folder
+    network = best.network
+    if cfg.checkpoint.average_best > 1:
+        network, facts = average_if_better(cfg, best, datamodule, trainer)
+        record.update(averaged=facts)
+    save_model(run_dir / "model", network, best.spec, best.card)
     splits = {"val": datamodule.val_dataloader()}
     if "test" in cfg.stages and datamodule.test is not None:
         splits["test"] = datamodule.test_dataloader()
@@ -150,7 +152,7 @@ def _export_and_measure(
     saved = load_model(run_dir / "model")
     for split, loader in splits.items():
         predictions = predict_split(
-            saved.network,
+            with_views(saved.network, cfg.test_time_augmentation),
             loader,
             saved.spec,
             device=trainer.strategy.root_device,

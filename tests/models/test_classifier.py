@@ -19,6 +19,9 @@ from sightline.task_spec import TaskSpec
 SPEC = TaskSpec(("a", "b", "c"), 32, (0.5,) * 3, (0.25,) * 3)
 
 
+RECIPE_FOR_STEPS = Recipe(partial(SGD, lr=0.1), CosineAnnealingLR)
+
+
 def make_classifier(recipe: Recipe) -> Classifier:
     network, card = create_backbone("test_resnet", 3)
     return Classifier(network, SPEC, card, recipe)

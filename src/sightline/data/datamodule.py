@@ -167,18 +167,25 @@ class ImageDataModule(pl.LightningDataModule):
         self.batch_augmentation = batch_augmentation
         self.spec, self.train, self.val, self.test = spec, train, val, test
         self.batch_size, self.num_workers = batch_size, num_workers
+        self.is_kept_on_device = False
         self.sampler = EpochSampler(len(train), seed)  # pyright: ignore[reportArgumentType]  (torch's Dataset has no length)
 
     def seek(self, epoch: int, batch: int) -> None:
         """Training goes on with this batch of this epoch."""
         self.sampler.seek(epoch, batch * self.batch_size)
 
+    def keep_on_device(self) -> None:
+        """Move the images of training and validation to the trainer's device, all of them, at their first use."""
+        self.is_kept_on_device = True
+
     def train_dataloader(self) -> DataLoader:
         """Shuffled, without the last incomplete batch unless it is the only one."""
         full = len(self.sampler) >= self.batch_size
+        self.train = self._at_hand(self.train)
         return self._loader(self.train, sampler=self.sampler, drop_last=full)
 
     def val_dataloader(self) -> DataLoader:
+        self.val = self._at_hand(self.val)
         return self._loader(self.val)
 
     def test_dataloader(self) -> DataLoader:
@@ -204,7 +211,16 @@ class ImageDataModule(pl.LightningDataModule):
     def _train_indices(self, epoch: int, place: slice) -> Sequence[int]:
         return self.sampler.order(epoch)[place].tolist()
 
+    def _at_hand(self, dataset: Dataset) -> Dataset:
+        """The data set on the device, if that is wanted and there is a trainer that says which one."""
+        if not self.is_kept_on_device or self.trainer is None or not isinstance(dataset, ImageDataset):
+            return dataset
+        from sightline.data.device_cache import DeviceDataset
+
+        return DeviceDataset(dataset, self.trainer.strategy.root_device, num_workers=self.num_workers)
+
     def _loader(self, dataset: Dataset, sampler: Sampler | None = None, drop_last: bool = False) -> DataLoader:
+        workers = 0 if getattr(dataset, "is_on_device", False) else self.num_workers
         return make_loader(
-            dataset, batch_size=self.batch_size, num_workers=self.num_workers, sampler=sampler, drop_last=drop_last
+            dataset, batch_size=self.batch_size, num_workers=workers, sampler=sampler, drop_last=drop_last
         )

@@ -13,6 +13,8 @@ from sightline.data.loader import make_loader
 class DeviceDataset(Dataset[Batch]):
     """The batches of an `ImageDataset` that changes no pixels on the processor, to the last bit."""
 
+    is_on_device = True
+
     def __init__(self, dataset: ImageDataset, device: torch.device, *, num_workers: int = 0) -> None:
         """Reads every image once, with `num_workers` processes."""
         assert dataset.augmentation is None, "augmented on the processor, an image is another in each epoch"
@@ -27,6 +29,10 @@ class DeviceDataset(Dataset[Batch]):
 
     def __len__(self) -> int:
         return len(self.dataset)
+
+    def name(self, index: int) -> str:
+        """The path of an image below the data's root."""
+        return self.dataset.name(index)
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         pairs = [key if isinstance(key, tuple) else (0, key) for key in keys]

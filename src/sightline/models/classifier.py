@@ -57,6 +57,7 @@ class Classifier(pl.LightningModule):
         self.backbone.to(memory_format=self.memory_format)  # pyright: ignore[reportCallIssue]  (torch's stub lacks it)
         self.loss = recipe.loss
         self.train_size = spec.image_size
+        self.is_compiled, self._largest_batch = False, 0
         self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
         self.train_accuracy = MulticlassAccuracy(spec.num_classes, average="micro", validate_args=False)
         self.val_metrics = classification_metrics(spec.num_classes, "val")
@@ -92,13 +93,28 @@ class Classifier(pl.LightningModule):
         loss = self.loss(logits, targets)
         return loss if teacher is None else teacher.blend(loss, logits, images), logits, labels
 
+    def compile_backbone(self, mode: str | None = None, backend: str | Callable[..., Any] = "inductor") -> None:
+        """Compile for batches of one size: a smaller last one of a validation is filled up to it."""
+        self.backbone.compile(mode=mode, backend=backend, dynamic=False)
+        self.is_compiled = True
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         images, labels = batch
-        logits = self(images).float()
+        logits = self._forward_filled(images).float()
         self.val_loss.update(nn.functional.cross_entropy(logits, labels), len(labels))
         self.val_metrics.update(logits, labels)
         self.log("val/loss", self.val_loss)
         self.log_dict(dict(self.val_metrics.items()), prog_bar=False)
+
+    def _forward_filled(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits `(B, num_classes)`, from a batch of the usual size when the network is compiled for that."""
+        count = len(images)
+        self._largest_batch = max(self._largest_batch, count)
+        if not self.is_compiled or count == self._largest_batch:
+            return self(images)
+        filled = images.new_zeros((self._largest_batch, *images.shape[1:]))
+        filled[:count] = images
+        return self(filled)[:count]
 
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer()
