@@ -152,7 +152,7 @@ def test_light_files_load_nothing_heavy(name: str) -> None:
     assert not found & HEAVY
 
 
-@pytest.mark.parametrize("task", ["train", "evaluate", "predict"])
+@pytest.mark.parametrize("task", ["train", "evaluate", "predict", "find_lr", "models"])
 def test_composing_never_loads_torch(task: str) -> None:
     program = (
         "import sys, runpy\n"

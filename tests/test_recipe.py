@@ -10,10 +10,12 @@ import torch
 from safetensors.torch import save_file
 from torch import nn
 
+from sightline.config import validate
 from sightline.construction import build_classifier
 from sightline.errors import BadInput
 from sightline.models.checkpoint import load_model
 from sightline.models.classifier import Classifier
+from sightline.models.inference import set_tf32
 from sightline.preparation import make_datamodule, open_training_data
 from sightline.recipe import recipe_callbacks
 from sightline.training import train
@@ -273,6 +275,67 @@ def test_a_teacher_of_other_classes_is_refused(taught: Path, colors: Path, tmp_p
         classifier_of(tmp_path / "data", f"model.teacher={taught}", "data.on_leak=warn")
     with pytest.raises(BadInput, match="model.teacher=nowhere: run=nowhere: no such run"):
         classifier_of(colors, "model.teacher=nowhere")
+
+
+def test_a_schedule_rises_and_falls_as_its_shares_say(uneven: Path) -> None:
+    words = ["model/scheduler=warmup_cosine", "model.scheduler.warm_up=0.2", "model.scheduler.floor=0.1", "model.lr=2"]
+    classifier = classifier_of(uneven, *words)
+    optimizer = classifier.make_optimizer()
+    scheduler = classifier.recipe.scheduler(optimizer, total_steps=100)
+    rates = []
+    for _ in range(101):
+        rates.append(optimizer.param_groups[0]["lr"])
+        optimizer.step()
+        scheduler.step()
+    assert rates[:20] == pytest.approx([2 * (step + 1) / 21 for step in range(20)])
+    assert max(rates) == rates[20] == 2
+    assert rates[60] == pytest.approx(2 * 0.55)
+    assert rates[100] == pytest.approx(0.2)
+    with pytest.raises(BadInput, match="warm_up=1.5 floor=0.0: both must be from 0 to below 1"):
+        classifier_of(uneven, *words[:1], "model.scheduler.warm_up=1.5").check_optimizer()
+
+
+def test_training_ends_early_when_nothing_is_gained(uneven: Path, tmp_path: Path) -> None:
+    words = ["callbacks=early_stopping", "+callbacks.early_stopping.min_delta=100", "logger=none", "stages=[fit]"]
+    words += ["callbacks.early_stopping.patience=2", f"output={tmp_path / 'run'}", "data.test_fraction=0"]
+    tiny = [word for word in TINY if "max_epochs" not in word]
+    base = ["data=folder", f"data.root={uneven}", *tiny, "trainer.max_epochs=9", "trainer.limit_train_batches=1"]
+    train(compose_config("train", *base, *words))
+    assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 1 + 3
+
+
+def test_tf32_is_set_either_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    before = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+    try:
+        for allowed, precision in ((True, "high"), (False, "highest")):
+            set_tf32(allowed)
+            assert (torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32) == (precision, allowed)
+    finally:
+        torch.set_float32_matmul_precision(before[0])
+        torch.backends.cudnn.allow_tf32 = before[1]
+
+
+BAD = [
+    ("model.loss=hinge", "model.loss=hinge: must be one of cross_entropy, bce, focal"),
+    ("model.ema_decay=1", "model.ema_decay=1.0: must be between 0 and 1, like 0.999"),
+    ("model.layer_lr_decay=0", "model.layer_lr_decay=0.0: must be between 0 and 1"),
+    ("augmentation.mixup=-1", "augmentation.mixup=-1.0: must be 0 or more"),
+    ("augmentation.start_size=2", "augmentation.start_size=2.0: must be a share from 0.1 to 1"),
+    ("model.freeze=gradual", "model.freeze=gradual: with random weights"),
+    ("data.sampler=even", "data.sampler=even: must be one of shuffled, balanced"),
+    ("model.lr=automatic", "model.lr=automatic: must be a number above 0, or auto"),
+    ("checkpoint.average_best=0", "checkpoint.average_best=0: must be 1 or more"),
+    ("test_time_augmentation=crops", "test_time_augmentation=crops: must be one of none, flip"),
+    ("model.compile_mode=fast", "model.compile_mode=fast: must be one of default"),
+]
+
+
+@pytest.mark.parametrize(("word", "message"), BAD, ids=[word for word, _ in BAD])
+def test_what_cannot_be_is_refused(word: str, message: str) -> None:
+    with pytest.raises(BadInput) as refused:
+        validate(compose_config("train", word))
+    assert message in str(refused.value)
 
 
 def test_accumulated_steps_are_fewer_and_clipped_steps_are_short(uneven: Path, tmp_path: Path) -> None:

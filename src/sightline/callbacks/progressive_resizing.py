@@ -32,6 +32,8 @@ class ProgressiveResizing(Callback):
 
 def size_in(epoch: int, num_epochs: int, full: int, start: float) -> int:
     """Side of the training images in an epoch, in pixels."""
+    if start >= 1:
+        return full
     grown = min(1.0, epoch / (FULL_FROM * num_epochs))
     size = full * (start + (1 - start) * grown)
     return min(full, max(MULTIPLE, MULTIPLE * round(size / MULTIPLE))) if grown < 1 else full
