@@ -13,6 +13,7 @@ from sightline.config import validate_models
 from sightline.run_record import open_folder
 
 log = logging.getLogger(__name__)
+TABLE_WIDTH = 140
 SPEEDS = ("train_images_per_second", "predict_images_per_second")
 
 
@@ -62,7 +63,9 @@ def _print(rows: list[dict[str, Any]], where: str) -> None:
         words = [row["name"], str(row["image_size"]), f"{row['parameters'] / 1e6:.2f}"]
         words += ["?" if work is None else f"{work / 1e9:.2f}", row["weights"]]
         table.add_row(*words, *(f"{row[name]:,.0f}" for name in SPEEDS if name in row))
-    Console(soft_wrap=True, highlight=False).print(table)
+    console = Console(highlight=False)
+    console.width = max(console.width, TABLE_WIDTH)  # a pipe has no width of its own
+    console.print(table)
 
 
 def _write(path: Path, rows: list[dict[str, Any]]) -> None:
