@@ -7,11 +7,13 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from sightline.config import build, command_line_overrides, to_plain, validate
+from sightline.config import build, command_line_overrides, to_plain, validate, with_value
 from sightline.construction import build_training, with_batch_size
 from sightline.fitting import accepted_arguments, fit, make_resumable, make_watchers, trainer_maker
-from sightline.preparation import describe_data, open_training_data
-from sightline.resuming import Start, facts_of, open_run
+from sightline.lr_finding import earlier_lr, save_sweep, with_lr
+from sightline.preparation import OpenedData, StreamedData, describe_data, open_training_data
+from sightline.recipe import recipe_callbacks
+from sightline.resuming import Start, facts_of, find_run_to_continue, open_run
 from sightline.run_record import RunRecord, now, write_json
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
@@ -19,6 +21,7 @@ if TYPE_CHECKING:  # imported inside functions: bad input is refused before torc
 
     from sightline.data.datamodule import ImageDataModule
     from sightline.models.classifier import Classifier
+    from sightline.models.lr_finder import LrSweep
 
 log = logging.getLogger(__name__)
 
@@ -41,17 +44,16 @@ def train(cfg: DictConfig) -> TrainResult:
 
     from sightline.callbacks.throughput import Throughput
     from sightline.models.backbones import num_parameters
-    from sightline.models.inference import keep_freed_memory
+    from sightline.models.inference import keep_freed_memory, set_tf32
 
     keep_freed_memory()
-    found = {}
-    if cfg.data.batch_size == "auto":
-        cfg = with_batch_size(cfg, opened)
-        found = {"found": {"data.batch_size": cfg.data.batch_size}}
+    set_tf32(cfg.model.tf32)
+    cfg, found, sweep = _with_found(cfg, opened)
     pl.seed_everything(cfg.seed, verbose=False)
     classifier, datamodule = build_training(cfg, opened)
     arguments = accepted_arguments(cfg, datamodule)
-    extras = [build(node, f"callbacks.{name}") for name, node in cfg.callbacks.items() if node is not None]
+    extras = recipe_callbacks(cfg)
+    extras += [build(node, f"callbacks.{name}") for name, node in cfg.callbacks.items() if node is not None]
     loggers = [build(node, f"logger.{name}") for name, node in cfg.logger.items() if node is not None]
 
     data, precision = describe_data(cfg, opened), arguments["precision"]
@@ -59,7 +61,9 @@ def train(cfg: DictConfig) -> TrainResult:
     with open_run(cfg, facts) as start, _record(cfg, precision, start) as record:
         run_dir = start.folder
         OmegaConf.save(cfg, run_dir / "config.yaml", resolve=True)
-        record.update(data=data, **_describe_model(classifier), **found)
+        record.update(data=data, **_describe_model(classifier), **({"found": found} if found else {}))
+        if sweep is not None:
+            save_sweep(run_dir, sweep, cfg.model.name)
         if opened is not None:
             opened.save(run_dir)
         resumable = make_resumable(cfg, run_dir, facts)
@@ -74,10 +78,28 @@ def train(cfg: DictConfig) -> TrainResult:
         metrics = {**throughput.metrics, "num_parameters": float(num_parameters(classifier))}
         metrics |= _last_train_metrics(trainer)
         if trainer.is_global_zero:
-            metrics |= _export_and_measure(cfg, classifier, datamodule, trainer, checkpoint, run_dir)
+            metrics |= _export_and_measure(cfg, datamodule, trainer, checkpoint, record)
             write_json(run_dir / "metrics.json", metrics)
             _log_hparams(trainer, cfg, metrics, run_dir)
     return TrainResult(metrics, checkpoint, run_dir)
+
+
+def _with_found(
+    cfg: DictConfig, opened: OpenedData | StreamedData | None
+) -> "tuple[DictConfig, dict[str, Any], LrSweep | None]":
+    """The configuration with what `auto` stands for, the same by key, and how a learning rate was found.
+
+    A run that goes on keeps the rate that it had found.
+    """
+    found, sweep = {}, None
+    if cfg.data.batch_size == "auto":
+        cfg = with_batch_size(cfg, opened)
+        found["data.batch_size"] = cfg.data.batch_size
+    if cfg.model.lr == "auto":
+        earlier = earlier_lr(find_run_to_continue(cfg))
+        cfg, sweep = with_lr(cfg, opened) if earlier is None else (with_value(cfg, "model.lr", earlier), None)
+        found["model.lr"] = cfg.model.lr
+    return cfg, found, sweep
 
 
 def _record(cfg: DictConfig, precision: str, start: Start) -> RunRecord:
@@ -107,19 +129,20 @@ def _last_train_metrics(trainer: "pl.Trainer") -> dict[str, float]:
 
 
 def _export_and_measure(
-    cfg: DictConfig,
-    classifier: "Classifier",
-    datamodule: "ImageDataModule",
-    trainer: "pl.Trainer",
-    checkpoint: Path,
-    run_dir: Path,
+    cfg: DictConfig, datamodule: "ImageDataModule", trainer: "pl.Trainer", checkpoint: Path, record: RunRecord
 ) -> dict[str, float]:
     """Write `model/` from the best checkpoint, then measure that file: validation always, test if there is one."""
+    from sightline.checkpoint_averaging import average_if_better
     from sightline.evaluation.evaluate import predict_split, write_evaluation
     from sightline.models.checkpoint import load_model, save_model
+    from sightline.models.views import with_views
 
-    best = load_model(checkpoint)
-    save_model(run_dir / "model", best.network, best.spec, best.card)
+    best, run_dir = load_model(checkpoint), record.folder
+    network = best.network
+    if cfg.checkpoint.average_best > 1:
+        network, facts = average_if_better(cfg, best, datamodule, trainer)
+        record.update(averaged=facts)
+    save_model(run_dir / "model", network, best.spec, best.card)
     splits = {"val": datamodule.val_dataloader()}
     if "test" in cfg.stages and datamodule.test is not None:
         splits["test"] = datamodule.test_dataloader()
@@ -129,7 +152,7 @@ def _export_and_measure(
     saved = load_model(run_dir / "model")
     for split, loader in splits.items():
         predictions = predict_split(
-            saved.network,
+            with_views(saved.network, cfg.test_time_augmentation),
             loader,
             saved.spec,
             device=trainer.strategy.root_device,

@@ -8,7 +8,7 @@ from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.config import SPLITS, to_plain, validate_choice, validate_loading
+from sightline.config import SPLITS, check_views, to_plain, validate_choice, validate_loading
 from sightline.data.sources import localise
 from sightline.data.splits import Manifest, find_test_images
 from sightline.errors import BadInput
@@ -40,6 +40,7 @@ def evaluate(cfg: "DictConfig") -> EvaluateResult:
     validate_choice("split", cfg.split, SPLITS)
     from sightline.models.checkpoint import find_run, load_model, run_folder
     from sightline.models.inference import choose_device, choose_precision
+    from sightline.models.views import with_views
 
     path = find_run(cfg.run, Path(cfg.paths.runs))
     saved = load_model(path)
@@ -50,6 +51,8 @@ def evaluate(cfg: "DictConfig") -> EvaluateResult:
     precision = choose_precision(cfg.precision or trained.get("precision") or "auto", device)
     settings = trained.get("config", {})
     data = settings.get("data", {})
+    views = cfg.test_time_augmentation or settings.get("test_time_augmentation", "none")
+    check_views(views, data.get("orientation_matters", False))
     is_own = cfg.data.root is None
     loader = split_loader(
         images,
@@ -71,7 +74,7 @@ def evaluate(cfg: "DictConfig") -> EvaluateResult:
     }
     with RunRecord(output, **facts):
         predictions = predict_split(
-            saved.network,
+            with_views(saved.network, views),
             loader,
             saved.spec,
             device=device,
@@ -176,7 +179,7 @@ def predict_split(
     def images() -> Iterator["torch.Tensor"]:
         total = _num_batches(len(loader), limit)
         for batch, batch_labels in track(islice(loader, total), "Evaluating", total=total, transient=True):
-            labels.append(batch_labels)
+            labels.append(batch_labels.cpu())
             yield batch
 
     logits = run_network(
