@@ -14,6 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from sightline.errors import BadInput
 from sightline.models.backbones import ModelCard, head_modules
+from sightline.models.depthwise import speed_up_strided_depthwise
 from sightline.models.distillation import Teacher
 from sightline.models.metrics import classification_metrics
 from sightline.models.mixing import Mixing
@@ -54,6 +55,7 @@ class Classifier(pl.LightningModule):
         super().__init__()
         self.backbone, self.spec, self.card, self.recipe = backbone, spec, card, recipe
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        speed_up_strided_depthwise(self.backbone)
         self.backbone.to(memory_format=self.memory_format)  # pyright: ignore[reportCallIssue]  (torch's stub lacks it)
         self.loss = recipe.loss
         self.train_size = spec.image_size
