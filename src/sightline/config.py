@@ -162,6 +162,18 @@ class DivergenceConfig:
 
 
 @dataclass
+class EvaluationConfig:
+    """What is measured after the predictions of a split, and what must hold of it."""
+
+    target_accuracy: float | None = None  # of the answers that are not rejected; null: the model's own, at first 0.95
+    gates: dict[str, float] = field(
+        default_factory=dict
+    )  # metric: the least it may be (the most, where less is better)
+    seed: int = 0  # of resampling and of corruptions
+    evaluators: dict[str, Any] = field(default_factory=dict)  # sections of the report, in this order
+
+
+@dataclass
 class TrainConfig:
     name: str = "${data.name}"  # of the experiment: names the run folder
     seed: int = 0
@@ -176,6 +188,7 @@ class TrainConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     divergence: DivergenceConfig = field(default_factory=DivergenceConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     callbacks: dict[str, Any] = field(default_factory=dict)  # Lightning callbacks beyond the ones every run has
     logger: dict[str, Any] = field(default_factory=dict)  # Lightning loggers
 
@@ -192,7 +205,9 @@ class RunDataConfig:
 @dataclass
 class EvaluateConfig:
     run: str = MISSING  # a run folder, its model/ folder or a checkpoint
+    against: str | None = None  # another one, to compare with on the same images
     split: str = "test"
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     data: RunDataConfig = field(default_factory=RunDataConfig)
     accelerator: str = "auto"
     precision: str | None = None  # null: what the run used
@@ -248,6 +263,7 @@ def validate(cfg: DictConfig) -> None:
     _check_model(cfg)
     for key in ("model.optimizer", "model.scheduler", "augmentation.transforms", "callbacks", "logger"):
         check_targets(OmegaConf.select(cfg, key), key)
+    validate_evaluation(cfg.evaluation, ("test", "val"))
 
 
 def validate_preparation(cfg: DictConfig) -> None:
@@ -272,6 +288,26 @@ def validate_loading(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, where)
         if value is not None and value < least:
             raise BadInput(f"{where}={value}: must be {least} or more")
+
+
+def validate_evaluation(evaluation: DictConfig, splits: Iterable[str]) -> None:
+    """Check the evaluation group for a task that measures one of `splits`.
+
+    Raises: BadInput with the key, the value and the change to make.
+    """
+    if evaluation.target_accuracy is not None and not 0 < evaluation.target_accuracy < 1:
+        raise BadInput(f"evaluation.target_accuracy={evaluation.target_accuracy}: must be between 0 and 1, like 0.95")
+    if not 0 <= evaluation.seed < 2**32:
+        raise BadInput(f"evaluation.seed={evaluation.seed}: must be from 0 to below 2**32")
+    for name in evaluation.gates:
+        if name.split("/")[0] not in splits:
+            raise BadInput(
+                f"evaluation.gates: {name} is not a metric of {' or '.join(splits)}; "
+                f"name one like {next(iter(splits))}/accuracy"
+            )
+    if not any(node is not None for node in evaluation.evaluators.values()):
+        raise BadInput("evaluation.evaluators: none is left; choose evaluation=default, short or full")
+    check_targets(evaluation.evaluators, "evaluation.evaluators")
 
 
 def validate_choice(key: str, value: str, allowed: Iterable[str]) -> None:

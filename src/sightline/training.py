@@ -25,6 +25,7 @@ if TYPE_CHECKING:  # imported inside functions: bad input is refused before torc
     from sightline.callbacks.resumable import Resumable
     from sightline.callbacks.rollback import Rollback
     from sightline.data.datamodule import ImageDataModule
+    from sightline.evaluation.subject import Evaluator
     from sightline.models.backbones import ModelCard
     from sightline.models.classifier import Classifier
     from sightline.task_spec import TaskSpec
@@ -52,9 +53,12 @@ def train(cfg: DictConfig) -> TrainResult:
     import pytorch_lightning as pl
 
     from sightline.callbacks.throughput import Throughput
+    from sightline.evaluation.gates import check_gates
+    from sightline.evaluation.measurement import build_evaluators
     from sightline.models.backbones import num_parameters
     from sightline.models.inference import keep_freed_memory
 
+    evaluators = build_evaluators(cfg.evaluation)
     keep_freed_memory()
     found = {}
     if cfg.data.batch_size == "auto":
@@ -86,9 +90,10 @@ def train(cfg: DictConfig) -> TrainResult:
         metrics = {**throughput.metrics, "num_parameters": float(num_parameters(classifier))}
         metrics |= _last_train_metrics(trainer)
         if trainer.is_global_zero:
-            metrics |= _export_and_measure(cfg, classifier, datamodule, trainer, checkpoint, run_dir)
+            metrics |= _export_and_measure(cfg, evaluators, datamodule, trainer, checkpoint, run_dir)
             write_json(run_dir / "metrics.json", metrics)
             _log_hparams(trainer, cfg, metrics, run_dir)
+            check_gates(metrics, cfg.evaluation.gates)
     return TrainResult(metrics, checkpoint, run_dir)
 
 
@@ -378,37 +383,31 @@ def _last_train_metrics(trainer: "pl.Trainer") -> dict[str, float]:
 
 def _export_and_measure(
     cfg: DictConfig,
-    classifier: "Classifier",
+    evaluators: "list[Evaluator]",
     datamodule: "ImageDataModule",
     trainer: "pl.Trainer",
     checkpoint: Path,
     run_dir: Path,
 ) -> dict[str, float]:
     """Write `model/` from the best checkpoint, then measure that file: validation always, test if there is one."""
-    from sightline.evaluation.evaluate import predict_split, write_evaluation
+    from sightline.evaluation.measurement import measure_run
+    from sightline.evaluation.predictions import Runner
     from sightline.models.checkpoint import load_model, save_model
 
     best = load_model(checkpoint)
     save_model(run_dir / "model", best.network, best.spec, best.card)
-    splits = {"val": datamodule.val_dataloader()}
+    loaders = {"val": datamodule.val_dataloader()}
     if "test" in cfg.stages and datamodule.test is not None:
-        splits["test"] = datamodule.test_dataloader()
+        loaders["test"] = datamodule.test_dataloader()
     elif "test" in cfg.stages:
-        log.info("no test images: the tables and pictures show validation")
-    metrics: dict[str, float] = {}
+        log.info("no test images: the report shows validation")
     saved = load_model(run_dir / "model")
-    for split, loader in splits.items():
-        predictions = predict_split(
-            saved.network,
-            loader,
-            saved.spec,
-            device=trainer.strategy.root_device,
-            precision=str(trainer.precision),
-            channels_last=cfg.model.channels_last,
-            limit=cfg.trainer[f"limit_{split}_batches"],
-        )
-        metrics |= write_evaluation(run_dir, predictions, saved.spec.class_names, split)
-    return metrics
+    runner = Runner(
+        saved.network, saved.spec, trainer.strategy.root_device, str(trainer.precision), cfg.model.channels_last
+    )
+    limits = {split: cfg.trainer[f"limit_{split}_batches"] for split in ("val", "test")}
+    chosen = evaluators if "test" in cfg.stages else None
+    return measure_run(run_dir, runner, loaders, limits, chosen, cfg.evaluation)
 
 
 def _log_hparams(trainer: "pl.Trainer", cfg: DictConfig, metrics: dict[str, float], run_dir: Path) -> None:
@@ -419,8 +418,9 @@ def _log_hparams(trainer: "pl.Trainer", cfg: DictConfig, metrics: dict[str, floa
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(_hparams(cfg), metrics)
-            picture = matplotlib.image.imread(run_dir / "confusion_matrix.png")[..., :3]
-            logger.experiment.add_image("confusion_matrix", picture, trainer.global_step, dataformats="HWC")
+            if (file := run_dir / "confusion_matrix.png").is_file():
+                picture = matplotlib.image.imread(file)[..., :3]
+                logger.experiment.add_image("confusion_matrix", picture, trainer.global_step, dataformats="HWC")
             logger.save()
 
 

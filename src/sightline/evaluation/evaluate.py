@@ -2,13 +2,11 @@
 
 import json
 import logging
-from collections.abc import Iterator
 from dataclasses import dataclass
-from itertools import islice
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.config import SPLITS, to_plain, validate_choice, validate_loading
+from sightline.config import SPLITS, to_plain, validate_choice, validate_evaluation, validate_loading
 from sightline.data.sources import localise
 from sightline.data.splits import Manifest, find_test_images
 from sightline.errors import BadInput
@@ -18,11 +16,11 @@ from sightline.run_record import RunRecord, open_folder, write_json
 if TYPE_CHECKING:
     import torch
     from omegaconf import DictConfig
-    from torch import nn
     from torch.utils.data import DataLoader
 
     from sightline.data.shard_stores import ShardCache
-    from sightline.evaluation.evaluators import Predictions
+    from sightline.evaluation.predictions import Runner
+    from sightline.evaluation.subject import Section, Subject
     from sightline.task_spec import TaskSpec
 
 log = logging.getLogger(__name__)
@@ -35,66 +33,164 @@ class EvaluateResult:
 
 
 def evaluate(cfg: "DictConfig") -> EvaluateResult:
-    """Measure a finished run on its own split, exactly as training did, or on any folder with `test/<class>/…`."""
+    """Measure a finished run on its own split, exactly as training did, or on any folder with `test/<class>/…`.
+
+    Raises: BadInput before anything is written; GateNotMet when everything is.
+    """
     validate_loading(cfg)
     validate_choice("split", cfg.split, SPLITS)
+    validate_evaluation(cfg.evaluation, (cfg.split,))
+    from sightline.evaluation.gates import check_gates
+    from sightline.evaluation.measurement import build_evaluators, measure_subject
+    from sightline.evaluation.predictions import predict_split
+    from sightline.evaluation.subject import Subject
+
+    evaluators = build_evaluators(cfg.evaluation)
+    model = _open_model(cfg, cfg.run)
+    other = None if cfg.against is None else _open_model(cfg, cfg.against)
+    if other is not None:
+        _check_same_classes(cfg.against, model, other)
+    images = _find_images(cfg, model)
+    loader = _make_loader(cfg, model, images, cfg.split)
+    name = model.trained.get("name", "model")
+    output = open_folder(Path(cfg.paths.runs), "evaluate", name, cfg.output)
+    with RunRecord(output, **_facts(cfg, model, images)):
+        runner = _calibrated(cfg, model)
+        predictions = predict_split(runner, loader, _limit(cfg, model, cfg.split))
+        manifest = images.manifest if isinstance(images, OpenedData) else model.manifest
+        subject = Subject(predictions, runner, cfg.split, loader, manifest, cfg.evaluation.seed)
+        further = [] if other is None else [_compare(cfg, subject, other, images)]
+        gates = {key: float(value) for key, value in cfg.evaluation.gates.items()}
+        metrics = measure_subject(output, subject, evaluators, name=name, gates=gates, further=further)
+        write_json(output / "metrics.json", metrics)
+        check_gates(metrics, gates)
+    return EvaluateResult(metrics, output)
+
+
+@dataclass(frozen=True)
+class _Model:
+    """A saved model, what its run recorded, and how it runs."""
+
+    path: Path
+    folder: Path | None
+    trained: dict[str, Any]
+    runner: "Runner"
+
+    @property
+    def spec(self) -> "TaskSpec":
+        return self.runner.spec
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The configuration of the run."""
+        return self.trained.get("config", {})
+
+    @property
+    def manifest(self) -> Manifest | None:
+        table = self.folder / "manifest.csv" if self.folder else None
+        return Manifest.load(table, Path(self.trained["data"]["root"])) if table and table.is_file() else None
+
+
+def _open_model(cfg: "DictConfig", run: str) -> _Model:
+    from sightline.evaluation.predictions import Runner
     from sightline.models.checkpoint import find_run, load_model, run_folder
     from sightline.models.inference import choose_device, choose_precision
 
-    path = find_run(cfg.run, Path(cfg.paths.runs))
+    path = find_run(run, Path(cfg.paths.runs))
     saved = load_model(path)
     folder = run_folder(path)
     trained = json.loads((folder / "run.json").read_text(encoding="utf-8")) if folder else {}
-    images = _find_images(cfg, saved.spec.class_names, folder, trained)
     device = choose_device(cfg.accelerator, preferred=trained.get("device"))
     precision = choose_precision(cfg.precision or trained.get("precision") or "auto", device)
-    settings = trained.get("config", {})
-    data = settings.get("data", {})
-    is_own = cfg.data.root is None
-    loader = split_loader(
+    channels_last = trained.get("config", {}).get("model", {}).get("channels_last", True)
+    return _Model(path, folder, trained, Runner(saved.network, saved.spec, device, precision, channels_last))
+
+
+def _check_same_classes(against: str, model: _Model, other: _Model) -> None:
+    mine, theirs = model.spec.class_names, other.spec.class_names
+    if mine != theirs:
+        differing = ", ".join(sorted(set(mine) ^ set(theirs))[:5]) or "the same in another order"
+        raise BadInput(
+            f"against={against}: the two models know different classes ({differing}); give a run of the same classes"
+        )
+
+
+def _make_loader(
+    cfg: "DictConfig", model: _Model, images: OpenedData | StreamedData, split: str
+) -> "DataLoader[tuple[torch.Tensor, torch.Tensor]]":
+    data = model.settings.get("data", {})
+    return split_loader(
         images,
-        cfg.split,
-        saved.spec,
+        split,
+        model.spec,
         cache=shard_cache(cfg.paths.cache),
         batch_size=cfg.data.batch_size or data.get("batch_size", 64),
         num_workers=data.get("num_workers", 2) if cfg.data.num_workers is None else cfg.data.num_workers,
     )
-    output = open_folder(Path(cfg.paths.runs), "evaluate", trained.get("name", "model"), cfg.output)
-    facts: dict[str, Any] = {
+
+
+def _limit(cfg: "DictConfig", model: _Model, split: str) -> int | float | None:
+    """The limit of batches that training had, where its own images are measured."""
+    is_own = cfg.data.root is None or split == "val"
+    return model.settings.get("trainer", {}).get(f"limit_{split}_batches") if is_own else None
+
+
+def _facts(cfg: "DictConfig", model: _Model, images: OpenedData | StreamedData) -> dict[str, Any]:
+    return {
         "task": "evaluate",
-        "name": trained.get("name"),
-        "run": str(path),
+        "name": model.trained.get("name"),
+        "run": str(model.path),
         "config": to_plain(cfg),
-        "device": str(device),
-        "precision": precision,
+        "device": str(model.runner.device),
+        "precision": model.runner.precision,
         "data": images.describe(),
     }
-    with RunRecord(output, **facts):
-        predictions = predict_split(
-            saved.network,
-            loader,
-            saved.spec,
-            device=device,
-            precision=precision,
-            channels_last=settings.get("model", {}).get("channels_last", True),
-            limit=settings.get("trainer", {}).get(f"limit_{cfg.split}_batches") if is_own else None,
+
+
+def _calibrated(cfg: "DictConfig", model: _Model) -> "Runner":
+    """The model's runner; calibrated now, and stored with the model, if it is not yet or another accuracy is wanted."""
+    from sightline.evaluation.measurement import with_calibration
+    from sightline.evaluation.predictions import predict_split
+
+    known, target = model.spec.calibration, cfg.evaluation.target_accuracy
+    if known is not None and target in (None, known.target_accuracy):
+        return model.runner
+    try:
+        images = _find_own_images(model.folder, model.trained, "val")
+    except BadInput as error:
+        log.warning("not calibrated: the validation images of the run are needed for that (%s)", error)
+        return model.runner
+    validation = predict_split(model.runner, _make_loader(cfg, model, images, "val"), _limit(cfg, model, "val"))
+    runner = with_calibration(model.runner, validation, target)
+    kept = next((place for place in (model.path, model.path / "model") if (place / "task_spec.json").is_file()), None)
+    if kept is not None:
+        runner.spec.save(kept / "task_spec.json")
+        log.info("temperature %.4f and threshold are stored in %s", runner.spec.temperature, kept / "task_spec.json")
+    return runner
+
+
+def _compare(cfg: "DictConfig", subject: "Subject", other: _Model, images: OpenedData | StreamedData) -> "Section":
+    """The other model on the same images."""
+    from sightline.evaluation.comparison import compare
+    from sightline.evaluation.predictions import Predictions, predict_split
+
+    theirs = predict_split(other.runner, _make_loader(cfg, other, images, cfg.split), _limit(cfg, other, cfg.split))
+    if len(theirs) != len(subject.predictions):
+        raise BadInput(
+            f"against={cfg.against}: it was trained with another limit of batches; measure a folder with data.root"
         )
-        metrics = write_evaluation(output, predictions, saved.spec.class_names, cfg.split)
-        write_json(output / "metrics.json", metrics)
-    return EvaluateResult(metrics, output)
+    return compare(subject, Predictions(theirs.logits, subject.labels), str(other.path))
 
 
-def _find_images(
-    cfg: "DictConfig", class_names: tuple[str, ...], folder: Path | None, trained: dict[str, Any]
-) -> OpenedData | StreamedData:
+def _find_images(cfg: "DictConfig", model: _Model) -> OpenedData | StreamedData:
     """The images of the folder that the configuration names, or those of the run itself."""
-    data = trained.get("config", {}).get("data", {})
+    data = model.settings.get("data", {})
     if cfg.data.root is None:
-        return _find_own_images(folder, trained, cfg.split)
+        return _find_own_images(model.folder, model.trained, cfg.split)
     if cfg.split != "test":
         raise BadInput(f"split={cfg.split}: with data.root the split is test; drop one of the two")
     root = localise(cfg.data.root, Path(cfg.paths.cache))
-    return OpenedData(find_test_images(root, class_names, data.get("class_pattern")))
+    return OpenedData(find_test_images(root, model.spec.class_names, data.get("class_pattern")))
 
 
 def _find_own_images(folder: Path | None, trained: dict[str, Any], split: str) -> OpenedData | StreamedData:
@@ -148,66 +244,3 @@ def split_loader(
         return make_shard_loader(shards, batch_size=batch_size, num_workers=num_workers)
     dataset = ImageDataset(images.manifest.select(split), spec)
     return make_loader(dataset, batch_size=batch_size, num_workers=num_workers)
-
-
-def predict_split(
-    network: "nn.Module",
-    loader: "DataLoader[tuple[torch.Tensor, torch.Tensor]]",
-    spec: "TaskSpec",
-    *,
-    device: "torch.device",
-    precision: str,
-    channels_last: bool = True,
-    limit: int | float | None = None,
-) -> "Predictions":
-    """Logits and labels of what a loader yields, with a progress bar in a terminal.
-
-    `limit` is a number of batches or, below 1, a share of them, as in Lightning's `limit_test_batches`.
-    """
-    import torch
-    from rich.progress import track
-
-    from sightline.data.transforms import normalise
-    from sightline.evaluation.evaluators import Predictions
-    from sightline.models.inference import run_network
-
-    labels: list[torch.Tensor] = []
-
-    def images() -> Iterator["torch.Tensor"]:
-        total = _num_batches(len(loader), limit)
-        for batch, batch_labels in track(islice(loader, total), "Evaluating", total=total, transient=True):
-            labels.append(batch_labels)
-            yield batch
-
-    logits = run_network(
-        network,
-        images(),
-        device=device,
-        precision=precision,
-        prepare=lambda batch: normalise(batch, spec),
-        channels_last=channels_last,
-    )
-    return Predictions(logits, torch.cat(labels))
-
-
-def _num_batches(available: int, limit: int | float | None) -> int:
-    if limit is None:
-        return available
-    return max(1, int(limit * available) if isinstance(limit, float) else min(limit, available))
-
-
-def write_evaluation(
-    folder: Path, predictions: "Predictions", class_names: tuple[str, ...], split: str
-) -> dict[str, float]:
-    """Write the confusion matrix and the table of classes (CSV and PNG) and return the split's metrics."""
-    from sightline.evaluation import figures
-    from sightline.evaluation.evaluators import confusion_matrix, measure, per_class
-
-    metrics = measure(predictions, split)
-    matrix, scores = confusion_matrix(predictions), per_class(predictions, class_names)
-    title = f"{split}: accuracy {metrics[f'{split}/accuracy']:.4f} on {len(predictions.labels):,} images"
-    figures.write_confusion_matrix(folder / "confusion_matrix.csv", matrix, class_names)
-    figures.draw_confusion_matrix(matrix, class_names, title).savefig(folder / "confusion_matrix.png", dpi=110)
-    figures.write_per_class(folder / "per_class.csv", scores)
-    figures.draw_per_class(scores, title).savefig(folder / "per_class.png", dpi=110)
-    return metrics
