@@ -39,12 +39,13 @@ from PIL import Image  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 from sightline.config import build, model_arguments  # noqa: E402
+from sightline.construction import NUM_SYNTHETIC_CLASSES  # noqa: E402
 from sightline.data.splits import Manifest  # noqa: E402
 from sightline.models.backbones import create_backbone  # noqa: E402
 from sightline.models.inference import autocast, choose_device, choose_precision  # noqa: E402
 from sightline.preparation import OpenedData, make_datamodule, open_data  # noqa: E402
 from sightline.task_spec import TaskSpec  # noqa: E402
-from sightline.training import NUM_SYNTHETIC_CLASSES, train  # noqa: E402
+from sightline.training import train  # noqa: E402
 
 WARM_UP = 10
 """Steps that neither side counts."""
@@ -146,7 +147,7 @@ def reader(cfg: DictConfig, manifest: Manifest) -> DataLoader:
 def time_epoch(loader: DataLoader) -> float:
     """Images per second of an epoch, the first batches left out: the workers start with them."""
     count, start = 0, 0.0
-    for number, (images, _) in enumerate(loader):
+    for number, (images, *_) in enumerate(loader):
         if number == WARM_UP:
             start = time.perf_counter()
         elif number > WARM_UP:

@@ -29,7 +29,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serving": LOWEST | {"models", "data", "task_spec", "config", "run_record"},
     "training": LOWEST
     | {"data", "models", "callbacks", "evaluation", "explanation", "serving", "task_spec", "config", "run_record"}
-    | {"preparation", "resuming"},
+    | {"preparation", "construction", "fitting", "resuming"},
+    "construction": LOWEST | {"data", "models", "task_spec", "config", "preparation"},
+    "fitting": LOWEST | {"data", "models", "callbacks", "config", "run_record", "construction", "resuming"},
     "resuming": LOWEST | {"callbacks", "config", "run_record"},
     "launch": LOWEST,
     "sweeping": LOWEST | {"launch"},
@@ -39,7 +41,16 @@ SERVING_FROM_DATA = {"sightline.data.transforms", "sightline.data.loader", "sigh
 """What serving may take from the data room: how pixels are prepared and loaded, and how files are found."""
 
 HEAVY = {"torch", "torchvision", "timm", "pytorch_lightning", "albumentations", "matplotlib", "tensorboard", "sklearn"}
-LIGHT_FILES = ["errors.py", "task_spec.py", "run_record.py", "config.py", "command.py", "training.py"]
+LIGHT_FILES = [
+    "errors.py",
+    "task_spec.py",
+    "run_record.py",
+    "config.py",
+    "command.py",
+    "training.py",
+    "construction.py",
+    "fitting.py",
+]
 LIGHT_FILES += [
     "preparation.py",
     "resuming.py",

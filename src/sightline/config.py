@@ -104,11 +104,24 @@ class ModelConfig:
 
 
 @dataclass
+class BatchAugmentationConfig:
+    source_size: int | None = None  # side of the images that are handed over, in pixels; null: the image size
+    crop_scale: list[float] = field(default_factory=lambda: [1.0, 1.0])  # share of the area, from and to
+    crop_ratio: list[float] = field(default_factory=lambda: [1.0, 1.0])  # width to height, from and to
+    rotate_degrees: float = 0.0  # at most, either way
+    shear_degrees: float = 0.0  # at most, either way
+    horizontal_flip: float = 0.0  # probability
+    before: dict[str, Any] = field(default_factory=dict)  # batch transforms of the colours, before the crop
+    after: dict[str, Any] = field(default_factory=dict)  # batch transforms after it
+
+
+@dataclass
 class AugmentationConfig:
     crop_scale: list[float] | None = None  # random resized crop: share of the area, from and to
     crop_ratio: list[float] = field(default_factory=lambda: [0.75, 4 / 3])  # its width to height, from and to
     horizontal_flip: float = 0.0  # probability
     transforms: dict[str, Any] = field(default_factory=dict)  # albumentations objects, applied in this order
+    batch: BatchAugmentationConfig = field(default_factory=BatchAugmentationConfig)  # changes of whole batches
 
 
 @dataclass
@@ -293,7 +306,7 @@ def validate(cfg: DictConfig) -> None:
     validate_data(cfg.data)
     _check_augmentation(cfg.augmentation)
     _check_model(cfg)
-    for key in ("model.optimizer", "model.scheduler", "augmentation.transforms", "callbacks", "logger"):
+    for key in ("model.optimizer", "model.scheduler", "augmentation", "callbacks", "logger"):
         check_targets(OmegaConf.select(cfg, key), key)
     validate_evaluation(cfg.evaluation, ("test", "val"))
     validate_explanation(cfg.explanation)
@@ -573,16 +586,24 @@ def _check_statistics(data: DictConfig) -> None:
 
 
 def _check_augmentation(augmentation: DictConfig) -> None:
-    scale = augmentation.crop_scale
+    _check_crop(augmentation, "augmentation")
+    _check_crop(augmentation.batch, "augmentation.batch")
+    size = augmentation.batch.source_size
+    if size is not None and size < 1:
+        raise BadInput(f"augmentation.batch.source_size={size}: must be a number of pixels, or null for the image size")
+    for key, most in (("rotate_degrees", 180), ("shear_degrees", 60)):
+        if not 0 <= augmentation.batch[key] <= most:
+            raise BadInput(f"augmentation.batch.{key}={augmentation.batch[key]}: must be from 0 to {most}")
+
+
+def _check_crop(node: DictConfig, key: str) -> None:
+    scale, ratio = node.crop_scale, node.crop_ratio
     if scale is not None and not (len(scale) == 2 and 0 < scale[0] <= scale[1] <= 1):
-        raise BadInput(
-            f"augmentation.crop_scale={list(scale)}: must be two shares of the area, like [0.35,1.0], or null"
-        )
-    ratio = augmentation.crop_ratio
+        raise BadInput(f"{key}.crop_scale={list(scale)}: must be two shares of the area, like [0.35,1.0]")
     if not (len(ratio) == 2 and 0 < ratio[0] <= ratio[1]):
-        raise BadInput(f"augmentation.crop_ratio={list(ratio)}: must be two ratios, like [0.75,1.33]")
-    if not 0 <= augmentation.horizontal_flip <= 1:
-        raise BadInput(f"augmentation.horizontal_flip={augmentation.horizontal_flip}: must be a probability, 0 to 1")
+        raise BadInput(f"{key}.crop_ratio={list(ratio)}: must be two ratios, like [0.75,1.33]")
+    if not 0 <= node.horizontal_flip <= 1:
+        raise BadInput(f"{key}.horizontal_flip={node.horizontal_flip}: must be a probability, 0 to 1")
 
 
 def _check_model(cfg: DictConfig) -> None:

@@ -1,6 +1,6 @@
 """Batches of images and labels for training, validation and test."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 
 import numpy as np
 import pytorch_lightning as pl
@@ -8,15 +8,17 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, Sampler
 
+from sightline.data.batch_augmentation import BatchAugmentation
 from sightline.data.cache import ImageStore
 from sightline.data.loader import make_loader
 from sightline.data.splits import Selection
-from sightline.data.transforms import Augmentation, load_rgb, normalise, prepare
+from sightline.data.transforms import Augmentation, load_rgb, normalise, normalise_colors, prepare
 from sightline.task_spec import TaskSpec
 
 Key = int | tuple[int, int]
 """Of an image: its index, or the epoch and its index."""
-Batch = tuple[torch.Tensor, torch.Tensor]
+Batch = tuple[torch.Tensor, ...]
+"""Images and labels, and the draws of a batch augmentation where there is one."""
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
@@ -47,10 +49,16 @@ class EpochSampler(Sampler[tuple[int, int]]):
         return np.random.default_rng((self.seed, epoch)).permutation(self.length)
 
 
+def draw(num_draws: int, keys: Iterable[tuple[int, ...]]) -> torch.Tensor:
+    """Numbers in 0..1 for each key (seed, epoch, index), float32 `(B, num_draws)`; not those of `Augmentation`."""
+    return torch.from_numpy(np.stack([np.random.default_rng((*key, 1)).random(num_draws, np.float32) for key in keys]))
+
+
 class ImageDataset(Dataset[Batch]):
     """Images and their labels, from their files or from a store of decoded pixels.
 
-    Loaders ask for whole batches: uint8 `(B, image_size, image_size, 3)` and int64 labels `(B,)`.
+    Loaders ask for whole batches: uint8 `(B, image_size, image_size, 3)`, int64 labels `(B,)` and, where a batch
+    augmentation wants them, its draws `(B, num_draws)`.
     """
 
     def __init__(
@@ -61,9 +69,10 @@ class ImageDataset(Dataset[Batch]):
         seed: int = 0,
         store: ImageStore | None = None,
         places: np.ndarray | None = None,
+        num_draws: int = 0,
     ) -> None:
         """`places` says where in the store each image lies; by default in the same order."""
-        self.images, self.spec, self.seed = images, spec, seed
+        self.images, self.spec, self.seed, self.num_draws = images, spec, seed, num_draws
         self.augmentation = None if augmentation is None or augmentation.changes_nothing else augmentation
         self.store, self.places = store, places
 
@@ -75,22 +84,28 @@ class ImageDataset(Dataset[Batch]):
         return str(self.images.manifest.paths[self.images.rows[index]])
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        indices = np.array([key[1] if isinstance(key, tuple) else key for key in keys])
+        pairs = [key if isinstance(key, tuple) else (0, key) for key in keys]
+        indices = np.array([index for _, index in pairs])
         labels = torch.from_numpy(self.images.labels[indices].astype(np.int64))
-        if self.store is not None and self.augmentation is None:
-            places = indices if self.places is None else self.places[indices]
-            return torch.from_numpy(self.store.read(places)), labels
-        size = self.spec.image_size
-        pixels = torch.empty((len(keys), size, size, 3), dtype=torch.uint8)
-        into = pixels.numpy()
-        for row, key in enumerate(keys):
-            into[row] = self._prepare(*key) if isinstance(key, tuple) else self._prepare(0, key)
-        return pixels, labels
+        pixels = self._read(pairs, indices)
+        if not self.num_draws:
+            return pixels, labels
+        return pixels, labels, draw(self.num_draws, ((self.seed, *pair) for pair in pairs))
 
     def __getitem__(self, key: Key) -> Batch:
         """A batch of one, without its first dimension."""
-        pixels, labels = self.__getitems__([key])
-        return pixels[0], labels[0]
+        return tuple(column[0] for column in self.__getitems__([key]))
+
+    def _read(self, pairs: Sequence[tuple[int, int]], indices: np.ndarray) -> torch.Tensor:
+        if self.store is not None and self.augmentation is None:
+            places = indices if self.places is None else self.places[indices]
+            return torch.from_numpy(self.store.read(places))
+        size = self.spec.image_size
+        pixels = torch.empty((len(pairs), size, size, 3), dtype=torch.uint8)
+        into = pixels.numpy()
+        for row, pair in enumerate(pairs):
+            into[row] = self._prepare(*pair)
+        return pixels
 
     def _prepare(self, epoch: int, index: int) -> np.ndarray:
         if self.store is None:
@@ -136,8 +151,11 @@ class ImageDataModule(pl.LightningDataModule):
         batch_size: int,
         num_workers: int = 0,
         seed: int = 0,
+        batch_augmentation: BatchAugmentation | None = None,
     ) -> None:
+        """`train` gives as many draws with each image as the `batch_augmentation` takes."""
         super().__init__()
+        self.batch_augmentation = batch_augmentation
         self.spec, self.train, self.val, self.test = spec, train, val, test
         self.batch_size, self.num_workers = batch_size, num_workers
         self.sampler = EpochSampler(len(train), seed)  # pyright: ignore[reportArgumentType]  (torch's Dataset has no length)
@@ -168,7 +186,11 @@ class ImageDataModule(pl.LightningDataModule):
         return [self.train.name(int(index)) for index in indices]  # pyright: ignore[reportAttributeAccessIssue]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
-        return normalise(batch[0], self.spec), batch[1]
+        images, labels, *draws = batch
+        if draws:
+            assert self.batch_augmentation is not None, "draws, but nothing that takes them"
+            return normalise_colors(self.batch_augmentation(images, draws[0]), self.spec), labels
+        return normalise(images, self.spec), labels
 
     def _train_indices(self, epoch: int, place: slice) -> Sequence[int]:
         return self.sampler.order(epoch)[place].tolist()

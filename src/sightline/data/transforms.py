@@ -107,6 +107,15 @@ def normalise(images: "torch.Tensor", spec: TaskSpec) -> "torch.Tensor":
     return images.flatten(2).float().sub_(mean).div_(std).view(images.shape).permute(0, 3, 1, 2)
 
 
+def normalise_colors(colors: "torch.Tensor", spec: TaskSpec) -> "torch.Tensor":
+    """Colours in 0..1, float32 `(B, 3, H, W)`, with the spec's mean and std; of the same shape."""
+    import torch
+
+    mean = torch.tensor(spec.mean, device=colors.device).view(3, 1, 1)
+    std = torch.tensor(spec.std, device=colors.device).view(3, 1, 1)
+    return (colors - mean).div_(std)
+
+
 def denormalise(images: "torch.Tensor", spec: TaskSpec) -> "torch.Tensor":
     """Float `(B, 3, H, W)` as the model sees it back to colours in 0..1, of the same shape."""
     import torch

@@ -1,0 +1,132 @@
+"""A classifier from its configuration, with a batch size that fits."""
+
+import copy
+import logging
+from collections.abc import Sequence
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from sightline.config import build, model_arguments
+from sightline.errors import BadInput
+from sightline.preparation import OpenedData, StreamedData, describe_data, make_datamodule
+
+if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
+    from torch import nn
+
+    from sightline.data.datamodule import ImageDataModule
+    from sightline.models.backbones import ModelCard
+    from sightline.models.classifier import Classifier
+    from sightline.task_spec import TaskSpec
+
+log = logging.getLogger(__name__)
+NUM_SYNTHETIC_CLASSES = 10
+
+
+def with_batch_size(cfg: DictConfig, opened: OpenedData | StreamedData | None) -> DictConfig:
+    """The configuration with the batch size that fits into memory, as if it had been given.
+
+    Raises: BadInput when not even two images fit.
+    """
+    from sightline.models.batch_size import find_batch_size
+    from sightline.models.inference import choose_device, choose_precision
+
+    num_images = describe_data(cfg, opened)["num_images"]["train"]
+    device = choose_device(cfg.trainer.accelerator)
+    precision = choose_precision(cfg.trainer.precision, device)
+    size = find_batch_size(build_classifier(cfg, opened), device=device, precision=precision, most=num_images)
+    if size is None:
+        raise BadInput(
+            f"data.batch_size=auto data.image_size={cfg.data.image_size}: not even two images fit into memory; "
+            "use a smaller data.image_size or model.name"
+        )
+    log.info("data.batch_size=auto: %d images fit (%d steps an epoch)", size, num_images // size)
+    cfg = copy.deepcopy(cfg)
+    cfg.data.batch_size = size
+    return cfg
+
+
+def build_training(cfg: DictConfig, opened: OpenedData | StreamedData | None) -> "tuple[Classifier, ImageDataModule]":
+    from sightline.models.backbones import num_parameters
+
+    classifier = build_classifier(cfg, opened)
+    datamodule = make_datamodule(cfg, opened, classifier.spec)
+    classifier.check_optimizer()
+    card, network, arguments = classifier.card, classifier.backbone, model_arguments(cfg.model)
+    settings = f" with {arguments}" if arguments else ""
+    log.info(
+        "%s%s: %s parameters, weights: %s", card.name, settings, f"{num_parameters(network):,}", card.weights_origin
+    )
+    if cfg.model.compile:
+        network.compile()
+    return classifier, datamodule
+
+
+def build_classifier(cfg: DictConfig, opened: OpenedData | StreamedData | None) -> "Classifier":
+    from sightline.models.backbones import create_backbone
+    from sightline.models.classifier import Classifier, Recipe
+
+    model = cfg.model
+    class_names = opened.class_names if opened else tuple(str(n) for n in range(NUM_SYNTHETIC_CLASSES))
+    network, card = create_backbone(
+        model.name,
+        len(class_names),
+        arguments=model_arguments(model),
+        pretrained=model.pretrained,
+        weights=model.weights,
+    )
+    spec = _task_spec(cfg, class_names, network)
+    _check_input(network, card, spec)
+    recipe = Recipe(
+        _build_optimizer(cfg),
+        _build_scheduler(cfg),
+        model.label_smoothing,
+        model.freeze,
+        cfg.checkpoint.monitor,
+    )
+    return Classifier(network, spec, card, recipe, channels_last=model.channels_last)
+
+
+def _build_optimizer(cfg: DictConfig) -> Any:
+    node, changes = cfg.model.optimizer, {}
+    if cfg.trainer.gradient_clip_val and "fused" in node:
+        changes["fused"] = False  # Lightning refuses to clip the gradients of a fused optimizer in mixed precision
+    return build(node, "model.optimizer", **changes)
+
+
+def _build_scheduler(cfg: DictConfig) -> Any:
+    node, changes = cfg.model.scheduler, {}
+    if node["_target_"].endswith("ReduceLROnPlateau"):
+        changes["mode"] = better(cfg.checkpoint.monitor)
+    return build(node, "model.scheduler", **changes)
+
+
+def better(metric: str) -> str:
+    """Whether less or more of a metric is better."""
+    return "min" if metric.endswith("loss") else "max"
+
+
+def _task_spec(cfg: DictConfig, class_names: Sequence[str], network: "nn.Module") -> "TaskSpec":
+    from sightline.models.backbones import input_statistics
+    from sightline.task_spec import TaskSpec
+
+    data = cfg.data
+    mean, std = (data.mean, data.std) if data.mean is not None else input_statistics(network)
+    return TaskSpec(tuple(class_names), data.image_size, tuple(mean), tuple(std), data.interpolation, data.crop)
+
+
+def _check_input(network: "nn.Module", card: "ModelCard", spec: "TaskSpec") -> None:
+    """One image through the network: a size that it cannot take shows here, before anything is written."""
+    import torch
+
+    try:
+        with torch.inference_mode():
+            outputs = network.eval()(torch.zeros(1, 3, spec.image_size, spec.image_size))
+    except (RuntimeError, AssertionError, ValueError) as error:
+        raise BadInput(
+            f"data.image_size={spec.image_size}: {card.name} does not take such images ({error}); "
+            "change it to the size that the model was made for, or choose another model.name"
+        ) from error
+    finally:
+        network.train()
+    assert outputs.shape == (1, spec.num_classes), outputs.shape
