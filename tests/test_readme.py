@@ -35,7 +35,7 @@ def test_every_command_composes(task: str, words: str) -> None:
 
 def test_there_are_commands_to_check() -> None:
     assert len(commands()) >= 8
-    assert {task for task, _ in commands()} == {"train", "evaluate", "predict", "prepare"}
+    assert {task for task, _ in commands()} == {"train", "evaluate", "explain", "predict", "prepare"}
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

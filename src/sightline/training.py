@@ -80,6 +80,8 @@ def train(cfg: DictConfig) -> TrainResult:
         if trainer.is_global_zero:
             metrics |= _export_and_measure(cfg, evaluators, datamodule, trainer, checkpoint, run_dir)
             write_json(run_dir / "metrics.json", metrics)
+            metrics |= _explain(cfg, datamodule, trainer, run_dir)
+            write_json(run_dir / "metrics.json", metrics)
             _log_hparams(trainer, cfg, metrics, run_dir)
             check_gates(metrics, cfg.evaluation.gates)
     return TrainResult(metrics, checkpoint, run_dir)
@@ -140,10 +142,24 @@ def _export_and_measure(
     return measure_run(run_dir, runner, loaders, limits, chosen, cfg.evaluation)
 
 
+def _explain(cfg: DictConfig, datamodule: "ImageDataModule", trainer: "pl.Trainer", run_dir: Path) -> dict[str, float]:
+    """Explain telling images of test, or of validation without one, by the methods that know the architecture."""
+    if "explain" not in cfg.stages:
+        return {}
+    from sightline.explanation.explain import explain_dataset
+    from sightline.models.checkpoint import load_model
+
+    dataset = datamodule.val if datamodule.test is None else datamodule.test
+    saved, device = load_model(run_dir / "model"), trainer.strategy.root_device
+    return explain_dataset(run_dir / "explanations", dataset, saved, device, cfg.explanation, cfg.name)
+
+
 def _log_hparams(trainer: "pl.Trainer", cfg: DictConfig, metrics: dict[str, float], run_dir: Path) -> None:
-    """TensorBoard's table of hyperparameters with the final metrics, and the confusion matrix."""
+    """TensorBoard's table of hyperparameters with the final metrics, the confusion matrix and the explanations."""
     import matplotlib.image
     from pytorch_lightning.loggers import TensorBoardLogger
+
+    from sightline.explanation.panels import join_panels
 
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
@@ -151,6 +167,8 @@ def _log_hparams(trainer: "pl.Trainer", cfg: DictConfig, metrics: dict[str, floa
             if (file := run_dir / "confusion_matrix.png").is_file():
                 picture = matplotlib.image.imread(file)[..., :3]
                 logger.experiment.add_image("confusion_matrix", picture, trainer.global_step, dataformats="HWC")
+            if panels := sorted((run_dir / "explanations").glob("*.png")):
+                logger.experiment.add_image("explanations", join_panels(panels), trainer.global_step, dataformats="HWC")
             logger.save()
 
 

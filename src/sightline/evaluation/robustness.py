@@ -1,6 +1,7 @@
 """Accuracy on damaged images."""
 
 import logging
+import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 
@@ -89,9 +90,14 @@ class Corruptions:
     def _show(self, subject: Subject, index: int) -> list[Picture]:
         image = next(subject.pixels([index]))[0].numpy()
         severity = self.severities[len(self.severities) // 2]
-        damaged = [(name, corrupt(image, name, severity, (subject.seed, index))) for name in self.names]
+        damaged = [(name, corrupt(image, name, severity, _key(subject, index))) for name in self.names]
         pictures = [Picture(pixels, (name.replace("_", " "), f"severity {severity}")) for name, pixels in damaged]
         return [Picture(image, ("clean", subject.names[index])), *pictures]
+
+
+def _key(subject: Subject, index: int) -> tuple[int, int]:
+    """Of an image's draws: they follow from its name, in whatever order images come."""
+    return subject.seed, zlib.crc32(subject.names[index].encode())
 
 
 class _Damaged:
@@ -138,6 +144,6 @@ class _Damaged:
     def _damage(self, batch: np.ndarray, indices: np.ndarray, name: str, severity: int) -> torch.Tensor:
         damaged = np.empty_like(batch)
         for row, (image, index) in enumerate(zip(batch, indices, strict=True)):
-            damaged[row] = corrupt(image, name, severity, (self.subject.seed, int(index)))
+            damaged[row] = corrupt(image, name, severity, _key(self.subject, int(index)))
             self.num_altered += not np.array_equal(damaged[row], image)
         return torch.from_numpy(damaged)

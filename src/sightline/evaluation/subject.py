@@ -54,12 +54,13 @@ class Subject:
 
     @cached_property
     def groups(self) -> np.ndarray:
-        """A number from 0 for each image; the same for images of one thing, which are not independent."""
-        count = len(self.predictions)
-        if self.manifest is None or self.manifest.group_names is None:
-            return np.arange(count)
-        group_of = dict(zip(self.manifest.paths.tolist(), self.manifest.groups.tolist(), strict=True))
-        return np.unique([group_of[name] for name in self.names], return_inverse=True)[1]
+        """A number from 0 for each image, by name; the same for images of one thing, which are not independent."""
+        names: list[str] = self.names
+        if self.manifest is not None and self.manifest.group_names is not None:
+            known = zip(self.manifest.paths.tolist(), self.manifest.group_names.tolist(), strict=True)
+            group_of = dict(known)
+            names = [group_of[name] for name in names]
+        return np.unique(np.array(names), return_inverse=True)[1]
 
     @property
     def has_groups(self) -> bool:
@@ -72,11 +73,11 @@ class Subject:
             yield dataset.__getitems__([int(index) for index in indices[start : start + IMAGES_AT_ONCE]])[0]
 
     def choose_balanced(self, count: int | None) -> np.ndarray:
-        """Indices of at most so many images, as many of each class as there are, the same for the same seed."""
+        """Indices of at most so many images, balanced over the classes; the same for the same names and seed."""
         labels = self.labels.numpy()
         if count is None or count >= len(labels):
             return np.arange(len(labels))
-        order = np.random.default_rng(self.seed).permutation(len(labels))
+        order = np.argsort(np.array(self.names))[np.random.default_rng(self.seed).permutation(len(labels))]
         rank = np.empty(len(labels), np.int64)
         for label in np.unique(labels):
             members = order[labels[order] == label]

@@ -1,6 +1,5 @@
 """Grad-CAM for convolutions and transformers: the layer comes from timm's own list of features."""
 
-from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -16,7 +15,7 @@ class GradCam:
     def __init__(self, network: nn.Module, name: str) -> None:
         """Raises: BadInput when timm knows no features of this network."""
         self.network = network
-        self.layers = list(_feature_modules(network))
+        self.layers = find_layers(network)
         if not self.layers:
             raise BadInput(
                 f"explanation.methods: grad_cam needs feature maps, and timm lists none for {name}; "
@@ -46,14 +45,12 @@ class GradCam:
         return found
 
 
-def _feature_modules(network: nn.Module) -> Iterator[nn.Module]:
-    """The modules that timm lists as ends of stages, the earliest first."""
+def find_layers(network: nn.Module) -> list[nn.Module]:
+    """The modules that timm lists as ends of stages, the earliest first; none where it lists none."""
     info: Any = getattr(network, "feature_info", None) or []
     modules = dict(network.named_modules())
-    for feature in info:
-        name = feature.get("module") if isinstance(feature, dict) else None
-        if name in modules:
-            yield modules[name]
+    names = [feature.get("module") for feature in info if isinstance(feature, dict)]
+    return [modules[name] for name in names if name in modules]
 
 
 def _grid_of(network: nn.Module, layer: nn.Module, images: torch.Tensor) -> tuple[str, int, int] | None:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from matplotlib.figure import Figure
+from PIL import Image
 
 from sightline.explanation.attribution import Explained
 
@@ -44,10 +45,8 @@ def draw_panel(image: np.ndarray, maps: Mapping[str, Explained], title: str, cap
     return figure
 
 
-def write_grid(paths: Sequence[Path], columns: int = 2) -> np.ndarray:
+def join_panels(paths: Sequence[Path], columns: int = 2) -> np.ndarray:
     """The panels of some images as one picture, uint8 `(H, W, 3)`, for TensorBoard."""
-    from PIL import Image
-
     tiles = [Image.open(path).convert("RGB") for path in paths]
     width, height = max(tile.width for tile in tiles), max(tile.height for tile in tiles)
     rows = -(-len(tiles) // columns)
