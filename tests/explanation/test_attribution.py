@@ -88,9 +88,9 @@ def test_grad_cam_is_captums_on_a_convolution() -> None:
 
     torch.manual_seed(0)
     network = timm.create_model("test_resnet", num_classes=4).eval()
-    images, classes = torch.randn(2, 3, 64, 64), torch.tensor([0, 2])
+    images, classes = torch.randn(2, 3, 160, 160), torch.tensor([0, 2])
     expected = LayerGradCam(network, network.layer4).attribute(images, target=classes)  # pyright: ignore
-    expected = nn.functional.interpolate(expected.clamp(min=0), (64, 64), mode="bilinear")[:, 0]
+    expected = nn.functional.interpolate(expected.clamp(min=0), (160, 160), mode="bilinear")[:, 0]
     torch.testing.assert_close(GradCam(network, "").attribute(images.requires_grad_(), classes), expected.detach())
 
 

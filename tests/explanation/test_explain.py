@@ -13,7 +13,8 @@ from sightline.explanation.choosing import choose_telling
 from sightline.training import train
 
 KEYS = (
-    "image label predicted probability method steps completeness_error converged insertion_auc deletion_auc seconds panel"
+    "image label predicted probability method steps completeness_error converged insertion_auc deletion_auc "
+    "seconds panel"
 ).split()
 
 

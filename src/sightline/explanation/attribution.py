@@ -1,5 +1,6 @@
 """Methods that give each pixel its part in an answer, by one interface."""
 
+import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
@@ -63,7 +64,8 @@ class Explainer:
         seed: int = 0,
     ) -> None:
         settings = settings or Settings()
-        self.network = network.float().eval().to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        copied = copy.deepcopy(network)  # weights that went through inference mode cannot be differentiated through
+        self.network = copied.float().eval().to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.network.requires_grad_(False)
         self.spec, self.device, self.name, self.baseline, self.seed = spec, device, name, baseline, seed
         self.budget = memory_budget(memory_gb, device)

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 CANDIDATES_PER_IMAGE = 32
 """So many images are classified for each one that is explained, to choose telling ones."""
-LEAST_CANDIDATES = 256
+LEAST_CANDIDATES = 512
 
 
 @dataclass(frozen=True)

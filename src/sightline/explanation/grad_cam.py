@@ -1,5 +1,6 @@
 """Grad-CAM for convolutions and transformers: the layer comes from timm's own list of features."""
 
+from collections.abc import Iterator
 from typing import Any
 
 import torch
@@ -7,6 +8,11 @@ from captum.attr import LayerAttribution, LayerGradCam
 from torch import nn
 
 from sightline.errors import BadInput
+
+Grid = tuple[str, int, int]
+"""Of a layer's output: its layout (NCHW, NHWC or NLC), and the rows and columns of its map."""
+LEAST_SIDE = 4
+"""Cells a side that a map should have: the last features of a small image may have one or two."""
 
 
 class GradCam:
@@ -24,21 +30,24 @@ class GradCam:
 
     def attribute(self, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         """Float32 `(B, H, W)`, nowhere negative, for normalised images `(B, 3, H, W)`."""
-        for layer in reversed(self.layers):
-            maps = self._attribute(layer, images, classes)
-            if maps is not None and bool(maps.any()):  # behind the last block only the class token matters
-                break
-        else:
+        maps = next(self._useful_maps(images, classes), None)
+        if maps is None:
             return torch.zeros(len(images), *images.shape[2:])
         size = (images.shape[2], images.shape[3])
         grown = LayerAttribution.interpolate(maps.clamp(min=0), size, "bilinear")
         assert isinstance(grown, torch.Tensor)
         return grown[:, 0].detach().float().cpu()
 
-    def _attribute(self, layer: nn.Module, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor | None:
-        grid = _grid_of(self.network, layer, images)
-        if grid is None:
-            return None
+    def _useful_maps(self, images: torch.Tensor, classes: torch.Tensor) -> Iterator[torch.Tensor]:
+        """Of the latest layers first, those large enough before the others, without those that show nothing."""
+        grids = [(layer, _grid_of(self.network, layer, images)) for layer in reversed(self.layers)]
+        known = [(layer, grid) for layer, grid in grids if grid is not None]
+        for layer, grid in sorted(known, key=lambda pair: min(pair[1][1:]) < LEAST_SIDE):
+            maps = self._attribute(layer, grid, images, classes)
+            if bool(maps.any()):  # behind a transformer's last block only the class token matters
+                yield maps
+
+    def _attribute(self, layer: nn.Module, grid: Grid, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         explained = _WithMaps(self.network, layer, grid)
         found = LayerGradCam(explained, explained.maps).attribute(images, target=classes, relu_attributions=False)
         assert isinstance(found, torch.Tensor)
@@ -53,7 +62,7 @@ def find_layers(network: nn.Module) -> list[nn.Module]:
     return [modules[name] for name in names if name in modules]
 
 
-def _grid_of(network: nn.Module, layer: nn.Module, images: torch.Tensor) -> tuple[str, int, int] | None:
+def _grid_of(network: nn.Module, layer: nn.Module, images: torch.Tensor) -> Grid | None:
     """The layout (NCHW, NHWC or NLC) of a layer's output, and the height and width of its map.
 
     timm's `forward_intermediates` gives every network's features as NCHW; comparing tells the layout.
@@ -93,7 +102,7 @@ def _token_grid(network: nn.Module, images: torch.Tensor) -> tuple[int, int] | N
 class _WithMaps(nn.Module):
     """The network with one layer's output passed through `maps` as NCHW, which is where captum looks."""
 
-    def __init__(self, network: nn.Module, layer: nn.Module, grid: tuple[str, int, int]) -> None:
+    def __init__(self, network: nn.Module, layer: nn.Module, grid: Grid) -> None:
         super().__init__()
         self.network, self.layer, self.grid = network, layer, grid
         self.maps = nn.Identity()
