@@ -143,7 +143,10 @@ def test_memory_bounds_the_batch() -> None:
     image = torch.zeros(3, 160, 160)
     assert choose_batch_size(network, image, 1e3) == 1
     assert choose_batch_size(network, image, 1e12) == 16
-    assert 1 < choose_batch_size(network, image, 6e7) < 16
+    sizes = [choose_batch_size(network, image, budget) for budget in (2e7, 4e7, 8e7, 1.6e8)]
+    assert sizes == sorted(sizes)
+    assert len(set(sizes)) > 2
+    assert choose_batch_size(network, torch.zeros(3, 64, 64), 4e7) > choose_batch_size(network, image, 4e7)
 
 
 def test_every_configured_method_exists() -> None:

@@ -53,7 +53,7 @@ CORRUPTIONS: dict[str, Corruption] = {
     "speckle_noise": Corruption(
         (0.15, 0.2, 0.35, 0.45, 0.6),
         lambda library, value, scale: library.MultiplicativeNoise(
-            (1 - 3**0.5 * value, 1 + 3**0.5 * value), per_channel=True, elementwise=True
+            (max(0.0, 1 - 3**0.5 * value), 1 + 3**0.5 * value), per_channel=True, elementwise=True
         ),
         f"{EXTRA}: standard deviation of the factor; albumentations MultiplicativeNoise, uniform",
     ),

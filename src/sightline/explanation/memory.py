@@ -23,10 +23,11 @@ def memory_budget(memory_gb: float | None, device: torch.device) -> float:
 def choose_batch_size(network: nn.Module, image: torch.Tensor, budget: float) -> int:
     """How many images `(3, H, W)` may go through forward and backward together, from what autograd keeps of one."""
     kept = 0
+    own = {parameter.data_ptr() for parameter in network.parameters()}
 
     def count(tensor: torch.Tensor) -> torch.Tensor:
         nonlocal kept
-        kept += tensor.numel() * tensor.element_size()
+        kept += 0 if tensor.data_ptr() in own else tensor.numel() * tensor.element_size()
         return tensor
 
     given = image[None].clone().contiguous(memory_format=torch.channels_last).requires_grad_()

@@ -10,7 +10,7 @@ Score = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
 """Images `(B, 3, H, W)` and classes `(B,)` to one number each, `(B,)`."""
 NARROWEST = 2.0**-20
 GROWTH = 4
-"""At each refinement a quarter of the intervals, the worst, are halved."""
+"""At each refinement at most a quarter of the intervals (or eight), the worst, are halved."""
 
 
 @dataclass(frozen=True)
@@ -126,11 +126,14 @@ class _Path:
         return np.diff(self.places) > NARROWEST
 
     def refine(self) -> None:
-        """Halve the intervals that are most wrong."""
+        """Halve the intervals that are most wrong, and none that the tolerance has room for."""
         errors = np.abs(self.errors) * self._can_refine
+        worst = np.argsort(-errors, kind="stable")
+        rest = np.sqrt(np.cumsum(np.square(errors[worst])[::-1]))[::-1]
+        needed = int((rest > self.settings.tolerance * abs(self.scores[-1] - self.scores[0]) / 2).sum())
         room = self.settings.max_steps - len(self.places)
-        count = min(max(8, len(self.places) // GROWTH), room, int(self._can_refine.sum()))
-        worst = np.argsort(-errors, kind="stable")[:count]
+        count = min(max(8, len(self.places) // GROWTH), max(1, needed), room, int(self._can_refine.sum()))
+        worst = worst[:count]
         self.pending = [(self.places[number] + self.places[number + 1]) / 2 for number in worst]
 
     def finish(self) -> PathIntegral:
