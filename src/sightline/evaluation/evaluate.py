@@ -48,9 +48,7 @@ def evaluate(cfg: "DictConfig") -> EvaluateResult:
 
     evaluators = build_evaluators(cfg.evaluation)
     run = open_finished_run(cfg, cfg.run, cfg.precision)
-    other = None if cfg.against is None else open_finished_run(cfg, cfg.against, cfg.precision)
-    if other is not None:
-        _check_same_classes(cfg.against, run, other)
+    other = None if cfg.against is None else _open_other(cfg, run)
     images = find_images(cfg, run)
     loader = make_loader_of(cfg, run, images, cfg.split)
     output = open_folder(Path(cfg.paths.runs), "evaluate", run.name, cfg.output)
@@ -67,13 +65,22 @@ def evaluate(cfg: "DictConfig") -> EvaluateResult:
     return EvaluateResult(metrics, output)
 
 
-def _check_same_classes(against: str, run: FinishedRun, other: FinishedRun) -> None:
+def _open_other(cfg: "DictConfig", run: FinishedRun) -> FinishedRun:
+    """The run to compare with.
+
+    Raises: BadInput when there is none, or its classes are others.
+    """
+    try:
+        other = open_finished_run(cfg, cfg.against, cfg.precision)
+    except BadInput as error:
+        raise BadInput(str(error).replace("run=", "against=", 1)) from error
     mine, theirs = run.spec.class_names, other.spec.class_names
     if mine != theirs:
         differing = ", ".join(sorted(set(mine) ^ set(theirs))[:5]) or "the same in another order"
         raise BadInput(
-            f"against={against}: the two models know different classes ({differing}); give a run of the same classes"
+            f"against={cfg.against}: the two models know different classes ({differing}); give a run of the same classes"
         )
+    return other
 
 
 def _facts(cfg: "DictConfig", run: FinishedRun, images: OpenedData | StreamedData) -> dict[str, Any]:
