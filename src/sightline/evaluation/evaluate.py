@@ -78,7 +78,7 @@ def _open_other(cfg: "DictConfig", run: FinishedRun) -> FinishedRun:
     if mine != theirs:
         differing = ", ".join(sorted(set(mine) ^ set(theirs))[:5]) or "the same in another order"
         raise BadInput(
-            f"against={cfg.against}: the two models know different classes ({differing}); give a run of the same classes"
+            f"against={cfg.against}: the two models know different classes ({differing}); give one of the same"
         )
     return other
 
