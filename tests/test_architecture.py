@@ -29,9 +29,14 @@ MAY_IMPORT: dict[str, set[str]] = {
     "serving": LOWEST | {"models", "data", "task_spec", "config", "run_record"},
     "training": LOWEST
     | {"data", "models", "callbacks", "evaluation", "explanation", "serving", "task_spec", "config", "run_record"}
-    | {"preparation", "construction", "fitting", "resuming"},
-    "construction": LOWEST | {"data", "models", "task_spec", "config", "preparation"},
-    "fitting": LOWEST | {"data", "models", "callbacks", "config", "run_record", "construction", "resuming"},
+    | {"preparation", "construction", "fitting", "lr_finding", "resuming", "recipe"}
+    | {"checkpoint_averaging"},
+    "construction": LOWEST | {"data", "models", "task_spec", "config", "preparation", "recipe"},
+    "recipe": LOWEST | {"models", "callbacks", "config", "task_spec"},
+    "checkpoint_averaging": LOWEST | {"data", "models", "callbacks", "evaluation", "recipe"},
+    "model_listing": LOWEST | {"models", "config", "run_record"},
+    "lr_finding": LOWEST | {"data", "models", "config", "run_record", "construction", "preparation"},
+    "fitting": LOWEST | {"data", "models", "callbacks", "config", "run_record", "construction", "resuming", "recipe"},
     "resuming": LOWEST | {"callbacks", "config", "run_record"},
     "launch": LOWEST,
     "sweeping": LOWEST | {"launch"},
@@ -49,6 +54,10 @@ LIGHT_FILES = [
     "command.py",
     "training.py",
     "construction.py",
+    "lr_finding.py",
+    "checkpoint_averaging.py",
+    "model_listing.py",
+    "recipe.py",
     "fitting.py",
 ]
 LIGHT_FILES += [
@@ -144,7 +153,7 @@ def test_light_files_load_nothing_heavy(name: str) -> None:
     assert not found & HEAVY
 
 
-@pytest.mark.parametrize("task", ["train", "evaluate", "explain", "predict"])
+@pytest.mark.parametrize("task", ["train", "evaluate", "explain", "predict", "find_lr", "models"])
 def test_composing_never_loads_torch(task: str) -> None:
     program = (
         "import sys, runpy\n"

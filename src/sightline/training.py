@@ -7,19 +7,21 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from sightline.config import build, command_line_overrides, to_plain, validate
+from sightline.config import build, command_line_overrides, to_plain, validate, with_value
 from sightline.construction import build_training, with_batch_size
 from sightline.fitting import accepted_arguments, fit, make_resumable, make_watchers, trainer_maker
-from sightline.preparation import describe_data, open_training_data
-from sightline.resuming import Start, facts_of, open_run
+from sightline.lr_finding import earlier_lr, save_sweep, with_lr
+from sightline.preparation import OpenedData, StreamedData, describe_data, open_training_data
+from sightline.recipe import recipe_callbacks
+from sightline.resuming import Start, facts_of, find_run_to_continue, open_run
 from sightline.run_record import RunRecord, now, write_json
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
     import pytorch_lightning as pl
 
     from sightline.data.datamodule import ImageDataModule
-    from sightline.evaluation.subject import Evaluator
     from sightline.models.classifier import Classifier
+    from sightline.models.lr_finder import LrSweep
 
 log = logging.getLogger(__name__)
 
@@ -44,18 +46,17 @@ def train(cfg: DictConfig) -> TrainResult:
     from sightline.evaluation.gates import check_gates
     from sightline.evaluation.measurement import build_evaluators
     from sightline.models.backbones import num_parameters
-    from sightline.models.inference import keep_freed_memory
+    from sightline.models.inference import keep_freed_memory, set_tf32
 
-    evaluators = build_evaluators(cfg.evaluation)
+    build_evaluators(cfg.evaluation)  # what is wrong with them shows before anything is written
     keep_freed_memory()
-    found = {}
-    if cfg.data.batch_size == "auto":
-        cfg = with_batch_size(cfg, opened)
-        found = {"found": {"data.batch_size": cfg.data.batch_size}}
+    set_tf32(cfg.model.tf32)
+    cfg, found, sweep = _with_found(cfg, opened)
     pl.seed_everything(cfg.seed, verbose=False)
     classifier, datamodule = build_training(cfg, opened)
     arguments = accepted_arguments(cfg, datamodule)
-    extras = [build(node, f"callbacks.{name}") for name, node in cfg.callbacks.items() if node is not None]
+    extras = recipe_callbacks(cfg)
+    extras += [build(node, f"callbacks.{name}") for name, node in cfg.callbacks.items() if node is not None]
     loggers = [build(node, f"logger.{name}") for name, node in cfg.logger.items() if node is not None]
 
     data, precision = describe_data(cfg, opened), arguments["precision"]
@@ -63,7 +64,9 @@ def train(cfg: DictConfig) -> TrainResult:
     with open_run(cfg, facts) as start, _record(cfg, precision, start) as record:
         run_dir = start.folder
         OmegaConf.save(cfg, run_dir / "config.yaml", resolve=True)
-        record.update(data=data, **_describe_model(classifier), **found)
+        record.update(data=data, **_describe_model(classifier), **({"found": found} if found else {}))
+        if sweep is not None:
+            save_sweep(run_dir, sweep, cfg.model.name)
         if opened is not None:
             opened.save(run_dir)
         resumable = make_resumable(cfg, run_dir, facts)
@@ -78,13 +81,31 @@ def train(cfg: DictConfig) -> TrainResult:
         metrics = {**throughput.metrics, "num_parameters": float(num_parameters(classifier))}
         metrics |= _last_train_metrics(trainer)
         if trainer.is_global_zero:
-            metrics |= _export_and_measure(cfg, evaluators, datamodule, trainer, checkpoint, run_dir)
+            metrics |= _export_and_measure(cfg, datamodule, trainer, checkpoint, record)
             write_json(run_dir / "metrics.json", metrics)
             metrics |= _explain(cfg, datamodule, trainer, run_dir)
             write_json(run_dir / "metrics.json", metrics)
             _log_hparams(trainer, cfg, metrics, run_dir)
             check_gates(metrics, cfg.evaluation.gates)
     return TrainResult(metrics, checkpoint, run_dir)
+
+
+def _with_found(
+    cfg: DictConfig, opened: OpenedData | StreamedData | None
+) -> "tuple[DictConfig, dict[str, Any], LrSweep | None]":
+    """The configuration with what `auto` stands for, the same by key, and how a learning rate was found.
+
+    A run that goes on keeps the rate that it had found.
+    """
+    found, sweep = {}, None
+    if cfg.data.batch_size == "auto":
+        cfg = with_batch_size(cfg, opened)
+        found["data.batch_size"] = cfg.data.batch_size
+    if cfg.model.lr == "auto":
+        earlier = earlier_lr(find_run_to_continue(cfg))
+        cfg, sweep = with_lr(cfg, opened) if earlier is None else (with_value(cfg, "model.lr", earlier), None)
+        found["model.lr"] = cfg.model.lr
+    return cfg, found, sweep
 
 
 def _record(cfg: DictConfig, precision: str, start: Start) -> RunRecord:
@@ -114,31 +135,31 @@ def _last_train_metrics(trainer: "pl.Trainer") -> dict[str, float]:
 
 
 def _export_and_measure(
-    cfg: DictConfig,
-    evaluators: "list[Evaluator]",
-    datamodule: "ImageDataModule",
-    trainer: "pl.Trainer",
-    checkpoint: Path,
-    run_dir: Path,
+    cfg: DictConfig, datamodule: "ImageDataModule", trainer: "pl.Trainer", checkpoint: Path, record: RunRecord
 ) -> dict[str, float]:
     """Write `model/` from the best checkpoint, then measure that file: validation always, test if there is one."""
-    from sightline.evaluation.measurement import measure_run
+    from sightline.checkpoint_averaging import average_if_better
+    from sightline.evaluation.measurement import build_evaluators, measure_run
     from sightline.evaluation.predictions import Runner
     from sightline.models.checkpoint import load_model, save_model
+    from sightline.models.views import with_views
 
-    best = load_model(checkpoint)
-    save_model(run_dir / "model", best.network, best.spec, best.card)
+    best, run_dir = load_model(checkpoint), record.folder
+    network = best.network
+    if cfg.checkpoint.average_best > 1:
+        network, facts = average_if_better(cfg, best, datamodule, trainer)
+        record.update(averaged=facts)
+    save_model(run_dir / "model", network, best.spec, best.card)
     loaders = {"val": datamodule.val_dataloader()}
     if "test" in cfg.stages and datamodule.test is not None:
         loaders["test"] = datamodule.test_dataloader()
     elif "test" in cfg.stages:
         log.info("no test images: the report shows validation")
     saved = load_model(run_dir / "model")
-    runner = Runner(
-        saved.network, saved.spec, trainer.strategy.root_device, str(trainer.precision), cfg.model.channels_last
-    )
+    network, device = with_views(saved.network, cfg.test_time_augmentation), trainer.strategy.root_device
+    runner = Runner(network, saved.spec, device, str(trainer.precision), cfg.model.channels_last)
     limits = {split: cfg.trainer[f"limit_{split}_batches"] for split in ("val", "test")}
-    chosen = evaluators if "test" in cfg.stages else None
+    chosen = build_evaluators(cfg.evaluation) if "test" in cfg.stages else None
     return measure_run(run_dir, runner, loaders, limits, chosen, cfg.evaluation)
 
 

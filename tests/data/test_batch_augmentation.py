@@ -19,6 +19,7 @@ from sightline.data.batch_augmentation import (
     RandomGamma,
     RandomGray,
     RandomHaze,
+    RandomShade,
     RandomTint,
     RandomView,
 )
@@ -86,14 +87,15 @@ def test_a_turn_by_a_quarter_turns_and_a_crop_enlarges() -> None:
 @pytest.mark.parametrize(
     ("step", "holds"),
     [
-        (RandomGain((0.5, 0.5), 1), lambda before, after: torch.allclose(after, before / 2)),
-        (RandomGain((9, 9), 1), lambda before, after: torch.equal(after, (9 * before).clamp(max=1))),
-        (RandomTint((1.5, 1.5), 1), lambda before, after: torch.allclose(after, (1.5 * before).clamp(max=1))),
-        (RandomGamma((2, 2), 1), lambda before, after: torch.allclose(after, before**2, atol=1e-6)),
-        (RandomHaze((0.5, 0.5), 1), lambda before, after: ((after - before / 2).std((1, 2, 3)) < 1e-6).all()),
-        (RandomGray(1), lambda before, after: torch.equal(after[:, 0], after[:, 2])),
-        (RandomErasing((0.5, 0.5), 1), lambda before, after: ((after != before).any(1).sum((1, 2)) == 256).all()),
-        (RandomBlur(1), lambda before, after: (after.std((1, 2, 3)) < before.std((1, 2, 3))).all()),
+        (RandomGain((0.5, 0.5)), lambda before, after: torch.allclose(after, before / 2)),
+        (RandomGain((9, 9)), lambda before, after: torch.equal(after, (9 * before).clamp(max=1))),
+        (RandomTint((1.5, 1.5)), lambda before, after: torch.allclose(after, (1.5 * before).clamp(max=1))),
+        (RandomGamma((2, 2)), lambda before, after: torch.allclose(after, before**2, atol=1e-6)),
+        (RandomShade((0.5, 0.5)), lambda before, after: ((after <= before) & (after >= before / 2 - 1e-6)).all()),
+        (RandomHaze((0.5, 0.5)), lambda before, after: ((after - before / 2).std((1, 2, 3)) < 1e-6).all()),
+        (RandomGray(), lambda before, after: torch.equal(after[:, 0], after[:, 2])),
+        (RandomErasing((0.5, 0.5)), lambda before, after: ((after != before).any(1).sum((1, 2)) == 256).all()),
+        (RandomBlur(), lambda before, after: (after.std((1, 2, 3)) < before.std((1, 2, 3))).all()),
     ],
 )
 def test_each_change_does_what_it_says(step: BatchTransform, holds: Callable[..., bool]) -> None:
@@ -102,19 +104,25 @@ def test_each_change_does_what_it_says(step: BatchTransform, holds: Callable[...
 
 
 def test_tints_differ_by_channel_and_grays_by_image() -> None:
-    gains = (apply(RandomTint((0.5, 0.9), 1), torch.ones(4, 3, 2, 2)))[:, :, 0, 0]
+    gains = (apply(RandomTint((0.5, 0.9)), torch.ones(4, 3, 2, 2)))[:, :, 0, 0]
     assert len(gains.flatten().unique()) == 12
     red = torch.zeros(64, 3, 2, 2)
     red[:, 0] = 1
-    assert sorted({round(value, 4) for value in apply(RandomGray(1), red)[:, 1, 0, 0].tolist()}) == [0.299, 1.0]
+    assert sorted({round(value, 4) for value in apply(RandomGray(), red)[:, 1, 0, 0].tolist()}) == [0.299, 1.0]
 
 
-NEVER = (RandomGain((3, 3), 0), RandomTint((3, 3), 0), RandomGamma((3, 3), 0), RandomHaze((1, 1), 0), RandomGray(0))
+@pytest.mark.parametrize("where", ["before", "after"])
+def test_a_change_is_made_to_its_share_of_the_images(where: str) -> None:
+    def changed(p: float) -> int:
+        augmentation = BatchAugmentation(SPEC, RandomView(), **{where: [RandomGain((0.5, 0.5), p)]})
+        images = torch.full((1000, 32, 32, 3), 200, dtype=torch.uint8)
+        values = augmentation(images, numbers(augmentation.num_draws, 1000)).mean((1, 2, 3))
+        assert set(values.mul(255).round().tolist()) <= {100.0, 200.0}
+        return int((values < 0.5).sum())
 
-
-@pytest.mark.parametrize("step", [*NEVER, RandomErasing((0.5, 0.5), 0), RandomBlur(0)])
-def test_what_never_happens_changes_nothing(step: BatchTransform) -> None:
-    assert torch.equal(apply(step, some_colors()), some_colors())
+    assert changed(0.0) == 0
+    assert changed(1.0) == 1000
+    assert 250 < changed(0.3) < 350
 
 
 def datamodule_of(root: Path, *words: str, num_workers: int = 0) -> ImageDataModule:

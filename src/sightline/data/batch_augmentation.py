@@ -34,9 +34,12 @@ class Draws:
 
 
 class BatchTransform(Protocol):
-    """A change of images `(B, 3, H, W)` with colours in 0..1."""
+    """A change of images `(B, 3, H, W)` with colours in 0..1, made to a share `p` of them."""
 
     num_draws: ClassVar[int]
+
+    @property
+    def p(self) -> float: ...
 
     def __call__(self, images: torch.Tensor, draws: Draws) -> torch.Tensor: ...
 
@@ -47,11 +50,10 @@ class RandomGain:
 
     limits: Sequence[float]
     p: float = 0.5
-    num_draws: ClassVar[int] = 2
+    num_draws: ClassVar[int] = 1
 
     def __call__(self, images: torch.Tensor, draws: Draws) -> torch.Tensor:
-        gain = torch.where(draws.happens(self.p), draws.uniform(*self.limits), 1.0)
-        return (images * _by_image(gain)).clamp(max=1)
+        return (images * _by_image(draws.uniform(*self.limits))).clamp(max=1)
 
 
 @dataclass(frozen=True)
@@ -60,11 +62,10 @@ class RandomTint:
 
     limits: Sequence[float]
     p: float = 0.5
-    num_draws: ClassVar[int] = 4
+    num_draws: ClassVar[int] = 3
 
     def __call__(self, images: torch.Tensor, draws: Draws) -> torch.Tensor:
-        happens = draws.happens(self.p)
-        gains = [torch.where(happens, draws.log_uniform(*self.limits), 1.0) for _ in range(3)]
+        gains = [draws.log_uniform(*self.limits) for _ in range(3)]
         return (images * torch.stack(gains, 1)[:, :, None, None]).clamp(max=1)
 
 
@@ -74,11 +75,29 @@ class RandomGamma:
 
     limits: Sequence[float]
     p: float = 0.5
-    num_draws: ClassVar[int] = 2
+    num_draws: ClassVar[int] = 1
 
     def __call__(self, images: torch.Tensor, draws: Draws) -> torch.Tensor:
-        gamma = torch.where(draws.happens(self.p), draws.log_uniform(*self.limits), 1.0)
-        return images.pow(_by_image(gamma))
+        return images.pow(_by_image(draws.log_uniform(*self.limits)))
+
+
+@dataclass(frozen=True)
+class RandomShade:
+    """Uneven light: colours within a disc with a soft edge, anywhere and of any size, times a number."""
+
+    limits: Sequence[float]
+    p: float = 0.5
+    num_draws: ClassVar[int] = 5
+
+    def __call__(self, images: torch.Tensor, draws: Draws) -> torch.Tensor:
+        y, x = (
+            torch.linspace(-1, 1, size, device=images.device) - draws.uniform(-0.6, 0.6)[:, None]
+            for size in images.shape[2:]
+        )
+        distance = (y[:, :, None].square() + x[:, None, :].square()).sqrt()
+        radius, softness = draws.uniform(0.3, 1.2), draws.uniform(0.02, 0.3)
+        inside = ((_by_image(radius) - distance[:, None]) / _by_image(softness)).sigmoid()
+        return (images * (1 + (_by_image(draws.log_uniform(*self.limits)) - 1) * inside)).clamp(max=1)
 
 
 @dataclass(frozen=True)
@@ -87,11 +106,11 @@ class RandomHaze:
 
     strength: Sequence[float]
     p: float = 0.5
-    num_draws: ClassVar[int] = 3
+    num_draws: ClassVar[int] = 2
 
     def __call__(self, images: torch.Tensor, draws: Draws) -> torch.Tensor:
-        strength = torch.where(draws.happens(self.p), draws.uniform(*self.strength), 0.0)
-        return torch.lerp(images, _by_image(draws.uniform(0, 1)).expand_as(images), _by_image(strength))
+        strength = _by_image(draws.uniform(*self.strength))
+        return images * (1 - strength) + _by_image(draws.uniform(0, 1)) * strength
 
 
 @dataclass(frozen=True)
@@ -99,28 +118,25 @@ class RandomGray:
     """No colours: by luminance or, as often, by the brightest channel, which shows a faded red as white."""
 
     p: float = 0.2
-    num_draws: ClassVar[int] = 2
+    num_draws: ClassVar[int] = 1
 
     def __call__(self, images: torch.Tensor, draws: Draws) -> torch.Tensor:
-        happens, is_brightest = _by_image(draws.happens(self.p)), _by_image(draws.happens(0.5))
-        weights = images.new_tensor(LUMA)[:, None, None]
-        gray = torch.where(is_brightest, images.amax(1, keepdim=True), (images * weights).sum(1, keepdim=True))
-        return torch.where(happens, gray, images)
+        luma = (images * images.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
+        gray = torch.where(_by_image(draws.happens(0.5)), images.amax(1, keepdim=True), luma)
+        return gray.expand_as(images)
 
 
 @dataclass(frozen=True)
 class RandomBlur:
-    """A mean over up to five pixels of a row, and another of a column: motion, or lack of focus."""
+    """Each pixel mixed with the mean of five in its row, then in its column: motion, or lack of focus."""
 
     p: float = 0.2
-    num_draws: ClassVar[int] = 3
+    num_draws: ClassVar[int] = 2
 
     def __call__(self, images: torch.Tensor, draws: Draws) -> torch.Tensor:
-        happens = draws.happens(self.p)
-        for dimension in (2, 3):
-            share = _by_image(torch.where(happens, draws.uniform(0, 0.4), 0.0))
-            for step in (1, 2):
-                images = torch.lerp(images, _neighbours(images, dimension, step), share)
+        for window, padding in (((1, 5), (0, 2)), ((5, 1), (2, 0))):
+            mean = functional.avg_pool2d(images, window, stride=1, padding=padding, count_include_pad=False)
+            images = torch.lerp(images, mean, _by_image(draws.uniform(0, 1)))
         return images
 
 
@@ -131,14 +147,12 @@ class RandomErasing:
     sides: Sequence[float]
     """Height and width as shares of the image's, from and to."""
     p: float = 0.25
-    num_draws: ClassVar[int] = 8
+    num_draws: ClassVar[int] = 7
 
     def __call__(self, images: torch.Tensor, draws: Draws) -> torch.Tensor:
-        happens = draws.happens(self.p)
-        inside = [_is_within(size, draws, self.sides).to(images.device) for size in images.shape[2:]]
-        mask = happens[:, None, None] & inside[0][:, :, None] & inside[1][:, None, :]
+        rows, columns = (_is_within(size, draws, self.sides) for size in images.shape[2:])
         color = torch.stack([draws.uniform(0, 1) for _ in range(3)], 1)[:, :, None, None]
-        return torch.where(mask[:, None], color, images)
+        return torch.where((rows[:, :, None] & columns[:, None, :])[:, None], color, images)
 
 
 @dataclass(frozen=True)
@@ -188,19 +202,32 @@ class BatchAugmentation:
     ) -> None:
         self.size, self.source_spec = spec.image_size, replace(spec, image_size=source_size or spec.image_size)
         self.view, self.before, self.after = view, tuple(before), tuple(after)
-        self.num_draws = sum(step.num_draws for step in (*self.before, view, *self.after))
+        widths = [[step.num_draws + 1 for step in steps] for steps in (self.before, self.after)]
+        self._widths = [*widths[0], view.num_draws, *widths[1]]
+
+    @property
+    def num_draws(self) -> int:
+        """Numbers that it takes for each image."""
+        return sum(self._widths)
 
     @torch.no_grad()
     def __call__(self, images: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
         """uint8 `(B, H, W, 3)` and draws `(B, num_draws)` to colours in 0..1, float32 `(B, 3, size, size)`."""
-        draws = Draws(values)
+        parts = iter(values.split(self._widths, 1))
         colors = images.permute(0, 3, 1, 2).float().div_(255)
         for step in self.before:
-            colors = step(colors, draws)
-        colors = self.view(colors, draws, self.size)
+            _change_some(colors, step, next(parts))
+        colors = self.view(colors, Draws(next(parts)), self.size)
         for step in self.after:
-            colors = step(colors, draws)
+            _change_some(colors, step, next(parts))
         return colors
+
+
+def _change_some(images: torch.Tensor, step: BatchTransform, values: torch.Tensor) -> None:
+    """Change those images in place whose first number says so."""
+    rows = (values[:, 0] < step.p).nonzero().squeeze(1)
+    if len(rows):
+        images[rows] = step(images[rows], Draws(values[rows, 1:]))
 
 
 def source_of(spec: TaskSpec, augmentation: BatchAugmentation | None) -> tuple[TaskSpec, int]:
@@ -210,14 +237,6 @@ def source_of(spec: TaskSpec, augmentation: BatchAugmentation | None) -> tuple[T
 
 def _by_image(values: torch.Tensor) -> torch.Tensor:
     return values[:, None, None, None]
-
-
-def _neighbours(images: torch.Tensor, dimension: int, step: int) -> torch.Tensor:
-    """The mean of the two pixels `step` away along a dimension; the border is repeated."""
-    last = images.shape[dimension] - 1
-    places = torch.arange(last + 1, device=images.device)
-    before = images.index_select(dimension, (places - step).clamp(min=0))
-    return (before + images.index_select(dimension, (places + step).clamp(max=last))) / 2
 
 
 def _is_within(size: int, draws: Draws, shares: Sequence[float]) -> torch.Tensor:

@@ -72,8 +72,8 @@ class ShardDataset(Dataset[Batch]):
                 self.files.fetch_ahead(coming)
             item = self.read(place)
             into[row], labels[row] = self._prepare(item, epoch), item["label"]
-            drawn.append((self.seed, epoch, item["index"]))
-        return (pixels, labels, draw(self.num_draws, drawn)) if self.num_draws else (pixels, labels)
+            drawn.append((epoch, item["index"]))
+        return (pixels, labels, draw(self.num_draws, self.seed, drawn)) if self.num_draws else (pixels, labels)
 
     def __getitem__(self, key: Key) -> Batch:
         """A batch of one, without its first dimension."""

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.config import SPLITS, to_plain, validate_choice, validate_evaluation, validate_loading
+from sightline.config import SPLITS, check_views, to_plain, validate_choice, validate_evaluation, validate_loading
 from sightline.errors import BadInput
 from sightline.finished_run import (
     FinishedRun,
@@ -49,6 +49,7 @@ def evaluate(cfg: "DictConfig") -> EvaluateResult:
     evaluators = build_evaluators(cfg.evaluation)
     run = open_finished_run(cfg, cfg.run, cfg.precision)
     other = None if cfg.against is None else _open_other(cfg, run)
+    _views(cfg, run)
     images = find_images(cfg, run)
     loader = make_loader_of(cfg, run, images, cfg.split)
     output = open_folder(Path(cfg.paths.runs), "evaluate", run.name, cfg.output)
@@ -83,6 +84,13 @@ def _open_other(cfg: "DictConfig", run: FinishedRun) -> FinishedRun:
     return other
 
 
+def _views(cfg: "DictConfig", run: FinishedRun) -> str:
+    """Raises: BadInput for views that would change a class."""
+    views = cfg.test_time_augmentation or run.settings.get("test_time_augmentation", "none")
+    check_views(views, run.settings.get("data", {}).get("orientation_matters", False))
+    return views
+
+
 def _facts(cfg: "DictConfig", run: FinishedRun, images: OpenedData | StreamedData) -> dict[str, Any]:
     return {
         "task": "evaluate",
@@ -95,10 +103,14 @@ def _facts(cfg: "DictConfig", run: FinishedRun, images: OpenedData | StreamedDat
     }
 
 
-def _runner(run: FinishedRun) -> "Runner":
+def _runner(cfg: "DictConfig", run: FinishedRun) -> "Runner":
+    """The network with the views of its training, unless the command names others."""
     from sightline.evaluation.predictions import Runner
+    from sightline.models.views import with_views
 
-    return Runner(run.saved.network, run.spec, run.device, run.precision, run.channels_last)
+    views = _views(cfg, run)
+
+    return Runner(with_views(run.saved.network, views), run.spec, run.device, run.precision, run.channels_last)
 
 
 def _calibrated(cfg: "DictConfig", run: FinishedRun) -> "Runner":
@@ -106,7 +118,7 @@ def _calibrated(cfg: "DictConfig", run: FinishedRun) -> "Runner":
     from sightline.evaluation.measurement import with_calibration
     from sightline.evaluation.predictions import predict_split
 
-    runner = _runner(run)
+    runner = _runner(cfg, run)
     known, target = run.spec.calibration, cfg.evaluation.target_accuracy
     if known is not None and target in (None, known.target_accuracy):
         return runner
@@ -130,7 +142,7 @@ def _compare(cfg: "DictConfig", subject: "Subject", other: FinishedRun, images: 
     from sightline.evaluation.predictions import Predictions, predict_split
 
     theirs = predict_split(
-        _runner(other), make_loader_of(cfg, other, images, cfg.split), batch_limit(cfg, other, cfg.split)
+        _runner(cfg, other), make_loader_of(cfg, other, images, cfg.split), batch_limit(cfg, other, cfg.split)
     )
     if len(theirs) != len(subject.predictions):
         raise BadInput(

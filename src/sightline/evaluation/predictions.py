@@ -79,7 +79,7 @@ def predict_split(
     def images() -> Iterator[torch.Tensor]:
         total = _num_batches(len(loader), limit)
         for batch, batch_labels in track(islice(loader, total), "Evaluating", total=total, transient=True):
-            labels.append(batch_labels)
+            labels.append(batch_labels.cpu())
             yield batch
 
     logits = runner.predict(images())

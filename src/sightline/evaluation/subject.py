@@ -70,7 +70,7 @@ class Subject:
         """The images as the network sees them before normalisation, uint8 `(B, H, W, 3)`, some at a time."""
         dataset: Any = self.loader.dataset
         for start in range(0, len(indices), IMAGES_AT_ONCE):
-            yield dataset.__getitems__([int(index) for index in indices[start : start + IMAGES_AT_ONCE]])[0]
+            yield dataset.__getitems__([int(index) for index in indices[start : start + IMAGES_AT_ONCE]])[0].cpu()
 
     def choose_balanced(self, count: int | None) -> np.ndarray:
         """Indices of at most so many images, balanced over the classes; the same for the same names and seed."""

@@ -206,7 +206,7 @@ def choose_photos(dataset: Any, saved: "SavedModel", device: "torch.device", exp
     def batches() -> Iterator[torch.Tensor]:
         for start in range(0, len(order), 64):
             pixels, batch_labels = dataset.__getitems__(order[start : start + 64].tolist())
-            labels.append(batch_labels)
+            labels.append(batch_labels.cpu())
             yield pixels
 
     logits = run_network(
@@ -220,4 +220,4 @@ def choose_photos(dataset: Any, saved: "SavedModel", device: "torch.device", exp
     chosen = choose_telling(torch.cat(labels).numpy(), predicted.numpy(), confidences.numpy(), count, explanation.seed)
     indices = order[chosen].tolist()
     pixels, chosen_labels = dataset.__getitems__(indices)
-    return Photos(pixels, [dataset.name(index) for index in indices], chosen_labels)
+    return Photos(pixels.cpu(), [dataset.name(index) for index in indices], chosen_labels.cpu())
