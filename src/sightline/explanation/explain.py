@@ -51,8 +51,9 @@ def explain(cfg: "DictConfig") -> ExplainResult:
     Raises: BadInput before anything is written.
     """
     validate_explain(cfg)
+    files = _find(Path(cfg.images).expanduser().absolute()) if cfg.images else {}
     run = open_finished_run(cfg, cfg.run, "32-true")
-    photos = _read_photos(Path(cfg.images).expanduser().absolute(), run) if cfg.images else _choose_photos(cfg, run)
+    photos = _read_photos(files, run, cfg.images) if files else _choose_photos(cfg, run)
     explainer = make_explainer(run.saved, run.device, cfg.explanation)
     output = open_folder(Path(cfg.paths.runs), "explain", run.name, cfg.output)
     facts: dict[str, Any] = {
@@ -160,27 +161,36 @@ def _targets(target: str, predicted: int, labels: "torch.Tensor | None", number:
     return [label] if target == "label" or label == predicted else [predicted, label]
 
 
-def _read_photos(given: Path, run: FinishedRun) -> Photos:
-    """Every readable image of a folder, or one file."""
+def _find(given: Path) -> dict[Path, str]:
+    """The files to explain with their names below the given folder."""
+    if not given.exists():
+        raise BadInput(f"images={given}: no such file or folder")
+    if given.is_file():
+        return {given: given.name}
+    files = {file: file.relative_to(given).as_posix() for file in find_files(given)}
+    if not files:
+        raise BadInput(f"images={given}: no images found in this folder")
+    return files
+
+
+def _read_photos(files: dict[Path, str], run: FinishedRun, given: str) -> Photos:
+    """Every image that can be read."""
     import numpy as np
     import torch
 
-    if not given.exists():
-        raise BadInput(f"images={given}: no such file or folder")
-    files = [given] if given.is_file() else list(find_files(given))
-    if not files:
-        raise BadInput(f"images={given}: no images found in this folder")
     pixels, names, unreadable = [], [], []
-    for file in files:
+    for file, name in files.items():
         try:
             pixels.append(prepare(load_rgb(file), run.spec))
         except UnreadableImage as error:
             log.warning("skipped %s", error)
             unreadable.append(str(file))
             continue
-        names.append(file.relative_to(given).as_posix() if given.is_dir() else file.name)
+        names.append(name)
     if not pixels:
-        raise BadInput(f"images={given}: none of the {len(files)} file(s) can be read, the first is {files[0]}")
+        raise BadInput(
+            f"images={given}: none of the {len(files)} file(s) can be read, the first is {next(iter(files))}"
+        )
     return Photos(torch.from_numpy(np.stack(pixels)), names, None, unreadable)
 
 
