@@ -23,8 +23,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "preparation": LOWEST | {"data", "config", "run_record", "task_spec"},
     "models": LOWEST | {"task_spec"},
     "callbacks": LOWEST | {"task_spec", "run_record"},
-    "evaluation": LOWEST | {"data", "models", "task_spec", "config", "run_record", "preparation"},
-    "explanation": LOWEST | {"data", "models", "task_spec", "config", "run_record"},
+    "finished_run": LOWEST | {"preparation", "data", "models", "task_spec", "config"},
+    "evaluation": LOWEST | {"finished_run", "preparation", "data", "models", "task_spec", "config", "run_record"},
+    "explanation": LOWEST | {"finished_run", "preparation", "data", "models", "task_spec", "config", "run_record"},
     "serving": LOWEST | {"models", "data", "task_spec", "config", "run_record"},
     "training": LOWEST
     | {"data", "models", "callbacks", "evaluation", "explanation", "serving", "task_spec", "config", "run_record"}
@@ -69,7 +70,7 @@ LIGHT_FILES += [
 ]
 LIGHT_FILES += ["data/inspection.py", "data/audit.py", "data/transforms.py", "data/cache.py", "data/digits.py"]
 LIGHT_FILES += ["data/shard_packing.py", "data/shard_stores.py", "data/parallel.py"]
-LIGHT_FILES += ["evaluation/evaluate.py", "serving/predict.py"]
+LIGHT_FILES += ["finished_run.py", "evaluation/evaluate.py", "explanation/explain.py", "serving/predict.py"]
 """Files that bad input passes through: they load nothing heavy at the top."""
 
 BANNED = {"utils", "util", "common", "helpers", "helper", "misc", "core", "base", "manager"}
@@ -152,7 +153,7 @@ def test_light_files_load_nothing_heavy(name: str) -> None:
     assert not found & HEAVY
 
 
-@pytest.mark.parametrize("task", ["train", "evaluate", "predict", "find_lr", "models"])
+@pytest.mark.parametrize("task", ["train", "evaluate", "explain", "predict", "find_lr", "models"])
 def test_composing_never_loads_torch(task: str) -> None:
     program = (
         "import sys, runpy\n"

@@ -37,7 +37,8 @@ def test_every_command_composes(task: str, words: str) -> None:
 
 def test_there_are_commands_to_check() -> None:
     assert len(commands()) >= 8
-    assert {task for task, _ in commands()} == {"train", "evaluate", "predict", "prepare", "find_lr", "models"}
+    known = {"train", "evaluate", "explain", "predict", "prepare", "find_lr", "models"}
+    assert {task for task, _ in commands()} == known
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

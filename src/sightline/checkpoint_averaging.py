@@ -49,16 +49,15 @@ def _score(
     cfg: DictConfig, network: "nn.Module", best: "SavedModel", datamodule: "ImageDataModule", trainer: "pl.Trainer"
 ) -> float:
     """The monitored metric on validation."""
-    from sightline.evaluation.evaluate import predict_split
-    from sightline.evaluation.evaluators import measure
+    from sightline.evaluation.predictions import Runner, predict_split
+    from sightline.evaluation.scores import measure
 
-    predictions = predict_split(
+    runner = Runner(
         copy.deepcopy(network),  # it may be put into 16 bits
-        datamodule.val_dataloader(),
         best.spec,
-        device=trainer.strategy.root_device,
-        precision=str(trainer.precision),
-        channels_last=cfg.model.channels_last,
-        limit=cfg.trainer.limit_val_batches,
+        trainer.strategy.root_device,
+        str(trainer.precision),
+        cfg.model.channels_last,
     )
+    predictions = predict_split(runner, datamodule.val_dataloader(), cfg.trainer.limit_val_batches)
     return measure(predictions, "val")[cfg.checkpoint.monitor]

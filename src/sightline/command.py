@@ -17,10 +17,10 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from sightline import run_record
 from sightline.config import did_you_mean
-from sightline.errors import BadInput, Interrupted
+from sightline.errors import BadInput, GateNotMet, Interrupted
 from sightline.run_record import reason
 
-FAILED, BAD_INPUT = 1, 2
+FAILED, BAD_INPUT, GATE_NOT_MET = 1, 2, 4
 FULL_ERROR = "HYDRA_FULL_ERROR"
 NULL_GROUP = "Config group override must be a string or a list"
 """How Hydra refuses `group=null`, which means what `~group` does."""
@@ -46,7 +46,7 @@ def task(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
 
 
 def run(main: Callable[[], Any], positional: str | None = None) -> NoReturn:
-    """Run a Hydra program and exit: 0 done, 1 failed, 2 bad input, 130 or 143 interrupted.
+    """Run a Hydra program and exit: 0 done, 1 failed, 2 bad input, 4 a gate was not met, 130 or 143 interrupted.
 
     The reason is the last line on stderr; `HYDRA_FULL_ERROR=1` shows the traceback too. A first word without `=` is
     the value of the key `positional`, where there is one.
@@ -68,7 +68,9 @@ def run(main: Callable[[], Any], positional: str | None = None) -> NoReturn:
             raise
         if shows_traceback:
             _print_traceback(error)
-        print(f"error: {explain(error)}" if code in (FAILED, BAD_INPUT) else explain(error), file=sys.stderr)
+        print(
+            f"error: {explain(error)}" if code in (FAILED, BAD_INPUT, GATE_NOT_MET) else explain(error), file=sys.stderr
+        )
         sys.exit(code)
     finally:
         if not shows_traceback:
@@ -113,12 +115,14 @@ def exit_code(error: BaseException) -> int | None:
         return 128 + signal.SIGINT
     if isinstance(error, BadInput | HydraException | OmegaConfBaseException) or NULL_GROUP in str(error):
         return BAD_INPUT
+    if isinstance(error, GateNotMet):
+        return GATE_NOT_MET
     return None if isinstance(error, SystemExit) else FAILED
 
 
 def explain(error: BaseException) -> str:
     """What went wrong and what to change, in a line or two."""
-    if isinstance(error, BadInput | Interrupted):
+    if isinstance(error, BadInput | Interrupted | GateNotMet):
         return str(error)
     if NULL_GROUP in str(error):
         groups = [word.removesuffix("=null") for word in sys.argv[1:] if word.endswith("=null") and "." not in word]

@@ -17,7 +17,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from sightline.errors import BadInput
 from sightline.task_spec import CROPS, INTERPOLATIONS
 
-STAGES = ("fit", "test")
+STAGES = ("fit", "test", "explain")
 SPLITS = ("train", "val", "test")
 FREEZE = ("none", "backbone", "gradual")
 LOSSES = ("cross_entropy", "bce", "focal")
@@ -47,6 +47,9 @@ FINAL_METRICS = (
     "num_parameters",
 )
 """What a run reports at its end, the test set left out."""
+METHODS = ("integrated_gradients", "grad_cam", "occlusion", "smooth_grad")
+BASELINES = ("black", "blurred", "mean", "random_average")
+EXPLAINED = ("prediction", "label", "both")
 TARGET_PACKAGES = ("torch", "timm", "pytorch_lightning", "torchmetrics", "albumentations", "sightline")
 """Packages that a `_target_` may name."""
 
@@ -203,6 +206,33 @@ class DivergenceConfig:
 
 
 @dataclass
+class EvaluationConfig:
+    """What is measured after the predictions of a split, and what must hold of it."""
+
+    target_accuracy: float | None = None  # of the answers that are not rejected; null: the model's own, at first 0.95
+    gates: dict[str, float] = field(
+        default_factory=dict
+    )  # metric: the least it may be (the most, where less is better)
+    seed: int = 0  # of resampling and of corruptions
+    evaluators: dict[str, Any] = field(default_factory=dict)  # sections of the report, in this order
+
+
+@dataclass
+class ExplanationConfig:
+    """Which parts of an image made the model say what it says."""
+
+    methods: list[str] = field(default_factory=lambda: ["integrated_gradients", "grad_cam"])
+    num_images: int = 12  # chosen over the classes: right and wrong, sure and unsure
+    target: str = "prediction"  # the class that is explained; label, or both where they differ
+    baseline: str = "black"  # where integrated gradients begin; blurred, mean (colour) or random_average
+    tolerance: float = 0.01  # completeness error at which an image of integrated gradients is done …
+    min_steps: int = 16  # … after so many gradients at least …
+    max_steps: int = 1024  # … or marked, after so many
+    memory_gb: float | None = None  # the most that gradients and activations may take; null: a quarter of what is free
+    seed: int = 0
+
+
+@dataclass
 class TrainConfig:
     name: str = "${data.name}"  # of the experiment: names the run folder
     seed: int = 0
@@ -218,6 +248,8 @@ class TrainConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     divergence: DivergenceConfig = field(default_factory=DivergenceConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    explanation: ExplanationConfig = field(default_factory=ExplanationConfig)
     callbacks: dict[str, Any] = field(default_factory=dict)  # Lightning callbacks beyond the ones every run has
     logger: dict[str, Any] = field(default_factory=dict)  # Lightning loggers
 
@@ -246,11 +278,25 @@ class RunDataConfig:
 @dataclass
 class EvaluateConfig:
     run: str = MISSING  # a run folder, its model/ folder or a checkpoint
+    against: str | None = None  # another one, to compare with on the same images
     split: str = "test"
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     data: RunDataConfig = field(default_factory=RunDataConfig)
     accelerator: str = "auto"
     precision: str | None = None  # null: what the run used
     test_time_augmentation: str | None = None  # null: what the run used
+    output: str | None = None
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+
+@dataclass
+class ExplainConfig:
+    run: str = MISSING  # a run folder, its model/ folder or a checkpoint
+    images: str | None = None  # a folder, searched through, or one file; null: images of the split
+    split: str = "test"
+    explanation: ExplanationConfig = field(default_factory=ExplanationConfig)
+    data: RunDataConfig = field(default_factory=RunDataConfig)
+    accelerator: str = "auto"
     output: str | None = None
     paths: PathsConfig = field(default_factory=PathsConfig)
 
@@ -293,7 +339,7 @@ class PredictConfig:
 def _register() -> None:
     store = ConfigStore.instance()
     tasks = {"train": TrainConfig, "evaluate": EvaluateConfig, "predict": PredictConfig, "prepare": PrepareConfig}
-    tasks |= {"find_lr": FindLrConfig, "models": ModelsConfig}
+    tasks |= {"explain": ExplainConfig, "find_lr": FindLrConfig, "models": ModelsConfig}
     for name, schema in tasks.items():
         store.store(name=f"{name}_schema", node=schema)
     project = Path(__file__).resolve().parents[2]
@@ -317,6 +363,8 @@ def validate(cfg: DictConfig) -> None:
     _check_recipe(cfg)
     for key in ("model.optimizer", "model.scheduler", "augmentation", "callbacks", "logger"):
         check_targets(OmegaConf.select(cfg, key), key)
+    validate_evaluation(cfg.evaluation, ("test", "val"))
+    validate_explanation(cfg.explanation)
 
 
 def validate_lr_finder(finder: DictConfig) -> None:
@@ -360,6 +408,62 @@ def validate_loading(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, where)
         if value is not None and value < least:
             raise BadInput(f"{where}={value}: must be {least} or more")
+
+
+def validate_evaluation(evaluation: DictConfig, splits: Iterable[str]) -> None:
+    """Check the evaluation group for a task that measures one of `splits`.
+
+    Raises: BadInput with the key, the value and the change to make.
+    """
+    if evaluation.target_accuracy is not None and not 0 < evaluation.target_accuracy < 1:
+        raise BadInput(f"evaluation.target_accuracy={evaluation.target_accuracy}: must be between 0 and 1, like 0.95")
+    if not 0 <= evaluation.seed < 2**32:
+        raise BadInput(f"evaluation.seed={evaluation.seed}: must be from 0 to below 2**32")
+    for name in evaluation.gates:
+        if name.split("/")[0] not in splits:
+            raise BadInput(
+                f"evaluation.gates: {name} is not a metric of {' or '.join(splits)}; "
+                f"name one like {next(iter(splits))}/accuracy"
+            )
+    if not any(node is not None for node in evaluation.evaluators.values()):
+        raise BadInput("evaluation.evaluators: none is left; choose evaluation=default, short or full")
+    check_targets(evaluation.evaluators, "evaluation.evaluators")
+
+
+def validate_explain(cfg: DictConfig) -> None:
+    """Check the keys of explain.py.
+
+    Raises: BadInput with the key, the value and the change to make.
+    """
+    _check_required(cfg)
+    validate_choice("split", cfg.split, SPLITS)
+    validate_explanation(cfg.explanation)
+    if cfg.images is not None and cfg.data.root is not None:
+        raise BadInput(f"images={cfg.images} data.root={cfg.data.root}: both name the images; drop one of the two")
+    if cfg.images is not None and cfg.explanation.target != "prediction":
+        raise BadInput(
+            f"explanation.target={cfg.explanation.target}: images={cfg.images} have no labels; set it to prediction"
+        )
+
+
+def validate_explanation(explanation: DictConfig) -> None:
+    """Check the explanation group.
+
+    Raises: BadInput with the key, the value and the change to make.
+    """
+    if not explanation.methods:
+        raise BadInput(f"explanation.methods=[]: nothing to do; name some of {', '.join(METHODS)}")
+    for method in explanation.methods:
+        validate_choice("explanation.methods", method, METHODS)
+    validate_choice("explanation.target", explanation.target, EXPLAINED)
+    validate_choice("explanation.baseline", explanation.baseline, BASELINES)
+    if explanation.tolerance <= 0:
+        raise BadInput(f"explanation.tolerance={explanation.tolerance}: must be above 0, like 0.01 for one percent")
+    for key, least in (("num_images", 1), ("min_steps", 2), ("max_steps", explanation.min_steps), ("seed", 0)):
+        if explanation[key] < least:
+            raise BadInput(f"explanation.{key}={explanation[key]}: must be {least} or more")
+    if explanation.memory_gb is not None and explanation.memory_gb < 0.05:
+        raise BadInput(f"explanation.memory_gb={explanation.memory_gb}: must be 0.05 or more, or null")
 
 
 def validate_choice(key: str, value: str, allowed: Iterable[str]) -> None:

@@ -43,9 +43,12 @@ def train(cfg: DictConfig) -> TrainResult:
     import pytorch_lightning as pl
 
     from sightline.callbacks.throughput import Throughput
+    from sightline.evaluation.gates import check_gates
+    from sightline.evaluation.measurement import build_evaluators
     from sightline.models.backbones import num_parameters
     from sightline.models.inference import keep_freed_memory, set_tf32
 
+    build_evaluators(cfg.evaluation)  # what is wrong with them shows before anything is written
     keep_freed_memory()
     set_tf32(cfg.model.tf32)
     cfg, found, sweep = _with_found(cfg, opened)
@@ -80,7 +83,10 @@ def train(cfg: DictConfig) -> TrainResult:
         if trainer.is_global_zero:
             metrics |= _export_and_measure(cfg, datamodule, trainer, checkpoint, record)
             write_json(run_dir / "metrics.json", metrics)
+            metrics |= _explain(cfg, datamodule, trainer, run_dir)
+            write_json(run_dir / "metrics.json", metrics)
             _log_hparams(trainer, cfg, metrics, run_dir)
+            check_gates(metrics, cfg.evaluation.gates)
     return TrainResult(metrics, checkpoint, run_dir)
 
 
@@ -133,7 +139,8 @@ def _export_and_measure(
 ) -> dict[str, float]:
     """Write `model/` from the best checkpoint, then measure that file: validation always, test if there is one."""
     from sightline.checkpoint_averaging import average_if_better
-    from sightline.evaluation.evaluate import predict_split, write_evaluation
+    from sightline.evaluation.measurement import build_evaluators, measure_run
+    from sightline.evaluation.predictions import Runner
     from sightline.models.checkpoint import load_model, save_model
     from sightline.models.views import with_views
 
@@ -143,37 +150,46 @@ def _export_and_measure(
         network, facts = average_if_better(cfg, best, datamodule, trainer)
         record.update(averaged=facts)
     save_model(run_dir / "model", network, best.spec, best.card)
-    splits = {"val": datamodule.val_dataloader()}
+    loaders = {"val": datamodule.val_dataloader()}
     if "test" in cfg.stages and datamodule.test is not None:
-        splits["test"] = datamodule.test_dataloader()
+        loaders["test"] = datamodule.test_dataloader()
     elif "test" in cfg.stages:
-        log.info("no test images: the tables and pictures show validation")
-    metrics: dict[str, float] = {}
+        log.info("no test images: the report shows validation")
     saved = load_model(run_dir / "model")
-    for split, loader in splits.items():
-        predictions = predict_split(
-            with_views(saved.network, cfg.test_time_augmentation),
-            loader,
-            saved.spec,
-            device=trainer.strategy.root_device,
-            precision=str(trainer.precision),
-            channels_last=cfg.model.channels_last,
-            limit=cfg.trainer[f"limit_{split}_batches"],
-        )
-        metrics |= write_evaluation(run_dir, predictions, saved.spec.class_names, split)
-    return metrics
+    network, device = with_views(saved.network, cfg.test_time_augmentation), trainer.strategy.root_device
+    runner = Runner(network, saved.spec, device, str(trainer.precision), cfg.model.channels_last)
+    limits = {split: cfg.trainer[f"limit_{split}_batches"] for split in ("val", "test")}
+    chosen = build_evaluators(cfg.evaluation) if "test" in cfg.stages else None
+    return measure_run(run_dir, runner, loaders, limits, chosen, cfg.evaluation)
+
+
+def _explain(cfg: DictConfig, datamodule: "ImageDataModule", trainer: "pl.Trainer", run_dir: Path) -> dict[str, float]:
+    """Explain telling images of test, or of validation without one, by the methods that know the architecture."""
+    if "explain" not in cfg.stages:
+        return {}
+    from sightline.explanation.explain import explain_dataset
+    from sightline.models.checkpoint import load_model
+
+    dataset = datamodule.val if datamodule.test is None else datamodule.test
+    saved, device = load_model(run_dir / "model"), trainer.strategy.root_device
+    return explain_dataset(run_dir / "explanations", dataset, saved, device, cfg.explanation, cfg.name)
 
 
 def _log_hparams(trainer: "pl.Trainer", cfg: DictConfig, metrics: dict[str, float], run_dir: Path) -> None:
-    """TensorBoard's table of hyperparameters with the final metrics, and the confusion matrix."""
+    """TensorBoard's table of hyperparameters with the final metrics, the confusion matrix and the explanations."""
     import matplotlib.image
     from pytorch_lightning.loggers import TensorBoardLogger
+
+    from sightline.explanation.panels import join_panels
 
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(_hparams(cfg), metrics)
-            picture = matplotlib.image.imread(run_dir / "confusion_matrix.png")[..., :3]
-            logger.experiment.add_image("confusion_matrix", picture, trainer.global_step, dataformats="HWC")
+            if (file := run_dir / "confusion_matrix.png").is_file():
+                picture = matplotlib.image.imread(file)[..., :3]
+                logger.experiment.add_image("confusion_matrix", picture, trainer.global_step, dataformats="HWC")
+            if panels := sorted((run_dir / "explanations").glob("*.png")):
+                logger.experiment.add_image("explanations", join_panels(panels), trainer.global_step, dataformats="HWC")
             logger.save()
 
 
