@@ -138,8 +138,6 @@ def draw_sweep(sweep: "LrSweep", model: str) -> "Figure":
             axes.axvline(value, linestyle=style, color="tab:red", label=f"{name}: {value:.2g}")
     axes.set(xscale="log", xlabel="learning rate", ylabel="training loss", title=f"Learning rate of {model}")
     if sweep.smoothed:
-        axes.set_ylim(
-            0.9 * min(sweep.smoothed), min(max(sweep.loss), 1.5 * max(sweep.smoothed[0], *sweep.smoothed[:5]))
-        )
+        axes.set_ylim(0.9 * min(sweep.loss), 1.5 * max(sweep.smoothed[:5]))
     axes.legend()
     return figure

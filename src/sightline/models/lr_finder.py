@@ -35,7 +35,7 @@ class LrSweep:
     tenth_of_divergence: float | None
     """A tenth of the rate at which half of what was won is lost again."""
     suggestion: float | None
-    """The geometric mean of both, or the one that there is."""
+    """The smaller of both, or the one that there is."""
 
     def to_dict(self) -> dict[str, Any]:
         return asdict(self)
@@ -132,8 +132,7 @@ def read_sweep(lr: list[float], loss: list[float], *, complete: bool = True) -> 
         diverged_at = lr[lowest + int(lost[0])] if len(lost) else diverged_at
         tenth = None if diverged_at is None else diverged_at / 10
     found = [each for each in (steepest, tenth) if each is not None]
-    suggestion = math.exp(sum(map(math.log, found)) / len(found)) if found else None
-    return LrSweep(lr, loss, smoothed.tolist(), steepest, tenth, suggestion)
+    return LrSweep(lr, loss, smoothed.tolist(), steepest, tenth, min(found, default=None))
 
 
 def require_suggestion(sweep: LrSweep) -> float:
