@@ -110,6 +110,7 @@ def test_nothing_to_find_leaves_no_folder(colors: Path, tmp_path: Path) -> None:
     assert not (tmp_path / "none").exists()
 
 
+@pytest.mark.slow
 def test_a_run_that_goes_on_keeps_its_rate(struck: Struck, undisturbed: Undisturbed, tmp_path: Path) -> None:  # noqa: F811
     run = tmp_path / "run"
     assert struck(run, "model.lr=auto", fault="SIGTERM@step:9").code == 143

@@ -317,6 +317,7 @@ def test_tf32_is_set_either_way(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 BAD = [
+    ("model.compile=true augmentation.start_size=0.5", "model.compile=true augmentation.start_size=0.5: each size"),
     ("model.loss=hinge", "model.loss=hinge: must be one of cross_entropy, bce, focal"),
     ("model.ema_decay=1", "model.ema_decay=1.0: must be between 0 and 1, like 0.999"),
     ("model.layer_lr_decay=0", "model.layer_lr_decay=0.0: must be between 0 and 1"),
@@ -334,7 +335,7 @@ BAD = [
 @pytest.mark.parametrize(("word", "message"), BAD, ids=[word for word, _ in BAD])
 def test_what_cannot_be_is_refused(word: str, message: str) -> None:
     with pytest.raises(BadInput) as refused:
-        validate(compose_config("train", word))
+        validate(compose_config("train", *word.split()))
     assert message in str(refused.value)
 
 

@@ -579,6 +579,11 @@ def _check_recipe(cfg: DictConfig) -> None:
         raise BadInput(
             "data.sampler=balanced: shards have an order of their own; set model.class_weights=balanced instead"
         )
+    if cfg.augmentation.start_size < 1 and model.compile:
+        raise BadInput(
+            f"model.compile=true augmentation.start_size={cfg.augmentation.start_size}: each size would be compiled "
+            "anew; set one of them back (false, 1)"
+        )
     check_views(cfg.test_time_augmentation, data.orientation_matters)
     if data.device_cache:
         _check_device_cache(cfg)
