@@ -54,7 +54,7 @@ from sightline.construction import NUM_SYNTHETIC_CLASSES  # noqa: E402
 from sightline.data.splits import Manifest  # noqa: E402
 from sightline.data.transforms import normalise  # noqa: E402
 from sightline.models.backbones import create_backbone  # noqa: E402
-from sightline.models.inference import autocast, choose_device, choose_precision  # noqa: E402
+from sightline.models.inference import autocast, choose_device, choose_precision, keep_freed_memory  # noqa: E402
 from sightline.preparation import OpenedData, make_datamodule, open_data  # noqa: E402
 from sightline.task_spec import TaskSpec  # noqa: E402
 from sightline.training import train  # noqa: E402
@@ -302,6 +302,7 @@ def explain_ours(network: torch.nn.Module, spec: TaskSpec, pixels: torch.Tensor,
     from sightline.explanation.attribution import Cases, Explainer
     from sightline.explanation.path_integral import Settings
 
+    keep_freed_memory()
     settings = Settings(tolerance=0.0, max_steps=STEPS) if equal else Settings()
     explainer = Explainer(network, spec, torch.device("cpu"), settings=settings, memory_gb=0.6)
     classes = explainer.logits(pixels).argmax(dim=1)

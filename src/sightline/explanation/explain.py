@@ -97,7 +97,9 @@ def make_explainer(saved: "SavedModel", device: "torch.device", explanation: "Di
     from sightline.explanation.attribution import Explainer
     from sightline.explanation.grad_cam import GradCam
     from sightline.explanation.path_integral import Settings
+    from sightline.models.inference import keep_freed_memory
 
+    keep_freed_memory()
     settings = Settings(explanation.tolerance, explanation.min_steps, explanation.max_steps)
     if "grad_cam" in explanation.methods:
         GradCam(saved.network, saved.card.name)
