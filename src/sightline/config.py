@@ -191,6 +191,7 @@ class TrainConfig:
     divergence: DivergenceConfig = field(default_factory=DivergenceConfig)
     callbacks: dict[str, Any] = field(default_factory=dict)  # Lightning callbacks beyond the ones every run has
     logger: dict[str, Any] = field(default_factory=dict)  # Lightning loggers
+    launch: dict[str, Any] = field(default_factory=dict)  # where the run is started; empty where it runs
 
 
 @dataclass

@@ -1,0 +1,58 @@
+"""The task: open the study, run its trials, and write what they say."""
+
+import logging
+from collections.abc import Callable
+from typing import Any
+
+from sightline.launch.backend import Backend
+from sightline.sweeping.settings import Settings
+
+log = logging.getLogger(__name__)
+
+
+def sweep(
+    settings: Settings, backend: Backend, check: Callable[[list[str]], None] = lambda overrides: None
+) -> dict[str, Any]:
+    """Run a study to its total, or go on with it; return what `results.yaml` holds.
+
+    `check` is called with the overrides of each trial before it begins.
+
+    Raises: BadInput before anything is written; Interrupted when a signal came, with the trials stopped.
+    """
+    from sightline.sweeping.live_table import LiveTable
+    from sightline.sweeping.loop import Loop
+    from sightline.sweeping.ownership import Owner
+    from sightline.sweeping.report import write_report
+    from sightline.sweeping.results import write_results
+    from sightline.sweeping.study import open_study
+
+    study = open_study(settings)
+    owner = Owner(settings.folder / ".sweeps")
+    end, results = "interrupted", {}
+    with LiveTable() as table:
+        loop = Loop(settings, study, backend, owner, check=check, show=_shower(table, settings))
+        try:
+            end = loop.run()
+        finally:
+            table.close(loop)
+            backend.close()
+            results = write_results(study, settings, ended_by=end)
+            owner.release()
+    write_report(study, settings)
+    return results
+
+
+def _shower(table: Any, settings: Settings) -> Callable[[Any], None]:
+    """Show the table, and write the results whenever another trial is finished."""
+    from sightline.sweeping.results import write_results
+
+    written = -1
+
+    def show(loop: Any) -> None:
+        nonlocal written
+        table(loop)
+        if (counted := loop.counted()) != written:
+            written = counted
+            write_results(loop.study, settings, ended_by=None)
+
+    return show
