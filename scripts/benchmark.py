@@ -2,6 +2,7 @@
 
     python scripts/benchmark.py [model.name=resnet18 data.image_size=64 data.batch_size=128 …]
     python scripts/benchmark.py data --root FOLDER [experiment=gtsrb …]
+    python scripts/benchmark.py sweep [--trials 60 --places 4]
 
 The first: images per second of train.py's own fit against the bare PyTorch step, in one process. Both sides train the
 same network on synthetic images with the same size, batch, precision, memory format and optimizer.
@@ -12,6 +13,8 @@ memory. Ours is `train(cfg)` with its default callbacks, logger and progress bar
 The second, on the images of a folder: reading alone (without augmentation and with `augmentation=albumentations`)
 against the bare step of resnet18; `train.py` end to end with the experiment's own network and augmentation against
 the bare step of that network; the audit's seconds; and the bytes of the main process for each image of a manifest.
+
+The third is in benchmark_sweep.py: what a sweep waits, and what pruning saves.
 """
 
 import argparse
@@ -279,5 +282,9 @@ def time_train(cfg: DictConfig) -> float:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["memory"]:
         measure_memory(sys.argv[2])
+    elif sys.argv[1:2] == ["sweep"]:
+        import benchmark_sweep
+
+        benchmark_sweep.main(sys.argv[2:])
     else:
         main()

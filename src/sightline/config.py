@@ -74,6 +74,7 @@ class DataConfig:
     test_fraction: float = 0.15  # the same where there is no test/; 0 makes none
     num_folds: int | None = None  # cross-validation: all but test is dealt into so many parts …
     fold: int = 0  # … and this one is validation
+    with_validation: bool = False  # train on the validation images too; then the last epoch is the one that is kept
     manifest: str = "auto"  # the split as a file; auto: root/manifest.csv where there is one; none: split anew
     audit: str = "auto"  # look at every file at first use; skip: do not
     on_bad_file: str = "error"  # skip: leave bad files out, and say so in run.json …
@@ -353,6 +354,18 @@ def _check_numbers(cfg: DictConfig) -> None:
         raise BadInput(f"model.label_smoothing={cfg.model.label_smoothing}: must be from 0 to below 1")
     _check_trainer(cfg.trainer)
     _check_divergence(cfg.divergence)
+    _check_with_validation(cfg)
+
+
+def _check_with_validation(cfg: DictConfig) -> None:
+    if not cfg.data.with_validation:
+        return
+    if cfg.data.source in ("shards", "synthetic"):
+        raise BadInput(f"data.with_validation=true data.source={cfg.data.source}: works with images as files alone")
+    if str(cfg.model.scheduler.get("_target_")).endswith("ReduceLROnPlateau"):
+        raise BadInput(
+            "data.with_validation=true: model/scheduler=plateau follows validation, which is trained on; choose another"
+        )
 
 
 def _check_divergence(divergence: DictConfig) -> None:

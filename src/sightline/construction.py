@@ -82,7 +82,7 @@ def build_classifier(cfg: DictConfig, opened: OpenedData | StreamedData | None) 
         _build_scheduler(cfg),
         model.label_smoothing,
         model.freeze,
-        cfg.checkpoint.monitor,
+        None if cfg.data.with_validation else cfg.checkpoint.monitor,
     )
     return Classifier(network, spec, card, recipe, channels_last=model.channels_last)
 

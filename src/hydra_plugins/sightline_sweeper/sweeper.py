@@ -18,6 +18,7 @@ PRELOADED = (
     "sightline.data.datamodule sightline.evaluation.evaluate sightline.callbacks.resumable"
 ).split()
 """What a training imports before its first step."""
+TESTED = ("test/accuracy", "test/macro_f1")
 
 
 @dataclass
@@ -87,6 +88,7 @@ class SightlineSweeper(Sweeper):
 
     def _settings(self, searched: dict[str, Any], words: Sequence[str]) -> Any:
         from hydra_plugins.sightline_sweeper.composition import script
+        from sightline.errors import BadInput
         from sightline.launch.job import STAYS_HERE, key_of, with_absolute_paths
         from sightline.run_record import git_commit
         from sightline.sweeping.settings import Settings, direction_of
@@ -99,7 +101,10 @@ class SightlineSweeper(Sweeper):
         values = {key_of(word): word.partition("=")[2] for word in words}
         choices = cfg.hydra.runtime.choices
         metrics = said["metrics"] or {cfg.optimized_metric: direction_of(cfg.optimized_metric)}
-        known = ("n_trials n_parallel storage sampler pruner enqueue warm_start time_budget_minutes").split()
+        known = "n_trials n_parallel storage sampler pruner enqueue warm_start time_budget_minutes max_failures".split()
+        known += ["allow_new_space", "refit", "refit_seeds"]
+        if said["refit"] and "stages" not in cfg:
+            raise BadInput("hydra.sweeper.refit=true: this program has no stages to test in; set it to false")
         return Settings(
             name=said["study_name"],
             folder=Path(cfg.paths.runs).absolute() / "sweeps" / said["study_name"],
@@ -108,8 +113,6 @@ class SightlineSweeper(Sweeper):
             space=parse_space(said["params"] | searched, {k: v for k, v in values.items() if k not in searched}),
             metrics=metrics,
             commit=git_commit(Path(__file__).parent)[0],
-            max_failures=said["max_failures"],
-            allow_new_space=said["allow_new_space"],
             experiment=choices.get("experiment"),
             groups=frozenset(key for key in choices if not key.startswith("hydra/")),
             **{key: said[key] for key in known},
@@ -130,4 +133,8 @@ def _conclude(results: dict[str, Any], folder: Path) -> None:
     if results["best_params"] is not None:
         words = " ".join(f"{key}={value}" for key, value in results["best_params"].items())
         print(f"best: trial {results['best_trial']}, {results['best_value']}: {words}")
+    for name, values in results.get("refit", {}).get("metrics", {}).items():
+        if name in TESTED:
+            spread = f" ± {values['standard_deviation']:.4f}" if values["standard_deviation"] is not None else ""
+            print(f"{name}: {values['mean']:.4f}{spread} over {len(values['values'])} seeds, trained on validation too")
     print(f"results: {folder}")

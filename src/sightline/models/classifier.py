@@ -34,7 +34,7 @@ class Recipe:
     scheduler: Callable[..., LRScheduler | ReduceLROnPlateau]
     label_smoothing: float = 0.0
     freeze: str = "none"
-    monitor: str = "val/accuracy"
+    monitor: str | None = "val/accuracy"  # None: no validation decides, the last epoch is kept
 
 
 class Classifier(pl.LightningModule):

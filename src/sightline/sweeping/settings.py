@@ -37,6 +37,8 @@ class Settings:
     time_budget_minutes: float | None = None
     max_failures: int | None = None
     allow_new_space: bool = False
+    refit: bool = False
+    refit_seeds: int = 3
     commit: str | None = None
     experiment: str | None = None
     """What the trials are variations of."""
@@ -52,9 +54,9 @@ class Settings:
             raise BadInput("hydra.sweeper.metrics={}: nothing to optimise; write metric: maximize or minimize")
         for metric, direction in self.metrics.items():
             _check_metric(metric, direction)
-        for key, value, least in (("n_trials", self.n_trials, 1), ("n_parallel", self.n_parallel, 1)):
-            if value < least:
-                raise BadInput(f"hydra.sweeper.{key}={value}: must be {least} or more")
+        for key in ("n_trials", "n_parallel", "refit_seeds"):
+            if (value := getattr(self, key)) < 1:
+                raise BadInput(f"hydra.sweeper.{key}={value}: must be 1 or more")
         for key, limit in (("time_budget_minutes", self.time_budget_minutes), ("max_failures", self.max_failures)):
             if limit is not None and (limit <= 0 or not math.isfinite(limit)):
                 raise BadInput(f"hydra.sweeper.{key}={limit}: must be above 0, or null for no limit")

@@ -1,6 +1,7 @@
 """The task: open the study, run its trials, and write what they say."""
 
 import logging
+import time
 from collections.abc import Callable
 from typing import Any
 
@@ -13,32 +14,44 @@ log = logging.getLogger(__name__)
 def sweep(
     settings: Settings, backend: Backend, check: Callable[[list[str]], None] = lambda overrides: None
 ) -> dict[str, Any]:
-    """Run a study to its total, or go on with it; return what `results.yaml` holds.
+    """Run a study to its total, or go on with it; return what `results.yaml` holds. Closes the backend.
 
     `check` is called with the overrides of each trial before it begins.
 
     Raises: BadInput before anything is written; Interrupted when a signal came, with the trials stopped.
     """
+    try:
+        return _sweep(settings, backend, check)
+    finally:
+        backend.close()
+
+
+def _sweep(settings: Settings, backend: Backend, check: Callable[[list[str]], None]) -> dict[str, Any]:
+    from sightline.sweeping.hyperparameter_table import write_hyperparameter_table
     from sightline.sweeping.live_table import LiveTable
     from sightline.sweeping.loop import Loop
     from sightline.sweeping.ownership import Owner
+    from sightline.sweeping.refit import refit
     from sightline.sweeping.report import write_report
     from sightline.sweeping.results import write_results
-    from sightline.sweeping.study import open_study
+    from sightline.sweeping.study import best_trials, open_study
 
     study = open_study(settings)
     owner = Owner(settings.folder / ".sweeps")
-    end, results = "interrupted", {}
+    end, results, seconds = "interrupted", {}, 0.0
     with LiveTable() as table:
         loop = Loop(settings, study, backend, owner, check=check, show=_shower(table, settings))
         try:
             end = loop.run()
         finally:
             table.close(loop)
-            backend.close()
-            results = write_results(study, settings, ended_by=end)
+            seconds = round(time.monotonic() - loop.started, 3)
+            results = write_results(study, settings, ended_by=end, seconds=seconds)
             owner.release()
+    if settings.refit and end == "finished" and best_trials(study):
+        results = write_results(study, settings, ended_by=end, seconds=seconds, refit=refit(study, settings, backend))
     write_report(study, settings)
+    write_hyperparameter_table(study, settings)
     return results
 
 
