@@ -74,14 +74,14 @@ def test_another_space_is_refused_with_the_difference(run_sweep: RunSweep, tmp_p
 
 
 def test_failures_are_recorded_and_the_sweep_goes_on(run_sweep: RunSweep, tmp_path: Path) -> None:
-    params = {"x": {"interval": [0, 1]}, "fail": {"choice": ["exit", "nan", "kill", "silent", "none"]}}
+    params = {"x": {"interval": [0, 1]}, "fail": {"choice": ["exit", "undefined", "kill", "silent", "none"]}}
     sampler = {**RANDOM, "seed": 3}
     results = run_sweep(params=params, n_trials=16, sampler=sampler)
     reasons = {row["params_fail"]: row["reason"] for row in rows(tmp_path)}
     states = {row["params_fail"]: row["state"] for row in rows(tmp_path)}
-    assert states == {"none": "complete"} | dict.fromkeys(("exit", "nan", "kill", "silent"), "failed")
+    assert states == {"none": "complete"} | dict.fromkeys(("exit", "undefined", "kill", "silent"), "failed")
     assert reasons["exit"] == "the loss is lost"
-    assert reasons["nan"] == "val/accuracy is nan"
+    assert reasons["undefined"] == "val/accuracy is nan"
     assert "SIGKILL" in reasons["kill"]
     assert reasons["silent"] == "it reported no val/accuracy; it has nothing"
     assert sum(results["num_trials"].values()) == 16

@@ -1,6 +1,7 @@
 """`report.html`: Optuna's own plots on one page that needs no network."""
 
 import html
+import warnings
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,7 +25,9 @@ def write_report(study: "optuna.Study", settings: Settings) -> Path:
     sections = []
     for title, text, make in plots(study, settings):
         try:
-            figure = make()
+            with warnings.catch_warnings():  # that an importance rests on few trials: the page shows how many
+                warnings.simplefilter("ignore")
+                figure = make()
         except (ValueError, RuntimeError, ZeroDivisionError) as error:  # too few trials, or all of them equal
             sections.append({"title": title, "text": f"{text} Not drawn: {error}", "plot": ""})
         else:
@@ -71,7 +74,7 @@ def plots(study: "optuna.Study", settings: Settings) -> Iterator[Plot]:
         )
         yield (
             f"Importance of the parameters for {metric}",
-            "The share of the variation between trials that each parameter accounts for (fANOVA).",
+            "The share of the variation between trials that each parameter accounts for (PED-ANOVA).",
             lambda chosen=chosen: draw.plot_param_importances(study, **chosen),
         )
         yield (

@@ -2,6 +2,7 @@
 
 import logging
 import math
+import time
 import warnings
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,6 +22,7 @@ RETIRED, REASON, LOG_TAIL, REUSED, OVERRIDES, OWNER, JOB, PRUNED_AT = (
     "retired reason log_tail reused overrides owner job_id pruned_at".split()
 )
 """Names of what a trial carries beside its parameters."""
+MOST_OPENINGS = 5
 MOST_FROM_BEFORE = 5
 """Of several metrics, the first so many points of the earlier front."""
 
@@ -63,11 +65,16 @@ def _open_storage(storage: str | None, journal: Path) -> Any:
     import optuna
     from sqlalchemy.exc import SQLAlchemyError
 
-    try:
-        return optuna.storages.RDBStorage(storage)
-    except (ImportError, SQLAlchemyError, ValueError) as error:
-        cause = str(error).splitlines()[0]
-        raise BadInput(f"hydra.sweeper.storage={storage}: {cause}; give an SQL URL, or null for a file") from error
+    for attempt in range(MOST_OPENINGS):
+        try:
+            return optuna.storages.RDBStorage(storage)
+        except (ImportError, SQLAlchemyError, ValueError) as error:
+            cause = str(error).splitlines()[0]
+            is_beginning = "already exists" in cause  # another sweep makes the tables at this moment
+            if not is_beginning or attempt == MOST_OPENINGS - 1:
+                raise BadInput(f"hydra.sweeper.storage={storage}: {cause}; give an SQL URL, or null") from error
+            time.sleep(1.0)
+    raise AssertionError
 
 
 def _compare(study: "optuna.Study", settings: Settings) -> None:

@@ -1,6 +1,6 @@
 """A job that costs nothing: reports by epoch as training does, goes on where it was stopped, and fails on demand.
 
-`python program.py output=FOLDER [x=0.5 epochs=3 nap=0.05 fail=exit|nan|kill|silent]`
+`python program.py output=FOLDER [x=0.5 epochs=3 nap=0.05 fail=exit|undefined|kill|silent]`
 """
 
 import csv
@@ -46,6 +46,6 @@ for epoch in range(len(rows), epochs):
         sys.exit(1)
     if epoch == 0 and fail == "kill":
         os.kill(os.getpid(), signal.SIGKILL)
-final = math.nan if fail == "nan" else float(rows[-1]["val/accuracy"])
+final = math.nan if fail == "undefined" else float(rows[-1]["val/accuracy"])
 if fail != "silent":
     write(output / "metrics.json", json.dumps({"val/accuracy": final, "train/images_per_second": 100 * (1 - x)}))
