@@ -213,6 +213,7 @@ class EvaluateConfig:
     precision: str | None = None  # null: what the run used
     output: str | None = None
     paths: PathsConfig = field(default_factory=PathsConfig)
+    launch: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -223,6 +224,7 @@ class PrepareConfig:
     shards: str | None = None  # also pack the images into shards that stream from here, a folder or s3://bucket/prefix
     output: str | None = None
     paths: PathsConfig = field(default_factory=PathsConfig)
+    launch: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -236,6 +238,7 @@ class PredictConfig:
     precision: str | None = None
     output: str | None = None
     paths: PathsConfig = field(default_factory=PathsConfig)
+    launch: dict[str, Any] = field(default_factory=dict)
 
 
 def _register() -> None:

@@ -14,7 +14,7 @@ from sightline.config import to_plain
 
 REFUSED = [
     ("hparams_search=optuna model.lrr=interval(1,2)", "model.lrr: no such key (did you mean model.lr?)"),
-    ("hparams_search=optuna model.lr=interval(2,1)", "interval=[2, 1] is empty"),
+    ("hparams_search=optuna model.lr=interval(2,1)", "interval=[2.0, 1.0] is empty"),
     ("hparams_search=optuna model/optimizer=choice(adam,adma)", "Could not find 'model/optimizer/adma'"),
     ("hparams_search=optuna model.lr=interval(-1,1)", "model.lr=-1.0: must be above 0"),
     ("hparams_search=optuna optimized_metric=test/accuracy", "nothing may be chosen on the test set"),
@@ -25,7 +25,7 @@ REFUSED = [
     ("hparams_search=optnua", "Could not find 'hparams_search/optnua'"),
     ("launch=local_process launch.n_parallel=0", "launch.n_parallel=0: must be 1 or more"),
     ("launch=local_process launch.n_paralel=2", "launch.n_paralel: no such key (did you mean launch.n_parallel?)"),
-    ("-m launch=local_process trainer.max_epochs=1,0", "set trainer.max_epochs to 1 or more"),
+    ("launch=local_process trainer.max_epochs=1,0", "set trainer.max_epochs to 1 or more"),
 ]
 
 

@@ -29,7 +29,7 @@ class SightlineSweeperConfig:
     n_trials: int = 20  # finished ones, over all starts: complete, pruned and failed
     n_parallel: Any = "${oc.select:launch.n_parallel,1}"  # so many trials at once
     params: dict[str, Any] = field(default_factory=dict)  # key: {interval|range|choice: […], log, step, when}
-    metrics: dict[str, str] | None = None  # metric: maximize|minimize; null: optimized_metric, by its name
+    metrics: Any = None  # metric: maximize|minimize; null: optimized_metric, by its name
     sampler: Any = None  # any of Optuna's by _target_; null: TPE
     pruner: Any = None  # any of Optuna's by _target_; null: none
     enqueue: list[Any] = field(default_factory=list)  # points to try first
@@ -67,12 +67,16 @@ class SightlineSweeper(Sweeper):
 
         from hydra_plugins.sightline_sweeper.composition import check, command_to_go_on
         from hydra_plugins.sightline_sweeper.words import split_words
+        from sightline.config import FINAL_METRICS, validate_choice
         from sightline.launch.backend import Places, make_backend
         from sightline.sweeping.sweep import sweep
 
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
         searched, words = split_words(arguments)
         settings = self._settings(searched, words)
+        if "optimized_metric" in self.config:
+            for metric in settings.metrics:
+                validate_choice("hydra.sweeper.metrics", metric, FINAL_METRICS)
         places = Places(settings.n_parallel, self.said["preload"])
         backend = make_backend(self.said["backend"], settings.folder, places)
 

@@ -14,7 +14,7 @@ def split_words(words: list[str]) -> tuple[dict[str, Any], list[str]]:
     others = []
     for override in OverridesParser.create().parse_overrides(words):
         if override.is_sweep_override():
-            searched[override.get_key_element().lstrip("+")] = _parameter(override)
+            searched[override.get_key_element()] = _parameter(override)
         else:
             others.append(str(override.input_line))
     return searched, others

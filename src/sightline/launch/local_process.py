@@ -30,7 +30,7 @@ class LocalProcess:
     """A job's id is its folder, which is the run folder of the task; what only the launching needs lies in `.job/`."""
 
     name = "local_process"
-    poll_seconds = 0.1
+    poll_seconds = 0.05
 
     def __init__(self, jobs: Path, places: Places | None = None, *, grace_seconds: float = GRACE_SECONDS) -> None:
         self.jobs, self.places = jobs.absolute(), places or Places()
@@ -99,6 +99,7 @@ class LocalProcess:
 
     def _preload(self, plan: dict[str, Any]) -> subprocess.Popen[str]:
         environment = {**os.environ, **plan["environment"], "PYTHONPATH": str(SOURCE)}
+        environment["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # asking for GPUs must not begin CUDA: it survives no copy
         for key in plan["places"][0]:
             if key.endswith("_NUM_THREADS"):  # libraries read it when they load
                 environment[key] = plan["places"][0][key]

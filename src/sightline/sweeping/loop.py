@@ -13,7 +13,7 @@ from sightline.launch.backend import Backend
 from sightline.launch.interruption import Interruption
 from sightline.launch.job import Job, State, Status, job_name
 from sightline.sweeping.ownership import Owner
-from sightline.sweeping.settings import Settings
+from sightline.sweeping.settings import Settings, comparable
 from sightline.sweeping.study import (
     JOB,
     LOG_TAIL,
@@ -153,14 +153,14 @@ class Loop:
             except ValueError as error:
                 self._retire(trial, f"died with its sweep before it began ({error})")
             return
-        overrides = list(frozen.user_attrs[OVERRIDES])
+        point = self.settings.space.decode(frozen.params)
+        overrides = self.settings.overrides(point)
         if REUSED in frozen.user_attrs:
             self.reusing.append((trial, frozen.user_attrs[REUSED]))
             return
         taken = Running(trial, overrides, frozen.user_attrs.get(JOB), is_pruned=PRUNED_AT in frozen.user_attrs)
         taken.reported = set(frozen.intermediate_values)
-        point = self.settings.space.decode(frozen.params)
-        if self.settings.overrides(point) != overrides:
+        if comparable(overrides) != comparable(frozen.user_attrs[OVERRIDES]):
             if taken.job_id is not None:
                 self.backend.stop(taken.job_id)
             self._retire(trial, "the space changed while it waited to go on")

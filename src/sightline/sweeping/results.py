@@ -105,7 +105,7 @@ def experiment_of(trial: "optuna.trial.FrozenTrial", settings: Settings, num_com
     content: dict[str, Any] = {"defaults": [*base, *groups, "_self_"]}
     for key, value in point.items():
         if key not in settings.groups:
-            _set(content, key.split("."), value)
+            _set(content, key.lstrip("+").split("."), value)
     return _card(trial, settings, num_complete) + OmegaConf.to_yaml(OmegaConf.create(content))
 
 

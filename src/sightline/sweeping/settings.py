@@ -2,7 +2,7 @@
 
 import math
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -76,8 +76,13 @@ class Settings:
 
     def describe(self) -> dict[str, Any]:
         """What must stay the same for values of one study to be comparable."""
-        fixed = {word.split("=", 1)[0]: word.split("=", 1)[-1] for word in self.fixed}
+        fixed = dict(word.partition("=")[::2] for word in comparable(self.fixed))
         return {"space": self.space.describe(), "metrics": dict(self.metrics), "settings": fixed}
+
+
+def comparable(words: Iterable[str]) -> list[str]:
+    """The words that results follow from: where things lie is none of them."""
+    return [word for word in words if not word.startswith("paths.")]
 
 
 def direction_of(metric: str) -> str:

@@ -1,6 +1,5 @@
 """The task: open the study, run its trials, and write what they say."""
 
-import logging
 import time
 from collections.abc import Callable
 from typing import Any
@@ -8,7 +7,7 @@ from typing import Any
 from sightline.launch.backend import Backend
 from sightline.sweeping.settings import Settings
 
-log = logging.getLogger(__name__)
+WRITTEN_EVERY_SECONDS = 2.0
 
 
 def sweep(
@@ -56,16 +55,17 @@ def _sweep(settings: Settings, backend: Backend, check: Callable[[list[str]], No
 
 
 def _shower(table: Any, settings: Settings) -> Callable[[Any], None]:
-    """Show the table, and write the results whenever another trial is finished."""
+    """Show the table, and write the results when another trial is finished, though not at every moment."""
     from sightline.sweeping.results import write_results
 
-    written = -1
+    written, written_at = -1, 0.0
 
     def show(loop: Any) -> None:
-        nonlocal written
+        nonlocal written, written_at
         table(loop)
-        if (counted := loop.counted()) != written:
-            written = counted
+        is_due = time.monotonic() - written_at > WRITTEN_EVERY_SECONDS
+        if is_due and (counted := loop.counted()) != written:
             write_results(loop.study, settings, ended_by=None)
+            written, written_at = counted, time.monotonic()
 
     return show
