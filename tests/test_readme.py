@@ -33,6 +33,8 @@ def test_every_command_composes(task: str, words: str) -> None:
     for placeholder, value in PLACEHOLDERS.items():
         words = re.sub(rf"\b{placeholder}\b", value, words)
     overrides = [word for word in words.split() if word not in ("-m", "--help") and not re.search(r"=[^\[]*,", word)]
+    if task == "models" and "=" not in overrides[0]:
+        overrides[0] = f"pattern={overrides[0]}"
     cfg = compose_config(task, *overrides)
     if task == "train" and "model.weights" not in words:
         validate(cfg)
@@ -40,7 +42,8 @@ def test_every_command_composes(task: str, words: str) -> None:
 
 def test_there_are_commands_to_check() -> None:
     assert len(commands()) >= 8
-    assert {task for task, _ in commands()} == {"train", "evaluate", "predict", "prepare", "jobs"}
+    known = {"train", "evaluate", "explain", "predict", "prepare", "find_lr", "models", "jobs"}
+    assert {task for task, _ in commands()} == known
 
 
 def test_the_verbs_of_jobs_are_documented() -> None:

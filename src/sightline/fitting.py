@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from sightline.config import to_plain
-from sightline.construction import better
 from sightline.errors import BadInput
+from sightline.recipe import better
 from sightline.resuming import Start
 from sightline.run_record import RunRecord
 

@@ -1,9 +1,12 @@
 """A data set from its configuration: found, looked at, split, and read in batches."""
 
+import csv
 import hashlib
+import io
 import json
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -52,6 +55,11 @@ class OpenedData:
     def class_names(self) -> tuple[str, ...]:
         return self.manifest.class_names
 
+    def class_counts(self) -> list[int]:
+        """How many training images each class has."""
+        labels = self.manifest.select("train").labels
+        return np.bincount(labels, minlength=len(self.class_names)).tolist()
+
     def describe(self) -> dict[str, Any]:
         """For run.json."""
         manifest = self.manifest
@@ -77,6 +85,15 @@ class StreamedData:
     @property
     def class_names(self) -> tuple[str, ...]:
         return self.info.class_names
+
+    def class_counts(self) -> list[int]:
+        """How many training images each class has, by the manifest that lies beside the shards."""
+        from sightline.data.shard_stores import open_store
+
+        text = (open_store(self.location).read("manifest.csv") or b"").decode()
+        rows = csv.DictReader(io.StringIO(text))
+        counts = Counter(row["label"] for row in rows if row["split"] == "train")
+        return [counts[name] for name in self.class_names]
 
     def describe(self) -> dict[str, Any]:
         """For run.json."""
@@ -338,6 +355,7 @@ def _build_all(nodes: DictConfig, key: str) -> dict[str, Any]:
 
 def make_datamodule(cfg: DictConfig, opened: OpenedData | StreamedData | None, spec: "TaskSpec") -> "ImageDataModule":
     """Batches of the images, or of random pixels where there are none."""
+    from sightline.data.balanced_sampler import BalancedSampler
     from sightline.data.batch_augmentation import source_of
     from sightline.data.datamodule import ImageDataModule, SyntheticDataset
 
@@ -359,7 +377,12 @@ def make_datamodule(cfg: DictConfig, opened: OpenedData | StreamedData | None, s
     train = make("train", source, augmentation=augmentation, num_draws=num_draws)
     val = make("val", spec)
     test = make("test", spec) if opened.manifest.num_images["test"] else None
-    return ImageDataModule(spec, train, val, test, **loading)
+    datamodule = ImageDataModule(spec, train, val, test, **loading)
+    if data.device_cache:
+        datamodule.keep_on_device()
+    if data.sampler == "balanced":
+        datamodule.sampler = BalancedSampler(train.images.labels, cfg.seed)
+    return datamodule
 
 
 def shard_cache(cache: str, limit_gb: float = 50.0) -> "ShardCache":

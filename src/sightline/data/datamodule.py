@@ -65,7 +65,8 @@ class ImageDataset(Dataset[Batch]):
     """Images and their labels, from their files or from a store of decoded pixels.
 
     Loaders ask for whole batches: uint8 `(B, image_size, image_size, 3)`, int64 labels `(B,)` and, where a batch
-    augmentation wants them, its draws `(B, num_draws)`.
+    augmentation wants them, its draws `(B, num_draws)`. An index beyond the last image begins again at the
+    first, for another copy of it with an augmentation of its own.
     """
 
     def __init__(
@@ -88,11 +89,11 @@ class ImageDataset(Dataset[Batch]):
 
     def name(self, index: int) -> str:
         """The path of an image below the data's root."""
-        return str(self.images.manifest.paths[self.images.rows[index]])
+        return str(self.images.manifest.paths[self.images.rows[index % len(self)]])
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         pairs = [key if isinstance(key, tuple) else (0, key) for key in keys]
-        indices = np.array([index for _, index in pairs])
+        indices = np.array([index for _, index in pairs]) % len(self)
         labels = torch.from_numpy(self.images.labels[indices].astype(np.int64))
         pixels = self._read(pairs, indices)
         if not self.num_draws:
@@ -115,10 +116,11 @@ class ImageDataset(Dataset[Batch]):
         return pixels
 
     def _prepare(self, epoch: int, index: int) -> np.ndarray:
+        row = index % len(self)
         if self.store is None:
-            image = load_rgb(self.images.path(index))
+            image = load_rgb(self.images.path(row))
             return prepare(image, self.spec) if self.augmentation is None else self._augment(image, epoch, index)
-        return self._augment(self.store[index if self.places is None else int(self.places[index])], epoch, index)
+        return self._augment(self.store[row if self.places is None else int(self.places[row])], epoch, index)
 
     def _augment(self, image: Image.Image | np.ndarray, epoch: int, index: int) -> np.ndarray:
         assert self.augmentation is not None
@@ -165,18 +167,25 @@ class ImageDataModule(pl.LightningDataModule):
         self.batch_augmentation = batch_augmentation
         self.spec, self.train, self.val, self.test = spec, train, val, test
         self.batch_size, self.num_workers = batch_size, num_workers
+        self.is_kept_on_device = False
         self.sampler = EpochSampler(len(train), seed)  # pyright: ignore[reportArgumentType]  (torch's Dataset has no length)
 
     def seek(self, epoch: int, batch: int) -> None:
         """Training goes on with this batch of this epoch."""
         self.sampler.seek(epoch, batch * self.batch_size)
 
+    def keep_on_device(self) -> None:
+        """Move the images of training and validation to the trainer's device, all of them, at their first use."""
+        self.is_kept_on_device = True
+
     def train_dataloader(self) -> DataLoader:
         """Shuffled, without the last incomplete batch unless it is the only one."""
         full = len(self.sampler) >= self.batch_size
+        self.train = self._at_hand(self.train)
         return self._loader(self.train, sampler=self.sampler, drop_last=full)
 
     def val_dataloader(self) -> DataLoader:
+        self.val = self._at_hand(self.val)
         return self._loader(self.val)
 
     def test_dataloader(self) -> DataLoader:
@@ -202,7 +211,16 @@ class ImageDataModule(pl.LightningDataModule):
     def _train_indices(self, epoch: int, place: slice) -> Sequence[int]:
         return self.sampler.order(epoch)[place].tolist()
 
+    def _at_hand(self, dataset: Dataset) -> Dataset:
+        """The data set on the device, if that is wanted and there is a trainer that says which one."""
+        if not self.is_kept_on_device or self.trainer is None or not isinstance(dataset, ImageDataset):
+            return dataset
+        from sightline.data.device_cache import DeviceDataset
+
+        return DeviceDataset(dataset, self.trainer.strategy.root_device, num_workers=self.num_workers)
+
     def _loader(self, dataset: Dataset, sampler: Sampler | None = None, drop_last: bool = False) -> DataLoader:
+        workers = 0 if getattr(dataset, "is_on_device", False) else self.num_workers
         return make_loader(
-            dataset, batch_size=self.batch_size, num_workers=self.num_workers, sampler=sampler, drop_last=drop_last
+            dataset, batch_size=self.batch_size, num_workers=workers, sampler=sampler, drop_last=drop_last
         )

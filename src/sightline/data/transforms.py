@@ -28,6 +28,13 @@ TURNING = frozenset(("HorizontalFlip", "VerticalFlip", "Transpose", "RandomRotat
 """Albumentations transforms that mirror an image or turn it by a quarter."""
 
 
+def quiet_albumentations() -> Any:
+    """The library, loaded after this module has kept it from the network."""
+    import albumentations
+
+    return albumentations
+
+
 class UnreadableImage(RuntimeError):
     """A file that cannot be decoded; the message names it."""
 

@@ -15,7 +15,7 @@ if TYPE_CHECKING:
     import optuna
 
 log = logging.getLogger(__name__)
-OF_A_REFIT = ("stages=[fit,test]", "data.with_validation=true")
+OF_A_REFIT = ("stages=[fit,test]", "data.with_validation=true", "checkpoint.average_best=1")
 
 
 def refit(study: "optuna.Study", settings: Settings, backend: Backend) -> dict[str, Any]:
