@@ -289,6 +289,7 @@ class EvaluateConfig:
     test_time_augmentation: str | None = None  # null: what the run used
     output: str | None = None
     paths: PathsConfig = field(default_factory=PathsConfig)
+    launch: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -548,16 +549,14 @@ def _check_with_validation(cfg: DictConfig) -> None:
     if not cfg.data.with_validation:
         return
     if cfg.data.source in ("shards", "synthetic"):
-        raise BadInput(f"data.with_validation=true data.source={cfg.data.source}: works with images as files alone")
+        raise BadInput(f"data.with_validation=true data.source={cfg.data.source}: needs images as files")
     if cfg.checkpoint.average_best > 1:
         raise BadInput(
-            f"data.with_validation=true checkpoint.average_best={cfg.checkpoint.average_best}: no validation is left to "
+            f"data.with_validation=true checkpoint.average_best={cfg.checkpoint.average_best}: none is left to "
             "say which are the best; set checkpoint.average_best=1"
         )
     if str(cfg.model.scheduler.get("_target_")).endswith("ReduceLROnPlateau"):
-        raise BadInput(
-            "data.with_validation=true: model/scheduler=plateau follows validation, which is trained on; choose another"
-        )
+        raise BadInput("data.with_validation=true: model/scheduler=plateau follows validation; choose another")
 
 
 def _check_recipe_numbers(cfg: DictConfig) -> None:
