@@ -5,6 +5,7 @@ import csv
 import json
 import os
 import random
+import re
 import signal
 import subprocess
 import sys
@@ -122,7 +123,8 @@ def check(sweeping: Sweeping, n_trials: int) -> None:
         else:
             assert "SIGKILL" in row["reason"], row
     log = (sweeping.folder / "stderr.txt").read_text()
-    assert "Traceback" not in log, log
+    errors = [line for line in log.splitlines() if re.match(r"[\w.]*(Error|Exception|BadInput)\b", line)]
+    assert not errors, log  # a signal before the first line of the program is a KeyboardInterrupt
     wait(lambda: not sweeping.everything())
 
 
