@@ -81,6 +81,7 @@ class SightlineSweeper(Sweeper):
         backend = make_backend(self.said["backend"], settings.folder, places)
 
         def check_trial(overrides: list[str]) -> None:
+            assert self.hydra_context is not None
             check(self.hydra_context, self.config, [*words, *overrides[len(settings.fixed) :]])
 
         for point in settings.space.corners():
