@@ -1,5 +1,6 @@
 """TensorBoard's table of hyperparameters over all trials of a sweep."""
 
+import os
 import shutil
 from typing import TYPE_CHECKING, Any
 
@@ -17,8 +18,7 @@ def write_hyperparameter_table(study: "optuna.Study", settings: Settings) -> Non
     from tensorboard.plugins.hparams.summary_v2 import hparams_pb
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 
-    folder = settings.folder / "tensorboard"
-    shutil.rmtree(folder, ignore_errors=True)
+    folder = settings.folder / f".tensorboard-{os.getpid()}"
     for trial in study.get_trials(deepcopy=False):
         if not is_counted(trial) or not trial.values:
             continue
@@ -31,6 +31,12 @@ def write_hyperparameter_table(study: "optuna.Study", settings: Settings) -> Non
             point = Summary(value=[Summary.Value(tag=metric, simple_value=value)])
             writer.add_event(Event(summary=point, step=trial.number, wall_time=begun))
         writer.close()
+    whole = settings.folder / "tensorboard"
+    shutil.rmtree(whole, ignore_errors=True)
+    try:
+        folder.replace(whole)
+    except OSError:  # nothing to show, or another sweep of this study was faster
+        shutil.rmtree(folder, ignore_errors=True)
 
 
 def _plain(value: Any) -> bool | float | str:

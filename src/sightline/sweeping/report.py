@@ -6,7 +6,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.sweeping.results import state_of, summarise
+from sightline.sweeping.results import state_of, summarise, write_text
 from sightline.sweeping.settings import Settings
 from sightline.sweeping.study import REASON, is_counted
 
@@ -47,9 +47,7 @@ def write_report(study: "optuna.Study", settings: Settings) -> Path:
         plotly=get_plotlyjs(),
     )
     path = settings.folder / "report.html"
-    partial = path.with_name(f".{path.name}.partial")
-    partial.write_text(page, encoding="utf-8")
-    partial.replace(path)
+    write_text(path, page)
     return path
 
 

@@ -2,7 +2,9 @@
 
 import csv
 import io
+import os
 import platform
+import socket
 from collections.abc import Sequence
 from datetime import date
 from pathlib import Path
@@ -31,10 +33,10 @@ def state_of(trial: "optuna.trial.FrozenTrial") -> str:
 def write_results(study: "optuna.Study", settings: Settings, **more: Any) -> dict[str, Any]:
     """Write `results.yaml` and `trials.csv`, and `best.yaml` where there is a best trial; return the results."""
     results = summarise(study, settings) | more
-    _write(settings.folder / "results.yaml", OmegaConf.to_yaml(OmegaConf.create(results)))
-    _write(settings.folder / "trials.csv", _table(study, settings))
+    write_text(settings.folder / "results.yaml", OmegaConf.to_yaml(OmegaConf.create(results)))
+    write_text(settings.folder / "trials.csv", _table(study, settings))
     if best := best_trials(study):
-        _write(settings.folder / "best.yaml", experiment_of(best[0], settings, results["num_trials"]["complete"]))
+        write_text(settings.folder / "best.yaml", experiment_of(best[0], settings, results["num_trials"]["complete"]))
     return results
 
 
@@ -138,7 +140,8 @@ def _set(content: dict[str, Any], path: Sequence[str], value: Any) -> None:
     content[path[-1]] = value
 
 
-def _write(path: Path, text: str) -> None:
-    partial = path.with_name(f".{path.name}.partial")
+def write_text(path: Path, text: str) -> None:
+    """Write a file that is whole or not there, whoever else writes it at the same moment."""
+    partial = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}")
     partial.write_text(text, encoding="utf-8")
     partial.replace(path)
