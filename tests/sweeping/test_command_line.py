@@ -56,6 +56,7 @@ def tiny(colors: Path, tmp_path: Path) -> list[str]:
     return [*words, f"paths.runs={tmp_path / 'runs'}", f"paths.cache={tmp_path / 'cache'}"]
 
 
+@pytest.mark.slow
 def test_a_sweep_of_real_trainings(cli: Cli, colors: Path, tmp_path: Path) -> None:
     words = [
         *tiny(colors, tmp_path),

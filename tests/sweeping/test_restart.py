@@ -96,6 +96,7 @@ def test_killed_and_started_again(rounds: int, n_trials: int, seed: int, tmp_pat
     check(sweeping, n_trials)
 
 
+@pytest.mark.slow
 def test_two_sweeps_share_a_study(tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path / 'shared.db'}"
     first, second = Sweeping(tmp_path, 14, storage), Sweeping(tmp_path, 14, storage)
