@@ -18,6 +18,9 @@ setup: .venv/installed ## make .venv and install everything into it
 train: setup ## train: make train EXPERIMENT=gtsrb ARGS="trainer.max_epochs=3"
 	$(PY) src/train.py experiment=$(EXPERIMENT) $(ARGS)
 
+sweep: setup ## search settings: make sweep EXPERIMENT=gtsrb ARGS="hydra.sweeper.n_trials=40"
+	$(PY) src/train.py hparams_search=optuna experiment=$(EXPERIMENT) $(ARGS)
+
 test: setup ## the fast tests, under 8 minutes on two cores
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not slow and not realdata" $(ARGS)
 
@@ -41,4 +44,4 @@ clean: ## remove the environment and caches; data and runs stay
 	rm -rf .venv build .pytest_cache .ruff_cache src/*.egg-info
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train test test-all check format benchmark clean
+.PHONY: help setup train sweep test test-all check format benchmark clean

@@ -4,6 +4,7 @@
     python scripts/benchmark.py data --root FOLDER [experiment=gtsrb …]
     python scripts/benchmark.py explain --root FOLDER --weights FILE [--images 3]
     python scripts/benchmark.py evaluate --run RUN
+    python scripts/benchmark.py sweep [--trials 60 --places 4]
 
 The first: images per second of train.py's own fit against the bare PyTorch step, in one process. Both sides train the
 same network on synthetic images with the same size, batch, precision, memory format and optimizer.
@@ -20,6 +21,8 @@ plain call with 200 steps against ours with 200 steps, and ours until its tolera
 own, whose peak memory counts everything in it.
 
 The fourth: images per second of evaluate.py, with and without corruptions, against the bare forward pass.
+
+The fifth is in benchmark_sweep.py: what a sweep waits, and what pruning saves.
 """
 
 import argparse
@@ -434,5 +437,9 @@ if __name__ == "__main__":
         measure_memory(sys.argv[2])
     elif sys.argv[1:2] == ["explain-side"]:
         measure_side(*sys.argv[2:5], count=int(sys.argv[5]))
+    elif sys.argv[1:2] == ["sweep"]:
+        import benchmark_sweep
+
+        benchmark_sweep.main(sys.argv[2:])
     else:
         main()

@@ -38,8 +38,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "lr_finding": LOWEST | {"data", "models", "config", "run_record", "construction", "preparation"},
     "fitting": LOWEST | {"data", "models", "callbacks", "config", "run_record", "construction", "resuming", "recipe"},
     "resuming": LOWEST | {"callbacks", "config", "run_record"},
-    "launch": LOWEST,
-    "sweeping": LOWEST | {"launch"},
+    "launch": LOWEST | {"run_record"},
+    "sweeping": LOWEST | {"launch", "run_record"},
     "command": LOWEST | {"config", "run_record"},
 }
 SERVING_FROM_DATA = {"sightline.data.transforms", "sightline.data.loader", "sightline.data.layouts"}
@@ -77,7 +77,11 @@ BANNED = {"utils", "util", "common", "helpers", "helper", "misc", "core", "base"
 BANNED_FILES = {"setup.py", "requirements.txt", ".project-root", "src/__init__.py"}
 MOST_LINES, MOST_PARAMETERS = 60, 8
 READS_PROCESS = {"src/sightline/command.py", "src/sightline/data/transforms.py"}
-"""Files that may touch `os.environ` or `sys.argv`; the transforms only silence a library's look-up of its releases."""
+READS_PROCESS |= {f"src/sightline/launch/{name}.py" for name in ("machine", "local_process", "supervisor", "preloaded")}
+"""Files that may touch `os.environ` or `sys.argv`; the transforms only silence a library's look-up of its releases, and
+the local backend makes the processes of jobs."""
+PLUGINS_MAY_IMPORT = {"errors", "config", "run_record", "launch", "sweeping"}
+SEARCH = {"optuna", "plotly", "sqlalchemy"}
 
 
 def tracked(*patterns: str) -> list[str]:
@@ -151,6 +155,21 @@ def test_the_table_is_free_of_circles() -> None:
 def test_light_files_load_nothing_heavy(name: str) -> None:
     found = {module.split(".")[0] for module in imported(top_level(parse(f"src/sightline/{name}")))}
     assert not found & HEAVY
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCE if "/launch/" in name or "/sweeping/" in name])
+def test_launching_and_sweeping_load_optuna_late(name: str) -> None:
+    found = {module.split(".")[0] for module in imported(top_level(parse(name)))}
+    assert not found & (HEAVY if name.endswith("/journal.py") else HEAVY | SEARCH)
+
+
+@pytest.mark.parametrize("name", [name for name in SOURCE if name.startswith("src/hydra_plugins/")])
+def test_plugins_are_thin(name: str) -> None:
+    """Hydra imports every plugin in every program."""
+    tree = parse(name)
+    assert not {module.split(".")[0] for module in imported(top_level(tree))} & (HEAVY | SEARCH)
+    rooms = {module.split(".")[1] for module in imported(ast.walk(tree)) if module.startswith("sightline.")}
+    assert rooms <= PLUGINS_MAY_IMPORT
 
 
 @pytest.mark.parametrize("task", ["train", "evaluate", "explain", "predict", "find_lr", "models"])

@@ -45,6 +45,7 @@ ON_THE_COMMAND_LINE = [
     ("trainer.precision=16-mixed", "precision=16-mixed: 16-bit floats need a GPU"),
     ("model.optimizer._target_=torch.os.system", "_target_=torch.os.system: not defined in torch, timm"),
     ("checkpoint.every_minutes=0", "checkpoint.every_minutes=0.0: must be above 0, or null to save after epochs"),
+    ("data.with_validation=true model/scheduler=plateau", "model/scheduler=plateau follows validation"),
     ("resume=nowhere", "resume=nowhere: no such run folder or checkpoint"),
     ("seed=5000000000", "seed=5000000000: must be below 2**32"),
     ("checkpoint.monitor=val/acuracy", "checkpoint.monitor=val/acuracy: must be one of val/loss"),

@@ -29,7 +29,7 @@ GROUPS = [
 ]
 OPTIONS = [
     (group, file.stem)
-    for group in (*GROUPS, "experiment", "paths")
+    for group in (*GROUPS, "experiment", "paths", "launch", "hparams_search")
     for file in sorted((CONFIGS / group).glob("*.yaml"))
 ]
 EXPERIMENTS = [name for group, name in OPTIONS if group == "experiment"]

@@ -7,6 +7,7 @@ from pathlib import Path
 import pytest
 
 from sightline.config import validate
+from sightline.launch.jobs import VERBS
 from tests.conftest import PROJECT, compose_config
 
 DOCUMENTS = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
@@ -23,7 +24,11 @@ def commands() -> list[tuple[str, str]]:
     return sorted(found)
 
 
-@pytest.mark.parametrize(("task", "words"), commands())
+def commands_of_hydra() -> list[tuple[str, str]]:
+    return [(task, words) for task, words in commands() if task != "jobs"]
+
+
+@pytest.mark.parametrize(("task", "words"), commands_of_hydra())
 def test_every_command_composes(task: str, words: str) -> None:
     for placeholder, value in PLACEHOLDERS.items():
         words = re.sub(rf"\b{placeholder}\b", value, words)
@@ -37,8 +42,12 @@ def test_every_command_composes(task: str, words: str) -> None:
 
 def test_there_are_commands_to_check() -> None:
     assert len(commands()) >= 8
-    known = {"train", "evaluate", "explain", "predict", "prepare", "find_lr", "models"}
+    known = {"train", "evaluate", "explain", "predict", "prepare", "find_lr", "models", "jobs"}
     assert {task for task, _ in commands()} == known
+
+
+def test_the_verbs_of_jobs_are_documented() -> None:
+    assert {words.split()[0] for task, words in commands() if task == "jobs"} == set(VERBS)
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -83,6 +83,7 @@ class DataConfig:
     test_fraction: float = 0.15  # the same where there is no test/; 0 makes none
     num_folds: int | None = None  # cross-validation: all but test is dealt into so many parts …
     fold: int = 0  # … and this one is validation
+    with_validation: bool = False  # train on the validation images too; then the last epoch is the one that is kept
     manifest: str = "auto"  # the split as a file; auto: root/manifest.csv where there is one; none: split anew
     audit: str = "auto"  # look at every file at first use; skip: do not
     on_bad_file: str = "error"  # skip: leave bad files out, and say so in run.json …
@@ -252,6 +253,7 @@ class TrainConfig:
     explanation: ExplanationConfig = field(default_factory=ExplanationConfig)
     callbacks: dict[str, Any] = field(default_factory=dict)  # Lightning callbacks beyond the ones every run has
     logger: dict[str, Any] = field(default_factory=dict)  # Lightning loggers
+    launch: dict[str, Any] = field(default_factory=dict)  # where the run is started; empty where it runs
 
 
 @dataclass
@@ -287,6 +289,7 @@ class EvaluateConfig:
     test_time_augmentation: str | None = None  # null: what the run used
     output: str | None = None
     paths: PathsConfig = field(default_factory=PathsConfig)
+    launch: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -299,6 +302,7 @@ class ExplainConfig:
     accelerator: str = "auto"
     output: str | None = None
     paths: PathsConfig = field(default_factory=PathsConfig)
+    launch: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -309,6 +313,7 @@ class PrepareConfig:
     shards: str | None = None  # also pack the images into shards that stream from here, a folder or s3://bucket/prefix
     output: str | None = None
     paths: PathsConfig = field(default_factory=PathsConfig)
+    launch: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass
@@ -334,6 +339,7 @@ class PredictConfig:
     precision: str | None = None
     output: str | None = None
     paths: PathsConfig = field(default_factory=PathsConfig)
+    launch: dict[str, Any] = field(default_factory=dict)
 
 
 def _register() -> None:
@@ -536,6 +542,21 @@ def _check_numbers(cfg: DictConfig) -> None:
     _check_recipe_numbers(cfg)
     _check_trainer(cfg.trainer)
     _check_divergence(cfg.divergence)
+    _check_with_validation(cfg)
+
+
+def _check_with_validation(cfg: DictConfig) -> None:
+    if not cfg.data.with_validation:
+        return
+    if cfg.data.source in ("shards", "synthetic"):
+        raise BadInput(f"data.with_validation=true data.source={cfg.data.source}: needs images as files")
+    if cfg.checkpoint.average_best > 1:
+        raise BadInput(
+            f"data.with_validation=true checkpoint.average_best={cfg.checkpoint.average_best}: none is left to "
+            "say which are the best; set checkpoint.average_best=1"
+        )
+    if str(cfg.model.scheduler.get("_target_")).endswith("ReduceLROnPlateau"):
+        raise BadInput("data.with_validation=true: model/scheduler=plateau follows validation; choose another")
 
 
 def _check_recipe_numbers(cfg: DictConfig) -> None:

@@ -107,7 +107,7 @@ def trainer_maker(
     callbacks: list[pl.Callback] = [
         *others[0],
         EpochTable(run_dir / "metrics.csv"),
-        ModelCheckpoint(best, "best", monitor=monitor, mode=better(monitor), enable_version_counter=False),
+        ModelCheckpoint(best, "best", monitor=monitor, mode=better(monitor or ""), enable_version_counter=False),
         TrainingImages(lambda images: denormalise(images, spec)),
         *others[1],
     ]

@@ -404,6 +404,8 @@ def _dataset_maker(cfg: DictConfig, manifest: Manifest) -> "Callable[..., ImageD
         split: str, spec: "TaskSpec", *, augmentation: "Augmentation | None" = None, num_draws: int = 0
     ) -> "ImageDataset":
         images = manifest.select(split)
+        if split == "train" and cfg.data.with_validation:
+            images = Selection(manifest, np.flatnonzero(manifest.splits != TEST))
         pixels = Pixels(spec)
         if augmentation is not None and augmentation.crop_scale is not None:
             pixels = Pixels.for_crops(spec, augmentation.crop_scale, augmentation.crop_ratio)

@@ -41,7 +41,7 @@ def build_recipe(cfg: DictConfig, spec: TaskSpec, class_counts: Sequence[int]) -
         _build_scheduler(cfg),
         loss,
         freeze=model.freeze,
-        monitor=cfg.checkpoint.monitor,
+        monitor=None if cfg.data.with_validation else cfg.checkpoint.monitor,
         mixing=Mixing(mixing.mixup, mixing.cutmix, mixing.mix_probability) if mixes else None,
         teacher=None if model.teacher is None else _open_teacher(cfg, spec),
         norm_weight_decay=model.norm_weight_decay,

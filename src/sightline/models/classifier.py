@@ -39,7 +39,7 @@ class Recipe:
     scheduler: Callable[..., LRScheduler | ReduceLROnPlateau]
     loss: nn.Module = field(default_factory=nn.CrossEntropyLoss)
     freeze: str = "none"
-    monitor: str = "val/accuracy"
+    monitor: str | None = "val/accuracy"  # None: no validation decides, the last epoch is kept
     mixing: Mixing | None = None
     teacher: Teacher | None = None
     norm_weight_decay: bool = True

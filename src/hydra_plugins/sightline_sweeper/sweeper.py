@@ -1,0 +1,145 @@
+"""Hydra's door to the sweeping room: the space of a command and its configuration, checked first."""
+
+import logging
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from hydra.core.config_store import ConfigStore
+from hydra.plugins.sweeper import Sweeper
+from hydra.types import HydraContext, TaskFunction
+from omegaconf import DictConfig, OmegaConf
+
+log = logging.getLogger(__name__)
+PRELOADED = (
+    "torch torchvision timm torchmetrics pytorch_lightning albumentations tensorboard sklearn.metrics "
+    "matplotlib.pyplot torch.utils.tensorboard sightline.training sightline.models.classifier "
+    "sightline.data.datamodule sightline.evaluation.evaluate sightline.callbacks.resumable"
+).split()
+"""What a training imports before its first step."""
+TESTED = ("test/accuracy", "test/macro_f1")
+
+
+@dataclass
+class SightlineSweeperConfig:
+    _target_: str = "hydra_plugins.sightline_sweeper.sweeper.SightlineSweeper"
+    _recursive_: bool = False
+    study_name: str = "${name}"  # names the folder runs/sweeps/<study_name>
+    n_trials: int = 20  # finished ones, over all starts: complete, pruned and failed
+    n_parallel: Any = "${oc.select:launch.n_parallel,1}"  # so many trials at once
+    params: dict[str, Any] = field(default_factory=dict)  # key: {interval|range|choice: […], log, step, when}
+    metrics: Any = None  # metric: maximize|minimize; null: optimized_metric, by its name
+    sampler: Any = None  # any of Optuna's by _target_; null: TPE
+    pruner: Any = None  # any of Optuna's by _target_; null: none
+    enqueue: list[Any] = field(default_factory=list)  # points to try first
+    warm_start: str | None = None  # begin with the best of this earlier study: its name or folder
+    storage: str | None = None  # an SQL URL that several machines share; null: study.journal in the sweep's folder
+    time_budget_minutes: float | None = None  # of this start; then the running trials stop, and can go on
+    max_failures: int | None = None  # so many failed trials end the sweep; null: no number does
+    refit: bool = False  # at the end train the best on train + validation, with several seeds, and test it
+    refit_seeds: int = 3
+    allow_new_space: bool = False  # go on with a study whose space or settings were others
+    backend: str = "${oc.select:launch.backend,local_process}"  # where trials run
+    preload: list[str] = field(default_factory=lambda: list(PRELOADED))  # imported once for all trials; []: each anew
+
+
+ConfigStore.instance().store(
+    group="hydra/sweeper", name="sightline", node=SightlineSweeperConfig, provider="sightline_sweeper"
+)
+
+
+class SightlineSweeper(Sweeper):
+    """Takes what `hydra.sweeper` says; `sightline.sweeping` does the work."""
+
+    def __init__(self, **said: Any) -> None:
+        self.said = {
+            key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
+            for key, value in said.items()
+        }
+
+    def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
+        self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
+
+    def sweep(self, arguments: list[str]) -> Any:
+        """Raises: BadInput, Interrupted; RuntimeError when too many trials failed, or all of them."""
+        from hydra.core.utils import configure_log
+
+        from hydra_plugins.sightline_sweeper.composition import check, command_to_go_on
+        from hydra_plugins.sightline_sweeper.words import split_words
+        from sightline.config import FINAL_METRICS, validate_choice
+        from sightline.launch.backend import Places, make_backend
+        from sightline.sweeping.sweep import sweep
+
+        configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
+        searched, words = split_words(arguments)
+        settings = self._settings(searched, words)
+        if "optimized_metric" in self.config:
+            for metric in settings.metrics:
+                validate_choice("hydra.sweeper.metrics", metric, FINAL_METRICS)
+        places = Places(settings.n_parallel, self.said["preload"])
+        backend = make_backend(self.said["backend"], settings.folder, places)
+
+        def check_trial(overrides: list[str]) -> None:
+            assert self.hydra_context is not None
+            check(self.hydra_context, self.config, [*words, *overrides[len(settings.fixed) :]])
+
+        for point in settings.space.corners():
+            check_trial(settings.overrides(point))
+        with command_to_go_on():
+            results = sweep(settings, backend, check_trial)
+        _conclude(results, settings.folder)
+        return results
+
+    def _settings(self, searched: dict[str, Any], words: Sequence[str]) -> Any:
+        from hydra_plugins.sightline_sweeper.composition import script
+        from sightline.errors import BadInput
+        from sightline.launch.job import STAYS_HERE, key_of, with_absolute_paths
+        from sightline.run_record import git_commit
+        from sightline.sweeping.settings import Settings, direction_of
+        from sightline.sweeping.space import parse_space
+
+        said, cfg = self.said, self.config
+        here = Path.cwd()
+        given = [word for word in words if key_of(word).split(".")[0] not in (*STAYS_HERE, "output", "stages")]
+        fixed = [*with_absolute_paths(given, here), *(["stages=[fit]"] if "stages" in cfg else [])]
+        values = {key_of(word): word.partition("=")[2] for word in words}
+        choices = cfg.hydra.runtime.choices
+        metrics = said["metrics"] or {cfg.optimized_metric: direction_of(cfg.optimized_metric)}
+        known = "n_trials n_parallel storage sampler pruner enqueue warm_start time_budget_minutes max_failures".split()
+        known += ["allow_new_space", "refit", "refit_seeds"]
+        if said["refit"] and "stages" not in cfg:
+            raise BadInput("hydra.sweeper.refit=true: this program has no stages to test in; set it to false")
+        return Settings(
+            name=said["study_name"],
+            folder=Path(cfg.paths.runs).absolute() / "sweeps" / said["study_name"],
+            script=script(),
+            fixed=tuple(fixed),
+            space=parse_space(said["params"] | searched, {k: v for k, v in values.items() if k not in searched}),
+            metrics=metrics,
+            commit=git_commit(Path(__file__).parent)[0],
+            experiment=choices.get("experiment"),
+            groups=frozenset(key for key in choices if not key.startswith("hydra/")),
+            **{key: said[key] for key in known},
+        )
+
+
+def _conclude(results: dict[str, Any], folder: Path) -> None:
+    """Say what came out, and raise what a command must fail for."""
+    counts = results["num_trials"]
+    counted = ", ".join(f"{count} {state}" for state, count in counts.items())
+    if results["ended_by"] == "failures":
+        raise RuntimeError(f"hydra.sweeper.max_failures is reached ({counted}): the reasons are in {folder}/trials.csv")
+    if results["best_params"] is None and results["ended_by"] == "finished":
+        raise RuntimeError(f"no trial came to an end ({counted}): the reasons are in {folder}/trials.csv")
+    if results["ended_by"] != "finished":
+        log.warning("the time is over: %s; the same command goes on", counted)
+    print(f"trials: {counted}")
+    if results["best_params"] is not None:
+        words = " ".join(f"{key}={value}" for key, value in results["best_params"].items())
+        print(f"best: trial {results['best_trial']}, {results['best_value']}: {words}")
+    for name, values in results.get("refit", {}).get("metrics", {}).items():
+        if name in TESTED:
+            spread = f" ± {values['standard_deviation']:.4f}" if values["standard_deviation"] is not None else ""
+            print(f"{name}: {values['mean']:.4f}{spread} over {len(values['values'])} seeds, trained on validation too")
+    print(f"results: {folder}")

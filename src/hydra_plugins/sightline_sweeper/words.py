@@ -1,0 +1,36 @@
+"""The words of a command line: those that search, and those that are the same in every trial."""
+
+from typing import Any
+
+from hydra.core.override_parser.overrides_parser import OverridesParser
+from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, QuotedString, RangeSweep
+
+from sightline.errors import BadInput
+
+
+def split_words(words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """`model.lr=interval(1e-4,1e-2)` and its like as parameters of a space, and the other words."""
+    searched: dict[str, Any] = {}
+    others = []
+    for override in OverridesParser.create().parse_overrides(words):
+        if override.is_sweep_override():
+            searched[override.get_key_element()] = _parameter(override)
+        else:
+            others.append(str(override.input_line))
+    return searched, others
+
+
+def _parameter(override: Override) -> dict[str, Any]:
+    value = override.value()
+    log = {"log": True} if "log" in getattr(value, "tags", ()) else {}
+    if isinstance(value, IntervalSweep):
+        return {"interval": [value.start, value.end], **log}
+    if isinstance(value, RangeSweep):
+        return {"range": [value.start, value.stop], "step": value.step, **log}
+    if isinstance(value, ChoiceSweep):
+        return {"choice": [_plain(each) for each in value.list]}
+    raise BadInput(f"{override.input_line}: write interval(low,high), range(low,high) or choice(a,b)")
+
+
+def _plain(value: Any) -> Any:
+    return value.text if isinstance(value, QuotedString) else value

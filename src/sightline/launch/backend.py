@@ -1,0 +1,70 @@
+"""A place to run jobs: the seven verbs, and the places there are."""
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Protocol
+
+from sightline.errors import BadInput
+from sightline.launch.job import Job, MetricPoint, Status
+
+BACKENDS = ("local_process",)
+
+
+class Backend(Protocol):
+    """Adding one is a class with these verbs; `tests/launch/contract` says when it is right."""
+
+    name: str
+    poll_seconds: float
+    """How often it is worth asking for news."""
+
+    def plan(self, job: Job) -> dict[str, Any]:
+        """The whole request as JSON-able values: pure, the same twice, no network."""
+        ...
+
+    def submit(self, plan: dict[str, Any]) -> str:
+        """Start it and return the job's id. A job that runs already is not started twice; one that stopped goes on."""
+        ...
+
+    def status(self, job_id: str) -> Status: ...
+
+    def metrics(self, job_id: str) -> list[MetricPoint]:
+        """What it has reported so far."""
+        ...
+
+    def logs(self, job_id: str) -> Iterator[str]:
+        """Its output line by line, followed until it ends."""
+        ...
+
+    def stop(self, job_id: str) -> None:
+        """Ask it to end. Idempotent, and nothing happens to a job that is over."""
+        ...
+
+    def fetch(self, job_id: str, into: Path) -> Path:
+        """Its run folder, here."""
+        ...
+
+    def close(self) -> None:
+        """Let go of what serves the submitting; jobs run on."""
+        ...
+
+
+@dataclass(frozen=True)
+class Places:
+    """How many jobs run side by side on a machine, and what is ready for them before they start."""
+
+    n_parallel: int = 1
+    preload: Sequence[str] = ()
+    """Modules that are imported once, in a process that every job is a copy of; none: each starts from nothing."""
+
+
+def make_backend(name: str, jobs: Path, places: Places) -> Backend:
+    """The backend of a name; `jobs` is the folder for jobs that name no `output`.
+
+    Raises: BadInput for a name that there is no backend for.
+    """
+    if name == "local_process":
+        from sightline.launch.local_process import LocalProcess
+
+        return LocalProcess(jobs, places)
+    raise BadInput(f"launch.backend={name}: must be one of {', '.join(BACKENDS)}")

@@ -1,0 +1,69 @@
+"""`python src/jobs.py`: what was submitted, how it fares, and its results."""
+
+import argparse
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+from rich.console import Console
+from rich.table import Table
+
+from sightline.launch.records import JobRecord, backend_of, find_record, read_records
+
+VERBS = {
+    "list": "every job, the latest last",
+    "status": "how a job fares, and why",
+    "logs": "its output, followed until it ends",
+    "metrics": "what it has reported, as JSON lines",
+    "fetch": "its run folder into a folder here (--into)",
+    "stop": "end it; the same command that started it goes on with it",
+}
+
+
+def main(runs: Path, words: Sequence[str] | None = None) -> None:
+    """Do what one command line says.
+
+    Raises: BadInput when there is no such job.
+    """
+    parser = argparse.ArgumentParser(prog="jobs.py", description=__doc__)
+    verbs = parser.add_subparsers(dest="verb", required=True)
+    for verb, text in VERBS.items():
+        added = verbs.add_parser(verb, help=text, description=text)
+        added.add_argument("--runs", type=Path, default=runs, help=f"paths.runs (default {runs})")
+        if verb != "list":
+            added.add_argument("job", help="its name, as `list` shows it")
+        if verb == "fetch":
+            added.add_argument("--into", type=Path, help="default: runs/jobs/<name>")
+    given = parser.parse_args(words)
+    jobs = given.runs.absolute() / "jobs"
+    if given.verb == "list":
+        return _list(jobs)
+    record = find_record(jobs, given.job)
+    return _do(given, record, jobs)
+
+
+def _list(jobs: Path) -> None:
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in ("job", "backend", "state", "submitted", "reason"):
+        table.add_column(column)
+    for record in read_records(jobs):
+        status = backend_of(record, jobs).status(record.job_id)
+        table.add_row(record.name, record.backend, status.state, record.submitted, status.reason or "")
+    Console(soft_wrap=True, highlight=False).print(table)
+
+
+def _do(given: argparse.Namespace, record: JobRecord, jobs: Path) -> None:
+    backend = backend_of(record, jobs)
+    if given.verb == "status":
+        status = backend.status(record.job_id)
+        print(status.state + (f": {status.reason}" if status.reason else ""))
+    elif given.verb == "logs":
+        for line in backend.logs(record.job_id):
+            print(line, flush=True)
+    elif given.verb == "metrics":
+        for point in backend.metrics(record.job_id):
+            print(json.dumps(vars(point)))
+    elif given.verb == "fetch":
+        print(f"results: {backend.fetch(record.job_id, given.into or jobs / record.name)}")
+    else:
+        backend.stop(record.job_id)

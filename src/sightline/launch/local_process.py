@@ -1,0 +1,199 @@
+"""Jobs as processes of this machine: each in its own folder, under a supervisor that outlives the submitter."""
+
+import contextlib
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import BadInput
+from sightline.launch import supervisor
+from sightline.launch.backend import Places
+from sightline.launch.job import Job, MetricPoint, State, Status, far_side, key_of, with_absolute_paths
+from sightline.launch.machine import environments
+from sightline.launch.run_folder import read_json, read_points, reason_of
+from sightline.launch.supervisor import HIDDEN, is_locked
+
+SOURCE = Path(__file__).resolve().parents[2]
+GRACE_SECONDS = 60.0
+"""Between the order to end and the end for good: a run writes its checkpoint in this time."""
+ENDED_BY_ORDER = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
+NUM_TAIL_BYTES = 20_000
+
+
+class LocalProcess:
+    """A job's id is its folder, which is the run folder of the task; what only the launching needs lies in `.job/`."""
+
+    name = "local_process"
+    poll_seconds = 0.05
+
+    def __init__(self, jobs: Path, places: Places | None = None, *, grace_seconds: float = GRACE_SECONDS) -> None:
+        self.jobs, self.places = jobs.absolute(), places or Places()
+        self.grace_seconds = grace_seconds
+        self.working_folder = Path.cwd()
+        self._preloaded: subprocess.Popen[str] | None = None
+        self._supervisors: list[subprocess.Popen[str]] = []
+
+    def plan(self, job: Job) -> dict[str, Any]:
+        given = [word.split("=", 1)[1] for word in job.overrides if key_of(word) == "output" and "=" in word]
+        folder = self.working_folder / given[-1] if given else self.jobs / job.name
+        overrides = [word for word in far_side(job.overrides) if key_of(word) != "output"]
+        words = [*with_absolute_paths(overrides, self.working_folder), f"output={folder}"]
+        return {
+            "name": job.name,
+            "folder": str(folder),
+            "command": [sys.executable, str(SOURCE.parent / job.script), *words],
+            "commit": job.commit,
+            "environment": {"PYTHONUNBUFFERED": "1"},
+            "places": environments(self.places.n_parallel),
+            "places_folder": str(self.jobs / ".places"),
+            "preload": list(self.places.preload),
+            "grace_seconds": self.grace_seconds,
+        }
+
+    def submit(self, plan: dict[str, Any]) -> str:
+        folder = Path(plan["folder"])
+        hidden = folder / HIDDEN
+        try:
+            hidden.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise BadInput(f"output={folder}: cannot make this folder ({error.strerror}); name another") from error
+        if not is_locked(hidden / "lock") and _exit_code(hidden) != 0:
+            supervisor.write(hidden / "request.json", plan)
+            self._start_copy(plan) if plan["preload"] else self._start(folder)
+        return str(folder)
+
+    def _start(self, folder: Path) -> None:
+        self._supervisors = [process for process in self._supervisors if process.poll() is None]
+        with (folder / HIDDEN / "log.txt").open("a") as log:
+            process = subprocess.Popen(
+                [sys.executable, "-I", supervisor.__file__, str(folder)],
+                stdin=subprocess.DEVNULL,
+                stdout=subprocess.PIPE,
+                stderr=log,
+                start_new_session=True,
+                text=True,
+            )
+        assert process.stdout is not None
+        with process.stdout as answer:
+            answer.readline()
+        self._supervisors.append(process)
+
+    def _start_copy(self, plan: dict[str, Any]) -> None:
+        for _ in range(2):  # once more when the process that is copied was killed
+            process = self._preloaded or self._preload(plan)
+            assert process.stdin is not None
+            assert process.stdout is not None
+            with contextlib.suppress(BrokenPipeError):
+                process.stdin.write(plan["folder"] + "\n")
+                process.stdin.flush()
+                if process.stdout.readline():
+                    return
+            self.close()
+        raise RuntimeError("the process with the libraries was killed twice; is there enough memory?")
+
+    def _preload(self, plan: dict[str, Any]) -> subprocess.Popen[str]:
+        environment = {**os.environ, **plan["environment"], "PYTHONPATH": str(SOURCE)}
+        environment["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # asking for GPUs must not begin CUDA: it survives no copy
+        for key in plan["places"][0]:
+            if key.endswith("_NUM_THREADS"):  # libraries read it when they load
+                environment[key] = plan["places"][0][key]
+        process = subprocess.Popen(
+            [sys.executable, "-m", "sightline.launch.preloaded", *plan["preload"]],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            env=environment,
+            start_new_session=True,
+            text=True,
+        )
+        assert process.stdout is not None
+        if process.stdout.readline() != "ready\n":
+            raise BadInput(f"launch.preload={plan['preload']}: these modules cannot be imported (see above)")
+        self._preloaded = process
+        return process
+
+    def status(self, job_id: str) -> Status:
+        hidden = Path(job_id) / HIDDEN
+        if is_locked(hidden / "lock"):
+            return Status(State.RUNNING)
+        state = read_json(hidden / "state.json")
+        if not state:
+            return Status(State.STOPPED, "it never began" if hidden.is_dir() else "its folder is gone")
+        return _ended(Path(job_id), state)
+
+    def metrics(self, job_id: str) -> list[MetricPoint]:
+        return read_points(Path(job_id))
+
+    def logs(self, job_id: str) -> Iterator[str]:
+        path = Path(job_id) / HIDDEN / "log.txt"
+        if not path.is_file():
+            return
+        with path.open(encoding="utf-8", errors="replace") as file:
+            while True:
+                is_over = self.status(job_id).is_over
+                for line in file:
+                    yield line.rstrip("\n")
+                if is_over:
+                    return
+                time.sleep(self.poll_seconds)
+
+    def stop(self, job_id: str) -> None:
+        hidden = Path(job_id) / HIDDEN
+        state = read_json(hidden / "state.json")
+        if not state or not is_locked(hidden / "lock"):
+            return
+        try:
+            os.kill(state["supervisor"], signal.SIGTERM)
+        except ProcessLookupError:  # it was killed: the job itself, then
+            with contextlib.suppress(ProcessLookupError):
+                os.killpg(state["pid"], signal.SIGTERM)
+
+    def fetch(self, job_id: str, into: Path) -> Path:
+        folder = Path(job_id)
+        if into.resolve() != folder.resolve():
+            shutil.copytree(folder, into, dirs_exist_ok=True, ignore=shutil.ignore_patterns(HIDDEN))
+        return into
+
+    def close(self) -> None:
+        if self._preloaded is not None:
+            assert self._preloaded.stdin is not None
+            with contextlib.suppress(BrokenPipeError):
+                self._preloaded.stdin.close()
+            self._preloaded.wait()
+            self._preloaded = None
+        for process in self._supervisors:
+            process.poll()
+
+
+def _ended(folder: Path, state: dict[str, Any]) -> Status:
+    """How a job ended whose processes are gone."""
+    code = state.get("exit_code")
+    if code == 0:
+        return Status(State.SUCCEEDED)
+    if code is None:  # its supervisor was killed with it, or with the machine
+        is_finished = read_json(folder / "run.json").get("status") == "finished"
+        return Status(State.SUCCEEDED) if is_finished else Status(State.STOPPED, "its processes were killed")
+    if code in ENDED_BY_ORDER or state.get("stop_asked"):
+        return Status(State.STOPPED, reason_of(folder) or "stopped")
+    if code < 0:
+        name = signal.Signals(-code).name
+        hint = ": out of memory, or by hand" if name == "SIGKILL" else ""
+        return Status(State.FAILED, f"killed by {name}{hint}")
+    last = _last_line(folder / HIDDEN / "log.txt").removeprefix("error: ")
+    return Status(State.FAILED, last or f"exit code {code}")
+
+
+def _exit_code(hidden: Path) -> int | None:
+    return read_json(hidden / "state.json").get("exit_code")
+
+
+def _last_line(path: Path) -> str:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - NUM_TAIL_BYTES))
+        lines = file.read().decode(errors="replace").splitlines()
+    return next((line.strip() for line in reversed(lines) if line.strip()), "")

@@ -1,0 +1,78 @@
+"""Several jobs on a backend, so many at once; those of an earlier start that are finished are not run again."""
+
+import hashlib
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+from sightline.launch.backend import Backend
+from sightline.launch.interruption import Interruption
+from sightline.launch.job import Job, State, Status, job_name
+from sightline.launch.records import submit_recorded
+from sightline.launch.run_folder import read_json
+from sightline.run_record import git_commit
+
+Told = Callable[[Job, str, Status], None]
+
+
+def run_jobs(backend: Backend, jobs: Sequence[Job], n_parallel: int, records: Path, tell: Told) -> list[Status]:
+    """Run every job and wait; return how each ended. One that runs already is attached to, one that stopped goes on.
+
+    Raises: Interrupted once every running job has stopped.
+    """
+    ended: dict[int, Status] = {}
+    running: dict[int, str] = {}
+    waiting = list(range(len(jobs)))
+    for number in list(waiting):
+        job_id = read_json(records / f"{jobs[number].name}.json").get("job_id")
+        if job_id is not None and backend.status(job_id).state == State.SUCCEEDED:
+            ended[number] = Status(State.SUCCEEDED, "finished before")
+            waiting.remove(number)
+            tell(jobs[number], job_id, ended[number])
+    with Interruption() as interruption:
+        try:
+            while waiting or running:
+                while waiting and len(running) < n_parallel:
+                    number = waiting.pop(0)
+                    running[number] = submit_recorded(backend, jobs[number], records)
+                    tell(jobs[number], running[number], Status(State.RUNNING))
+                interruption.wait(backend.poll_seconds)
+                interruption.check()
+                for number, job_id in list(running.items()):
+                    if (status := backend.status(job_id)).is_over:
+                        ended[number] = status
+                        del running[number]
+                        tell(jobs[number], job_id, status)
+        except BaseException:
+            stop_and_wait(backend, list(running.values()))
+            raise
+    return [ended[number] for number in range(len(jobs))]
+
+
+def stop_and_wait(backend: Backend, job_ids: Sequence[str]) -> None:
+    """Stop jobs and wait until the last one has ended."""
+    waiting = Interruption()
+    for job_id in job_ids:
+        backend.stop(job_id)
+    while not all(backend.status(job_id).is_over for job_id in job_ids):
+        waiting.wait(backend.poll_seconds)
+
+
+def name_jobs(
+    backend: Backend, names: Sequence[str], script: str, overrides: Sequence[Sequence[str]], records: Path
+) -> list[Job]:
+    """Jobs with names that the same command gives them again, until all of them are finished; then come new ones."""
+    commit, _ = git_commit(Path(__file__).parent)
+    for turn in range(1, 10_000):
+        ends = [] if turn == 1 else [str(turn)]
+        jobs = [
+            Job(job_name(name, _digest(script, words), *ends), script, tuple(words), commit)
+            for name, words in zip(names, overrides, strict=True)
+        ]
+        job_ids = [read_json(records / f"{job.name}.json").get("job_id") for job in jobs]
+        if not all(job_id and backend.status(job_id).state == State.SUCCEEDED for job_id in job_ids):
+            return jobs
+    raise RuntimeError("the same command has finished 9,999 times")
+
+
+def _digest(script: str, words: Sequence[str]) -> str:
+    return hashlib.sha256("\n".join([script, *words]).encode()).hexdigest()[:10]

@@ -1,0 +1,1 @@
+"""Search over settings: Optuna's ask-and-tell over the verbs of a backend."""

@@ -1,0 +1,84 @@
+"""Which sweep a running trial belongs to, and whether that sweep still lives."""
+
+import fcntl
+import os
+import socket
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    import optuna
+
+SEEN = "seen:"
+SEEN_EVERY_SECONDS = 30.0
+GONE_AFTER_SECONDS = 300.0
+"""A sweep of another machine that has not shown itself for so long is over."""
+
+
+class Owner:
+    """This sweep among those that share a study: a name and the lock on it, which ends with the process."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        folder.mkdir(parents=True, exist_ok=True)
+        self.host = socket.gethostname().split(".")[0] or "host"
+        self.name, self._descriptor = self._take_name()
+        self._seen_at = 0.0
+
+    def _take_name(self) -> tuple[str, int]:
+        number = 0
+        while True:
+            name = f"{self.host}-{number}"
+            descriptor = os.open(self.folder / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o644)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                return name, descriptor
+            except BlockingIOError:
+                os.close(descriptor)
+                number += 1
+
+    def release(self) -> None:
+        os.close(self._descriptor)
+
+    @contextmanager
+    def asking(self) -> Iterator[None]:
+        """One sweep of this folder at a time makes a trial and signs it."""
+        descriptor = os.open(self.folder / "asking.lock", os.O_RDWR | os.O_CREAT, 0o644)
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX)
+            yield
+        finally:
+            os.close(descriptor)
+
+    def show_life(self, study: "optuna.Study") -> None:
+        """Let sweeps on other machines know; they cannot see the lock."""
+        if time.monotonic() - self._seen_at > SEEN_EVERY_SECONDS:
+            self._seen_at = time.monotonic()
+            study.set_user_attr(SEEN + self.name, time.time())
+
+    def is_gone(self, name: str | None, study: "optuna.Study") -> bool:
+        """Whether the sweep of that name is over; None is one that died before it could sign."""
+        if name is None:
+            others = (key.removeprefix(SEEN) for key in study.user_attrs if key.startswith(SEEN))
+            return all(self.is_gone(other, study) for other in others if other != self.name)
+        if name == self.name:
+            return True  # whoever had this name before
+        lock = self.folder / f"{name}.lock"
+        if lock.is_file():
+            return not _is_held(lock)
+        seen = study.user_attrs.get(SEEN + name, 0.0)
+        return time.time() - seen > GONE_AFTER_SECONDS
+
+
+def _is_held(path: Path) -> bool:
+    descriptor = os.open(path, os.O_RDWR)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False

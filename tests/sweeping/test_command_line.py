@@ -1,0 +1,136 @@
+"""Sweeps and grids as a person types them, with train.py itself."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from hydra import compose, initialize_config_dir
+from omegaconf import OmegaConf
+from tests.conftest import PROJECT, TINY, Cli
+
+from sightline.config import to_plain
+
+REFUSED = [
+    ("hparams_search=optuna model.lrr=interval(1,2)", "model.lrr: no such key (did you mean model.lr?)"),
+    ("hparams_search=optuna model.lr=interval(2,1)", "interval=[2.0, 1.0] is empty"),
+    ("hparams_search=optuna model/optimizer=choice(adam,adma)", "Could not find 'model/optimizer/adma'"),
+    ("hparams_search=optuna model.lr=interval(-1,1)", "model.lr=-1.0: must be above 0"),
+    ("hparams_search=optuna optimized_metric=test/accuracy", "nothing may be chosen on the test set"),
+    ("hparams_search=optuna hydra.sweeper.n_trails=3", "n_trails"),
+    ("hparams_search=optuna hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials=0: must be 1 or more"),
+    ("hparams_search=optuna hydra.sweeper.sampler._target_=os.system", "_target_=os.system: must come from optuna"),
+    ("hparams_search=optuna hydra.sweeper.metrics={val/acuracy:maximize}", "val/acuracy: must be one of val/loss"),
+    ("hparams_search=optnua", "Could not find 'hparams_search/optnua'"),
+    ("launch=local_process launch.n_parallel=0", "launch.n_parallel=0: must be 1 or more"),
+    ("launch=local_process launch.n_paralel=2", "launch.n_paralel: no such key (did you mean launch.n_parallel?)"),
+    ("launch=local_process trainer.max_epochs=1,0", "set trainer.max_epochs to 1 or more"),
+]
+
+
+@pytest.mark.parametrize(("words", "message"), REFUSED)
+def test_bad_input_leaves_nothing(words: str, message: str, cli: Cli, tmp_path: Path) -> None:
+    done = cli("train", f"paths.runs={tmp_path / 'runs'}", *words.split())
+    assert done.returncode == 2, done.stderr
+    assert message in done.stderr
+    assert "Traceback" not in done.stderr
+    assert not list(tmp_path.rglob("*"))
+
+
+def test_a_dry_run_prints_the_requests_and_starts_nothing(cli: Cli, tmp_path: Path) -> None:
+    words = ["launch=local_process", "launch.dry_run=true", "data.root=here", "data=folder"]
+    done = cli("train", "-m", "seed=1,2", f"paths.runs={tmp_path / 'runs'}", *words)
+    assert done.returncode == 0, done.stderr
+    requests = json.loads(done.stdout)
+    assert [request["command"][2] for request in requests] == ["seed=1", "seed=2"]
+    for request in requests:
+        (root,) = [word for word in request["command"] if word.startswith("data.root=")]
+        assert Path(root.split("=")[1]).is_absolute(), "the job runs in another folder"
+        assert request["command"][-1] == f"output={request['folder']}"
+    assert not list(tmp_path.rglob("*"))
+
+
+def tiny(colors: Path, tmp_path: Path) -> list[str]:
+    words = [*TINY, "data=folder", f"data.root={colors}", "name=colors", "augmentation=none", "logger=none"]
+    return [*words, f"paths.runs={tmp_path / 'runs'}", f"paths.cache={tmp_path / 'cache'}"]
+
+
+@pytest.mark.slow
+def test_a_sweep_of_real_trainings(cli: Cli, colors: Path, tmp_path: Path) -> None:
+    words = [
+        *tiny(colors, tmp_path),
+        "hparams_search=momentum",
+        "hydra.sweeper.n_trials=3",
+        "hydra.sweeper.n_parallel=2",
+    ]
+    enqueue = "hydra.sweeper.enqueue=[{model/optimizer:sgd,model.lr:0.05,model.optimizer.momentum:0.9}]"
+    done = cli("train", *words, enqueue)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "runs" / "sweeps" / "colors-momentum"
+    assert done.stdout.splitlines()[-1] == f"results: {folder}"
+    with (folder / "trials.csv").open() as file:
+        rows = list(csv.DictReader(file))
+    assert [row["state"] for row in rows] == ["complete"] * 3, done.stderr
+    assert (rows[0]["params_model/optimizer"], rows[0]["params_model.optimizer.momentum"]) == ("sgd", "0.9")
+    for row in rows:
+        metrics = json.loads((folder / row["run"] / "metrics.json").read_text())
+        assert metrics["val/accuracy"] == float(row["value"])
+        assert not [name for name in metrics if name.startswith("test/")], "the test set is locked"
+    assert not (tmp_path / "runs" / "latest").exists(), "trials do not move it"
+    check_best(folder, tmp_path)
+
+
+def check_best(folder: Path, tmp_path: Path) -> None:
+    """`best.yaml`, used as it says, composes to the configuration of the best trial."""
+    results = OmegaConf.load(folder / "results.yaml")
+    (tmp_path / "more" / "experiment").mkdir(parents=True)
+    shutil.copy(folder / "best.yaml", tmp_path / "more" / "experiment" / "colors_best.yaml")
+    with initialize_config_dir(str(PROJECT / "configs"), version_base="1.3"):
+        cfg = compose("train", [f"hydra.searchpath=[file://{tmp_path / 'more'}]", "experiment=colors_best"])
+    trial = OmegaConf.to_container(OmegaConf.load(folder / "trials" / str(results.best_trial) / "config.yaml"))
+    assert isinstance(trial, dict)
+    composed = to_plain(cfg)
+    for config in (trial, composed):
+        for key in ("output", "stages"):
+            config.pop(key)
+    assert composed == trial
+
+
+@pytest.mark.slow
+def test_the_best_is_refitted_and_tested_once(cli: Cli, colors: Path, tmp_path: Path) -> None:
+    words = [*tiny(colors, tmp_path), "hparams_search=momentum", "hydra.sweeper.n_trials=2", "hydra.sweeper.refit=true"]
+    done = cli("train", *words, "hydra.sweeper.refit_seeds=2")
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "runs" / "sweeps" / "colors-momentum"
+    results = OmegaConf.load(folder / "results.yaml")
+    assert len(results.refit.metrics["test/accuracy"]["values"]) == 2
+    for seed in (0, 1):
+        run = folder / "refit" / f"{results.best_trial}-{seed}"
+        config = OmegaConf.load(run / "config.yaml")
+        assert (config.seed, config.data.with_validation) == (seed, True)
+        record = json.loads((run / "run.json").read_text())
+        assert record["status"] == "finished"
+    assert "over 2 seeds" in done.stdout
+
+
+@pytest.mark.slow
+def test_a_grid_runs_side_by_side_and_goes_on(cli: Cli, colors: Path, tmp_path: Path) -> None:
+    words = [*tiny(colors, tmp_path), "-m", "seed=1,2", "launch=local_process", "launch.n_parallel=2"]
+    first = cli("train", *words)
+    assert first.returncode == 0, first.stderr
+    folders = [Path(line.removeprefix("results: ")) for line in first.stdout.splitlines() if "results: " in line]
+    assert [OmegaConf.load(folder / "config.yaml").seed for folder in folders] == [1, 2]
+    assert "val/accuracy" in json.loads((folders[0] / "metrics.json").read_text())
+    (folders[1] / ".job" / "state.json").unlink()  # as if the machine had gone down
+    shutil.rmtree(folders[1])
+    before = (folders[0] / "metrics.json").stat().st_mtime_ns
+    again = cli("train", *words)
+    assert again.returncode == 0, again.stderr
+    assert "finished before" in again.stderr
+    assert (folders[0] / "metrics.json").stat().st_mtime_ns == before
+    assert (folders[1] / "metrics.json").is_file()
+    listed = cli("jobs", "list", "--runs", str(tmp_path / "runs")).stdout
+    assert listed.count("succeeded") == 2
+    logs = cli("jobs", "logs", folders[0].name, "--runs", str(tmp_path / "runs")).stdout
+    assert "results: " in logs
