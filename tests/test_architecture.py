@@ -16,25 +16,27 @@ TASK_ROOMS = {"training", "evaluation", "explanation", "serving"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "distributed": LOWEST | {"run_record"},
     "task_spec": LOWEST,
     "run_record": LOWEST,
     "config": LOWEST | {"task_spec"},
     "data": LOWEST | {"task_spec"},
     "preparation": LOWEST | {"data", "config", "run_record", "task_spec"},
-    "models": LOWEST | {"task_spec"},
-    "callbacks": LOWEST | {"task_spec", "run_record"},
+    "models": LOWEST | {"distributed", "task_spec"},
+    "callbacks": LOWEST | {"distributed", "task_spec", "run_record"},
     "evaluation": LOWEST | {"data", "models", "task_spec", "config", "run_record", "preparation"},
     "explanation": LOWEST | {"data", "models", "task_spec", "config", "run_record"},
     "serving": LOWEST | {"models", "data", "task_spec", "config", "run_record"},
     "training": LOWEST
     | {"data", "models", "callbacks", "evaluation", "explanation", "serving", "task_spec", "config", "run_record"}
-    | {"preparation", "construction", "fitting", "resuming"},
+    | {"preparation", "construction", "distributed", "fitting", "resuming"},
     "construction": LOWEST | {"data", "models", "task_spec", "config", "preparation"},
-    "fitting": LOWEST | {"data", "models", "callbacks", "config", "run_record", "construction", "resuming"},
+    "fitting": LOWEST
+    | {"data", "models", "callbacks", "config", "run_record", "construction", "distributed", "resuming"},
     "resuming": LOWEST | {"callbacks", "config", "run_record"},
     "launch": LOWEST,
     "sweeping": LOWEST | {"launch"},
-    "command": LOWEST | {"config", "run_record"},
+    "command": LOWEST | {"config", "distributed", "run_record"},
 }
 SERVING_FROM_DATA = {"sightline.data.transforms", "sightline.data.loader", "sightline.data.layouts"}
 """What serving may take from the data room: how pixels are prepared and loaded, and how files are found."""
@@ -59,7 +61,13 @@ LIGHT_FILES += [
     "data/adapters.py",
 ]
 LIGHT_FILES += ["data/inspection.py", "data/audit.py", "data/transforms.py", "data/cache.py", "data/digits.py"]
-LIGHT_FILES += ["data/shard_packing.py", "data/shard_stores.py", "data/parallel.py"]
+LIGHT_FILES += [
+    "distributed/place.py",
+    "distributed/meeting.py",
+    "data/shard_packing.py",
+    "data/shard_stores.py",
+    "data/parallel.py",
+]
 LIGHT_FILES += ["evaluation/evaluate.py", "serving/predict.py"]
 """Files that bad input passes through: they load nothing heavy at the top."""
 

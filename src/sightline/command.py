@@ -17,6 +17,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from sightline import run_record
 from sightline.config import did_you_mean
+from sightline.distributed import place
 from sightline.errors import BadInput, Interrupted
 from sightline.run_record import reason
 
@@ -53,6 +54,7 @@ def run(main: Callable[[], Any]) -> NoReturn:
     shows_traceback = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"  # makes Hydra raise its errors instead of printing them
     run_record.command_line[:] = sys.argv
+    place.given.update({name: os.environ[name] for name in place.NAMES if name in os.environ})
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     _quieten()

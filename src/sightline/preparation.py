@@ -316,12 +316,14 @@ def make_augmentation(cfg: DictConfig, spec: "TaskSpec") -> "Augmentation":
     )
 
 
-def make_datamodule(cfg: DictConfig, opened: OpenedData | StreamedData | None, spec: "TaskSpec") -> "ImageDataModule":
-    """Batches of the images, or of random pixels where there are none."""
+def make_datamodule(
+    cfg: DictConfig, opened: OpenedData | StreamedData | None, spec: "TaskSpec", share: tuple[int, int] = (0, 1)
+) -> "ImageDataModule":
+    """Batches of the images, or of random pixels where there are none; of them the share of this process."""
     from sightline.data.datamodule import ImageDataModule, SyntheticDataset
 
     data = cfg.data
-    loading = {"batch_size": data.batch_size, "num_workers": data.num_workers, "seed": cfg.seed}
+    loading = {"batch_size": data.batch_size, "num_workers": data.num_workers, "seed": cfg.seed, "share": share}
     if opened is None:
         images = SyntheticDataset(data.num_synthetic, spec)
         return ImageDataModule(spec, images, SyntheticDataset(data.batch_size, spec), None, **loading)

@@ -171,8 +171,9 @@ class Scripted(pl.LightningModule):
         self.layer = torch.nn.Linear(1, 1)
         self.losses = losses
 
-    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
-        return self.layer(batch[0]).mean() * 0 + next(self.losses)
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, torch.Tensor]:
+        loss = self.layer(batch[0]).mean() * 0 + next(self.losses)
+        return {"loss": loss, "mean_loss": loss.detach()}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.25)

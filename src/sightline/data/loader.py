@@ -1,6 +1,7 @@
 """How every loader of the project is made."""
 
 import atexit
+import multiprocessing
 import signal
 import weakref
 from collections.abc import Callable
@@ -19,15 +20,20 @@ def make_loader(
     num_workers: int = 0,
     sampler: Sampler | None = None,
     drop_last: bool = False,
+    batch_sampler: Sampler | None = None,
     collate_fn: Callable | None = None,
     kind: type[DataLoader] = DataLoader,
 ) -> DataLoader:
-    """A loader whose workers stay alive between epochs and leave signals to the main process."""
+    """A loader whose workers stay alive between epochs and leave signals to the main process.
+
+    A `batch_sampler` yields whole batches of keys, in place of the three settings before it.
+    """
+    batches: dict[str, Any] = {"batch_size": batch_size, "sampler": sampler, "drop_last": drop_last}
+    if batch_sampler is not None:
+        batches = {"batch_sampler": batch_sampler}
     loader = kind(
         dataset,
-        batch_size=batch_size,
-        sampler=sampler,
-        drop_last=drop_last,
+        **batches,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         worker_init_fn=_leave_signals_to_main,
@@ -51,6 +57,11 @@ def _leave_signals_to_main(worker: int) -> None:
 
 @atexit.register
 def _end_workers() -> None:
-    """End workers whose loader lives to the end of the program, before multiprocessing sends them a SIGTERM in vain."""
+    """End workers that live as long as the program: multiprocessing would wait for them after a SIGTERM in vain."""
     for loader in list(_made):
         loader._iterator = None
+    left = [child for child in multiprocessing.active_children() if child.daemon]  # their loader is gone, they are not
+    if left:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would call them lost
+    for child in left:
+        child.kill()

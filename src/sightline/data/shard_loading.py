@@ -14,7 +14,7 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from sightline.data.datamodule import Batch, ImageDataModule
+from sightline.data.datamodule import ALONE, Batch, ImageDataModule, Share
 from sightline.data.loader import make_loader
 from sightline.data.shard_packing import read_shards, require_litdata
 from sightline.data.shard_stores import SHARDS_AT_ONCE, ShardCache, ShardFiles, StorageFailed, open_store
@@ -169,6 +169,11 @@ class ShardSampler(DistributedSampler):
         first, last = self._part()
         return last - first
 
+    @property
+    def largest_part(self) -> int:
+        """The most images of any rank, when none is left out."""
+        return -(-int(self.num_images.sum()) // self.share[1])
+
     def set_epoch(self, epoch: int) -> None:
         """Another epoch begins at its beginning; the same one keeps its place."""
         if epoch != self.epoch:
@@ -249,6 +254,15 @@ class ShardLoader(DataLoader):
             place.num_batches += 1
             yield batch
         place.first_batch = 0
+        for _ in range(place.num_batches, len(self)):
+            yield self.dataset.__getitems__([])  # pyright: ignore[reportAttributeAccessIssue]  (a ShardDataset)
+
+    def __len__(self) -> int:
+        """The same for every rank: one with fewer images gets an empty last batch."""
+        if not isinstance(self.sampler, ShardSampler) or self.drop_last:
+            return super().__len__()
+        assert self.batch_size is not None
+        return -(-self.place.largest_part // self.batch_size)
 
     @property
     def place(self) -> ShardSampler:
@@ -316,6 +330,7 @@ class ShardDataModule(ImageDataModule):
         batch_size: int,
         num_workers: int = 0,
         seed: int = 0,
+        share: Share = ALONE,
         cache: ShardCache | None = None,
     ) -> None:
         counts = read_shards(location).num_images
@@ -323,8 +338,10 @@ class ShardDataModule(ImageDataModule):
         val = ShardDataset(location, "val", spec, cache=cache)
         test = ShardDataset(location, "test", spec, cache=cache) if counts["test"] else None
         loading: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers}
-        super().__init__(spec, train, val, test, seed=seed, **loading)
-        self.train_loader = make_shard_loader(train, shuffle=True, drop_last=len(train) >= batch_size, **loading)
+        super().__init__(spec, train, val, test, seed=seed, share=share, **loading)
+        loading["batch_size"] = batch_size // share[1]
+        whole = len(train) >= batch_size
+        self.train_loader = make_shard_loader(train, shuffle=True, drop_last=whole, share=share, **loading)
         self.sampler = self.train_loader.place  # pyright: ignore[reportAttributeAccessIssue]
 
     def seek(self, epoch: int, batch: int) -> None:
@@ -335,10 +352,11 @@ class ShardDataModule(ImageDataModule):
         return self.train_loader
 
     def _train_indices(self, epoch: int, place: slice) -> Sequence[int]:
-        sampler = self.train_loader.place
-        return [key[1] for key in islice(sampler._keys(epoch, place.start), place.stop - place.start)]
+        """Of this process's part of the batch."""
+        first, last = place.start // self.share[1], place.stop // self.share[1]
+        return [key[1] for key in islice(self.train_loader.place._keys(epoch, first), last - first)]
 
-    def _loader(self, dataset: Dataset, sampler: Any = None, drop_last: bool = False) -> ShardLoader:
+    def _loader(self, dataset: Dataset) -> ShardLoader:
         assert isinstance(dataset, ShardDataset)
-        assert sampler is None, "only training is shuffled, by the shards' own sampler"
-        return make_shard_loader(dataset, batch_size=self.batch_size, num_workers=self.num_workers, drop_last=drop_last)
+        size = self.batch_size // self.share[1]
+        return make_shard_loader(dataset, batch_size=size, num_workers=self.num_workers, share=self.share)
