@@ -26,6 +26,8 @@ if TYPE_CHECKING:  # imported inside functions: bad input is refused before torc
 
 log = logging.getLogger(__name__)
 BEST = Path("checkpoints", "best.ckpt")
+HAPPENED = ("divergence", "rollbacks", "warnings")
+"""What run.json keeps when a run goes on."""
 
 
 @dataclass(frozen=True)
@@ -134,6 +136,7 @@ def _finish(plan: FitPlan, trainer: "pl.Trainer", run_dir: Path) -> dict[str, fl
 
 def _record(plan: FitPlan, start: Start) -> RunRecord:
     cfg = plan.cfg
+    happened = {name: start.earlier[name] for name in HAPPENED if name in start.earlier}
     resumed = list(start.earlier.get("resumed", []))
     if start.earlier or start.checkpoint:
         resumed.append({"from_step": start.step, "at": now()})
@@ -148,6 +151,7 @@ def _record(plan: FitPlan, start: Start) -> RunRecord:
         seed=cfg.seed,
         precision=plan.precision,
         resumed=resumed,
+        **happened,
     )
 
 
