@@ -110,7 +110,7 @@ def test_two_nodes_do_what_one_process_does(struck: Struck, alone: Path, tmp_pat
 
 
 def test_one_command_starts_both_also_in_a_sweep(struck: Struck, alone: Path, tmp_path: Path) -> None:
-    ended = struck(None, "-m", "seed=0", f"paths.runs={tmp_path}", *TWO, words=EXACT)
+    ended = struck(None, "-m", "seed=0", "data.num_workers=1", f"paths.runs={tmp_path}", *TWO, words=EXACT)
     (run,) = (tmp_path / "train" / "folder").iterdir()
     assert_whole(ended, run)
     assert_close(run, alone)

@@ -1,10 +1,12 @@
 """How every loader of the project is made."""
 
-import atexit
+import functools
 import multiprocessing
+import os
 import signal
 import weakref
 from collections.abc import Callable
+from multiprocessing.util import Finalize
 from typing import Any
 
 import torch
@@ -41,6 +43,7 @@ def make_loader(
         collate_fn=_as_it_is if hasattr(dataset, "__getitems__") else collate_fn,
     )
     _made.add(loader)
+    _end_workers_with(os.getpid())
     return loader
 
 
@@ -55,7 +58,12 @@ def _leave_signals_to_main(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-@atexit.register
+@functools.cache
+def _end_workers_with(process: int) -> None:
+    """At the end of the process that makes loaders (not of one it was forked from), before multiprocessing ends them."""
+    Finalize(None, _end_workers, exitpriority=100)
+
+
 def _end_workers() -> None:
     """End workers that live as long as the program: multiprocessing would wait for them after a SIGTERM in vain."""
     for loader in list(_made):
