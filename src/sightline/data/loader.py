@@ -60,7 +60,7 @@ def _leave_signals_to_main(worker: int) -> None:
 
 @functools.cache
 def _end_workers_with(process: int) -> None:
-    """At the end of the process that makes loaders (not of one it was forked from), before multiprocessing ends them."""
+    """When the process that makes loaders ends (not the one it was forked from), before multiprocessing ends them."""
     Finalize(None, _end_workers, exitpriority=100)
 
 
