@@ -59,7 +59,7 @@ class Fault(pl.Callback):
         for name in self.kind.split("+"):  # to the whole group: the workers get it too
             os.killpg(0, signal.Signals[name])
 
-    def on_train_batch_start(self, trainer: pl.Trainer, module: Any, batch: Any, batch_idx: int) -> None:
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
         self.batch = batch
         self.passes("batch")
 
