@@ -2,6 +2,8 @@
 
     python scripts/benchmark.py [model.name=resnet18 data.image_size=64 data.batch_size=128 …]
     python scripts/benchmark.py data --root FOLDER [experiment=gtsrb …]
+    python scripts/benchmark.py explain --root FOLDER --weights FILE [--images 3]
+    python scripts/benchmark.py evaluate --run RUN
 
 The first: images per second of train.py's own fit against the bare PyTorch step, in one process. Both sides train the
 same network on synthetic images with the same size, batch, precision, memory format and optimizer.
@@ -12,12 +14,20 @@ memory. Ours is `train(cfg)` with its default callbacks, logger and progress bar
 The second, on the images of a folder: reading alone (without augmentation and with `augmentation=albumentations`)
 against the bare step of resnet18; `train.py` end to end with the experiment's own network and augmentation against
 the bare step of that network; the audit's seconds; and the bytes of the main process for each image of a manifest.
+
+The third: integrated gradients of a trained mobilenetv2_100 (ImageNet weights, 224 px, float32) on photos: captum's
+plain call with 200 steps against ours with 200 steps, and ours until its tolerance. Each side runs in a process of its
+own, whose peak memory counts everything in it.
+
+The fourth: images per second of evaluate.py, with and without corruptions, against the bare forward pass.
 """
 
 import argparse
 import gc
+import json
 import os
 import platform
+import resource
 import statistics
 import subprocess
 import sys
@@ -27,6 +37,7 @@ from collections.abc import Callable, Mapping
 from datetime import date
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT / "src"))
@@ -41,6 +52,7 @@ from torch.utils.data import DataLoader  # noqa: E402
 from sightline.config import build, model_arguments  # noqa: E402
 from sightline.construction import NUM_SYNTHETIC_CLASSES  # noqa: E402
 from sightline.data.splits import Manifest  # noqa: E402
+from sightline.data.transforms import normalise  # noqa: E402
 from sightline.models.backbones import create_backbone  # noqa: E402
 from sightline.models.inference import autocast, choose_device, choose_precision  # noqa: E402
 from sightline.preparation import OpenedData, make_datamodule, open_data  # noqa: E402
@@ -56,12 +68,24 @@ def main() -> None:
     parser.add_argument("overrides", nargs="*", help="as on the command line of train.py")
     parser.add_argument("--turns", type=int, default=5, help="how often the two sides alternate (default 5)")
     parser.add_argument("--steps", type=int, default=30, help="counted steps of each side in a turn (default 30)")
-    parser.add_argument("--root", help="data.root of `benchmark.py data`")
+    parser.add_argument("--root", help="data.root of `benchmark.py data`, photos of `benchmark.py explain`")
+    parser.add_argument("--weights", help="safetensors file of mobilenetv2_100 for `benchmark.py explain`")
+    parser.add_argument("--images", type=int, default=3, help="how many photos are explained (default 3)")
+    parser.add_argument("--run", help="a finished run for `benchmark.py evaluate`")
+    parser.add_argument("--split", default="test", help="of that run (default test)")
     arguments = parser.parse_args()
     if arguments.overrides[:1] == ["data"]:
         if arguments.root is None:
             parser.error("benchmark.py data: name the images with --root FOLDER")
         return benchmark_data(arguments)
+    if arguments.overrides[:1] == ["explain"]:
+        if arguments.root is None or arguments.weights is None:
+            parser.error("benchmark.py explain: name photos with --root FOLDER and weights with --weights FILE")
+        return benchmark_explain(arguments)
+    if arguments.overrides[:1] == ["evaluate"]:
+        if arguments.run is None:
+            parser.error("benchmark.py evaluate: name a finished run with --run RUN")
+        return benchmark_evaluate(arguments)
     return benchmark_step(arguments)
 
 
@@ -147,7 +171,7 @@ def reader(cfg: DictConfig, manifest: Manifest) -> DataLoader:
 def time_epoch(loader: DataLoader) -> float:
     """Images per second of an epoch, the first batches left out: the workers start with them."""
     count, start = 0, 0.0
-    for number, (images, _) in enumerate(loader):
+    for number, (images, *_) in enumerate(loader):
         if number == WARM_UP:
             start = time.perf_counter()
         elif number > WARM_UP:
@@ -160,6 +184,7 @@ def print_training(experiment: DictConfig, arguments: argparse.Namespace) -> Non
     cfg = experiment.copy()
     cfg.trainer.max_epochs, cfg.trainer.limit_train_batches = 1, 5 * arguments.steps
     cfg.trainer.limit_val_batches = 1
+    cfg.stages = ["fit"]
     device, precision = where(cfg)
     print(f"{cfg.name} end to end against the bare step: {describe(cfg, device, precision)}", flush=True)
     take_turns(
@@ -208,6 +233,133 @@ def write_links(root: Path, count: int) -> None:
             (folder / f"image_{number:08d}.png").hardlink_to(root / f"{label}.png")
 
 
+STEPS = 200
+"""Of captum's plain call, as people make it."""
+
+
+def benchmark_explain(arguments: argparse.Namespace) -> None:
+    """Seconds, peak memory and completeness error of integrated gradients, ours and captum's plain call."""
+    print(f"{date.today()}  {torch.get_num_threads()} threads  mobilenetv2_100, 224 px, float32", flush=True)
+    found = {}
+    for side in ("plain", "equal", "tolerance"):
+        words = [sys.executable, __file__, "explain-side", side, arguments.root, arguments.weights]
+        output = subprocess.check_output([*words, str(arguments.images)], text=True)
+        found[side] = json.loads(output.splitlines()[-1])
+        print(f"{SIDES[side]}: {describe_side(found[side])}", flush=True)
+    ratio = found["plain"]["seconds"] / found["equal"]["seconds"]
+    print(f"captum's time over ours at {STEPS} steps: {ratio:.2f}")
+    ratio = found["plain"]["seconds"] / found["tolerance"]["seconds"]
+    print(f"captum's time with {STEPS} steps over ours until 1 %: {ratio:.2f}")
+
+
+SIDES = {
+    "plain": f"captum, plain call, {STEPS} steps",
+    "equal": f"ours, {STEPS} steps",
+    "tolerance": "ours until 1 %, at most 1,024 steps",
+}
+
+
+def describe_side(side: dict[str, Any]) -> str:
+    errors = ", ".join(f"{100 * error:.2f}" for error in side["errors"])
+    steps = ", ".join(str(number) for number in side["steps"])
+    return f"{side['seconds']:.2f} s an image, peak {side['peak_gb']:.2f} GB, errors {errors} %, steps {steps}"
+
+
+def measure_side(side: str, root: str, weights: str, count: int) -> None:
+    """Print what one side took, as JSON."""
+    from sightline.data.layouts import find_files
+    from sightline.data.transforms import load_rgb, prepare
+
+    network, _ = create_backbone("mobilenetv2_100", 1000, weights=weights)
+    spec = TaskSpec(tuple(str(n) for n in range(1000)), 224, (0.485, 0.456, 0.406), (0.229, 0.224, 0.225))
+    files = list(find_files(Path(root)))
+    chosen = [files[place] for place in np.random.default_rng(0).choice(len(files), count, replace=False)]
+    pixels = torch.from_numpy(np.stack([prepare(load_rgb(file), spec) for file in chosen]))
+    explain = explain_plainly if side == "plain" else partial(explain_ours, equal=side == "equal")
+    found = explain(network.eval(), spec, pixels)
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1e6
+    print(json.dumps({**found, "peak_gb": peak}))
+
+
+def explain_plainly(network: torch.nn.Module, spec: TaskSpec, pixels: torch.Tensor) -> dict[str, Any]:
+    from captum.attr import IntegratedGradients
+
+    images, baseline = normalise(pixels, spec), normalise(torch.zeros_like(pixels[:1]), spec)
+    with torch.no_grad():
+        logits, start_score = network(images), network(baseline)
+    method, errors = IntegratedGradients(network), []
+    start = time.perf_counter()
+    for image, scores in zip(images, logits, strict=True):
+        label = int(scores.argmax())
+        found = method.attribute(image[None], baseline, target=label, n_steps=STEPS)
+        difference = float(scores[label] - start_score[0, label])
+        errors.append(abs(float(found.sum()) - difference) / abs(difference))
+    seconds = (time.perf_counter() - start) / len(images)
+    return {"seconds": seconds, "errors": errors, "steps": [STEPS] * len(images)}
+
+
+def explain_ours(network: torch.nn.Module, spec: TaskSpec, pixels: torch.Tensor, equal: bool) -> dict[str, Any]:
+    from sightline.explanation.attribution import Cases, Explainer
+    from sightline.explanation.path_integral import Settings
+
+    settings = Settings(tolerance=0.0, max_steps=STEPS) if equal else Settings()
+    explainer = Explainer(network, spec, torch.device("cpu"), settings=settings, memory_gb=0.6)
+    classes = explainer.logits(pixels).argmax(dim=1)
+    start = time.perf_counter()
+    found = explainer.explain("integrated_gradients", Cases(pixels, classes))
+    seconds = (time.perf_counter() - start) / len(pixels)
+    return {
+        "seconds": seconds,
+        "errors": [explained.completeness_error for explained in found],
+        "steps": [explained.steps for explained in found],
+    }
+
+
+def benchmark_evaluate(arguments: argparse.Namespace) -> None:
+    """Images that evaluate.py classifies in a second, all else included, against the bare forward pass."""
+    from sightline.evaluation.evaluate import evaluate
+    from sightline.finished_run import find_images, make_loader_of, open_finished_run
+    from sightline.models.inference import run_network
+
+    words = [f"run={arguments.run}", f"split={arguments.split}", *arguments.overrides[1:]]
+    cfg = compose_task("evaluate", words)
+    run = open_finished_run(cfg, cfg.run)
+    pixels = next(iter(make_loader_of(cfg, run, find_images(cfg, run), cfg.split)))[0]
+    batches = max(1, 2000 // len(pixels))
+
+    def bare() -> float:
+        images = normalise(pixels, run.spec)
+        start = time.perf_counter()
+        run_network(
+            run.saved.network,
+            (images for _ in range(batches)),
+            device=run.device,
+            precision=run.precision,
+            prepare=lambda batch: batch,
+            channels_last=run.channels_last,
+        )
+        return batches * len(pixels) / (time.perf_counter() - start)
+
+    def ours(name: str) -> float:
+        with tempfile.TemporaryDirectory() as folder:
+            chosen = compose_task("evaluate", [*words, f"evaluation={name}", f"output={folder}/run"])
+            start = time.perf_counter()
+            evaluate(chosen)
+            seconds = time.perf_counter() - start
+            record = json.loads((Path(folder) / "run" / "run.json").read_text())
+            images = record["data"]["num_images"][arguments.split]
+            forwards = images + (min(images, 1000) * 15 if name == "default" else 0)
+            return forwards / seconds
+
+    bare()
+    take_turns(arguments.turns, bare, {"evaluation=short": lambda: ours("short"), "default": lambda: ours("default")})
+
+
+def compose_task(task: str, words: list[str]) -> DictConfig:
+    with initialize_config_dir(str(PROJECT / "configs"), version_base="1.3"):
+        return compose(task, words)
+
+
 def where(cfg: DictConfig) -> tuple[torch.device, str]:
     device = choose_device(cfg.trainer.accelerator)
     return device, choose_precision(cfg.trainer.precision, device)
@@ -220,7 +372,7 @@ def compose_train(words: list[str]) -> DictConfig:
 
 def compose_synthetic(overrides: list[str], steps: int) -> DictConfig:
     """The configuration of train.py with random pixels, long enough for the counted steps."""
-    words = ["~experiment", "data=synthetic", "model=resnet18", "model.name=resnet18", *overrides]
+    words = ["~experiment", "stages=[fit]", "data=synthetic", "model=resnet18", "model.name=resnet18", *overrides]
     images = (steps + WARM_UP) * compose_train(words).data.batch_size
     return compose_train([*words, f"data.num_synthetic={images}", "trainer.max_epochs=1"])
 
@@ -279,5 +431,7 @@ def time_train(cfg: DictConfig) -> float:
 if __name__ == "__main__":
     if sys.argv[1:2] == ["memory"]:
         measure_memory(sys.argv[2])
+    elif sys.argv[1:2] == ["explain-side"]:
+        measure_side(*sys.argv[2:5], count=int(sys.argv[5]))
     else:
         main()

@@ -11,15 +11,18 @@ PROJECT = Path(__file__).resolve().parents[1]
 sys.path.insert(0, str(PROJECT / "src"))
 
 import numpy as np  # noqa: E402
+import torch  # noqa: E402
 from hydra import compose, initialize_config_dir  # noqa: E402
 from omegaconf import DictConfig  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from sightline.command import exit_code, explain  # noqa: E402
 from sightline.config import validate  # noqa: E402
+from sightline.data.batch_augmentation import source_of  # noqa: E402
+from sightline.data.datamodule import draw as draw_numbers  # noqa: E402
 from sightline.data.splits import Manifest  # noqa: E402
 from sightline.data.transforms import load_rgb, prepare  # noqa: E402
-from sightline.preparation import make_augmentation, open_data  # noqa: E402
+from sightline.preparation import make_augmentation, make_batch_augmentation, open_data  # noqa: E402
 from sightline.task_spec import TaskSpec  # noqa: E402
 
 GAP = 4
@@ -53,18 +56,24 @@ def draw(arguments: argparse.Namespace) -> None:
     Image.fromarray(tile(rows)).save(arguments.output)
 
 
-def draw_rows(cfg: DictConfig, manifest: Manifest, num_images: int, num_draws: int) -> list[list[np.ndarray]]:
+def draw_rows(cfg: DictConfig, manifest: Manifest, num_images: int, num_columns: int) -> list[list[np.ndarray]]:
     """For training images from all over the manifest: the plain one, then its draw in each of the first epochs."""
     mean, std = cfg.data.mean or (0.5,) * 3, cfg.data.std or (0.25,) * 3
     spec = TaskSpec(
         manifest.class_names, cfg.data.image_size, tuple(mean), tuple(std), cfg.data.interpolation, cfg.data.crop
     )
-    augmentation, images = make_augmentation(cfg, spec), manifest.select("train")
+    in_batches = make_batch_augmentation(cfg, spec)
+    source, num_draws = source_of(spec, in_batches)
+    augmentation, images = make_augmentation(cfg, source), manifest.select("train")
     rows = []
     for index in np.linspace(0, len(images) - 1, num_images, dtype=int):
         image = load_rgb(images.path(index))
-        draws = [augmentation(image, (cfg.seed, epoch, int(index))) for epoch in range(num_draws)]
-        rows.append([prepare(image, spec), *draws])
+        keys = [(cfg.seed, epoch, int(index)) for epoch in range(num_columns)]
+        drawn = np.stack([augmentation(image, key) for key in keys])
+        if in_batches is not None:
+            colors = in_batches(torch.from_numpy(drawn), draw_numbers(num_draws, cfg.seed, [key[1:] for key in keys]))
+            drawn = (255 * colors).round().byte().permute(0, 2, 3, 1).numpy()
+        rows.append([prepare(image, spec), *drawn])
     return rows
 
 

@@ -22,6 +22,8 @@ TINY = (
     "data.batch_size=8",
     "data.num_workers=0",
     "trainer.max_epochs=1",
+    "stages=[fit,test]",
+    "evaluation=short",
 )
 """Overrides that make any experiment a matter of seconds."""
 

@@ -24,15 +24,20 @@ MAY_IMPORT: dict[str, set[str]] = {
     "preparation": LOWEST | {"data", "config", "run_record", "task_spec"},
     "models": LOWEST | {"distributed", "task_spec"},
     "callbacks": LOWEST | {"distributed", "task_spec", "run_record"},
-    "evaluation": LOWEST | {"data", "models", "task_spec", "config", "run_record", "preparation"},
-    "explanation": LOWEST | {"data", "models", "task_spec", "config", "run_record"},
+    "finished_run": LOWEST | {"preparation", "data", "models", "task_spec", "config"},
+    "evaluation": LOWEST | {"finished_run", "preparation", "data", "models", "task_spec", "config", "run_record"},
+    "explanation": LOWEST | {"finished_run", "preparation", "data", "models", "task_spec", "config", "run_record"},
     "serving": LOWEST | {"models", "data", "task_spec", "config", "run_record"},
     "training": LOWEST
     | {"data", "models", "callbacks", "evaluation", "explanation", "serving", "task_spec", "config", "run_record"}
-    | {"preparation", "construction", "distributed", "fitting", "resuming"},
-    "construction": LOWEST | {"data", "models", "task_spec", "config", "preparation"},
-    "fitting": LOWEST
-    | {"data", "models", "callbacks", "config", "run_record", "construction", "distributed", "resuming"},
+    | {"preparation", "construction", "distributed", "fitting", "lr_finding", "resuming", "recipe"}
+    | {"checkpoint_averaging"},
+    "construction": LOWEST | {"data", "models", "task_spec", "config", "preparation", "recipe"},
+    "recipe": LOWEST | {"models", "callbacks", "config", "task_spec"},
+    "checkpoint_averaging": LOWEST | {"data", "models", "callbacks", "evaluation", "recipe"},
+    "model_listing": LOWEST | {"models", "config", "run_record"},
+    "lr_finding": LOWEST | {"data", "models", "config", "run_record", "construction", "preparation"},
+    "fitting": LOWEST | {"data", "models", "callbacks", "config", "run_record", "distributed", "resuming", "recipe"},
     "resuming": LOWEST | {"callbacks", "config", "run_record"},
     "launch": LOWEST,
     "sweeping": LOWEST | {"launch"},
@@ -50,6 +55,10 @@ LIGHT_FILES = [
     "command.py",
     "training.py",
     "construction.py",
+    "lr_finding.py",
+    "checkpoint_averaging.py",
+    "model_listing.py",
+    "recipe.py",
     "fitting.py",
 ]
 LIGHT_FILES += [
@@ -61,14 +70,9 @@ LIGHT_FILES += [
     "data/adapters.py",
 ]
 LIGHT_FILES += ["data/inspection.py", "data/audit.py", "data/transforms.py", "data/cache.py", "data/digits.py"]
-LIGHT_FILES += [
-    "distributed/place.py",
-    "distributed/meeting.py",
-    "data/shard_packing.py",
-    "data/shard_stores.py",
-    "data/parallel.py",
-]
-LIGHT_FILES += ["evaluation/evaluate.py", "serving/predict.py"]
+LIGHT_FILES += ["distributed/place.py", "distributed/meeting.py"]
+LIGHT_FILES += ["data/shard_packing.py", "data/shard_stores.py", "data/parallel.py"]
+LIGHT_FILES += ["finished_run.py", "evaluation/evaluate.py", "explanation/explain.py", "serving/predict.py"]
 """Files that bad input passes through: they load nothing heavy at the top."""
 
 BANNED = {"utils", "util", "common", "helpers", "helper", "misc", "core", "base", "manager"}
@@ -151,7 +155,7 @@ def test_light_files_load_nothing_heavy(name: str) -> None:
     assert not found & HEAVY
 
 
-@pytest.mark.parametrize("task", ["train", "evaluate", "predict"])
+@pytest.mark.parametrize("task", ["train", "evaluate", "explain", "predict", "find_lr", "models"])
 def test_composing_never_loads_torch(task: str) -> None:
     program = (
         "import sys, runpy\n"

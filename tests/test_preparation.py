@@ -159,7 +159,7 @@ def test_train_uses_the_data_as_prepared(root: Path, cli: Cli, tmp_path: Path) -
     evaluated = cli("evaluate", f"run={tmp_path / 'run'}", f"output={tmp_path / 'evaluated'}")
     assert evaluated.returncode == 0, evaluated.stderr
     mine, again = (json.loads((tmp_path / name / "metrics.json").read_text()) for name in ("run", "evaluated"))
-    assert all(mine[name] == value for name, value in again.items())
+    assert all(again[name] == value for name, value in mine.items() if name.startswith("test/"))
 
 
 def test_shards_train_and_evaluate_like_the_folder(root: Path, cli: Cli, tmp_path: Path) -> None:

@@ -28,6 +28,8 @@ def test_every_command_composes(task: str, words: str) -> None:
     for placeholder, value in PLACEHOLDERS.items():
         words = re.sub(rf"\b{placeholder}\b", value, words)
     overrides = [word for word in words.split() if word not in ("-m", "--help") and not re.search(r"=[^\[]*,", word)]
+    if task == "models" and "=" not in overrides[0]:
+        overrides[0] = f"pattern={overrides[0]}"
     cfg = compose_config(task, *overrides)
     if task == "train" and "model.weights" not in words:
         validate(cfg)
@@ -35,7 +37,8 @@ def test_every_command_composes(task: str, words: str) -> None:
 
 def test_there_are_commands_to_check() -> None:
     assert len(commands()) >= 8
-    assert {task for task, _ in commands()} == {"train", "evaluate", "predict", "prepare"}
+    known = {"train", "evaluate", "explain", "predict", "prepare", "find_lr", "models"}
+    assert {task for task, _ in commands()} == known
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)

@@ -18,10 +18,10 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from sightline import run_record
 from sightline.config import did_you_mean
 from sightline.distributed import place
-from sightline.errors import BadInput, Interrupted
+from sightline.errors import BadInput, GateNotMet, Interrupted
 from sightline.run_record import reason
 
-FAILED, BAD_INPUT = 1, 2
+FAILED, BAD_INPUT, GATE_NOT_MET = 1, 2, 4
 FULL_ERROR = "HYDRA_FULL_ERROR"
 NULL_GROUP = "Config group override must be a string or a list"
 """How Hydra refuses `group=null`, which means what `~group` does."""
@@ -46,15 +46,18 @@ def task(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     return wrapped
 
 
-def run(main: Callable[[], Any]) -> NoReturn:
-    """Run a Hydra program and exit: 0 done, 1 failed, 2 bad input, 130 or 143 interrupted.
+def run(main: Callable[[], Any], positional: str | None = None) -> NoReturn:
+    """Run a Hydra program and exit: 0 done, 1 failed, 2 bad input, 4 a gate was not met, 130 or 143 interrupted.
 
-    The reason is the last line on stderr; `HYDRA_FULL_ERROR=1` shows the traceback too.
+    The reason is the last line on stderr; `HYDRA_FULL_ERROR=1` shows the traceback too. A first word without `=` is
+    the value of the key `positional`, where there is one.
     """
     shows_traceback = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"  # makes Hydra raise its errors instead of printing them
     run_record.command_line[:] = sys.argv
     place.given.update({name: os.environ[name] for name in place.NAMES if name in os.environ})
+    if positional and len(sys.argv) > 1 and "=" not in sys.argv[1] and not sys.argv[1].startswith("-"):
+        sys.argv[1] = f"{positional}={sys.argv[1]}"
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     _quieten()
@@ -67,7 +70,9 @@ def run(main: Callable[[], Any]) -> NoReturn:
             raise
         if shows_traceback:
             _print_traceback(error)
-        print(f"error: {explain(error)}" if code in (FAILED, BAD_INPUT) else explain(error), file=sys.stderr)
+        print(
+            f"error: {explain(error)}" if code in (FAILED, BAD_INPUT, GATE_NOT_MET) else explain(error), file=sys.stderr
+        )
         sys.exit(code)
     finally:
         if not shows_traceback:
@@ -112,12 +117,14 @@ def exit_code(error: BaseException) -> int | None:
         return 128 + signal.SIGINT
     if isinstance(error, BadInput | HydraException | OmegaConfBaseException) or NULL_GROUP in str(error):
         return BAD_INPUT
+    if isinstance(error, GateNotMet):
+        return GATE_NOT_MET
     return None if isinstance(error, SystemExit) else FAILED
 
 
 def explain(error: BaseException) -> str:
     """What went wrong and what to change, in a line or two."""
-    if isinstance(error, BadInput | Interrupted):
+    if isinstance(error, BadInput | Interrupted | GateNotMet):
         return str(error)
     if NULL_GROUP in str(error):
         groups = [word.removesuffix("=null") for word in sys.argv[1:] if word.endswith("=null") and "." not in word]
@@ -151,6 +158,10 @@ def _first_line(error: BaseException) -> str:
     return str(error).splitlines()[0].strip()
 
 
+def _in_digits(value: float) -> str:
+    return f"{value:.4f}" if value == 0 or abs(value) >= 0.01 else f"{value:.2e}"
+
+
 def print_metrics(metrics: Mapping[str, float], names: tuple[str, ...], folder: Any) -> None:
     """A short table of the metrics that a person looks for first, and where everything lies."""
     from rich.console import Console
@@ -161,7 +172,7 @@ def print_metrics(metrics: Mapping[str, float], names: tuple[str, ...], folder: 
         if name in metrics:
             value = metrics[name]
             is_count = isinstance(value, int) or abs(value) >= 100
-            table.add_row(name, f"{value:,.0f}" if is_count else f"{value:.4f}")
+            table.add_row(name, f"{value:,.0f}" if is_count else _in_digits(value))
     console = Console(soft_wrap=True, highlight=False)
     console.print(table)
     console.print(f"results: {folder}", markup=False)

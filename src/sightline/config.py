@@ -1,5 +1,6 @@
 """The schema of what is ours, and the rules that hold across keys. Never imports torch: bad input must fail fast."""
 
+import copy
 import difflib
 import inspect
 import re
@@ -16,9 +17,14 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 from sightline.errors import BadInput
 from sightline.task_spec import CROPS, INTERPOLATIONS
 
-STAGES = ("fit", "test")
+STAGES = ("fit", "test", "explain")
 SPLITS = ("train", "val", "test")
-FREEZE = ("none", "backbone")
+FREEZE = ("none", "backbone", "gradual")
+LOSSES = ("cross_entropy", "bce", "focal")
+CLASS_WEIGHTS = ("none", "balanced", "effective")
+SAMPLERS = ("shuffled", "balanced")
+VIEWS = ("none", "flip", "shifts", "flip_and_shifts")
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 SOURCES = ("folder", "digits", "gtsrb", "intel", "cifar100", "dogs", "shards", "synthetic")
 AUDITS = ("auto", "skip")
 CACHES = ("auto", "always", "off")
@@ -43,6 +49,16 @@ FINAL_METRICS = (
 """What a run reports at its end, the test set left out."""
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
 """How several processes may train one network."""
+METHODS = ("integrated_gradients", "grad_cam", "occlusion", "smooth_grad")
+BASELINES = ("black", "blurred", "mean", "random_average")
+EXPLAINED = ("prediction", "label", "both")
+ALONE_ONLY = {
+    "model.lr": ("auto", "a number (see find_lr.py)"),
+    "model.freeze": ("gradual", "backbone"),
+    "data.device_cache": (True, "false"),
+    "trainer.overfit_batches": (None, "0"),
+}
+"""What is for one device alone (None: any value), and what to set for several."""
 TARGET_PACKAGES = ("torch", "timm", "pytorch_lightning", "torchmetrics", "albumentations", "sightline")
 """Packages that a `_target_` may name."""
 
@@ -81,8 +97,10 @@ class DataConfig:
     on_bad_file: str = "error"  # skip: leave bad files out, and say so in run.json …
     max_bad_fraction: float = 0.01  # … while they are no more than this share
     on_leak: str = "warn"  # of images in two splits
+    sampler: str = "shuffled"  # balanced: as many training images of one class as of another
     cache: str = "auto"  # decoded images on disk; auto: if they fit; always; off: decode the files in every epoch
     cache_gb: float = 50.0  # the most that all caches may take
+    device_cache: bool = False  # all decoded images of training and validation in the memory of the device
     num_synthetic: int = 1024  # images that source=synthetic pretends to have
 
 
@@ -93,13 +111,40 @@ class ModelConfig:
     arguments_for: dict[str, dict[str, Any]] = field(default_factory=dict)  # the same, for the model of that name alone
     pretrained: bool = False  # weights from timm's hub
     weights: str | None = None  # local safetensors file; beats `pretrained`
-    freeze: str = "none"  # backbone: train the head alone
-    lr: float = 1e-3
+    drop_rate: float = 0.0  # dropout before the head, as timm's argument of that name
+    drop_path_rate: float = 0.0  # stochastic depth: how often the last block is left out
+    freeze: str = "none"  # backbone: train the head alone; gradual: then one more stage every …
+    unfreeze_every_epochs: int = 1
+    lr: float | int | str = 1e-3  # auto: found by a short training whose rate grows, and recorded
+    loss: str = "cross_entropy"
     label_smoothing: float = 0.0
+    focal_gamma: float = 2.0  # of loss=focal
+    bce_target_threshold: float | None = None  # of loss=bce: mixed shares above it count as 1, the others as 0
+    class_weights: str = "none"  # of the loss; balanced: one over a class's number of images; effective: milder
+    norm_weight_decay: bool = True  # false: no weight decay on norms and biases
+    layer_lr_decay: float | None = None  # the learning rate of each layer is that share of the one above it
+    ema_decay: float | None = None  # validate and save an average of the weights; 0.999 for a few thousand steps
+    teacher: str | None = None  # a run whose answers this one learns from, too
+    teacher_weight: float = 0.5  # their share of the loss
+    teacher_temperature: float = 2.0
     channels_last: bool = True
     compile: bool = False
+    compile_mode: str | None = None  # of torch.compile: reduce-overhead (CUDA graphs), max-autotune
+    tf32: bool = True  # on a GPU, 32-bit products with a mantissa of 10 bits; false: of 23
     optimizer: dict[str, Any] = field(default_factory=dict)
     scheduler: dict[str, Any] = field(default_factory=dict)
+
+
+@dataclass
+class BatchAugmentationConfig:
+    source_size: int | None = None  # side of the images that are handed over, in pixels; null: the image size
+    crop_scale: list[float] = field(default_factory=lambda: [1.0, 1.0])  # share of the area, from and to
+    crop_ratio: list[float] = field(default_factory=lambda: [1.0, 1.0])  # width to height, from and to
+    rotate_degrees: float = 0.0  # at most, either way
+    shear_degrees: float = 0.0  # at most, either way
+    horizontal_flip: float = 0.0  # probability
+    before: dict[str, Any] = field(default_factory=dict)  # batch transforms of the colours, before the crop
+    after: dict[str, Any] = field(default_factory=dict)  # batch transforms after it
 
 
 @dataclass
@@ -108,6 +153,11 @@ class AugmentationConfig:
     crop_ratio: list[float] = field(default_factory=lambda: [0.75, 4 / 3])  # its width to height, from and to
     horizontal_flip: float = 0.0  # probability
     transforms: dict[str, Any] = field(default_factory=dict)  # albumentations objects, applied in this order
+    mixup: float = 0.0  # alpha of the share of one image in another; 0: none
+    cutmix: float = 0.0  # the same of the area that one image covers of another
+    mix_probability: float = 1.0  # of a batch
+    start_size: float = 1.0  # of the first epoch's training images, as a share of data.image_size
+    batch: BatchAugmentationConfig = field(default_factory=BatchAugmentationConfig)  # changes of whole batches
 
 
 @dataclass
@@ -149,6 +199,7 @@ class TrainerConfig:
 @dataclass
 class CheckpointConfig:
     monitor: str = "val/accuracy"  # the metric that decides which checkpoint is the best
+    average_best: int = 1  # keep so many of the best, and export their average where validation finds it no worse
     every_minutes: float | None = 10.0  # also write last.ckpt this often within an epoch; null: after epochs alone
 
 
@@ -164,11 +215,39 @@ class DivergenceConfig:
 
 
 @dataclass
+class EvaluationConfig:
+    """What is measured after the predictions of a split, and what must hold of it."""
+
+    target_accuracy: float | None = None  # of the answers that are not rejected; null: the model's own, at first 0.95
+    gates: dict[str, float] = field(
+        default_factory=dict
+    )  # metric: the least it may be (the most, where less is better)
+    seed: int = 0  # of resampling and of corruptions
+    evaluators: dict[str, Any] = field(default_factory=dict)  # sections of the report, in this order
+
+
+@dataclass
+class ExplanationConfig:
+    """Which parts of an image made the model say what it says."""
+
+    methods: list[str] = field(default_factory=lambda: ["integrated_gradients", "grad_cam"])
+    num_images: int = 12  # chosen over the classes: right and wrong, sure and unsure
+    target: str = "prediction"  # the class that is explained; label, or both where they differ
+    baseline: str = "black"  # where integrated gradients begin; blurred, mean (colour) or random_average
+    tolerance: float = 0.01  # completeness error at which an image of integrated gradients is done …
+    min_steps: int = 16  # … after so many gradients at least …
+    max_steps: int = 1024  # … or marked, after so many
+    memory_gb: float | None = None  # the most that gradients and activations may take; null: a quarter of what is free
+    seed: int = 0
+
+
+@dataclass
 class TrainConfig:
     name: str = "${data.name}"  # of the experiment: names the run folder
     seed: int = 0
     stages: list[str] = field(default_factory=lambda: list(STAGES))
     optimized_metric: str = "val/accuracy"
+    test_time_augmentation: str = "none"  # the final measurement averages over an image's mirror image, shifts or both
     output: str | None = None  # the run folder itself, instead of a new one below paths.runs
     resume: str | None = "auto"  # go on with the run in output; or with this run folder or checkpoint; null: never
     paths: PathsConfig = field(default_factory=PathsConfig)
@@ -178,8 +257,22 @@ class TrainConfig:
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     divergence: DivergenceConfig = field(default_factory=DivergenceConfig)
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
+    explanation: ExplanationConfig = field(default_factory=ExplanationConfig)
     callbacks: dict[str, Any] = field(default_factory=dict)  # Lightning callbacks beyond the ones every run has
     logger: dict[str, Any] = field(default_factory=dict)  # Lightning loggers
+
+
+@dataclass
+class LrFinderConfig:
+    lowest: float = 1e-6
+    highest: float = 10.0
+    num_steps: int = 120  # of the sweep; it ends earlier when the loss is lost
+
+
+@dataclass
+class FindLrConfig(TrainConfig):
+    lr_finder: LrFinderConfig = field(default_factory=LrFinderConfig)
 
 
 @dataclass
@@ -194,10 +287,25 @@ class RunDataConfig:
 @dataclass
 class EvaluateConfig:
     run: str = MISSING  # a run folder, its model/ folder or a checkpoint
+    against: str | None = None  # another one, to compare with on the same images
     split: str = "test"
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     data: RunDataConfig = field(default_factory=RunDataConfig)
     accelerator: str = "auto"
     precision: str | None = None  # null: what the run used
+    test_time_augmentation: str | None = None  # null: what the run used
+    output: str | None = None
+    paths: PathsConfig = field(default_factory=PathsConfig)
+
+
+@dataclass
+class ExplainConfig:
+    run: str = MISSING  # a run folder, its model/ folder or a checkpoint
+    images: str | None = None  # a folder, searched through, or one file; null: images of the split
+    split: str = "test"
+    explanation: ExplanationConfig = field(default_factory=ExplanationConfig)
+    data: RunDataConfig = field(default_factory=RunDataConfig)
+    accelerator: str = "auto"
     output: str | None = None
     paths: PathsConfig = field(default_factory=PathsConfig)
 
@@ -210,6 +318,18 @@ class PrepareConfig:
     shards: str | None = None  # also pack the images into shards that stream from here, a folder or s3://bucket/prefix
     output: str | None = None
     paths: PathsConfig = field(default_factory=PathsConfig)
+
+
+@dataclass
+class ModelsConfig:
+    pattern: str = "resnet*"  # `*` and `?` stand for letters; without them: names that contain it
+    limit: int = 40  # the most models to describe
+    image_size: int | None = None  # null: what each was made for
+    time: bool = False  # also measure images per second, on this machine
+    batch_size: int = 32  # for that
+    accelerator: str = "auto"
+    precision: str = "auto"
+    output: str | None = None  # a folder for models.csv
 
 
 @dataclass
@@ -228,6 +348,7 @@ class PredictConfig:
 def _register() -> None:
     store = ConfigStore.instance()
     tasks = {"train": TrainConfig, "evaluate": EvaluateConfig, "predict": PredictConfig, "prepare": PrepareConfig}
+    tasks |= {"explain": ExplainConfig, "find_lr": FindLrConfig, "models": ModelsConfig}
     for name, schema in tasks.items():
         store.store(name=f"{name}_schema", node=schema)
     project = Path(__file__).resolve().parents[2]
@@ -250,8 +371,30 @@ def validate(cfg: DictConfig) -> None:
     _check_model(cfg)
     if (count := num_devices(cfg.trainer)) is not None:
         check_processes(cfg, count * cfg.trainer.num_nodes)
-    for key in ("model.optimizer", "model.scheduler", "augmentation.transforms", "callbacks", "logger"):
+    _check_recipe(cfg)
+    for key in ("model.optimizer", "model.scheduler", "augmentation", "callbacks", "logger"):
         check_targets(OmegaConf.select(cfg, key), key)
+    validate_evaluation(cfg.evaluation, ("test", "val"))
+    validate_explanation(cfg.explanation)
+
+
+def validate_lr_finder(finder: DictConfig) -> None:
+    """Raises: BadInput with the key, the value and the change to make."""
+    if not 0 < finder.lowest < finder.highest:
+        raise BadInput(
+            f"lr_finder.lowest={finder.lowest} lr_finder.highest={finder.highest}: "
+            "both must be above 0, and the first the smaller"
+        )
+    if finder.num_steps < 20:
+        raise BadInput(f"lr_finder.num_steps={finder.num_steps}: must be 20 or more; 120 is usual")
+
+
+def validate_models(cfg: DictConfig) -> None:
+    """Raises: BadInput with the key, the value and the change to make."""
+    validate_choice("precision", cfg.precision, PRECISIONS)
+    for key, least in (("limit", 1), ("batch_size", 2), ("image_size", 8)):
+        if cfg[key] is not None and cfg[key] < least:
+            raise BadInput(f"{key}={cfg[key]}: must be {least} or more")
 
 
 def validate_preparation(cfg: DictConfig) -> None:
@@ -276,6 +419,62 @@ def validate_loading(cfg: DictConfig) -> None:
         value = OmegaConf.select(cfg, where)
         if value is not None and value < least:
             raise BadInput(f"{where}={value}: must be {least} or more")
+
+
+def validate_evaluation(evaluation: DictConfig, splits: Iterable[str]) -> None:
+    """Check the evaluation group for a task that measures one of `splits`.
+
+    Raises: BadInput with the key, the value and the change to make.
+    """
+    if evaluation.target_accuracy is not None and not 0 < evaluation.target_accuracy < 1:
+        raise BadInput(f"evaluation.target_accuracy={evaluation.target_accuracy}: must be between 0 and 1, like 0.95")
+    if not 0 <= evaluation.seed < 2**32:
+        raise BadInput(f"evaluation.seed={evaluation.seed}: must be from 0 to below 2**32")
+    for name in evaluation.gates:
+        if name.split("/")[0] not in splits:
+            raise BadInput(
+                f"evaluation.gates: {name} is not a metric of {' or '.join(splits)}; "
+                f"name one like {next(iter(splits))}/accuracy"
+            )
+    if not any(node is not None for node in evaluation.evaluators.values()):
+        raise BadInput("evaluation.evaluators: none is left; choose evaluation=default, short or full")
+    check_targets(evaluation.evaluators, "evaluation.evaluators")
+
+
+def validate_explain(cfg: DictConfig) -> None:
+    """Check the keys of explain.py.
+
+    Raises: BadInput with the key, the value and the change to make.
+    """
+    _check_required(cfg)
+    validate_choice("split", cfg.split, SPLITS)
+    validate_explanation(cfg.explanation)
+    if cfg.images is not None and cfg.data.root is not None:
+        raise BadInput(f"images={cfg.images} data.root={cfg.data.root}: both name the images; drop one of the two")
+    if cfg.images is not None and cfg.explanation.target != "prediction":
+        raise BadInput(
+            f"explanation.target={cfg.explanation.target}: images={cfg.images} have no labels; set it to prediction"
+        )
+
+
+def validate_explanation(explanation: DictConfig) -> None:
+    """Check the explanation group.
+
+    Raises: BadInput with the key, the value and the change to make.
+    """
+    if not explanation.methods:
+        raise BadInput(f"explanation.methods=[]: nothing to do; name some of {', '.join(METHODS)}")
+    for method in explanation.methods:
+        validate_choice("explanation.methods", method, METHODS)
+    validate_choice("explanation.target", explanation.target, EXPLAINED)
+    validate_choice("explanation.baseline", explanation.baseline, BASELINES)
+    if explanation.tolerance <= 0:
+        raise BadInput(f"explanation.tolerance={explanation.tolerance}: must be above 0, like 0.01 for one percent")
+    for key, least in (("num_images", 1), ("min_steps", 2), ("max_steps", explanation.min_steps), ("seed", 0)):
+        if explanation[key] < least:
+            raise BadInput(f"explanation.{key}={explanation[key]}: must be {least} or more")
+    if explanation.memory_gb is not None and explanation.memory_gb < 0.05:
+        raise BadInput(f"explanation.memory_gb={explanation.memory_gb}: must be 0.05 or more, or null")
 
 
 def validate_choice(key: str, value: str, allowed: Iterable[str]) -> None:
@@ -307,6 +506,10 @@ def _check_choices(cfg: DictConfig) -> None:
             "measure an existing run with evaluate.py run=RUN"
         )
     validate_choice("model.freeze", cfg.model.freeze, FREEZE)
+    validate_choice("model.loss", cfg.model.loss, LOSSES)
+    validate_choice("model.class_weights", cfg.model.class_weights, CLASS_WEIGHTS)
+    if cfg.model.compile_mode is not None:
+        validate_choice("model.compile_mode", cfg.model.compile_mode, COMPILE_MODES)
     validate_choice("trainer.precision", cfg.trainer.precision, PRECISIONS)
     for key in ("optimized_metric", "checkpoint.monitor"):
         if (metric := OmegaConf.select(cfg, key)).startswith("test/"):
@@ -327,22 +530,99 @@ def _check_numbers(cfg: DictConfig) -> None:
         "data.num_synthetic": 1,
         "seed": 0,
         "trainer.accumulate_grad_batches": 1,
+        "checkpoint.average_best": 1,
     }
     for key, least in at_least.items():
         if (value := OmegaConf.select(cfg, key)) < least:
             raise BadInput(f"{key}={value}: must be {least} or more")
     if cfg.seed >= 2**32:
         raise BadInput(f"seed={cfg.seed}: must be below 2**32")
-    if cfg.model.lr <= 0:
-        raise BadInput(f"model.lr={cfg.model.lr}: must be above 0")
+    lr = cfg.model.lr
+    if lr != "auto" and (isinstance(lr, str) or lr <= 0):
+        raise BadInput(f"model.lr={lr}: must be a number above 0, or auto")
     if cfg.checkpoint.every_minutes is not None and cfg.checkpoint.every_minutes <= 0:
         raise BadInput(
             f"checkpoint.every_minutes={cfg.checkpoint.every_minutes}: must be above 0, or null to save after epochs"
         )
-    if not 0 <= cfg.model.label_smoothing < 1:
-        raise BadInput(f"model.label_smoothing={cfg.model.label_smoothing}: must be from 0 to below 1")
+    _check_recipe_numbers(cfg)
     _check_trainer(cfg.trainer)
     _check_divergence(cfg.divergence)
+
+
+def _check_recipe_numbers(cfg: DictConfig) -> None:
+    below_one = ("model.label_smoothing", "model.drop_rate", "model.drop_path_rate")
+    for key in below_one:
+        if not 0 <= (value := OmegaConf.select(cfg, key)) < 1:
+            raise BadInput(f"{key}={value}: must be from 0 to below 1")
+    for key, example in (
+        ("model.ema_decay", 0.999),
+        ("model.layer_lr_decay", 0.75),
+        ("model.bce_target_threshold", 0.2),
+    ):
+        if (value := OmegaConf.select(cfg, key)) is not None and not 0 < value < 1:
+            raise BadInput(f"{key}={value}: must be between 0 and 1, like {example}, or null for none")
+    for key in ("model.focal_gamma", "augmentation.mixup", "augmentation.cutmix"):
+        if (value := OmegaConf.select(cfg, key)) < 0:
+            raise BadInput(f"{key}={value}: must be 0 or more")
+    for key in ("augmentation.mix_probability", "model.teacher_weight"):
+        if not 0 <= (value := OmegaConf.select(cfg, key)) <= 1:
+            raise BadInput(f"{key}={value}: must be from 0 to 1")
+    if cfg.model.teacher_temperature <= 0:
+        raise BadInput(f"model.teacher_temperature={cfg.model.teacher_temperature}: must be above 0, like 2")
+    if cfg.model.unfreeze_every_epochs < 1:
+        raise BadInput(f"model.unfreeze_every_epochs={cfg.model.unfreeze_every_epochs}: must be 1 or more")
+    if not 0.1 <= cfg.augmentation.start_size <= 1:
+        raise BadInput(
+            f"augmentation.start_size={cfg.augmentation.start_size}: must be a share from 0.1 to 1, like 0.5"
+        )
+
+
+def _check_recipe(cfg: DictConfig) -> None:
+    """Options that do not go together."""
+    model, data = cfg.model, cfg.data
+    for key, value, off in (
+        ("data.sampler", data.sampler, "shuffled"),
+        ("model.class_weights", model.class_weights, "none"),
+    ):
+        if value != off and data.source == "synthetic":
+            raise BadInput(f"{key}={value}: random pixels have no classes to balance; set {key}={off}")
+    if data.sampler == "balanced" and data.source == "shards":
+        raise BadInput(
+            "data.sampler=balanced: shards have an order of their own; set model.class_weights=balanced instead"
+        )
+    if cfg.augmentation.start_size < 1 and model.compile:
+        raise BadInput(
+            f"model.compile=true augmentation.start_size={cfg.augmentation.start_size}: each size would be compiled "
+            "anew; set one of them back (false, 1)"
+        )
+    check_views(cfg.test_time_augmentation, data.orientation_matters)
+    if data.device_cache:
+        _check_device_cache(cfg)
+    if cfg.augmentation.start_size < 1 and (cfg.trainer.max_epochs or 0) < 1:
+        raise BadInput(
+            f"augmentation.start_size={cfg.augmentation.start_size}: grows over the epochs; set trainer.max_epochs"
+        )
+
+
+def check_views(kind: str, orientation_matters: bool) -> None:
+    """Raises: BadInput with the key, the value and the change to make."""
+    validate_choice("test_time_augmentation", kind, VIEWS)
+    if "flip" in kind and orientation_matters:
+        raise BadInput(
+            f"test_time_augmentation={kind}: a mirror image has another class, as data.orientation_matters=true says; "
+            "use shifts or none"
+        )
+
+
+def _check_device_cache(cfg: DictConfig) -> None:
+    if cfg.data.source in ("shards", "synthetic"):
+        raise BadInput(f"data.device_cache=true data.source={cfg.data.source}: needs images in files; set it to false")
+    augmentation = cfg.augmentation
+    if augmentation.crop_scale is not None or augmentation.horizontal_flip > 0 or augmentation.transforms:
+        raise BadInput(
+            "data.device_cache=true: this augmentation changes images on the processor, where they no longer pass; "
+            "use augmentation=none, or one that changes whole batches (augmentation.batch), or set it to false"
+        )
 
 
 def _check_divergence(divergence: DictConfig) -> None:
@@ -423,8 +703,9 @@ def check_processes(cfg: DictConfig, world_size: int) -> None:
             f"data.batch_size={size}: is of all devices together and must be a multiple of {world_size}, like "
             f"data.batch_size={max(1, round(size / world_size)) * world_size}"
         )
-    if trainer.overfit_batches:
-        raise BadInput(f"trainer.overfit_batches={trainer.overfit_batches}: not {together}; set trainer.devices=1")
+    for key, (alone, usual) in ALONE_ONLY.items():
+        if (value := OmegaConf.select(cfg, key)) == alone or (alone is None and value):
+            raise BadInput(f"{key}={value}: not {together}; set trainer.devices=1, or {key}={usual}")
     if trainer.sync_batchnorm and trainer.accelerator == "cpu":
         raise BadInput("trainer.sync_batchnorm=true: needs GPUs; set it to false, or choose a model without batch norm")
 
@@ -442,6 +723,7 @@ def validate_data(data: DictConfig) -> None:
         ("cache", CACHES),
         ("on_bad_file", ON_BAD_FILE),
         ("on_leak", ON_LEAK),
+        ("sampler", SAMPLERS),
     ):
         validate_choice(f"data.{key}", data[key], allowed)
     _check_audit(data)
@@ -510,25 +792,33 @@ def _check_statistics(data: DictConfig) -> None:
 
 
 def _check_augmentation(augmentation: DictConfig) -> None:
-    scale = augmentation.crop_scale
+    _check_crop(augmentation, "augmentation")
+    _check_crop(augmentation.batch, "augmentation.batch")
+    size = augmentation.batch.source_size
+    if size is not None and size < 1:
+        raise BadInput(f"augmentation.batch.source_size={size}: must be a number of pixels, or null for the image size")
+    for key, most in (("rotate_degrees", 180), ("shear_degrees", 60)):
+        if not 0 <= augmentation.batch[key] <= most:
+            raise BadInput(f"augmentation.batch.{key}={augmentation.batch[key]}: must be from 0 to {most}")
+
+
+def _check_crop(node: DictConfig, key: str) -> None:
+    scale, ratio = node.crop_scale, node.crop_ratio
     if scale is not None and not (len(scale) == 2 and 0 < scale[0] <= scale[1] <= 1):
-        raise BadInput(
-            f"augmentation.crop_scale={list(scale)}: must be two shares of the area, like [0.35,1.0], or null"
-        )
-    ratio = augmentation.crop_ratio
+        raise BadInput(f"{key}.crop_scale={list(scale)}: must be two shares of the area, like [0.35,1.0]")
     if not (len(ratio) == 2 and 0 < ratio[0] <= ratio[1]):
-        raise BadInput(f"augmentation.crop_ratio={list(ratio)}: must be two ratios, like [0.75,1.33]")
-    if not 0 <= augmentation.horizontal_flip <= 1:
-        raise BadInput(f"augmentation.horizontal_flip={augmentation.horizontal_flip}: must be a probability, 0 to 1")
+        raise BadInput(f"{key}.crop_ratio={list(ratio)}: must be two ratios, like [0.75,1.33]")
+    if not 0 <= node.horizontal_flip <= 1:
+        raise BadInput(f"{key}.horizontal_flip={node.horizontal_flip}: must be a probability, 0 to 1")
 
 
 def _check_model(cfg: DictConfig) -> None:
     model = cfg.model
     if model.weights is not None and not Path(model.weights).expanduser().is_file():
         raise BadInput(f"model.weights={model.weights}: no such file; give the path of a safetensors file")
-    if model.freeze == "backbone" and not model.pretrained and model.weights is None:
+    if model.freeze != "none" and not model.pretrained and model.weights is None:
         raise BadInput(
-            "model.freeze=backbone: with random weights the frozen backbone knows nothing; "
+            f"model.freeze={model.freeze}: with random weights the frozen backbone knows nothing; "
             "add model.weights=FILE or model.pretrained=true, or set model.freeze=none"
         )
     for key in ("optimizer", "scheduler"):
@@ -579,9 +869,17 @@ def build(node: DictConfig, key: str, **arguments: Any) -> Any:
     return made
 
 
+def with_value(cfg: DictConfig, key: str, value: Any) -> DictConfig:
+    """A copy of the configuration in which a key has another value."""
+    cfg = copy.deepcopy(cfg)
+    OmegaConf.update(cfg, key, value)
+    return cfg
+
+
 def model_arguments(model: DictConfig) -> dict[str, Any]:
     """Arguments of `timm.create_model`: those for the model of this name, then those for any."""
-    return {**to_plain(model.arguments_for).get(model.name, {}), **to_plain(model.arguments)}
+    rates = {name: model[name] for name in ("drop_rate", "drop_path_rate") if model[name] > 0}
+    return {**rates, **to_plain(model.arguments_for).get(model.name, {}), **to_plain(model.arguments)}
 
 
 def command_line_overrides() -> list[str]:

@@ -1,15 +1,15 @@
 """A classifier from its configuration, with a batch size that fits."""
 
-import copy
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from omegaconf import DictConfig
 
-from sightline.config import build, model_arguments
+from sightline.config import model_arguments, with_value
 from sightline.errors import BadInput
 from sightline.preparation import OpenedData, StreamedData, describe_data, make_datamodule
+from sightline.recipe import build_recipe, smallest_size
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
     from torch import nn
@@ -34,16 +34,15 @@ def with_batch_size(cfg: DictConfig, opened: OpenedData | StreamedData | None) -
     num_images = describe_data(cfg, opened)["num_images"]["train"]
     device = choose_device(cfg.trainer.accelerator)
     precision = choose_precision(cfg.trainer.precision, device)
-    size = find_batch_size(build_classifier(cfg, opened), device=device, precision=precision, most=num_images)
+    any_lr = with_value(cfg, "model.lr", 1e-3) if cfg.model.lr == "auto" else cfg
+    size = find_batch_size(build_classifier(any_lr, opened), device=device, precision=precision, most=num_images)
     if size is None:
         raise BadInput(
             f"data.batch_size=auto data.image_size={cfg.data.image_size}: not even two images fit into memory; "
             "use a smaller data.image_size or model.name"
         )
     log.info("data.batch_size=auto: %d images fit (%d steps an epoch)", size, num_images // size)
-    cfg = copy.deepcopy(cfg)
-    cfg.data.batch_size = size
-    return cfg
+    return with_value(cfg, "data.batch_size", size)
 
 
 def build_training(
@@ -53,7 +52,8 @@ def build_training(
     from sightline.models.backbones import num_parameters
 
     classifier = build_classifier(cfg, opened)
-    datamodule = make_datamodule(cfg, opened, classifier.spec, share)
+    datamodule = make_datamodule(cfg, opened, classifier.spec)
+    datamodule.take_share(share)
     classifier.check_optimizer()
     card, network, arguments = classifier.card, classifier.backbone, model_arguments(cfg.model)
     settings = f" with {arguments}" if arguments else ""
@@ -61,13 +61,13 @@ def build_training(
         "%s%s: %s parameters, weights: %s", card.name, settings, f"{num_parameters(network):,}", card.weights_origin
     )
     if cfg.model.compile:
-        network.compile()
+        classifier.compile_backbone(cfg.model.compile_mode)
     return classifier, datamodule
 
 
 def build_classifier(cfg: DictConfig, opened: OpenedData | StreamedData | None) -> "Classifier":
     from sightline.models.backbones import create_backbone
-    from sightline.models.classifier import Classifier, Recipe
+    from sightline.models.classifier import Classifier
 
     model = cfg.model
     class_names = opened.class_names if opened else tuple(str(n) for n in range(NUM_SYNTHETIC_CLASSES))
@@ -79,34 +79,11 @@ def build_classifier(cfg: DictConfig, opened: OpenedData | StreamedData | None) 
         weights=model.weights,
     )
     spec = _task_spec(cfg, class_names, network)
-    _check_input(network, card, spec)
-    recipe = Recipe(
-        _build_optimizer(cfg),
-        _build_scheduler(cfg),
-        model.label_smoothing,
-        model.freeze,
-        cfg.checkpoint.monitor,
-    )
+    _check_input(network, card, spec, spec.image_size)
+    if (smallest := smallest_size(cfg)) < spec.image_size:
+        _check_input(network, card, spec, smallest)
+    recipe = build_recipe(cfg, spec, opened.class_counts() if opened else [])
     return Classifier(network, spec, card, recipe, channels_last=model.channels_last)
-
-
-def _build_optimizer(cfg: DictConfig) -> Any:
-    node, changes = cfg.model.optimizer, {}
-    if cfg.trainer.gradient_clip_val and "fused" in node:
-        changes["fused"] = False  # Lightning refuses to clip the gradients of a fused optimizer in mixed precision
-    return build(node, "model.optimizer", **changes)
-
-
-def _build_scheduler(cfg: DictConfig) -> Any:
-    node, changes = cfg.model.scheduler, {}
-    if node["_target_"].endswith("ReduceLROnPlateau"):
-        changes["mode"] = better(cfg.checkpoint.monitor)
-    return build(node, "model.scheduler", **changes)
-
-
-def better(metric: str) -> str:
-    """Whether less or more of a metric is better."""
-    return "min" if metric.endswith("loss") else "max"
 
 
 def _task_spec(cfg: DictConfig, class_names: Sequence[str], network: "nn.Module") -> "TaskSpec":
@@ -118,16 +95,17 @@ def _task_spec(cfg: DictConfig, class_names: Sequence[str], network: "nn.Module"
     return TaskSpec(tuple(class_names), data.image_size, tuple(mean), tuple(std), data.interpolation, data.crop)
 
 
-def _check_input(network: "nn.Module", card: "ModelCard", spec: "TaskSpec") -> None:
+def _check_input(network: "nn.Module", card: "ModelCard", spec: "TaskSpec", size: int) -> None:
     """One image through the network: a size that it cannot take shows here, before anything is written."""
     import torch
 
     try:
         with torch.inference_mode():
-            outputs = network.eval()(torch.zeros(1, 3, spec.image_size, spec.image_size))
+            outputs = network.eval()(torch.zeros(1, 3, size, size))
     except (RuntimeError, AssertionError, ValueError) as error:
+        grows = f" augmentation.start_size, which begins with {size} px" if size < spec.image_size else ""
         raise BadInput(
-            f"data.image_size={spec.image_size}: {card.name} does not take such images ({error}); "
+            f"data.image_size={spec.image_size}{grows}: {card.name} does not take such images ({error}); "
             "change it to the size that the model was made for, or choose another model.name"
         ) from error
     finally:

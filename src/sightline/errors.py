@@ -7,6 +7,10 @@ class BadInput(ValueError):
     """What was given cannot work: the message names the thing, the value and the change to make. Exit code 2."""
 
 
+class GateNotMet(RuntimeError):
+    """Everything was measured and written, and a number is not what `evaluation.gates` asks for. Exit code 4."""
+
+
 class Interrupted(BaseException):
     """A signal asked the process to stop. Exit code 128 + the signal's number."""
 

@@ -10,9 +10,9 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from sightline.config import STRATEGIES, build, to_plain
-from sightline.construction import better
 from sightline.distributed.place import Place
 from sightline.errors import BadInput
+from sightline.recipe import better, recipe_callbacks
 from sightline.resuming import Start
 from sightline.run_record import RunRecord
 
@@ -57,7 +57,8 @@ def plan_fit(cfg: DictConfig, place: Place, classifier: "Classifier", datamodule
     """
     from sightline.models.inference import choose_device
 
-    callbacks = [build(node, f"callbacks.{name}") for name, node in cfg.callbacks.items() if node is not None]
+    callbacks: list[Any] = [*recipe_callbacks(cfg)]
+    callbacks += [build(node, f"callbacks.{name}") for name, node in cfg.callbacks.items() if node is not None]
     loggers = [build(node, f"logger.{name}") for name, node in cfg.logger.items() if node is not None]
     device = choose_device(cfg.trainer.accelerator)
     arguments = _accepted_arguments(cfg, place, device)

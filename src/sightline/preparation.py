@@ -1,18 +1,21 @@
 """A data set from its configuration: found, looked at, split, and read in batches."""
 
+import csv
 import hashlib
+import io
 import json
 import logging
 import shutil
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
-from sightline.config import build, command_line_overrides, to_plain, validate_preparation
+from sightline.config import BatchAugmentationConfig, build, command_line_overrides, to_plain, validate_preparation
 from sightline.data.adapters import DATA_SETS, fetch
 from sightline.data.digits import write_digits
 from sightline.data.inspection import inspect_files
@@ -23,6 +26,7 @@ from sightline.run_record import RunRecord, open_folder, write_json
 
 if TYPE_CHECKING:
     from sightline.data.audit import Audit
+    from sightline.data.batch_augmentation import BatchAugmentation
     from sightline.data.datamodule import ImageDataModule, ImageDataset
     from sightline.data.shard_packing import ShardInfo
     from sightline.data.shard_stores import ShardCache
@@ -51,6 +55,11 @@ class OpenedData:
     def class_names(self) -> tuple[str, ...]:
         return self.manifest.class_names
 
+    def class_counts(self) -> list[int]:
+        """How many training images each class has."""
+        labels = self.manifest.select("train").labels
+        return np.bincount(labels, minlength=len(self.class_names)).tolist()
+
     def describe(self) -> dict[str, Any]:
         """For run.json."""
         manifest = self.manifest
@@ -76,6 +85,15 @@ class StreamedData:
     @property
     def class_names(self) -> tuple[str, ...]:
         return self.info.class_names
+
+    def class_counts(self) -> list[int]:
+        """How many training images each class has, by the manifest that lies beside the shards."""
+        from sightline.data.shard_stores import open_store
+
+        text = (open_store(self.location).read("manifest.csv") or b"").decode()
+        rows = csv.DictReader(io.StringIO(text))
+        counts = Counter(row["label"] for row in rows if row["split"] == "train")
+        return [counts[name] for name in self.class_names]
 
     def describe(self) -> dict[str, Any]:
         """For run.json."""
@@ -298,14 +316,10 @@ def _report_leaks(data: DictConfig, leaks: list[dict[str, Any]], page: Path) -> 
 
 
 def make_augmentation(cfg: DictConfig, spec: "TaskSpec") -> "Augmentation":
-    """The augmentation of a configuration, without what would change a class."""
+    """The changes of single images that a configuration names, without what would change a class."""
     from sightline.data.transforms import Augmentation
 
-    transforms = {
-        name: build(node, f"augmentation.transforms.{name}")
-        for name, node in cfg.augmentation.transforms.items()
-        if node is not None
-    }
+    transforms = _build_all(cfg.augmentation.transforms, "augmentation.transforms")
     return Augmentation(
         spec,
         crop_scale=cfg.augmentation.crop_scale,
@@ -316,27 +330,59 @@ def make_augmentation(cfg: DictConfig, spec: "TaskSpec") -> "Augmentation":
     )
 
 
-def make_datamodule(
-    cfg: DictConfig, opened: OpenedData | StreamedData | None, spec: "TaskSpec", share: tuple[int, int] = (0, 1)
-) -> "ImageDataModule":
-    """Batches of the images, or of random pixels where there are none; of them the share of this process."""
+def make_batch_augmentation(cfg: DictConfig, spec: "TaskSpec") -> "BatchAugmentation | None":
+    """The changes of whole batches that a configuration names, without what would change a class."""
+    from sightline.data.batch_augmentation import BatchAugmentation, RandomView
+
+    batch = cfg.augmentation.batch
+    if batch == OmegaConf.structured(BatchAugmentationConfig):
+        return None
+    view = RandomView(
+        tuple(batch.crop_scale),
+        tuple(batch.crop_ratio),
+        batch.rotate_degrees,
+        batch.shear_degrees,
+        0.0 if cfg.data.orientation_matters else batch.horizontal_flip,
+    )
+    steps = {key: _build_all(batch[key], f"augmentation.batch.{key}").values() for key in ("before", "after")}
+    return BatchAugmentation(spec, view, source_size=batch.source_size, **steps)
+
+
+def _build_all(nodes: DictConfig, key: str) -> dict[str, Any]:
+    """The objects of a configuration by name; null leaves one out."""
+    return {name: build(node, f"{key}.{name}") for name, node in nodes.items() if node is not None}
+
+
+def make_datamodule(cfg: DictConfig, opened: OpenedData | StreamedData | None, spec: "TaskSpec") -> "ImageDataModule":
+    """Batches of the images, or of random pixels where there are none."""
+    from sightline.data.balanced_sampler import BalancedSampler
+    from sightline.data.batch_augmentation import source_of
     from sightline.data.datamodule import ImageDataModule, SyntheticDataset
 
     data = cfg.data
-    loading = {"batch_size": data.batch_size, "num_workers": data.num_workers, "seed": cfg.seed, "share": share}
+    loading: dict[str, Any] = {"batch_size": data.batch_size, "num_workers": data.num_workers, "seed": cfg.seed}
     if opened is None:
         images = SyntheticDataset(data.num_synthetic, spec)
         return ImageDataModule(spec, images, SyntheticDataset(data.batch_size, spec), None, **loading)
-    augmentation = make_augmentation(cfg, spec)
+    in_batches = make_batch_augmentation(cfg, spec)
+    loading["batch_augmentation"] = in_batches
+    source, num_draws = source_of(spec, in_batches)
+    augmentation = make_augmentation(cfg, source)
     if isinstance(opened, StreamedData):
         from sightline.data.shard_loading import ShardDataModule
 
         kept = shard_cache(cfg.paths.cache, data.cache_gb)
         return ShardDataModule(opened.location, spec, augmentation=augmentation, cache=kept, **loading)
-    make = _dataset_maker(cfg, opened.manifest, spec)
-    train, val = make("train", augmentation), make("val", None)
-    test = make("test", None) if opened.manifest.num_images["test"] else None
-    return ImageDataModule(spec, train, val, test, **loading)
+    make = _dataset_maker(cfg, opened.manifest)
+    train = make("train", source, augmentation=augmentation, num_draws=num_draws)
+    val = make("val", spec)
+    test = make("test", spec) if opened.manifest.num_images["test"] else None
+    datamodule = ImageDataModule(spec, train, val, test, **loading)
+    if data.device_cache:
+        datamodule.keep_on_device()
+    if data.sampler == "balanced":
+        datamodule.sampler = BalancedSampler(train.images.labels, cfg.seed)
+    return datamodule
 
 
 def shard_cache(cache: str, limit_gb: float = 50.0) -> "ShardCache":
@@ -346,9 +392,7 @@ def shard_cache(cache: str, limit_gb: float = 50.0) -> "ShardCache":
     return ShardCache(Path(cache) / "shards", limit_gb)
 
 
-def _dataset_maker(
-    cfg: DictConfig, manifest: Manifest, spec: "TaskSpec"
-) -> "Callable[[str, Augmentation | None], ImageDataset]":
+def _dataset_maker(cfg: DictConfig, manifest: Manifest) -> "Callable[..., ImageDataset]":
     """Makes the data set of a split, over the cache that all runs share."""
     from sightline.data.cache import ImageCache, Pixels
     from sightline.data.datamodule import ImageDataset
@@ -356,14 +400,17 @@ def _dataset_maker(
     cache = ImageCache(Path(cfg.paths.cache) / "images", limit_gb=cfg.data.cache_gb, mode=cfg.data.cache)
     all_folds = Selection(manifest, np.flatnonzero(manifest.splits != TEST)) if cfg.data.num_folds else None
 
-    def make(split: str, augmentation: "Augmentation | None") -> "ImageDataset":
+    def make(
+        split: str, spec: "TaskSpec", *, augmentation: "Augmentation | None" = None, num_draws: int = 0
+    ) -> "ImageDataset":
         images = manifest.select(split)
         pixels = Pixels(spec)
         if augmentation is not None and augmentation.crop_scale is not None:
             pixels = Pixels.for_crops(spec, augmentation.crop_scale, augmentation.crop_ratio)
         if all_folds is None or split == "test":
-            return ImageDataset(images, spec, augmentation, cfg.seed, cache.store(images, pixels))
-        places = np.searchsorted(all_folds.rows, images.rows)  # one store for every fold
-        return ImageDataset(images, spec, augmentation, cfg.seed, cache.store(all_folds, pixels), places)
+            store, places = cache.store(images, pixels), None
+        else:
+            store, places = cache.store(all_folds, pixels), np.searchsorted(all_folds.rows, images.rows)  # one for all
+        return ImageDataset(images, spec, augmentation, cfg.seed, store, places, num_draws)
 
     return make

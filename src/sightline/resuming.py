@@ -23,9 +23,9 @@ from sightline.run_record import open_folder
 
 log = logging.getLogger(__name__)
 MAY_DIFFER = (
-    "name paths output resume stages optimized_metric logger checkpoint.every_minutes "
-    "data.num_workers data.cache data.cache_gb data.root data.origin data.manifest data.audit data.on_bad_file "
-    "data.max_bad_fraction data.on_leak "
+    "name paths output resume stages evaluation explanation optimized_metric logger checkpoint.every_minutes "
+    "data.num_workers data.cache data.cache_gb data.device_cache data.root data.origin data.manifest data.audit "
+    "data.on_bad_file data.max_bad_fraction data.on_leak "
     "trainer.enable_progress_bar trainer.enable_model_summary trainer.log_every_n_steps trainer.profiler"
 ).split()
 """Keys that may change between a stop and going on: no weight and no metric follows from them, or the hash of the data
@@ -63,7 +63,7 @@ def open_run(cfg: DictConfig, facts: dict[str, Any]) -> Iterator[Start]:
 
     Raises: BadInput when that run cannot be continued with these settings.
     """
-    old = _find(cfg)
+    old = find_run_to_continue(cfg)
     folder = old or open_folder(Path(cfg.paths.runs), "train", cfg.name, cfg.output)
     with _hold(folder):
         start = Start(folder) if old is None else _open_old(cfg, folder, facts)
@@ -75,7 +75,7 @@ def open_run(cfg: DictConfig, facts: dict[str, Any]) -> Iterator[Start]:
             raise
 
 
-def _find(cfg: DictConfig) -> Path | None:
+def find_run_to_continue(cfg: DictConfig) -> Path | None:
     """The folder of the run to go on with, if there is one."""
     output = None if cfg.output is None else Path(cfg.output).expanduser().absolute()
     if cfg.resume is None:

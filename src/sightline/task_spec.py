@@ -10,6 +10,24 @@ CROPS = ("crop", "pad", "squash")
 
 
 @dataclass(frozen=True)
+class Calibration:
+    """How far a model's probabilities can be believed, as measured on validation.
+
+    Logits are divided by `temperature` before the softmax. Answers of at least `threshold` were right as often as
+    `target_accuracy` says; the threshold is None where no answers were right so often.
+    """
+
+    temperature: float
+    threshold: float | None
+    target_accuracy: float
+    num_images: int
+
+    def __post_init__(self) -> None:
+        if self.temperature <= 0:
+            raise ValueError(f"temperature must be above 0, got {self.temperature}")
+
+
+@dataclass(frozen=True)
 class TaskSpec:
     """Input and output of one classifier; it travels inside every checkpoint and model.
 
@@ -24,6 +42,7 @@ class TaskSpec:
     std: tuple[float, ...]
     interpolation: str = "bicubic"
     crop: str = "crop"
+    calibration: Calibration | None = None
 
     def __post_init__(self) -> None:
         if len(set(self.class_names)) != len(self.class_names):
@@ -41,6 +60,11 @@ class TaskSpec:
     def num_classes(self) -> int:
         return len(self.class_names)
 
+    @property
+    def temperature(self) -> float:
+        """What logits are divided by; 1 before calibration."""
+        return 1.0 if self.calibration is None else self.calibration.temperature
+
     def to_dict(self) -> dict[str, Any]:
         """Plain lists, strings and numbers, fit for JSON and for `torch.load(weights_only=True)`."""
         return {key: list(value) if isinstance(value, tuple) else value for key, value in asdict(self).items()}
@@ -48,7 +72,8 @@ class TaskSpec:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TaskSpec":
         lists = {key: tuple(values[key]) for key in ("class_names", "mean", "std")}
-        return cls(**{**values, **lists})
+        calibration = values.get("calibration")
+        return cls(**{**values, **lists, "calibration": None if calibration is None else Calibration(**calibration)})
 
     def save(self, path: Path) -> None:
         path.write_text(json.dumps(self.to_dict(), indent=2, ensure_ascii=False) + "\n", encoding="utf-8")

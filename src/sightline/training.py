@@ -1,6 +1,5 @@
 """Train a classifier: the pure core. Needs a composed configuration and nothing else."""
 
-import copy
 import logging
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -10,19 +9,21 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from sightline.config import check_processes, command_line_overrides, num_devices, to_plain, validate
+from sightline.config import check_processes, command_line_overrides, num_devices, to_plain, validate, with_value
 from sightline.construction import build_training, with_batch_size
 from sightline.distributed.meeting import Meeting
 from sightline.distributed.place import Place, all_devices, find_place, hush
 from sightline.fitting import FitPlan, plan_fit, run_fit
-from sightline.preparation import describe_data, open_training_data
-from sightline.resuming import Start, facts_of, open_run
+from sightline.lr_finding import earlier_lr, save_sweep, with_lr
+from sightline.preparation import OpenedData, StreamedData, describe_data, open_training_data
+from sightline.resuming import Start, facts_of, find_run_to_continue, open_run
 from sightline.run_record import RunRecord, now, write_json
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
     import pytorch_lightning as pl
 
     from sightline.models.classifier import Classifier
+    from sightline.models.lr_finder import LrSweep
 
 log = logging.getLogger(__name__)
 BEST = Path("checkpoints", "best.ckpt")
@@ -52,13 +53,14 @@ def train(cfg: DictConfig) -> TrainResult:
         opened = open_training_data(cfg)
     import pytorch_lightning as pl
 
-    from sightline.models.inference import keep_freed_memory
+    from sightline.evaluation.gates import check_gates
+    from sightline.evaluation.measurement import build_evaluators
+    from sightline.models.inference import keep_freed_memory, set_tf32
 
+    build_evaluators(cfg.evaluation)  # what is wrong with them shows before anything is written
     keep_freed_memory()
-    found = {}
-    if cfg.data.batch_size == "auto":
-        cfg = with_batch_size(cfg, opened)
-        found = {"found": {"data.batch_size": cfg.data.batch_size}}
+    set_tf32(cfg.model.tf32)
+    cfg, found, sweep = _with_found(cfg, opened)
     pl.seed_everything(cfg.seed, verbose=False)
     classifier, datamodule = build_training(cfg, opened, place.share)
     plan = plan_fit(cfg, place, classifier, datamodule)
@@ -67,12 +69,16 @@ def train(cfg: DictConfig) -> TrainResult:
     with _open_first(plan, facts) as (start, record):
         if start is not None and record is not None:
             OmegaConf.save(cfg, start.folder / "config.yaml", resolve=True)
-            record.update(data=data, **_describe_model(classifier), **found)
+            record.update(data=data, **_describe_model(classifier), **({"found": found} if found else {}))
+            if sweep is not None:
+                save_sweep(start.folder, sweep, cfg.model.name)
             if opened is not None:
                 opened.save(start.folder)
         with meeting.join(plan.device):
             start, record, trainer = _fit(plan, start, record, facts)
-        metrics = _finish(plan, trainer, start.folder) if place.is_first else {}
+        metrics = _finish(plan, trainer, record) if place.is_first else {}
+        if place.is_first:
+            check_gates(metrics, cfg.evaluation.gates)
     return TrainResult(metrics, start.folder / BEST, start.folder)
 
 
@@ -84,8 +90,7 @@ def _with_devices(cfg: DictConfig) -> tuple[DictConfig, Place]:
     count = num_devices(cfg.trainer)
     if count is None:
         count = all_devices(cfg.trainer.accelerator)
-        cfg = copy.deepcopy(cfg)
-        cfg.trainer.devices = count
+        cfg = with_value(cfg, "trainer.devices", count)
     place = find_place(count, cfg.trainer.num_nodes)
     check_processes(cfg, place.world_size)
     if not place.is_first:
@@ -113,25 +118,48 @@ def _fit(
     assert start is not None
     record = record or _record(plan, start)
     trainer = run_fit(plan, start, record, facts)
-    if not (start.folder / BEST).is_file():
+    if not of_the_first((start.folder / BEST).is_file()):
         log.warning("training ended before its first validation: the last checkpoint stands in for the best")
         trainer.save_checkpoint(start.folder / BEST)
     return start, record, trainer
 
 
-def _finish(plan: FitPlan, trainer: "pl.Trainer", run_dir: Path) -> dict[str, float]:
-    """Write `model/` and all that is measured."""
+def _finish(plan: FitPlan, trainer: "pl.Trainer", record: RunRecord) -> dict[str, float]:
+    """Write `model/` and all that is measured and explained."""
     from sightline.callbacks.throughput import Throughput
+    from sightline.data.datamodule import ALONE
     from sightline.models.backbones import num_parameters
 
     callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]  (Lightning's stub lacks it)
     throughput = next(each for each in callbacks if isinstance(each, Throughput))
     metrics = {**throughput.metrics, "num_parameters": float(num_parameters(plan.classifier))}
     metrics |= _last_train_metrics(trainer)
-    metrics |= _export_and_measure(plan, trainer, run_dir)
+    plan.datamodule.share = ALONE
+    run_dir = record.folder
+    metrics |= _export_and_measure(plan, trainer, record)
+    write_json(run_dir / "metrics.json", metrics)
+    metrics |= _explain(plan, trainer, run_dir)
     write_json(run_dir / "metrics.json", metrics)
     _log_hparams(trainer, plan.cfg, metrics, run_dir)
     return metrics
+
+
+def _with_found(
+    cfg: DictConfig, opened: OpenedData | StreamedData | None
+) -> "tuple[DictConfig, dict[str, Any], LrSweep | None]":
+    """The configuration with what `auto` stands for, the same by key, and how a learning rate was found.
+
+    A run that goes on keeps the rate that it had found.
+    """
+    found, sweep = {}, None
+    if cfg.data.batch_size == "auto":
+        cfg = with_batch_size(cfg, opened)
+        found["data.batch_size"] = cfg.data.batch_size
+    if cfg.model.lr == "auto":
+        earlier = earlier_lr(find_run_to_continue(cfg))
+        cfg, sweep = with_lr(cfg, opened) if earlier is None else (with_value(cfg, "model.lr", earlier), None)
+        found["model.lr"] = cfg.model.lr
+    return cfg, found, sweep
 
 
 def _record(plan: FitPlan, start: Start) -> RunRecord:
@@ -164,47 +192,62 @@ def _last_train_metrics(trainer: "pl.Trainer") -> dict[str, float]:
     return {name: float(trainer.callback_metrics[name]) for name in names if name in trainer.callback_metrics}
 
 
-def _export_and_measure(plan: FitPlan, trainer: "pl.Trainer", run_dir: Path) -> dict[str, float]:
+def _export_and_measure(plan: FitPlan, trainer: "pl.Trainer", record: RunRecord) -> dict[str, float]:
     """Write `model/` from the best checkpoint, then measure that file: validation always, test if there is one."""
-    from sightline.data.datamodule import ALONE
-    from sightline.evaluation.evaluate import predict_split, write_evaluation
+    from sightline.checkpoint_averaging import average_if_better
+    from sightline.evaluation.measurement import build_evaluators, measure_run
+    from sightline.evaluation.predictions import Runner
     from sightline.models.checkpoint import load_model, save_model
+    from sightline.models.views import with_views
 
-    cfg, datamodule = plan.cfg, plan.datamodule
-    datamodule.share = ALONE
+    cfg, datamodule, run_dir = plan.cfg, plan.datamodule, record.folder
     best = load_model(run_dir / BEST)
-    save_model(run_dir / "model", best.network, best.spec, best.card)
-    splits = {"val": datamodule.val_dataloader()}
+    network = best.network
+    if cfg.checkpoint.average_best > 1:
+        network, facts = average_if_better(cfg, best, datamodule, trainer)
+        record.update(averaged=facts)
+    save_model(run_dir / "model", network, best.spec, best.card)
+    loaders = {"val": datamodule.val_dataloader()}
     if "test" in cfg.stages and datamodule.test is not None:
-        splits["test"] = datamodule.test_dataloader()
+        loaders["test"] = datamodule.test_dataloader()
     elif "test" in cfg.stages:
-        log.info("no test images: the tables and pictures show validation")
-    metrics: dict[str, float] = {}
+        log.info("no test images: the report shows validation")
     saved = load_model(run_dir / "model")
-    for split, loader in splits.items():
-        predictions = predict_split(
-            saved.network,
-            loader,
-            saved.spec,
-            device=trainer.strategy.root_device,
-            precision=str(trainer.precision),
-            channels_last=cfg.model.channels_last,
-            limit=cfg.trainer[f"limit_{split}_batches"],
-        )
-        metrics |= write_evaluation(run_dir, predictions, saved.spec.class_names, split)
-    return metrics
+    network, device = with_views(saved.network, cfg.test_time_augmentation), trainer.strategy.root_device
+    runner = Runner(network, saved.spec, device, str(trainer.precision), cfg.model.channels_last)
+    limits = {split: cfg.trainer[f"limit_{split}_batches"] for split in ("val", "test")}
+    chosen = build_evaluators(cfg.evaluation) if "test" in cfg.stages else None
+    return measure_run(run_dir, runner, loaders, limits, chosen, cfg.evaluation)
+
+
+def _explain(plan: FitPlan, trainer: "pl.Trainer", run_dir: Path) -> dict[str, float]:
+    """Explain telling images of test, or of validation without one, by the methods that know the architecture."""
+    cfg, datamodule = plan.cfg, plan.datamodule
+    if "explain" not in cfg.stages:
+        return {}
+    from sightline.explanation.explain import explain_dataset
+    from sightline.models.checkpoint import load_model
+
+    dataset = datamodule.val if datamodule.test is None else datamodule.test
+    saved, device = load_model(run_dir / "model"), trainer.strategy.root_device
+    return explain_dataset(run_dir / "explanations", dataset, saved, device, cfg.explanation, cfg.name)
 
 
 def _log_hparams(trainer: "pl.Trainer", cfg: DictConfig, metrics: dict[str, float], run_dir: Path) -> None:
-    """TensorBoard's table of hyperparameters with the final metrics, and the confusion matrix."""
+    """TensorBoard's table of hyperparameters with the final metrics, the confusion matrix and the explanations."""
     import matplotlib.image
     from pytorch_lightning.loggers import TensorBoardLogger
+
+    from sightline.explanation.panels import join_panels
 
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(_hparams(cfg), metrics)
-            picture = matplotlib.image.imread(run_dir / "confusion_matrix.png")[..., :3]
-            logger.experiment.add_image("confusion_matrix", picture, trainer.global_step, dataformats="HWC")
+            if (file := run_dir / "confusion_matrix.png").is_file():
+                picture = matplotlib.image.imread(file)[..., :3]
+                logger.experiment.add_image("confusion_matrix", picture, trainer.global_step, dataformats="HWC")
+            if panels := sorted((run_dir / "explanations").glob("*.png")):
+                logger.experiment.add_image("explanations", join_panels(panels), trainer.global_step, dataformats="HWC")
             logger.save()
 
 

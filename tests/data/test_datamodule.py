@@ -91,7 +91,8 @@ def test_processes_share_the_batches_of_one(ranks: int) -> None:
 
 def test_a_share_without_images_is_an_empty_batch(colors: Path) -> None:
     cfg = compose_config("train", "data=folder", f"data.root={colors}", "data.batch_size=8", *TINY)
-    module = make_datamodule(cfg, OpenedData(make_manifest(colors)), SPEC, (1, 2))
+    module = make_datamodule(cfg, OpenedData(make_manifest(colors)), SPEC)
+    module.take_share((1, 2))
     last, labels = list(module.test_dataloader())[-1]
     assert last.shape == (0, SPEC.image_size, SPEC.image_size, 3)
     assert labels.shape == (0,)

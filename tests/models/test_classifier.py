@@ -13,9 +13,13 @@ from torch.utils.data import DataLoader, TensorDataset
 from sightline.models.backbones import create_backbone
 from sightline.models.classifier import Classifier, Recipe
 from sightline.models.inference import choose_device, choose_precision
+from sightline.models.losses import make_loss
 from sightline.task_spec import TaskSpec
 
 SPEC = TaskSpec(("a", "b", "c"), 32, (0.5,) * 3, (0.25,) * 3)
+
+
+RECIPE_FOR_STEPS = Recipe(partial(SGD, lr=0.1), CosineAnnealingLR)
 
 
 def make_classifier(recipe: Recipe) -> Classifier:
@@ -94,7 +98,7 @@ def test_label_smoothing_raises_the_training_loss_alone(tmp_path: Path) -> None:
     losses = {}
     for smoothing in (0.0, 0.3):
         torch.manual_seed(1)
-        recipe = Recipe(partial(SGD, lr=0.0), CosineAnnealingLR, label_smoothing=smoothing)
+        recipe = Recipe(partial(SGD, lr=0.0), CosineAnnealingLR, make_loss("cross_entropy", label_smoothing=smoothing))
         metrics = fit(make_classifier(recipe), tmp_path, epochs=1).callback_metrics
         losses[smoothing] = {name: float(metrics[name]) for name in ("train/loss", "val/loss")}
     assert abs(losses[0.0]["train/loss"] - losses[0.3]["train/loss"]) > 1e-3

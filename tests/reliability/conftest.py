@@ -132,7 +132,7 @@ def open_checkpoint(path: Path) -> dict[str, Any]:
     callbacks = checkpoint["callbacks"]
     callbacks.pop("Throughput")
     for name, state in callbacks.items():
-        if name.startswith("ModelCheckpoint"):
+        if "best_k_models" in state:
             callbacks[name] = [state["best_model_score"], *state["best_k_models"].values()]
     return checkpoint
 

@@ -24,7 +24,7 @@ from typing import Any
 
 import pytorch_lightning as pl
 
-import sightline.evaluation.evaluate as evaluation
+import sightline.evaluation.measurement as evaluation
 import sightline.models.checkpoint
 import sightline.training  # noqa: F401
 from sightline.callbacks import checkpoint_files

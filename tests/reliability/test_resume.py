@@ -178,6 +178,10 @@ def test_the_printed_command_goes_on(struck: Struck, undisturbed: Undisturbed, c
         ("trainer.limit_train_batches=5", "trainer.accumulate_grad_batches=3"),
         ("model/scheduler=plateau", "callbacks.early_stopping.patience=1", "model.lr=0.1"),
         ("model/optimizer=sgd", "trainer.gradient_clip_val=0.1", "trainer.min_epochs=3"),
+        ("model.ema_decay=0.9", "trainer.val_check_interval=2", "trainer.precision=bf16-mixed"),
+        ("augmentation.mixup=0.4", "augmentation.cutmix=1.0", "augmentation.start_size=0.5", "data.sampler=balanced"),
+        ("checkpoint.average_best=2", "model.drop_path_rate=0.2", "model.norm_weight_decay=false"),
+        ("model.layer_lr_decay=0.7", "model/scheduler=warmup_cosine", "model.loss=focal"),
     ],
     ids=lambda more: more[0],
 )
@@ -186,6 +190,15 @@ def test_other_settings_go_on_exactly(
 ) -> None:
     stop_and_go_on(struck, tmp_path / "run", "SIGTERM@step:8", *more)
     assert_same(tmp_path / "run", undisturbed(*more))
+
+
+def test_an_average_of_the_weights_goes_on_exactly(struck: Struck, undisturbed: Undisturbed, tmp_path: Path) -> None:
+    """Stopped while the average is in the place of the trained weights, then killed."""
+    run = tmp_path / "run"
+    more = ("model.ema_decay=0.9", "augmentation.mixup=0.4", "data.sampler=balanced")
+    assert struck(run, *more, fault="SIGTERM@validation:3").code == 143
+    assert stop_and_go_on(struck, run, "SIGKILL@step:5", *more) == 6
+    assert_same(run, undisturbed(*more))
 
 
 def test_resume_names_a_run_or_a_checkpoint(struck: Struck, undisturbed: Undisturbed, tmp_path: Path) -> None:

@@ -31,7 +31,7 @@ class EpochTable(Callback):
         self._validated = True
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        optimizer = trainer.optimizers[0]
+        groups = trainer.optimizers[0].param_groups
         metrics = {name: float(value) for name, value in trainer.callback_metrics.items() if self._is_new(name)}
         self._validated = False
         self.rows = [row for row in self.rows if row["epoch"] < trainer.current_epoch]  # after going back
@@ -39,7 +39,7 @@ class EpochTable(Callback):
             {
                 "epoch": trainer.current_epoch,
                 "step": trainer.global_step,
-                "lr": optimizer.param_groups[0]["lr"],
+                "lr": max(group["lr"] for group in groups),
                 **metrics,
             }
         )

@@ -39,7 +39,7 @@ def make_loader(
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         worker_init_fn=_leave_signals_to_main,
-        pin_memory=torch.cuda.is_available(),
+        pin_memory=torch.cuda.is_available() and not getattr(dataset, "is_on_device", False),
         collate_fn=_as_it_is if hasattr(dataset, "__getitems__") else collate_fn,
     )
     _made.add(loader)

@@ -14,7 +14,8 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset, DistributedSampler
 
-from sightline.data.datamodule import ALONE, Batch, ImageDataModule, Share
+from sightline.data.batch_augmentation import BatchAugmentation, source_of
+from sightline.data.datamodule import Batch, ImageDataModule, draw
 from sightline.data.loader import make_loader
 from sightline.data.shard_packing import read_shards, require_litdata
 from sightline.data.shard_stores import SHARDS_AT_ONCE, ShardCache, ShardFiles, StorageFailed, open_store
@@ -31,8 +32,7 @@ Key = int | tuple[int, int, int]
 class ShardDataset(Dataset[Batch]):
     """Images of one split by their place in the shards; as `ImageDataset` gives them, to the last bit.
 
-    Loaders ask for whole batches: uint8 `(B, image_size, image_size, 3)` and int64 labels `(B,)`. Shards in S3 need a
-    cache; those in a folder are read in place.
+    Loaders ask for whole batches. Shards in S3 need a cache; those in a folder are read in place.
     """
 
     def __init__(
@@ -44,6 +44,7 @@ class ShardDataset(Dataset[Batch]):
         augmentation: Augmentation | None = None,
         seed: int = 0,
         cache: ShardCache | None = None,
+        num_draws: int = 0,
     ) -> None:
         require_litdata()
         info = read_shards(location)
@@ -53,7 +54,7 @@ class ShardDataset(Dataset[Batch]):
                 f"{', '.join(spec.class_names)}; train a model for these shards, or pack the data it was trained on"
             )
         self.files = ShardFiles(open_store(location), split, cache)
-        self.spec, self.augmentation, self.seed = spec, augmentation, seed
+        self.spec, self.augmentation, self.seed, self.num_draws = spec, augmentation, seed, num_draws
         self.stops = np.cumsum(self.files.num_images)
         self._reader: tuple[int, Any] | None = None
 
@@ -64,19 +65,19 @@ class ShardDataset(Dataset[Batch]):
         size = self.spec.image_size
         pixels = torch.empty((len(keys), size, size, 3), dtype=torch.uint8)
         labels = torch.empty(len(keys), dtype=torch.int64)
-        into = pixels.numpy()
+        into, drawn = pixels.numpy(), []
         for row, key in enumerate(keys):
             epoch, place, coming = key if isinstance(key, tuple) else (0, key, NO_SHARD)
             if coming != NO_SHARD:
                 self.files.fetch_ahead(coming)
             item = self.read(place)
             into[row], labels[row] = self._prepare(item, epoch), item["label"]
-        return pixels, labels
+            drawn.append((epoch, item["index"]))
+        return (pixels, labels, draw(self.num_draws, self.seed, drawn)) if self.num_draws else (pixels, labels)
 
     def __getitem__(self, key: Key) -> Batch:
         """A batch of one, without its first dimension."""
-        pixels, labels = self.__getitems__([key])
-        return pixels[0], labels[0]
+        return tuple(column[0] for column in self.__getitems__([key]))
 
     def _prepare(self, item: dict[str, Any], epoch: int) -> np.ndarray:
         image = self._decode(item)
@@ -330,19 +331,35 @@ class ShardDataModule(ImageDataModule):
         batch_size: int,
         num_workers: int = 0,
         seed: int = 0,
-        share: Share = ALONE,
         cache: ShardCache | None = None,
+        batch_augmentation: BatchAugmentation | None = None,
     ) -> None:
         counts = read_shards(location).num_images
-        train = ShardDataset(location, "train", spec, augmentation=augmentation, seed=seed, cache=cache)
+        source, num_draws = source_of(spec, batch_augmentation)
+        train = ShardDataset(
+            location, "train", source, augmentation=augmentation, seed=seed, cache=cache, num_draws=num_draws
+        )
         val = ShardDataset(location, "val", spec, cache=cache)
         test = ShardDataset(location, "test", spec, cache=cache) if counts["test"] else None
         loading: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers}
-        super().__init__(spec, train, val, test, seed=seed, share=share, **loading)
-        loading["batch_size"] = batch_size // share[1]
-        whole = len(train) >= batch_size
-        self.train_loader = make_shard_loader(train, shuffle=True, drop_last=whole, share=share, **loading)
+        super().__init__(spec, train, val, test, seed=seed, batch_augmentation=batch_augmentation, **loading)
+        self._share_training()
+
+    def _share_training(self) -> None:
+        """The loader of training is made once, because it knows its place."""
+        assert isinstance(self.train, ShardDataset)
+        self.train_loader = make_shard_loader(
+            self.train,
+            batch_size=self.batch_size // self.share[1],
+            num_workers=self.num_workers,
+            shuffle=True,
+            drop_last=len(self.train) >= self.batch_size,
+            share=self.share,
+        )
         self.sampler = self.train_loader.place  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _num_train_images(self) -> int:
+        return len(self.train)  # pyright: ignore[reportArgumentType]
 
     def seek(self, epoch: int, batch: int) -> None:
         self.train_loader.seek(epoch, batch)

@@ -28,6 +28,13 @@ TURNING = frozenset(("HorizontalFlip", "VerticalFlip", "Transpose", "RandomRotat
 """Albumentations transforms that mirror an image or turn it by a quarter."""
 
 
+def quiet_albumentations() -> Any:
+    """The library, loaded after this module has kept it from the network."""
+    import albumentations
+
+    return albumentations
+
+
 class UnreadableImage(RuntimeError):
     """A file that cannot be decoded; the message names it."""
 
@@ -98,6 +105,15 @@ def normalise(images: "torch.Tensor", spec: TaskSpec) -> "torch.Tensor":
     mean = (torch.tensor(spec.mean, device=images.device) * 255).repeat(width)
     std = (torch.tensor(spec.std, device=images.device) * 255).repeat(width)
     return images.flatten(2).float().sub_(mean).div_(std).view(images.shape).permute(0, 3, 1, 2)
+
+
+def normalise_colors(colors: "torch.Tensor", spec: TaskSpec) -> "torch.Tensor":
+    """Colours in 0..1, float32 `(B, 3, H, W)`, with the spec's mean and std; of the same shape."""
+    import torch
+
+    mean = torch.tensor(spec.mean, device=colors.device).view(3, 1, 1)
+    std = torch.tensor(spec.std, device=colors.device).view(3, 1, 1)
+    return (colors - mean).div_(std)
 
 
 def denormalise(images: "torch.Tensor", spec: TaskSpec) -> "torch.Tensor":

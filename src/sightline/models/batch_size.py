@@ -112,8 +112,7 @@ class _Probe:
     def _prepare(self) -> int:
         """What may be used after a first small step, which makes the optimizer's state and the libraries' buffers."""
         self.classifier.to(self.device, self.dtype).train()
-        trained = [parameter for parameter in self.classifier.parameters() if parameter.requires_grad]
-        self.optimizer = self.classifier.recipe.optimizer(trained)
+        self.optimizer = self.classifier.make_optimizer()
         self._step(SMALLEST)
         self._give_back()
         if self.device.type == "cuda":
@@ -142,7 +141,7 @@ class _Probe:
         labels = torch.arange(size, device=self.device) % spec.num_classes
         self.optimizer.zero_grad(set_to_none=True)
         with autocast(self.precision, self.device):
-            loss = self.classifier.loss(self.classifier(images), labels)
+            loss = self.classifier.objective(images, labels)[0]
         self.peak = self._size()  # all that backward needs is there now
         loss.backward()
         self.optimizer.step()

@@ -2,7 +2,7 @@
 
 import inspect
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pytorch_lightning as pl
@@ -15,7 +15,11 @@ from torchmetrics.classification import MulticlassAccuracy
 from sightline.distributed.agreement import mean
 from sightline.errors import BadInput
 from sightline.models.backbones import ModelCard, head_modules
+from sightline.models.depthwise import speed_up_strided_depthwise
+from sightline.models.distillation import Teacher
 from sightline.models.metrics import classification_metrics
+from sightline.models.mixing import Mixing
+from sightline.models.parameter_groups import parameter_groups, stages
 from sightline.task_spec import TaskSpec
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -28,14 +32,19 @@ class Recipe:
     """How a network is trained.
 
     `optimizer` takes the parameters; `scheduler` takes the optimizer and, if it has such an argument, the number of
-    steps, which then comes from the trainer, and it moves at every step. Other schedulers move once an epoch.
+    steps, which then comes from the trainer, and it moves at every step. Other schedulers move once an epoch. `loss`
+    takes logits and labels, or each image's shares of the classes.
     """
 
     optimizer: Callable[..., torch.optim.Optimizer]
     scheduler: Callable[..., LRScheduler | ReduceLROnPlateau]
-    label_smoothing: float = 0.0
+    loss: nn.Module = field(default_factory=nn.CrossEntropyLoss)
     freeze: str = "none"
     monitor: str = "val/accuracy"
+    mixing: Mixing | None = None
+    teacher: Teacher | None = None
+    norm_weight_decay: bool = True
+    layer_lr_decay: float | None = None
 
 
 class Classifier(pl.LightningModule):
@@ -47,13 +56,16 @@ class Classifier(pl.LightningModule):
         super().__init__()
         self.backbone, self.spec, self.card, self.recipe = backbone, spec, card, recipe
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        speed_up_strided_depthwise(self.backbone)
         self.backbone.to(memory_format=self.memory_format)  # pyright: ignore[reportCallIssue]  (torch's stub lacks it)
-        self.loss = nn.CrossEntropyLoss(label_smoothing=recipe.label_smoothing)
+        self.loss = recipe.loss
+        self.train_size = spec.image_size
+        self.is_compiled, self._largest_batch = False, 0
         self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
         self.train_accuracy = MulticlassAccuracy(spec.num_classes, average="micro", validate_args=False)
         self.val_metrics = classification_metrics(spec.num_classes, "val")
-        self.freezes = recipe.freeze == "backbone"
-        if self.freezes:
+        self.freezes = recipe.freeze != "none"
+        if recipe.freeze == "backbone":
             self._freeze_backbone()
         self.train()  # Lightning starts from the modes that it finds
 
@@ -64,8 +76,7 @@ class Classifier(pl.LightningModule):
     def training_step(self, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
         """The loss to minimise, and `mean_loss`, that of the whole batch over all processes."""
         images, labels = batch
-        logits = self(images)
-        loss = self.loss(logits, labels)
+        loss, logits, labels = self.objective(images, labels)
         self.train_loss.update(loss.detach(), len(labels))
         self.train_accuracy.update(logits.detach(), labels)
         mean_loss = mean(loss.detach())
@@ -74,21 +85,49 @@ class Classifier(pl.LightningModule):
         self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True)
         return {"loss": loss, "mean_loss": mean_loss}
 
+    def objective(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
+        """What training minimises, the logits `(B, num_classes)`, and the labels `(B,)` of what was mostly seen."""
+        if self.train_size != images.shape[-1]:
+            size = (self.train_size, self.train_size)
+            images = nn.functional.interpolate(images, size=size, mode="bilinear", antialias=True)
+        targets, teacher = labels, self.recipe.teacher
+        if self.recipe.mixing is not None:
+            images, targets = self.recipe.mixing(images, labels, self.spec.num_classes)
+            labels = targets.argmax(1)
+        logits = self(images)
+        loss = self.loss(logits, targets)
+        return loss if teacher is None else teacher.blend(loss, logits, images), logits, labels
+
+    def compile_backbone(self, mode: str | None = None, backend: str | Callable[..., Any] = "inductor") -> None:
+        """Compile for batches of one size: a smaller last one of a validation is filled up to it."""
+        self.backbone.compile(mode=mode, backend=backend, dynamic=False)
+        self.is_compiled = True
+
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         images, labels = batch
         if len(labels):  # of several processes some have no part in the last batch
-            logits = self(images).float()
+            logits = self._forward_filled(images).float()
             self.val_loss.update(nn.functional.cross_entropy(logits, labels), len(labels))
             self.val_metrics.update(logits, labels)
         self.log("val/loss", self.val_loss)
         self.log_dict(dict(self.val_metrics.items()), prog_bar=False)
 
+    def _forward_filled(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits `(B, num_classes)`, from a batch of the usual size when the network is compiled for that."""
+        count = len(images)
+        self._largest_batch = max(self._largest_batch, count)
+        if not self.is_compiled or count == self._largest_batch:
+            return self(images)
+        filled = images.new_zeros((self._largest_batch, *images.shape[1:]))
+        filled[:count] = images
+        return self(filled)[:count]
+
     def configure_optimizers(self) -> Any:
-        optimizer = self.recipe.optimizer(self._trained_parameters())
+        optimizer = self.make_optimizer()
         name = self._step_argument()
         length = {} if self._is_given(name) else self._length(name, int(self.trainer.estimated_stepping_batches))
         moves = {
-            "scheduler": self.recipe.scheduler(optimizer, **length),
+            "scheduler": self.recipe.scheduler(optimizer, **length, **self._peaks(optimizer)),
             "interval": "step" if name else "epoch",
             "monitor": self.recipe.monitor,
         }
@@ -98,8 +137,9 @@ class Classifier(pl.LightningModule):
         """Raises: BadInput when the optimizer or the scheduler refuses its settings."""
         name = self._step_argument()
         try:
-            optimizer = self.recipe.optimizer(self._trained_parameters())
-            self.recipe.scheduler(optimizer, **({} if self._is_given(name) else {name: 100}))
+            optimizer = self.make_optimizer()
+            length = {} if self._is_given(name) else {name: 100}
+            self.recipe.scheduler(optimizer, **length, **self._peaks(optimizer))
         except (TypeError, ValueError) as error:
             raise BadInput(f"model.optimizer or model.scheduler: {error}; change that setting") from error
 
@@ -108,15 +148,40 @@ class Classifier(pl.LightningModule):
         super().train(mode)
         if self.freezes:
             for module in self.backbone.modules():
-                if isinstance(module, nn.modules.batchnorm._BatchNorm):
+                is_norm = isinstance(module, nn.modules.batchnorm._BatchNorm)
+                if is_norm and not any(parameter.requires_grad for parameter in module.parameters()):
                     module.eval()
         return self
+
+    def train_last_stages(self, count: int) -> None:
+        """Freeze all but the head and the stages nearest to it, `count` in all."""
+        trained = set().union(*stages(self.backbone)[-count:])
+        for name, parameter in self.backbone.named_parameters():
+            parameter.requires_grad = name in trained
+        self.train()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         checkpoint["task_spec"], checkpoint["model_card"] = self.spec.to_dict(), self.card.to_dict()
 
-    def _trained_parameters(self) -> list[nn.Parameter]:
-        return [parameter for parameter in self.parameters() if parameter.requires_grad]
+    def make_optimizer(self) -> torch.optim.Optimizer:
+        recipe = self.recipe
+        if recipe.norm_weight_decay and recipe.layer_lr_decay is None:
+            return recipe.optimizer([parameter for parameter in self.parameters() if parameter.requires_grad])
+        groups = parameter_groups(
+            self.backbone,
+            recipe.optimizer,
+            norm_weight_decay=recipe.norm_weight_decay,
+            layer_lr_decay=recipe.layer_lr_decay,
+        )
+        return recipe.optimizer(groups)
+
+    def _peaks(self, optimizer: torch.optim.Optimizer) -> dict[str, list[float]]:
+        """OneCycleLR's highest rate for each group: by itself it would give them all the same."""
+        peak = getattr(self.recipe.scheduler, "keywords", {}).get("max_lr")
+        if peak is None or self.recipe.layer_lr_decay is None:
+            return {}
+        rates = [group["lr"] for group in optimizer.param_groups]
+        return {"max_lr": [peak * rate / max(rates) for rate in rates]}
 
     def _length(self, name: str, num_steps: int) -> dict[str, float]:
         """The scheduler's number of steps; OneCycleLR divides by nothing when its warm-up is exactly one of them."""

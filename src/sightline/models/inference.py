@@ -30,6 +30,13 @@ def keep_freed_memory() -> None:
         library.mallopt(M_TRIM_THRESHOLD, (1 << 31) - 1)
 
 
+def set_tf32(allowed: bool) -> None:
+    """Whether a GPU may multiply 32-bit numbers with 10 bits of mantissa, in matrix products and convolutions."""
+    if torch.cuda.is_available():
+        torch.set_float32_matmul_precision("high" if allowed else "highest")
+        torch.backends.cudnn.allow_tf32 = allowed
+
+
 def choose_device(accelerator: str, preferred: str | None = None) -> torch.device:
     """`auto` takes the preferred device, as a run recorded it, if it is here, else a GPU when there is one.
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
     from sightline.serving.predictor import Prepared
+    from sightline.task_spec import TaskSpec
 
 log = logging.getLogger(__name__)
 TOP = 5
@@ -72,7 +73,26 @@ def predict(cfg: "DictConfig") -> PredictResult:
         if cfg.pictures:
             _draw_pictures(output / "pictures", base, readable, classes)
         record.update(num_images=len(readable), unreadable=[str(file) for file in reader.unreadable])
+        record.update(**_count_unsure(predictor.spec, classes))
     return PredictResult(readable, classes, reader.unreadable, output)
+
+
+def _count_unsure(spec: "TaskSpec", classes: Sequence[Sequence[tuple[str, float]]]) -> dict[str, Any]:
+    """How many answers lie below the model's threshold; nothing where it has none."""
+    calibration = spec.calibration
+    if calibration is None or calibration.threshold is None:
+        return {}
+    threshold = calibration.threshold
+    unsure = sum(ranked[0][1] < threshold for ranked in classes)
+    if unsure:
+        log.info(
+            "%d of %d answers are below the threshold %.4f, above which %.4g of validation's were right",
+            unsure,
+            len(classes),
+            threshold,
+            calibration.target_accuracy,
+        )
+    return {"threshold": threshold, "num_below_threshold": unsure}
 
 
 def _find(given: Path) -> list[Path]:

@@ -40,7 +40,7 @@ class Predictor:
         return self.predict_batches([torch.stack([self.prepare(image) for image in images])])
 
     def predict_batches(self, batches: Iterable[torch.Tensor]) -> torch.Tensor:
-        """Probabilities float32 `(N, num_classes)` of prepared batches, uint8 `(B, image_size, image_size, 3)`."""
+        """Calibrated probabilities float32 `(N, num_classes)` of prepared batches `(B, image_size, image_size, 3)`."""
         logits = run_network(
             self.saved.network,
             batches,
@@ -48,7 +48,7 @@ class Predictor:
             precision=self.precision,
             prepare=lambda batch: normalise(batch, self.spec),
         )
-        return logits.softmax(dim=1)
+        return (logits / self.spec.temperature).softmax(dim=1)
 
 
 class FileDataset(Dataset[tuple[Path, Prepared]]):

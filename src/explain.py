@@ -1,0 +1,26 @@
+"""Show what a trained model looks at, and how far that can be believed: python src/explain.py run=latest"""
+
+import hydra
+from omegaconf import DictConfig
+
+from sightline import command
+
+
+@hydra.main(version_base="1.3", config_path="../configs", config_name="explain")
+@command.task
+def main(cfg: DictConfig) -> None:
+    from sightline.explanation.explain import explain
+
+    result = explain(cfg)
+    shown = (
+        "insertion_auc random_insertion_auc deletion_auc random_deletion_auc correlation_with_shuffled_weights "
+        "worst_completeness_error num_not_converged steps seconds_per_image"
+    ).split()
+    names = [f"explanation/{method}/{key}" for method in cfg.explanation.methods for key in shown]
+    command.print_metrics(result.metrics, tuple(names), result.run_dir)
+    if result.unreadable:
+        print(f"skipped {len(result.unreadable)} file(s) that cannot be read; run.json names them")
+
+
+if __name__ == "__main__":
+    command.run(main)

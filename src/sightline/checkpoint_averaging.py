@@ -1,0 +1,63 @@
+"""The average of a run's best checkpoints, where it is worth having."""
+
+import copy
+import logging
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from sightline.recipe import better
+
+if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
+    import pytorch_lightning as pl
+    from torch import nn
+
+    from sightline.data.datamodule import ImageDataModule
+    from sightline.models.checkpoint import SavedModel
+
+log = logging.getLogger(__name__)
+
+
+def average_if_better(
+    cfg: DictConfig, best: "SavedModel", datamodule: "ImageDataModule", trainer: "pl.Trainer"
+) -> "tuple[nn.Module, dict[str, Any]]":
+    """The average of the best checkpoints, or the best alone where validation finds the average worse."""
+    from sightline.callbacks.best_checkpoints import BestCheckpoints
+    from sightline.models.averaging import average_checkpoints, measure_batch_norm
+    from sightline.models.inference import autocast
+
+    kept = next(each for each in trainer.checkpoint_callbacks if isinstance(each, BestCheckpoints))
+    paths = sorted(path for path in map(Path, kept.scores) if path.is_file())
+    monitor, device = cfg.checkpoint.monitor, trainer.strategy.root_device
+    if len(paths) < 2:
+        return best.network, {"checkpoints": [path.name for path in paths], "used": False}
+    averaged = average_checkpoints(paths)
+    datamodule.seek(0, 0)
+    moved = (tuple(column.to(device) for column in batch) for batch in datamodule.train_dataloader())
+    batches = (datamodule.on_after_batch_transfer(batch, 0)[0] for batch in moved)
+    with autocast(str(trainer.precision), device):
+        measure_batch_norm(averaged, batches, device)
+    score, alone = (_score(cfg, network, best, datamodule, trainer) for network in (averaged, best.network))
+    is_used = score <= alone if better(monitor) == "min" else score >= alone
+    log.info("average of %d checkpoints: %s %.4f, the best alone %.4f", len(paths), monitor, score, alone)
+    facts = {"checkpoints": [path.name for path in paths], "monitor": monitor, "score": score, "best": alone}
+    return (averaged if is_used else best.network), {**facts, "used": is_used}
+
+
+def _score(
+    cfg: DictConfig, network: "nn.Module", best: "SavedModel", datamodule: "ImageDataModule", trainer: "pl.Trainer"
+) -> float:
+    """The monitored metric on validation."""
+    from sightline.evaluation.predictions import Runner, predict_split
+    from sightline.evaluation.scores import measure
+
+    runner = Runner(
+        copy.deepcopy(network),  # it may be put into 16 bits
+        best.spec,
+        trainer.strategy.root_device,
+        str(trainer.precision),
+        cfg.model.channels_last,
+    )
+    predictions = predict_split(runner, datamodule.val_dataloader(), cfg.trainer.limit_val_batches)
+    return measure(predictions, "val")[cfg.checkpoint.monitor]

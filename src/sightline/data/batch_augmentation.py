@@ -1,0 +1,247 @@
+"""Random changes of whole batches, made where the network is."""
+
+import math
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, replace
+from typing import ClassVar, Protocol
+
+import torch
+from torch.nn import functional
+
+from sightline.task_spec import TaskSpec
+
+LUMA = (0.299, 0.587, 0.114)
+"""Red, green and blue in a grey, ITU-R BT.601."""
+
+
+class Draws:
+    """Numbers in 0..1 for a batch, `(B, num_draws)`, each handed out once."""
+
+    def __init__(self, values: torch.Tensor) -> None:
+        self.columns = iter(values.unbind(1))
+
+    def uniform(self, low: float, high: float) -> torch.Tensor:
+        """A number for each image, `(B,)`."""
+        return low + (high - low) * next(self.columns)
+
+    def log_uniform(self, low: float, high: float) -> torch.Tensor:
+        """As likely between 1/2 and 1 as between 1 and 2, `(B,)`."""
+        return self.uniform(math.log(low), math.log(high)).exp()
+
+    def happens(self, p: float) -> torch.Tensor:
+        """bool `(B,)`."""
+        return next(self.columns) < p
+
+
+class BatchTransform(Protocol):
+    """A change of images `(B, 3, H, W)` with colours in 0..1, made to a share `p` of them."""
+
+    num_draws: ClassVar[int]
+
+    @property
+    def p(self) -> float: ...
+
+    def __call__(self, images: torch.Tensor, draws: Draws) -> torch.Tensor: ...
+
+
+@dataclass(frozen=True)
+class RandomGain:
+    """A longer or shorter exposure: colours times a number, white where they go beyond it."""
+
+    limits: Sequence[float]
+    p: float = 0.5
+    num_draws: ClassVar[int] = 1
+
+    def __call__(self, images: torch.Tensor, draws: Draws) -> torch.Tensor:
+        return (images * _by_image(draws.uniform(*self.limits))).clamp(max=1)
+
+
+@dataclass(frozen=True)
+class RandomTint:
+    """Another colour of the light: each channel times a number of its own."""
+
+    limits: Sequence[float]
+    p: float = 0.5
+    num_draws: ClassVar[int] = 3
+
+    def __call__(self, images: torch.Tensor, draws: Draws) -> torch.Tensor:
+        gains = [draws.log_uniform(*self.limits) for _ in range(3)]
+        return (images * torch.stack(gains, 1)[:, :, None, None]).clamp(max=1)
+
+
+@dataclass(frozen=True)
+class RandomGamma:
+    """Another tone curve: colours to the power of a number, darker above 1."""
+
+    limits: Sequence[float]
+    p: float = 0.5
+    num_draws: ClassVar[int] = 1
+
+    def __call__(self, images: torch.Tensor, draws: Draws) -> torch.Tensor:
+        return images.pow(_by_image(draws.log_uniform(*self.limits)))
+
+
+@dataclass(frozen=True)
+class RandomShade:
+    """Uneven light: colours within a disc with a soft edge, anywhere and of any size, times a number."""
+
+    limits: Sequence[float]
+    p: float = 0.5
+    num_draws: ClassVar[int] = 5
+
+    def __call__(self, images: torch.Tensor, draws: Draws) -> torch.Tensor:
+        y, x = (
+            torch.linspace(-1, 1, size, device=images.device) - draws.uniform(-0.6, 0.6)[:, None]
+            for size in images.shape[2:]
+        )
+        distance = (y[:, :, None].square() + x[:, None, :].square()).sqrt()
+        radius, softness = draws.uniform(0.3, 1.2), draws.uniform(0.02, 0.3)
+        inside = ((_by_image(radius) - distance[:, None]) / _by_image(softness)).sigmoid()
+        return (images * (1 + (_by_image(draws.log_uniform(*self.limits)) - 1) * inside)).clamp(max=1)
+
+
+@dataclass(frozen=True)
+class RandomHaze:
+    """A veil of one grey over the image, as of fog, dust or glare: less contrast."""
+
+    strength: Sequence[float]
+    p: float = 0.5
+    num_draws: ClassVar[int] = 2
+
+    def __call__(self, images: torch.Tensor, draws: Draws) -> torch.Tensor:
+        strength = _by_image(draws.uniform(*self.strength))
+        return images * (1 - strength) + _by_image(draws.uniform(0, 1)) * strength
+
+
+@dataclass(frozen=True)
+class RandomGray:
+    """No colours: by luminance or, as often, by the brightest channel, which shows a faded red as white."""
+
+    p: float = 0.2
+    num_draws: ClassVar[int] = 1
+
+    def __call__(self, images: torch.Tensor, draws: Draws) -> torch.Tensor:
+        luma = (images * images.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
+        gray = torch.where(_by_image(draws.happens(0.5)), images.amax(1, keepdim=True), luma)
+        return gray.expand_as(images)
+
+
+@dataclass(frozen=True)
+class RandomBlur:
+    """Each pixel mixed with the mean of five in its row, then in its column: motion, or lack of focus."""
+
+    p: float = 0.2
+    num_draws: ClassVar[int] = 2
+
+    def __call__(self, images: torch.Tensor, draws: Draws) -> torch.Tensor:
+        for window, padding in (((1, 5), (0, 2)), ((5, 1), (2, 0))):
+            mean = functional.avg_pool2d(images, window, stride=1, padding=padding, count_include_pad=False)
+            images = torch.lerp(images, mean, _by_image(draws.uniform(0, 1)))
+        return images
+
+
+@dataclass(frozen=True)
+class RandomErasing:
+    """A rectangle of one random colour over the image (Zhong et al., arXiv:1708.04896)."""
+
+    sides: Sequence[float]
+    """Height and width as shares of the image's, from and to."""
+    p: float = 0.25
+    num_draws: ClassVar[int] = 7
+
+    def __call__(self, images: torch.Tensor, draws: Draws) -> torch.Tensor:
+        rows, columns = (_is_within(size, draws, self.sides) for size in images.shape[2:])
+        color = torch.stack([draws.uniform(0, 1) for _ in range(3)], 1)[:, :, None, None]
+        return torch.where((rows[:, :, None] & columns[:, None, :])[:, None], color, images)
+
+
+@dataclass(frozen=True)
+class RandomView:
+    """A crop that is turned, sheared and mirrored, read in one resampling; the border is repeated outside."""
+
+    crop_scale: Sequence[float] = (1.0, 1.0)
+    crop_ratio: Sequence[float] = (1.0, 1.0)
+    rotate_degrees: float = 0.0
+    shear_degrees: float = 0.0
+    horizontal_flip: float = 0.0
+    num_draws: ClassVar[int] = 8
+
+    def __call__(self, images: torch.Tensor, draws: Draws, size: int) -> torch.Tensor:
+        """`(B, 3, size, size)`."""
+        grid = functional.affine_grid(self._matrix(draws), [len(images), 3, size, size], align_corners=False)
+        return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
+
+    def _matrix(self, draws: Draws) -> torch.Tensor:
+        """From the places of the crop to those of the image, both in -1..1: `(B, 2, 3)`."""
+        area, ratio = draws.uniform(*self.crop_scale), draws.log_uniform(*self.crop_ratio)
+        width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+        x, y = draws.uniform(-1, 1) * (1 - width), draws.uniform(-1, 1) * (1 - height)
+        angle = draws.uniform(-1, 1) * math.radians(self.rotate_degrees)
+        shear_x, shear_y = ((draws.uniform(-1, 1) * math.radians(self.shear_degrees)).tan() for _ in range(2))
+        side = torch.where(draws.happens(self.horizontal_flip), -1.0, 1.0)
+        cos, sin = angle.cos(), angle.sin()
+        first = torch.stack([(cos - sin * shear_y) * width * side, (cos * shear_x - sin) * height, x], 1)
+        second = torch.stack([(sin + cos * shear_y) * width * side, (sin * shear_x + cos) * height, y], 1)
+        return torch.stack([first, second], 1)
+
+
+class BatchAugmentation:
+    """Changes of colour at the size that images are handed over in, one resampling, and changes of what comes out.
+
+    Crops are enlarged if `source_size` (pixels) is the image size; give it more where files have more to show.
+    """
+
+    def __init__(
+        self,
+        spec: TaskSpec,
+        view: RandomView,
+        *,
+        source_size: int | None = None,
+        before: Iterable[BatchTransform] = (),
+        after: Iterable[BatchTransform] = (),
+    ) -> None:
+        self.size, self.source_spec = spec.image_size, replace(spec, image_size=source_size or spec.image_size)
+        self.view, self.before, self.after = view, tuple(before), tuple(after)
+        widths = [[step.num_draws + 1 for step in steps] for steps in (self.before, self.after)]
+        self._widths = [*widths[0], view.num_draws, *widths[1]]
+
+    @property
+    def num_draws(self) -> int:
+        """Numbers that it takes for each image."""
+        return sum(self._widths)
+
+    @torch.no_grad()
+    def __call__(self, images: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
+        """uint8 `(B, H, W, 3)` and draws `(B, num_draws)` to colours in 0..1, float32 `(B, 3, size, size)`."""
+        parts = iter(values.split(self._widths, 1))
+        colors = images.permute(0, 3, 1, 2).float().div_(255)
+        for step in self.before:
+            _change_some(colors, step, next(parts))
+        colors = self.view(colors, Draws(next(parts)), self.size)
+        for step in self.after:
+            _change_some(colors, step, next(parts))
+        return colors
+
+
+def _change_some(images: torch.Tensor, step: BatchTransform, values: torch.Tensor) -> None:
+    """Change those images in place whose first number says so."""
+    rows = (values[:, 0] < step.p).nonzero().squeeze(1)
+    if len(rows):
+        images[rows] = step(images[rows], Draws(values[rows, 1:]))
+
+
+def source_of(spec: TaskSpec, augmentation: BatchAugmentation | None) -> tuple[TaskSpec, int]:
+    """What training images are to be handed over as, and with how many draws."""
+    return (spec, 0) if augmentation is None else (augmentation.source_spec, augmentation.num_draws)
+
+
+def _by_image(values: torch.Tensor) -> torch.Tensor:
+    return values[:, None, None, None]
+
+
+def _is_within(size: int, draws: Draws, shares: Sequence[float]) -> torch.Tensor:
+    """Which rows or columns a random stretch takes up: bool `(B, size)`."""
+    share = draws.uniform(*shares)
+    start = draws.uniform(0, 1) * (1 - share)
+    places = (torch.arange(size, device=share.device) + 0.5) / size
+    return (places >= start[:, None]) & (places < (start + share)[:, None])

@@ -1,0 +1,60 @@
+"""Whether one run is better than another on the same images, or only luckier."""
+
+import numpy as np
+from scipy.stats import binomtest
+
+from sightline.evaluation.intervals import Interval, macro_f1, resample, weighted_mean
+from sightline.evaluation.predictions import Predictions
+from sightline.evaluation.subject import Section, Subject, Table
+
+LEAST_SURE = 0.05
+
+
+def compare(subject: Subject, other: Predictions, name: str) -> Section:
+    """The difference to another run, with paired intervals over groups, and McNemar's exact test.
+
+    The test counts the images that exactly one run gets right (Q. McNemar, Psychometrika 12, 1947); it takes images
+    as independent, so for grouped data only the interval is to be believed.
+    """
+    mine, theirs = subject.predictions.is_right, other.is_right
+    only_mine, only_theirs = int((mine & ~theirs).sum()), int((theirs & ~mine).sum())
+    disagreements = only_mine + only_theirs
+    p_value = binomtest(only_mine, disagreements).pvalue if disagreements else 1.0
+    gain = float(mine.mean() - theirs.mean())
+    interval = resample(weighted_mean(mine.astype(float) - theirs), subject.groups, seed=subject.seed)
+    f1_gain, f1 = _compare_macro_f1(subject, other)
+    is_real = (interval.low > 0 or interval.high < 0) and (subject.has_groups or p_value < LEAST_SURE)
+    prefix = f"{subject.split}/against"
+    metrics = {
+        f"{prefix}/accuracy_difference": gain,
+        f"{prefix}/accuracy_difference_low": interval.low,
+        f"{prefix}/accuracy_difference_high": interval.high,
+        f"{prefix}/macro_f1_difference": f1_gain,
+        f"{prefix}/macro_f1_difference_low": f1.low,
+        f"{prefix}/macro_f1_difference_high": f1.high,
+        f"{prefix}/p_value": float(p_value),
+        f"{prefix}/only_this_right": float(only_mine),
+        f"{prefix}/only_other_right": float(only_theirs),
+    }
+    verdict = "more than chance explains" if is_real else "no more than chance explains"
+    if not disagreements:
+        verdict = "nothing: both are right and wrong on the same images"
+    text = (
+        f"Against {name}: accuracy {mine.mean():.4f} to {theirs.mean():.4f}, a difference of {gain:+.4f} "
+        f"({interval.low:+.4f} to {interval.high:+.4f} with 95 % confidence, paired bootstrap"
+        f"{' over groups' if subject.has_groups else ''}); {only_mine:,} images are right here alone, {only_theirs:,} "
+        f"there alone (McNemar, exact: p = {p_value:.2g}). That is {verdict}."
+    )
+    rows = [(key, f"{value:.6f}") for key, value in metrics.items()]
+    return Section("Comparison", metrics, text, {"comparison": Table(("metric", "value"), rows)})
+
+
+def _compare_macro_f1(subject: Subject, other: Predictions) -> tuple[float, Interval]:
+    labels, num_classes = subject.labels.numpy(), subject.spec.num_classes
+    mine = macro_f1(labels, subject.predictions.predicted.numpy(), num_classes)
+    theirs = macro_f1(labels, other.predicted.numpy(), num_classes)
+
+    def difference(weights: np.ndarray) -> float:
+        return mine(weights) - theirs(weights)
+
+    return difference(np.ones(len(labels))), resample(difference, subject.groups, seed=subject.seed)

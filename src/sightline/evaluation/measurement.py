@@ -1,0 +1,84 @@
+"""From a network and its images to the files of an evaluation: what training and evaluate.py have in common."""
+
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sightline.config import build
+from sightline.data.splits import Manifest
+from sightline.evaluation.calibration import calibrate
+from sightline.evaluation.evaluators import PerClass, Scores
+from sightline.evaluation.predictions import Predictions, Runner, predict_split
+from sightline.evaluation.report import write_report
+from sightline.evaluation.scores import measure
+from sightline.evaluation.subject import Evaluator, Section, Subject
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
+    from torch.utils.data import DataLoader
+
+TARGET_ACCURACY = 0.95
+"""What a model is calibrated for when nobody says anything else."""
+
+
+def build_evaluators(evaluation: "DictConfig") -> list[Evaluator]:
+    """The objects of `evaluation.evaluators`, in their order.
+
+    Raises: BadInput for arguments that they do not take.
+    """
+    nodes = evaluation.evaluators.items()
+    return [build(node, f"evaluation.evaluators.{name}") for name, node in nodes if node is not None]
+
+
+def with_calibration(runner: Runner, validation: Predictions, target_accuracy: float | None) -> Runner:
+    """The same network with the temperature and the threshold that validation asks for."""
+    known = runner.spec.calibration
+    target = target_accuracy or (known.target_accuracy if known else TARGET_ACCURACY)
+    return replace(runner, spec=replace(runner.spec, calibration=calibrate(validation, target)))
+
+
+def measure_subject(
+    folder: Path,
+    subject: Subject,
+    evaluators: Sequence[Evaluator],
+    *,
+    name: str,
+    gates: dict[str, float],
+    further: Sequence[Section] = (),
+) -> dict[str, float]:
+    """Write the report of a split into a run's folder and return its metrics."""
+    sections = [evaluator(subject) for evaluator in evaluators]
+    return write_report(folder, subject, [*sections, *further], name=name, gates=gates)
+
+
+def measure_run(
+    folder: Path,
+    runner: Runner,
+    loaders: "dict[str, DataLoader]",
+    limits: dict[str, Any],
+    evaluators: Sequence[Evaluator] | None,
+    evaluation: "DictConfig",
+) -> dict[str, float]:
+    """Measure a trained network: calibrate it on `loaders["val"]`, then report on test, or on validation without one.
+
+    The calibration goes into the `task_spec.json` of the folder's model. Without evaluators only the scores are taken.
+    """
+    validation = predict_split(runner, loaders["val"], limits["val"])
+    runner = with_calibration(runner, validation, evaluation.target_accuracy)
+    runner.spec.save(folder / "model" / "task_spec.json")
+    split = "test" if "test" in loaders else "val"
+    predictions = predict_split(runner, loaders["test"], limits["test"]) if split == "test" else validation
+    table = folder / "manifest.csv"
+    subject = Subject(
+        predictions,
+        runner,
+        split,
+        loaders[split],
+        Manifest.load(table, folder) if table.is_file() else None,
+        evaluation.seed,
+    )
+    chosen = [Scores(), PerClass()] if evaluators is None else evaluators
+    gates = {key: float(value) for key, value in evaluation.gates.items()}
+    metrics = measure_subject(folder, subject, chosen, name=folder.parent.name, gates=gates)
+    return {**measure(validation, "val"), **metrics}

@@ -1,0 +1,134 @@
+"""The evaluation as files: one HTML page that needs no network, tables as CSV, figures as PNG, numbers as JSON."""
+
+import base64
+import csv
+import io
+from collections.abc import Mapping, Sequence
+from datetime import date
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+from PIL import Image
+
+from sightline.evaluation.figures import to_svg
+from sightline.evaluation.gates import LESS_IS_BETTER, is_met
+from sightline.evaluation.model_quality import describe_quality
+from sightline.evaluation.subject import Picture, Section, Subject, Table
+from sightline.run_record import write_json
+
+TEMPLATE = "report.html.j2"
+IN_RUN_FOLDER = ("confusion_matrix", "per_class")
+"""Tables and figures that lie beside metrics.json; the others in evaluation/."""
+MOST_ROWS = 25
+PICTURE_SIZE = 128
+HEADLINES = {
+    "accuracy": "accuracy",
+    "macro_f1": "macro F1",
+    "top5_accuracy": "top-5 accuracy",
+    "ece_calibrated": "calibration error",
+    "coverage": "answered at the threshold",
+    "corruption/mean_accuracy": "accuracy when damaged",
+}
+
+
+def write_sections(folder: Path, sections: Sequence[Section]) -> None:
+    """Every table and figure of the sections as a file in a run's folder."""
+    inner = folder / "evaluation"
+    inner.mkdir(parents=True, exist_ok=True)
+    for section in sections:
+        for name, table in section.tables.items():
+            _write_csv((folder if name in IN_RUN_FOLDER else inner) / f"{name}.csv", table)
+        for name, figure in section.figures.items():
+            figure.savefig((folder if name in IN_RUN_FOLDER else inner) / f"{name}.png", dpi=110)
+
+
+def write_report(
+    folder: Path, subject: Subject, sections: Sequence[Section], *, name: str, gates: Mapping[str, float]
+) -> dict[str, float]:
+    """Write everything below `folder` and return the metrics of all sections."""
+    metrics = {key: value for section in sections for key, value in section.metrics.items()}
+    write_sections(folder, sections)
+    write_json(folder / "evaluation" / "evaluation.json", describe_quality(subject))
+    environment = Environment(
+        loader=PackageLoader("sightline.evaluation", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    page = environment.get_template(TEMPLATE).render(
+        name=name,
+        split=subject.split,
+        num_images=len(subject.predictions),
+        num_classes=subject.spec.num_classes,
+        day=date.today().isoformat(),
+        headlines=_headlines(metrics, subject.split),
+        gates=[_describe_gate(gate, bound, metrics) for gate, bound in gates.items()],
+        sections=[_show(section) for section in sections],
+    )
+    (folder / "evaluation" / "report.html").write_text(page, encoding="utf-8", errors="replace")
+    return metrics
+
+
+def _write_csv(path: Path, table: Table) -> None:
+    with path.open("w", newline="", encoding="utf-8") as file:
+        writer = csv.writer(file)
+        writer.writerow(table.columns)
+        writer.writerows(table.rows)
+
+
+def _headlines(metrics: Mapping[str, float], split: str) -> list[dict[str, str]]:
+    """The few numbers at the top, with their intervals."""
+    shown = []
+    for key, title in HEADLINES.items():
+        if (name := f"{split}/{key}") not in metrics:
+            continue
+        grouped = "_grouped" if f"{name}_low_grouped" in metrics else ""
+        low, high = metrics.get(f"{name}_low{grouped}"), metrics.get(f"{name}_high{grouped}")
+        bounds = "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
+        shown.append({"title": title, "value": f"{metrics[name]:.4f}", "interval": bounds})
+    return shown
+
+
+def _describe_gate(name: str, bound: float, metrics: Mapping[str, float]) -> dict[str, Any]:
+    value = metrics.get(name)
+    return {
+        "name": name,
+        "bound": f"{'≤' if name.rsplit('/', 1)[-1] in LESS_IS_BETTER else '≥'} {bound:g}",
+        "value": "not measured" if value is None else f"{value:.4f}",
+        "is_met": value is not None and is_met(name, value, bound),
+    }
+
+
+def _show(section: Section) -> dict[str, Any]:
+    pictures = {title: [_show_picture(each) for each in found] for title, found in section.pictures.items()}
+    tables = {
+        name: {"columns": table.columns, "rows": table.rows[:MOST_ROWS], "num_rows": len(table.rows)}
+        for name, table in section.tables.items()
+        if name not in section.figures and table.rows
+    }
+    return {
+        "title": section.title,
+        "text": section.text,
+        "figures": {name: to_svg(figure) for name, figure in section.figures.items()},
+        "tables": tables,
+        "pictures": pictures,
+    }
+
+
+def _show_picture(picture: Picture) -> dict[str, Any]:
+    return {"address": to_address(picture.pixels), "lines": picture.lines}
+
+
+def to_address(pixels: np.ndarray) -> str:
+    """uint8 `(H, W, 3)` as a data address of at most 128 pixels a side."""
+    image = Image.fromarray(pixels)
+    image.thumbnail((PICTURE_SIZE, PICTURE_SIZE), Image.Resampling.LANCZOS)
+    file = io.BytesIO()
+    if max(image.size) <= 40:
+        image.save(file, "PNG")
+        return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+    image.save(file, "JPEG", quality=85)
+    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -1,0 +1,149 @@
+"""Accuracy on damaged images."""
+
+import logging
+import zlib
+from collections.abc import Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+
+import numpy as np
+import torch
+from rich.progress import track
+
+from sightline.config import did_you_mean
+from sightline.errors import BadInput
+from sightline.evaluation import figures
+from sightline.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from sightline.evaluation.intervals import wilson
+from sightline.evaluation.subject import IMAGES_AT_ONCE, Picture, Section, Subject, Table
+
+log = logging.getLogger(__name__)
+
+
+class Corruptions:
+    """Accuracy by corruption and severity, on images that are damaged before normalisation, every one of them."""
+
+    def __init__(
+        self,
+        names: Sequence[str] | None = None,
+        severities: Sequence[int] = SEVERITIES,
+        max_images: int | None = None,
+    ) -> None:
+        """All families, severities and images unless told otherwise."""
+        self.names = list(CORRUPTIONS) if names is None else list(names)
+        self.severities, self.max_images = list(severities), max_images
+        for name in self.names:
+            if name not in CORRUPTIONS:
+                raise BadInput(
+                    f"names={name}: no such corruption{did_you_mean(name, CORRUPTIONS)}; "
+                    f"known: {', '.join(CORRUPTIONS)}"
+                )
+        if not self.names or not self.severities or not set(self.severities) <= set(SEVERITIES):
+            raise BadInput(f"severities={self.severities} names={self.names}: give some names, and severities 1 to 5")
+        if max_images is not None and max_images < 1:
+            raise BadInput(f"max_images={max_images}: must be 1 or more, or null for all")
+
+    def __call__(self, subject: Subject) -> Section:
+        chosen = subject.choose_balanced(self.max_images)
+        variants = [(name, severity) for name in self.names for severity in self.severities]
+        damaged = _Damaged(subject, chosen, variants)
+        predicted = subject.runner.predict(damaged.ahead()).argmax(dim=1)
+        is_right = (predicted == subject.labels[damaged.indices]).double()
+        accuracies = {
+            variant: float(is_right[damaged.places == place].mean()) for place, variant in enumerate(variants)
+        }
+        return self._describe(subject, chosen, accuracies, damaged.num_altered / len(damaged.indices))
+
+    def _describe(
+        self, subject: Subject, chosen: np.ndarray, accuracies: dict[tuple[str, int], float], share_altered: float
+    ) -> Section:
+        prefix = f"{subject.split}/corruption"
+        clean = float(subject.predictions.is_right[chosen].mean())
+        mean = float(np.mean(list(accuracies.values())))
+        metrics = {f"{prefix}/{name}/{severity}/accuracy": value for (name, severity), value in accuracies.items()}
+        metrics |= {
+            f"{prefix}/mean_accuracy": mean,
+            f"{prefix}/clean_accuracy": clean,
+            f"{prefix}/mean_error_increase": clean - mean,
+            f"{prefix}/altered_images": share_altered,
+        }
+        if share_altered < 1:
+            log.warning("%.2f %% of the corrupted images equal the clean ones", 100 * (1 - share_altered))
+        low, high = wilson(round(mean * len(chosen)), len(chosen))
+        text = (
+            f"{len(chosen):,} images, balanced over the classes, damaged before normalisation and seeded; "
+            f"{share_altered:.2%} of the damaged images differ from the clean ones. Mean accuracy {mean:.4f} "
+            f"(an accuracy like it is uncertain by {(high - low) / 2:.3f} on so many images), clean {clean:.4f}: "
+            f"the mean corruption error {1 - mean:.4f} is {clean - mean:.4f} above the clean error."
+        )
+        rows = [
+            (name, severity, f"{value:.6f}", CORRUPTIONS[name].source) for (name, severity), value in accuracies.items()
+        ]
+        return Section(
+            "Robustness",
+            metrics,
+            text,
+            {"corruptions": Table(("corruption", "severity", "accuracy", "source"), rows)},
+            {"corruptions": figures.draw_corruptions(accuracies, clean)},
+            {"One image, damaged": self._show(subject, int(chosen[0]))},
+        )
+
+    def _show(self, subject: Subject, index: int) -> list[Picture]:
+        image = next(subject.pixels([index]))[0].numpy()
+        severity = self.severities[len(self.severities) // 2]
+        damaged = [(name, corrupt(image, name, severity, _key(subject, index))) for name in self.names]
+        pictures = [Picture(pixels, (name.replace("_", " "), f"severity {severity}")) for name, pixels in damaged]
+        return [Picture(image, ("clean", subject.names[index])), *pictures]
+
+
+def _key(subject: Subject, index: int) -> tuple[int, int]:
+    """Of an image's draws: they follow from its name, in whatever order images come."""
+    return subject.seed, zlib.crc32(subject.names[index].encode())
+
+
+class _Damaged:
+    """Every chosen image in every variant, read once; remembers which image and variant each was, and what changed."""
+
+    def __init__(self, subject: Subject, chosen: np.ndarray, variants: Sequence[tuple[str, int]]) -> None:
+        self.subject, self.chosen, self.variants = subject, chosen, variants
+        self.num_altered = 0
+        self._indices: list[np.ndarray] = []
+        self._places: list[np.ndarray] = []
+
+    @property
+    def indices(self) -> np.ndarray:
+        """Of the images, in the order in which they were given out."""
+        return np.concatenate(self._indices)
+
+    @property
+    def places(self) -> np.ndarray:
+        """Of the variants, in that order."""
+        return np.concatenate(self._places)
+
+    def ahead(self) -> Iterator[torch.Tensor]:
+        """The batches, each made while the network works on the one before."""
+        batches = iter(self)
+        total = -(-len(self.chosen) // IMAGES_AT_ONCE) * len(self.variants)
+        with ThreadPoolExecutor(1) as pool:
+            coming = pool.submit(next, batches, None)
+            for _ in track(range(total), "Corrupting", transient=True):
+                batch = coming.result()
+                assert batch is not None
+                coming = pool.submit(next, batches, None)
+                yield batch
+
+    def __iter__(self) -> Iterator[torch.Tensor]:
+        start = 0
+        for batch in self.subject.pixels(self.chosen.tolist()):
+            indices = self.chosen[start : start + len(batch)]
+            start += len(batch)
+            for place, (name, severity) in enumerate(self.variants):
+                self._indices.append(indices)
+                self._places.append(np.full(len(indices), place))
+                yield self._damage(batch.numpy(), indices, name, severity)
+
+    def _damage(self, batch: np.ndarray, indices: np.ndarray, name: str, severity: int) -> torch.Tensor:
+        damaged = np.empty_like(batch)
+        for row, (image, index) in enumerate(zip(batch, indices, strict=True)):
+            damaged[row] = corrupt(image, name, severity, _key(self.subject, int(index)))
+            self.num_altered += not np.array_equal(damaged[row], image)
+        return torch.from_numpy(damaged)

@@ -1,0 +1,191 @@
+"""Methods that give each pixel its part in an answer, by one interface."""
+
+import copy
+import time
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+
+import torch
+from captum.attr import NoiseTunnel, Occlusion, Saliency
+from torch import nn
+
+from sightline.data.transforms import normalise
+from sightline.explanation.baselines import make_baselines
+from sightline.explanation.grad_cam import GradCam
+from sightline.explanation.memory import choose_batch_size, memory_budget
+from sightline.explanation.path_integral import PathIntegral, Settings, batches_of, integrate
+from sightline.task_spec import TaskSpec
+
+NUM_NOISY = 32
+NOISE = 0.15
+"""Of SmoothGrad: samples, and standard deviation as a share of the range (Smilkov et al., arXiv:1706.03825)."""
+WINDOWS = 8
+"""Of occlusion: the grey square's side is an eighth of the image's, moved by half of that."""
+
+
+@dataclass(frozen=True)
+class Cases:
+    """Images and the class that is explained in each: pixels uint8 `(N, H, W, 3)`, classes `(N,)`."""
+
+    pixels: torch.Tensor
+    classes: torch.Tensor
+
+    def __len__(self) -> int:
+        return len(self.classes)
+
+    def first(self, count: int) -> "Cases":
+        return Cases(self.pixels[:count], self.classes[:count])
+
+
+@dataclass(frozen=True)
+class Explained:
+    """The map of one case, float32 `(H, W)`, what it cost, and its completeness error where the method has one."""
+
+    values: torch.Tensor
+    seconds: float
+    steps: int
+    completeness_error: float | None = None
+    converged: bool | None = None
+
+
+class Explainer:
+    """A network in float32 that explains; memory for its gradients is bounded."""
+
+    def __init__(
+        self,
+        network: nn.Module,
+        spec: TaskSpec,
+        device: torch.device,
+        *,
+        name: str = "",
+        settings: Settings | None = None,
+        baseline: str = "black",
+        memory_gb: float | None = None,
+        seed: int = 0,
+    ) -> None:
+        settings = settings or Settings()
+        copied = copy.deepcopy(network)  # weights that went through inference mode cannot be differentiated through
+        self.network = copied.float().eval().to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
+        self.network.requires_grad_(False)
+        self.spec, self.device, self.name, self.baseline, self.seed = spec, device, name, baseline, seed
+        self.budget = memory_budget(memory_gb, device)
+        image = torch.zeros(3, spec.image_size, spec.image_size, device=device)
+        batch_size = choose_batch_size(self.network, image, self.budget / 2)
+        map_bytes = 4 * spec.image_size**2 * settings.max_steps
+        paths = int(min(32, max(1, self.budget / 2 // map_bytes)))
+        self.settings = replace(settings, batch_size=batch_size, paths_at_once=paths)
+
+    def with_network(self, network: nn.Module, settings: Settings) -> "Explainer":
+        """The same explainer for another network of the same shape."""
+        other = object.__new__(Explainer)
+        other.__dict__.update(self.__dict__)
+        sizes = {"batch_size": self.settings.batch_size, "paths_at_once": self.settings.paths_at_once}
+        other.network, other.settings = network, replace(settings, **sizes)
+        return other
+
+    def prepare(self, pixels: torch.Tensor) -> torch.Tensor:
+        """What the network sees, float32 `(N, 3, H, W)`, as in prediction."""
+        return normalise(pixels.to(self.device), self.spec)
+
+    @torch.inference_mode()
+    def logits(self, pixels: torch.Tensor) -> torch.Tensor:
+        """Float32 `(N, num_classes)` on the CPU."""
+        size = self.settings.batch_size
+        found = [self.network(self.prepare(pixels[part])).cpu() for part in batches_of(len(pixels), size)]
+        return torch.cat(found)
+
+    def explain(self, method: str, cases: Cases) -> list[Explained]:
+        """The maps of one method, in the order of the cases."""
+        return METHODS[method](self, cases)
+
+
+def explain_integrated_gradients(explainer: Explainer, cases: Cases) -> list[Explained]:
+    """Integrated gradients from one baseline, or the mean over several."""
+    start = time.perf_counter()
+    images = explainer.prepare(cases.pixels)
+    classes = cases.classes.to(explainer.device)
+
+    def score(points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
+        return explainer.network(points).gather(1, labels[:, None])[:, 0]
+
+    found = [
+        integrate(score, images, baselines.to(explainer.device), classes, explainer.settings)
+        for baselines in make_baselines(explainer.baseline, cases.pixels, explainer.spec, explainer.seed)
+    ]
+    seconds = time.perf_counter() - start
+    all_steps = sum(path.steps for paths in found for path in paths)
+    return [_combine(paths, seconds / all_steps, explainer.settings) for paths in zip(*found, strict=True)]
+
+
+def _combine(paths: tuple[PathIntegral, ...], seconds_a_step: float, settings: Settings) -> Explained:
+    """The mean over an image's baselines."""
+    values = torch.stack([path.attribution for path in paths]).mean(dim=0)
+    steps = sum(path.steps for path in paths)
+    total, difference = sum(path.total for path in paths), sum(path.difference for path in paths)
+    error = PathIntegral(values, steps, total, difference).completeness_error
+    return Explained(values, steps * seconds_a_step, steps, error, error <= settings.tolerance)
+
+
+def explain_grad_cam(explainer: Explainer, cases: Cases) -> list[Explained]:
+    method = GradCam(explainer.network, explainer.name)
+    return _in_batches(explainer, cases, 1, lambda images, classes: method.attribute(images.requires_grad_(), classes))
+
+
+def explain_occlusion(explainer: Explainer, cases: Cases) -> list[Explained]:
+    """What the score loses when a square of the mean colour covers a place (Zeiler and Fergus, arXiv:1311.2901)."""
+    size = explainer.spec.image_size
+    side = max(2, size // WINDOWS)
+    stride = max(1, side // 2)
+    method = Occlusion(explainer.network)
+
+    def attribute(images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        with torch.no_grad():
+            maps = method.attribute(images, (3, side, side), strides=(3, stride, stride), baselines=0, target=classes)
+        return maps.sum(dim=1)
+
+    steps = (-(-(size - side) // stride) + 1) ** 2
+    return _in_batches(explainer, cases, steps, attribute)
+
+
+def explain_smooth_grad(explainer: Explainer, cases: Cases) -> list[Explained]:
+    """The mean gradient around the image, its absolute value summed over the channels."""
+    method = NoiseTunnel(Saliency(explainer.network))
+
+    def attribute(images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
+        spread = NOISE * float(images.max() - images.min())
+        maps = method.attribute(
+            images.requires_grad_(),
+            nt_type="smoothgrad",
+            nt_samples=NUM_NOISY,
+            nt_samples_batch_size=1,
+            stdevs=spread,
+            target=classes,
+            abs=False,
+        )
+        assert isinstance(maps, torch.Tensor)
+        return maps.abs().sum(dim=1)
+
+    with torch.random.fork_rng():
+        torch.manual_seed(explainer.seed)
+        return _in_batches(explainer, cases, NUM_NOISY, attribute)
+
+
+def _in_batches(
+    explainer: Explainer, cases: Cases, steps: int, attribute: Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
+) -> list[Explained]:
+    start = time.perf_counter()
+    maps: list[torch.Tensor] = []
+    for part in batches_of(len(cases), explainer.settings.batch_size):
+        found = attribute(explainer.prepare(cases.pixels[part]), cases.classes[part].to(explainer.device))
+        maps += list(found.detach().float().cpu())
+    seconds = (time.perf_counter() - start) / len(cases)
+    return [Explained(values, seconds, steps) for values in maps]
+
+
+METHODS: dict[str, Callable[[Explainer, Cases], list[Explained]]] = {
+    "integrated_gradients": explain_integrated_gradients,
+    "grad_cam": explain_grad_cam,
+    "occlusion": explain_occlusion,
+    "smooth_grad": explain_smooth_grad,
+}
+"""By the names in `explanation.methods`."""

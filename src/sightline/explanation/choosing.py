@@ -1,0 +1,28 @@
+"""Which images to explain."""
+
+import numpy as np
+
+
+def choose_telling(
+    labels: np.ndarray, predicted: np.ndarray, confidences: np.ndarray, count: int, seed: int
+) -> list[int]:
+    """Indices of images: right and sure, wrong and sure, right and unsure, wrong and unsure in turn, over all classes.
+
+    Sure is at or above the median confidence. Each time the class comes first that has been chosen least; where a kind
+    is used up the next one takes its turn.
+    """
+    generator = np.random.default_rng(seed)
+    is_right, is_sure = labels == predicted, confidences >= np.median(confidences)
+    kinds = [is_right & is_sure, ~is_right & is_sure, is_right & ~is_sure, ~is_right & ~is_sure]
+    order = generator.permutation(len(labels))
+    num_chosen = np.zeros(int(labels.max()) + 1, np.int64)
+    is_free = np.ones(len(labels), bool)
+    chosen: list[int] = []
+    for turn in range(min(count, len(labels))):
+        rotated = (kinds[(turn + step) % len(kinds)] for step in range(len(kinds)))
+        members = next(found for kind in rotated if len(found := order[(kind & is_free)[order]]))
+        index = int(members[np.argmin(num_chosen[labels[members]])])
+        chosen.append(index)
+        is_free[index] = False
+        num_chosen[labels[index]] += 1
+    return chosen

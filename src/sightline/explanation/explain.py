@@ -1,0 +1,233 @@
+"""Explain what a trained model says about images: the task, and the stage of training."""
+
+import logging
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sightline.config import to_plain, validate_explain
+from sightline.data.layouts import find_files
+from sightline.data.transforms import UnreadableImage, load_rgb, prepare
+from sightline.errors import BadInput
+from sightline.finished_run import FinishedRun, find_images, make_loader_of, open_finished_run
+from sightline.run_record import RunRecord, open_folder, write_json
+
+if TYPE_CHECKING:
+    import torch
+    from omegaconf import DictConfig
+
+    from sightline.explanation.attribution import Explainer
+    from sightline.models.checkpoint import SavedModel
+
+log = logging.getLogger(__name__)
+CANDIDATES_PER_IMAGE = 32
+"""So many images are classified for each one that is explained, to choose telling ones."""
+LEAST_CANDIDATES = 512
+
+
+@dataclass(frozen=True)
+class ExplainResult:
+    """What was found, as metrics by name; the files that could not be read; and where everything lies."""
+
+    metrics: dict[str, float]
+    unreadable: list[str]
+    run_dir: Path
+
+
+@dataclass(frozen=True)
+class Photos:
+    """Prepared images, uint8 `(N, H, W, 3)`, with their names and, where they are known, labels `(N,)`."""
+
+    pixels: "torch.Tensor"
+    names: Sequence[str]
+    labels: "torch.Tensor | None" = None
+    unreadable: list[str] = field(default_factory=list)
+
+
+def explain(cfg: "DictConfig") -> ExplainResult:
+    """Write maps and their numbers for the images of a folder, or for telling images of a split.
+
+    Raises: BadInput before anything is written.
+    """
+    validate_explain(cfg)
+    files = _find(Path(cfg.images).expanduser().absolute()) if cfg.images else {}
+    run = open_finished_run(cfg, cfg.run, "32-true")
+    photos = _read_photos(files, run, cfg.images) if files else _choose_photos(cfg, run)
+    explainer = make_explainer(run.saved, run.device, cfg.explanation)
+    output = open_folder(Path(cfg.paths.runs), "explain", run.name, cfg.output)
+    facts: dict[str, Any] = {
+        "task": "explain",
+        "name": run.trained.get("name"),
+        "run": str(run.path),
+        "config": to_plain(cfg),
+        "device": str(run.device),
+        "precision": "32-true",
+    }
+    with RunRecord(output, **facts) as record:
+        record.update(num_images=len(photos.names), unreadable=photos.unreadable)
+        metrics = explain_photos(output / "explanations", explainer, photos, cfg.explanation, run.name)
+        write_json(output / "metrics.json", metrics)
+    return ExplainResult(metrics, photos.unreadable, output)
+
+
+def explain_dataset(
+    folder: Path, dataset: Any, saved: "SavedModel", device: "torch.device", explanation: "DictConfig", name: str
+) -> dict[str, float]:
+    """The stage of training: telling images of a data set; a method that cannot explain the network is left out."""
+    from omegaconf import OmegaConf
+
+    from sightline.explanation.grad_cam import find_layers
+
+    methods = list(explanation.methods)
+    if "grad_cam" in methods and not find_layers(saved.network):
+        log.warning("explanation.methods: grad_cam is left out, timm lists no feature maps for %s", saved.card.name)
+        methods = [method for method in methods if method != "grad_cam"] or ["integrated_gradients"]
+    chosen = OmegaConf.merge(explanation, {"methods": methods})
+    assert OmegaConf.is_dict(chosen)
+    photos = choose_photos(dataset, saved, device, chosen)
+    return explain_photos(folder, make_explainer(saved, device, chosen), photos, chosen, name)
+
+
+def make_explainer(saved: "SavedModel", device: "torch.device", explanation: "DictConfig") -> "Explainer":
+    """The object that explains with these settings.
+
+    Raises: BadInput when a method cannot explain this architecture.
+    """
+    from sightline.explanation.attribution import Explainer
+    from sightline.explanation.grad_cam import GradCam
+    from sightline.explanation.path_integral import Settings
+
+    settings = Settings(explanation.tolerance, explanation.min_steps, explanation.max_steps)
+    if "grad_cam" in explanation.methods:
+        GradCam(saved.network, saved.card.name)
+    return Explainer(
+        saved.network,
+        saved.spec,
+        device,
+        name=saved.card.name,
+        settings=settings,
+        baseline=explanation.baseline,
+        memory_gb=explanation.memory_gb,
+        seed=explanation.seed,
+    )
+
+
+def explain_photos(
+    folder: Path, explainer: "Explainer", photos: Photos, explanation: "DictConfig", name: str
+) -> dict[str, float]:
+    """Explain images by every method that the settings name, and return the metrics of the whole."""
+    import torch
+
+    from sightline.explanation.attribution import Cases
+    from sightline.explanation.gallery import Case, write_explanations
+
+    probabilities = (explainer.logits(photos.pixels) / explainer.spec.temperature).softmax(dim=1)
+    confidences, predicted = probabilities.max(dim=1)
+    names = explainer.spec.class_names
+    pairs = [
+        (number, target)
+        for number in range(len(photos.names))
+        for target in _targets(explanation.target, int(predicted[number]), photos.labels, number)
+    ]
+    known = [
+        Case(
+            photos.names[number],
+            None if photos.labels is None else names[int(photos.labels[number])],
+            names[int(predicted[number])],
+            names[target],
+            float(confidences[number]),
+        )
+        for number, target in pairs
+    ]
+    cases = Cases(
+        photos.pixels[[number for number, _ in pairs]].contiguous(), torch.tensor([target for _, target in pairs])
+    )
+    methods = list(dict.fromkeys(explanation.methods))
+    summary = write_explanations(folder, explainer, cases, known, methods, name)
+    return {
+        f"explanation/{method}/{key}": float(value)
+        for method, found in summary["methods"].items()
+        for key, value in found.items()
+        if value is not None
+    }
+
+
+def _targets(target: str, predicted: int, labels: "torch.Tensor | None", number: int) -> list[int]:
+    """The classes to explain in one image."""
+    if target == "prediction" or labels is None:
+        return [predicted]
+    label = int(labels[number])
+    return [label] if target == "label" or label == predicted else [predicted, label]
+
+
+def _find(given: Path) -> dict[Path, str]:
+    """The files to explain with their names below the given folder."""
+    if not given.exists():
+        raise BadInput(f"images={given}: no such file or folder")
+    if given.is_file():
+        return {given: given.name}
+    files = {file: file.relative_to(given).as_posix() for file in find_files(given)}
+    if not files:
+        raise BadInput(f"images={given}: no images found in this folder")
+    return files
+
+
+def _read_photos(files: dict[Path, str], run: FinishedRun, given: str) -> Photos:
+    """Every image that can be read."""
+    import numpy as np
+    import torch
+
+    pixels, names, unreadable = [], [], []
+    for file, name in files.items():
+        try:
+            pixels.append(prepare(load_rgb(file), run.spec))
+        except UnreadableImage as error:
+            log.warning("skipped %s", error)
+            unreadable.append(str(file))
+            continue
+        names.append(name)
+    if not pixels:
+        raise BadInput(
+            f"images={given}: none of the {len(files)} file(s) can be read, the first is {next(iter(files))}"
+        )
+    return Photos(torch.from_numpy(np.stack(pixels)), names, None, unreadable)
+
+
+def _choose_photos(cfg: "DictConfig", run: FinishedRun) -> Photos:
+    loader = make_loader_of(cfg, run, find_images(cfg, run), cfg.split)
+    return choose_photos(loader.dataset, run.saved, run.device, cfg.explanation)
+
+
+def choose_photos(dataset: Any, saved: "SavedModel", device: "torch.device", explanation: "DictConfig") -> Photos:
+    """Telling images of a data set: every class in turn, right and wrong, sure and unsure."""
+    import numpy as np
+    import torch
+
+    from sightline.data.transforms import normalise
+    from sightline.explanation.choosing import choose_telling
+    from sightline.models.inference import run_network
+
+    count = explanation.num_images
+    most = max(LEAST_CANDIDATES, CANDIDATES_PER_IMAGE * count)
+    order = np.random.default_rng(explanation.seed).permutation(len(dataset))[:most]
+    labels: list[torch.Tensor] = []
+
+    def batches() -> Iterator[torch.Tensor]:
+        for start in range(0, len(order), 64):
+            pixels, batch_labels = dataset.__getitems__(order[start : start + 64].tolist())
+            labels.append(batch_labels.cpu())
+            yield pixels
+
+    logits = run_network(
+        saved.network,
+        batches(),
+        device=device,
+        precision="32-true",
+        prepare=lambda batch: normalise(batch, saved.spec),
+    )
+    confidences, predicted = logits.softmax(dim=1).max(dim=1)
+    chosen = choose_telling(torch.cat(labels).numpy(), predicted.numpy(), confidences.numpy(), count, explanation.seed)
+    indices = order[chosen].tolist()
+    pixels, chosen_labels = dataset.__getitems__(indices)
+    return Photos(pixels.cpu(), [dataset.name(index) for index in indices], chosen_labels.cpu())

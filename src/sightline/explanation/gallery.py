@@ -1,0 +1,160 @@
+"""The explanations of a run as files: `index.html`, a panel for each image, and `explanations.json`."""
+
+import re
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from jinja2 import Environment, PackageLoader, StrictUndefined
+
+from sightline.explanation.attribution import METHODS, Cases, Explained, Explainer
+from sightline.explanation.faithfulness import (
+    agreement,
+    importance_order,
+    insertion_deletion,
+    random_order,
+    randomisation_check,
+)
+from sightline.explanation.panels import draw_panel
+from sightline.run_record import write_json
+
+TEMPLATE = "index.html.j2"
+
+
+@dataclass(frozen=True)
+class Case:
+    """What is known of one explained image besides its pixels."""
+
+    image: str
+    label: str | None
+    predicted: str
+    target: str
+    probability: float
+
+
+def write_explanations(
+    folder: Path, explainer: Explainer, cases: Cases, known: Sequence[Case], methods: Sequence[str], name: str
+) -> dict[str, Any]:
+    """Explain every case by every method and write it all below `folder`; returns the summary."""
+    folder.mkdir(parents=True, exist_ok=True)
+    maps = {method: explainer.explain(method, cases) for method in methods}
+    rows = []
+    for number, case in enumerate(known):
+        panel = f"{number:03d}_{re.sub(r'[^A-Za-z0-9.-]+', '_', Path(case.image).stem)}.png"
+        measured = _measure(explainer, cases, number, maps)
+        explained = {method: maps[method][number] for method in methods}
+        captions = [_caption(explained[method], *measured[method], measured["random"]) for method in methods]
+        figure = draw_panel(cases.pixels[number].numpy(), explained, _title(case), captions)
+        figure.savefig(folder / panel, dpi=100)
+        rows += [_row(case, method, explained[method], measured, panel) for method in methods]
+    summary = _summarise(explainer, cases, maps, rows)
+    write_json(folder / "explanations.json", {"summary": summary, "images": rows})
+    _write_page(folder, name, summary, rows, known)
+    return summary
+
+
+def _measure(
+    explainer: Explainer, cases: Cases, number: int, maps: Mapping[str, Sequence[Explained]]
+) -> dict[str, tuple[float, float]]:
+    """Insertion and deletion area by method, and of a random order."""
+    image, label = cases.pixels[number], int(cases.classes[number])
+    orders = {method: importance_order(found[number].values) for method, found in maps.items()}
+    orders["random"] = random_order(image.shape[0] * image.shape[1], explainer.seed + number)
+    return {method: insertion_deletion(explainer, image, label, order) for method, order in orders.items()}
+
+
+def _title(case: Case) -> str:
+    label = "" if case.label is None else f", label {case.label}" + ("" if case.label == case.predicted else " (wrong)")
+    target = "" if case.target == case.predicted else f", explained: {case.target}"
+    return f"{case.predicted} {case.probability:.1%}{label}{target}"
+
+
+def _caption(explained: Explained, insertion: float, deletion: float, random: tuple[float, float]) -> str:
+    lines = []
+    if explained.completeness_error is not None:
+        mark = "" if explained.converged else ": NOT CONVERGED"
+        lines.append(f"completeness error {explained.completeness_error:.2%} in {explained.steps} steps{mark}")
+    lines.append(f"insertion {insertion:.2f} (random {random[0]:.2f})")
+    lines.append(f"deletion {deletion:.2f} (random {random[1]:.2f})")
+    return "\n".join(lines)
+
+
+def _row(
+    case: Case, method: str, explained: Explained, measured: Mapping[str, tuple[float, float]], panel: str
+) -> dict[str, Any]:
+    (insertion, deletion), (random_insertion, random_deletion) = measured[method], measured["random"]
+    return {
+        "image": case.image,
+        "label": case.label,
+        "predicted": case.predicted,
+        "target": case.target,
+        "probability": round(case.probability, 6),
+        "method": method,
+        "steps": explained.steps,
+        "completeness_error": explained.completeness_error,
+        "converged": explained.converged,
+        "insertion_auc": insertion,
+        "deletion_auc": deletion,
+        "random_insertion_auc": random_insertion,
+        "random_deletion_auc": random_deletion,
+        "seconds": round(explained.seconds, 4),
+        "panel": panel,
+    }
+
+
+def _summarise(
+    explainer: Explainer, cases: Cases, maps: Mapping[str, Sequence[Explained]], rows: Sequence[dict[str, Any]]
+) -> dict[str, Any]:
+    """The numbers of the whole set."""
+    by_method: dict[str, Any] = {}
+    for method in maps:
+        mine = [row for row in rows if row["method"] == method]
+        errors = [row["completeness_error"] for row in mine if row["completeness_error"] is not None]
+        means = {key: float(np.mean([row[key] for row in mine])) for key in ("insertion_auc", "deletion_auc", "steps")}
+        by_method[method] = {
+            **means,
+            "random_insertion_auc": float(np.mean([row["random_insertion_auc"] for row in mine])),
+            "random_deletion_auc": float(np.mean([row["random_deletion_auc"] for row in mine])),
+            "better_than_random": float(np.mean([_beats_random(row) for row in mine])),
+            "seconds_per_image": float(np.mean([row["seconds"] for row in mine])),
+            "worst_completeness_error": max(errors, default=None),
+            "num_not_converged": sum(row["converged"] is False for row in mine),
+            "correlation_with_shuffled_weights": randomisation_check(explainer, method, cases),
+        }
+    return {
+        "num_images": len(cases),
+        "baseline": explainer.baseline,
+        "tolerance": explainer.settings.tolerance,
+        "max_steps": explainer.settings.max_steps,
+        "batch_size": explainer.settings.batch_size,
+        "methods": by_method,
+        "agreement": agreement(maps),
+    }
+
+
+def _beats_random(row: dict[str, Any]) -> bool:
+    """Whether insertion less deletion is larger than that of the random map."""
+    mine = row["insertion_auc"] - row["deletion_auc"]
+    return mine > row["random_insertion_auc"] - row["random_deletion_auc"]
+
+
+def _write_page(
+    folder: Path, name: str, summary: dict[str, Any], rows: Sequence[dict[str, Any]], known: Sequence[Case]
+) -> None:
+    environment = Environment(
+        loader=PackageLoader("sightline.explanation", "."),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
+    panels = list(dict.fromkeys(row["panel"] for row in rows))
+    marked = {row["panel"] for row in rows if row["converged"] is False}
+    shown = [
+        {"file": panel, "title": _title(case), "image": case.image, "is_marked": panel in marked}
+        for panel, case in zip(panels, known, strict=True)
+    ]
+    page = environment.get_template(TEMPLATE).render(name=name, summary=summary, panels=shown, order=list(METHODS))
+    (folder / "index.html").write_text(page, encoding="utf-8", errors="replace")

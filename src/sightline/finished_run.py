@@ -1,0 +1,161 @@
+"""A finished run as other tasks find it: its model, its settings and its images. Loads torch inside functions."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from sightline.data.sources import localise
+from sightline.data.splits import Manifest, find_test_images
+from sightline.errors import BadInput
+from sightline.preparation import OpenedData, StreamedData, open_shards, shard_cache
+
+if TYPE_CHECKING:
+    import torch
+    from omegaconf import DictConfig
+    from torch.utils.data import DataLoader
+
+    from sightline.data.shard_stores import ShardCache
+    from sightline.models.checkpoint import SavedModel
+    from sightline.task_spec import TaskSpec
+
+
+@dataclass(frozen=True)
+class FinishedRun:
+    """A saved model, what its run recorded, and how it runs."""
+
+    path: Path
+    folder: Path | None
+    trained: dict[str, Any]
+    saved: "SavedModel"
+    device: "torch.device"
+    precision: str
+
+    @property
+    def spec(self) -> "TaskSpec":
+        return self.saved.spec
+
+    @property
+    def name(self) -> str:
+        """Of the experiment."""
+        return self.trained.get("name") or "model"
+
+    @property
+    def settings(self) -> dict[str, Any]:
+        """The configuration of the run."""
+        return self.trained.get("config", {})
+
+    @property
+    def channels_last(self) -> bool:
+        return self.settings.get("model", {}).get("channels_last", True)
+
+    @property
+    def manifest(self) -> Manifest | None:
+        table = self.folder / "manifest.csv" if self.folder else None
+        return Manifest.load(table, Path(self.trained["data"]["root"])) if table and table.is_file() else None
+
+
+def open_finished_run(cfg: "DictConfig", run: str, precision: str | None = None) -> FinishedRun:
+    """The model that `run=` names, on the device and in the precision of its training unless told otherwise.
+
+    Raises: BadInput when there is none.
+    """
+    from sightline.models.checkpoint import find_run, load_model, run_folder
+    from sightline.models.inference import choose_device, choose_precision
+
+    path = find_run(run, Path(cfg.paths.runs))
+    saved = load_model(path)
+    folder = run_folder(path)
+    trained = json.loads((folder / "run.json").read_text(encoding="utf-8")) if folder else {}
+    device = choose_device(cfg.accelerator, preferred=trained.get("device"))
+    chosen = choose_precision(precision or trained.get("precision") or "auto", device)
+    return FinishedRun(path, folder, trained, saved, device, chosen)
+
+
+def find_images(cfg: "DictConfig", run: FinishedRun) -> OpenedData | StreamedData:
+    """The images of the folder that the configuration names, or those of the run itself."""
+    if cfg.data.root is None:
+        return find_own_images(run, cfg.split)
+    if cfg.split != "test":
+        raise BadInput(f"split={cfg.split}: with data.root the split is test; drop one of the two")
+    root = localise(cfg.data.root, Path(cfg.paths.cache))
+    class_pattern = run.settings.get("data", {}).get("class_pattern")
+    return OpenedData(find_test_images(root, run.spec.class_names, class_pattern))
+
+
+def find_own_images(run: FinishedRun, split: str) -> OpenedData | StreamedData:
+    """The images that the run kept the manifest of, with every file of the split as it was then.
+
+    Raises: BadInput when the run is not here, had none, or they have changed.
+    """
+    folder, trained = run.folder, run.trained
+    table = folder / "manifest.csv" if folder else None
+    if table is None or not table.is_file():
+        raise BadInput("data.root: this model came without its run folder; name a folder that holds test/<class>/…")
+    if trained["data"]["num_images"][split] == 0:
+        raise BadInput(
+            f"split={split}: the run {folder} had no {split} images; measure others with data.root=FOLDER "
+            "(with test/<class>/… in it), or another split with split=val"
+        )
+    if trained["config"]["data"]["source"] == "shards":
+        return _open_same_shards(trained["data"])
+    manifest = Manifest.load(table, Path(trained["data"]["root"]))
+    if changed := manifest.find_changed(split):
+        raise BadInput(
+            f"data.root={manifest.root}: {len(changed)} {split} image(s) are gone or differ from those of the run, "
+            f"the first is {changed[0]}; restore them, or measure this folder as it is with data.root={manifest.root}"
+        )
+    return OpenedData(manifest)
+
+
+def _open_same_shards(data: dict[str, Any]) -> StreamedData:
+    opened = open_shards(data["root"])
+    if opened.info.sha256 != data["sha256"]:
+        raise BadInput(
+            f"data.root={data['root']}: the shards there were packed from other images than those of the run; "
+            "restore them, or measure a folder with data.root=FOLDER"
+        )
+    return opened
+
+
+def make_loader_of(
+    cfg: "DictConfig", run: FinishedRun, images: OpenedData | StreamedData, split: str
+) -> "DataLoader[tuple[torch.Tensor, torch.Tensor]]":
+    """Batches of a split in the manifest's order, without augmentation, read as the run read them."""
+    data = run.settings.get("data", {})
+    return split_loader(
+        images,
+        split,
+        run.spec,
+        cache=shard_cache(cfg.paths.cache),
+        batch_size=cfg.data.batch_size or data.get("batch_size", 64),
+        num_workers=data.get("num_workers", 2) if cfg.data.num_workers is None else cfg.data.num_workers,
+    )
+
+
+def batch_limit(cfg: "DictConfig", run: FinishedRun, split: str) -> int | float | None:
+    """The limit of batches that training had, where its own images are measured."""
+    is_own = cfg.data.root is None or split == "val"
+    return run.settings.get("trainer", {}).get(f"limit_{split}_batches") if is_own else None
+
+
+def split_loader(
+    images: OpenedData | StreamedData,
+    split: str,
+    spec: "TaskSpec",
+    *,
+    batch_size: int,
+    num_workers: int,
+    cache: "ShardCache | None" = None,
+) -> "DataLoader[tuple[torch.Tensor, torch.Tensor]]":
+    """Batches of a split in the manifest's order, without augmentation."""
+    from sightline.data.datamodule import ImageDataset
+    from sightline.data.loader import make_loader
+
+    if isinstance(images, StreamedData):
+        from sightline.data.shard_loading import ShardDataset, make_shard_loader
+
+        shards = ShardDataset(images.location, split, spec, cache=cache)
+        return make_shard_loader(shards, batch_size=batch_size, num_workers=num_workers)
+    dataset = ImageDataset(images.manifest.select(split), spec)
+    return make_loader(dataset, batch_size=batch_size, num_workers=num_workers)

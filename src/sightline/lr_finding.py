@@ -1,0 +1,145 @@
+"""The learning rate of a configuration, found on its own network and data; never kept for another."""
+
+import json
+import logging
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from sightline.config import LrFinderConfig, command_line_overrides, to_plain, validate, validate_lr_finder, with_value
+from sightline.construction import build_training
+from sightline.preparation import OpenedData, StreamedData, describe_data, open_training_data
+from sightline.run_record import RunRecord, open_folder, write_json
+
+if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
+    import torch
+    from matplotlib.figure import Figure
+
+    from sightline.data.datamodule import ImageDataModule
+    from sightline.models.lr_finder import LrSweep
+
+log = logging.getLogger(__name__)
+ANY_LR = 1e-3
+"""Stands for the rate that is sought: only the shares of an optimizer's groups follow from it."""
+
+
+@dataclass(frozen=True)
+class LrResult:
+    metrics: dict[str, float]
+    run_dir: Path
+
+
+def find_lr(cfg: DictConfig) -> LrResult:
+    """Sweep the learning rate of a training configuration and write `lr_finder.json` and `lr_finder.png`.
+
+    Raises: BadInput when the configuration cannot be trained, or the loss falls at no rate.
+    """
+    from sightline.models.lr_finder import require_suggestion
+
+    finder = cfg.lr_finder
+    validate_lr_finder(finder)
+    validate(cfg)
+    opened = open_training_data(cfg)
+    sweep = sweep_configuration(cfg, opened, finder)
+    lr = require_suggestion(sweep)
+    folder = open_folder(Path(cfg.paths.runs), "find_lr", cfg.name, cfg.output)
+    facts = {"task": "find_lr", "name": cfg.name, "overrides": command_line_overrides(), "config": to_plain(cfg)}
+    with RunRecord(folder, **facts) as record:
+        record.update(data=describe_data(cfg, opened))
+        save_sweep(folder, sweep, cfg.model.name)
+        metrics = {"lr": lr}
+        metrics |= {name: value for name in ("steepest", "tenth_of_divergence") if (value := getattr(sweep, name))}
+        write_json(folder / "metrics.json", metrics)
+    return LrResult(metrics, folder)
+
+
+def with_lr(cfg: DictConfig, opened: OpenedData | StreamedData | None) -> "tuple[DictConfig, LrSweep]":
+    """The configuration with the rate that was found for it, as if it had been given, and how it was found.
+
+    Raises: BadInput when the loss falls at no rate.
+    """
+    from sightline.models.lr_finder import require_suggestion
+
+    sweep = sweep_configuration(cfg, opened, LrFinderConfig())
+    cfg = with_value(cfg, "model.lr", float(f"{require_suggestion(sweep):.2g}"))
+    log.info("model.lr=auto: %g is used", cfg.model.lr)
+    return cfg, sweep
+
+
+def earlier_lr(folder: Path | None) -> float | None:
+    """What the run in a folder, which is to be continued, has found."""
+    record = folder / "run.json" if folder is not None else None
+    if record is None or not record.is_file():
+        return None
+    return json.loads(record.read_text(encoding="utf-8")).get("found", {}).get("model.lr")
+
+
+def sweep_configuration(cfg: DictConfig, opened: OpenedData | StreamedData | None, finder: Any) -> "LrSweep":
+    """The sweep of a network of its own, with the seed, the data and the recipe of the configuration."""
+    import pytorch_lightning as pl
+
+    from sightline.models.inference import choose_device, choose_precision
+    from sightline.models.lr_finder import sweep_lr
+
+    cfg = with_value(cfg, "model.lr", ANY_LR)
+    pl.seed_everything(cfg.seed, verbose=False)
+    classifier, datamodule = build_training(cfg, opened)
+    if cfg.model.freeze == "gradual":
+        classifier.train_last_stages(1)
+    device = choose_device(cfg.trainer.accelerator)
+    return sweep_lr(
+        classifier,
+        _Batches(datamodule, device),
+        device=device,
+        precision=choose_precision(cfg.trainer.precision, device),
+        lowest=finder.lowest,
+        highest=finder.highest,
+        num_steps=finder.num_steps,
+    )
+
+
+class _Batches:
+    """Training batches as the network sees them, from the first epoch on."""
+
+    def __init__(self, datamodule: "ImageDataModule", device: "torch.device") -> None:
+        self.datamodule, self.device, self.epoch = datamodule, device, 0
+
+    def __iter__(self) -> "Iterator[tuple[torch.Tensor, ...]]":
+        self.datamodule.seek(self.epoch, 0)
+        self.epoch += 1
+        for batch in self.datamodule.train_dataloader():
+            moved = tuple(column.to(self.device, non_blocking=True) for column in batch)
+            yield self.datamodule.on_after_batch_transfer(moved, 0)
+
+
+def save_sweep(folder: Path, sweep: "LrSweep", model: str) -> None:
+    """`lr_finder.json` and `lr_finder.png` into a folder."""
+    write_json(folder / "lr_finder.json", {"model": model, **sweep.to_dict()})
+    draw_sweep(sweep, model).savefig(folder / "lr_finder.png", dpi=110)
+
+
+def draw_sweep(sweep: "LrSweep", model: str) -> "Figure":
+    """The loss over the learning rate, with what was read from it."""
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(8, 5), layout="constrained")
+    axes = figure.subplots()
+    axes.plot(sweep.lr, sweep.loss, color="0.8", label="loss of each batch")
+    axes.plot(sweep.lr, sweep.smoothed, color="tab:blue", label="smoothed")
+    for name, value, style in (
+        ("steepest descent", sweep.steepest, ":"),
+        ("a tenth of divergence", sweep.tenth_of_divergence, "--"),
+        ("suggestion", sweep.suggestion, "-"),
+    ):
+        if value is not None:
+            axes.axvline(value, linestyle=style, color="tab:red", label=f"{name}: {value:.2g}")
+    axes.set(xscale="log", xlabel="learning rate", ylabel="training loss", title=f"Learning rate of {model}")
+    if sweep.smoothed:
+        axes.set_ylim(
+            0.9 * min(sweep.smoothed), min(max(sweep.loss), 1.5 * max(sweep.smoothed[0], *sweep.smoothed[:5]))
+        )
+    axes.legend()
+    return figure

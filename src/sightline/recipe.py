@@ -1,0 +1,107 @@
+"""How a network is trained, from the configuration: what every option of the recipe turns into."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omegaconf import DictConfig
+
+from sightline.config import build
+from sightline.errors import BadInput
+from sightline.task_spec import TaskSpec
+
+if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
+    import pytorch_lightning as pl
+
+    from sightline.models.classifier import Recipe
+    from sightline.models.distillation import Teacher
+
+
+def build_recipe(cfg: DictConfig, spec: TaskSpec, class_counts: Sequence[int]) -> "Recipe":
+    """What the classifier trains with; `class_counts` are the training images of each class, if there are any.
+
+    Raises: BadInput when an optimizer, a scheduler or a teacher cannot be made.
+    """
+    from sightline.models.classifier import Recipe
+    from sightline.models.losses import make_loss, weights_of_classes
+    from sightline.models.mixing import Mixing
+
+    model, mixing = cfg.model, cfg.augmentation
+    weights = None if model.class_weights == "none" else weights_of_classes(model.class_weights, class_counts)
+    loss = make_loss(
+        model.loss,
+        label_smoothing=model.label_smoothing,
+        class_weights=weights,
+        focal_gamma=model.focal_gamma,
+        target_threshold=model.bce_target_threshold,
+    )
+    mixes = mixing.mixup > 0 or mixing.cutmix > 0
+    return Recipe(
+        _build_optimizer(cfg),
+        _build_scheduler(cfg),
+        loss,
+        freeze=model.freeze,
+        monitor=cfg.checkpoint.monitor,
+        mixing=Mixing(mixing.mixup, mixing.cutmix, mixing.mix_probability) if mixes else None,
+        teacher=None if model.teacher is None else _open_teacher(cfg, spec),
+        norm_weight_decay=model.norm_weight_decay,
+        layer_lr_decay=model.layer_lr_decay,
+    )
+
+
+def recipe_callbacks(cfg: DictConfig) -> "list[pl.Callback]":
+    """Callbacks for the options of the recipe that are on."""
+    from sightline.callbacks.best_checkpoints import BestCheckpoints
+    from sightline.callbacks.gradual_unfreezing import GradualUnfreezing
+    from sightline.callbacks.progressive_resizing import ProgressiveResizing
+    from sightline.callbacks.weight_ema import WeightEMA
+
+    callbacks: list[pl.Callback] = []
+    if cfg.model.freeze == "gradual":
+        callbacks.append(GradualUnfreezing(cfg.model.unfreeze_every_epochs))
+    if cfg.augmentation.start_size < 1:
+        callbacks.append(ProgressiveResizing(cfg.augmentation.start_size))
+    if cfg.checkpoint.average_best > 1:
+        monitor = cfg.checkpoint.monitor
+        callbacks.append(BestCheckpoints(cfg.checkpoint.average_best, monitor, better(monitor)))
+    if cfg.model.ema_decay is not None:
+        callbacks.append(WeightEMA(cfg.model.ema_decay))
+    return callbacks
+
+
+def smallest_size(cfg: DictConfig) -> int:
+    """Side of the images that the first epoch trains on, in pixels."""
+    from sightline.callbacks.progressive_resizing import size_in
+
+    return size_in(0, cfg.trainer.max_epochs or 1, cfg.data.image_size, cfg.augmentation.start_size)
+
+
+def _build_optimizer(cfg: DictConfig) -> Any:
+    node, changes = cfg.model.optimizer, {}
+    if cfg.trainer.gradient_clip_val and "fused" in node:
+        changes["fused"] = False  # Lightning refuses to clip the gradients of a fused optimizer in mixed precision
+    return build(node, "model.optimizer", **changes)
+
+
+def _build_scheduler(cfg: DictConfig) -> Any:
+    node, changes = cfg.model.scheduler, {}
+    if node["_target_"].endswith("ReduceLROnPlateau"):
+        changes["mode"] = better(cfg.checkpoint.monitor)
+    return build(node, "model.scheduler", **changes)
+
+
+def better(metric: str) -> str:
+    """Whether less or more of a metric is better."""
+    return "min" if metric.endswith("loss") else "max"
+
+
+def _open_teacher(cfg: DictConfig, spec: TaskSpec) -> "Teacher":
+    from sightline.models.checkpoint import find_run, load_model
+    from sightline.models.distillation import Teacher
+
+    model = cfg.model
+    try:
+        saved = load_model(find_run(model.teacher, Path(cfg.paths.runs)))
+    except BadInput as error:
+        raise BadInput(f"model.teacher={model.teacher}: {error}") from error
+    return Teacher(saved.network, saved.spec, spec, weight=model.teacher_weight, temperature=model.teacher_temperature)

@@ -1,0 +1,59 @@
+"""The command: its report, its gates, its thresholds and its comparison."""
+
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.conftest import Cli
+
+
+def test_gates_comparison_and_report_in_one_command(trained: Path, cli: Cli, tmp_path: Path) -> None:
+    gates = "evaluation.gates={test/accuracy: 1.01, test/corruption/mean_accuracy: 0.01}"
+    severities = "evaluation.evaluators.corruptions.severities=[3]"
+    done = cli("evaluate", f"run={trained}", f"against={trained}", gates, severities, f"output={tmp_path / 'out'}")
+    assert done.returncode == 4, done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: evaluation.gates: test/accuracy is ")
+    assert "mean_accuracy" not in done.stderr.splitlines()[-1]
+    metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
+    assert metrics["test/against/accuracy_difference"] == 0
+    assert metrics["test/corruption/gaussian_noise/3/accuracy"] <= 1
+    page = (tmp_path / "out" / "evaluation" / "report.html").read_text()
+    assert page.count('<p class="gate') == 2
+    assert page.count('<p class="gate met') == 1
+    for title in ("Scores", "Classes", "Calibration", "Rejecting", "Failures", "Robustness", "Comparison"):
+        assert f">{title}</h2>" in page
+    record = json.loads((tmp_path / "out" / "run.json").read_text())
+    assert record["status"] == "failed"
+    assert "test/accuracy is" in record["reason"]
+
+
+def test_another_goal_is_stored_with_the_model(trained: Path, cli: Cli, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    before = json.loads((run / "model" / "task_spec.json").read_text())["calibration"]
+    words = ["evaluation=short", "evaluation.target_accuracy=0.5", f"output={tmp_path / 'out'}"]
+    done = cli("evaluate", f"run={run}", *words)
+    assert done.returncode == 0, done.stderr
+    after = json.loads((run / "model" / "task_spec.json").read_text())["calibration"]
+    assert before["target_accuracy"] == 0.95
+    assert after == {**before, "target_accuracy": 0.5, "threshold": 0.0}
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())["test/coverage"] == 1
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["evaluation.gates={train/loss: 1}"], "train/loss is not a metric of test"),
+        (["evaluation.target_accuracy=95"], "must be between 0 and 1, like 0.95"),
+        (["evaluation.evaluators.corruptions.names=[rain]"], "no such corruption"),
+        (["evaluation.evaluators.mine._target_=os.system"], "objects may come from"),
+        (["against=nowhere"], "against=nowhere: no such run folder"),
+    ],
+)
+def test_bad_input_leaves_no_folder(words: list[str], said: str, trained: Path, cli: Cli, tmp_path: Path) -> None:
+    words = [f"+{word}" if "mine" in word else word for word in words]
+    done = cli("evaluate", f"run={trained}", f"output={tmp_path / 'out'}", *words)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert not (tmp_path / "out").exists()

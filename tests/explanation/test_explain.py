@@ -1,0 +1,113 @@
+"""The task as a person meets it, and the choice of images."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image
+from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+from tests.conftest import COLORS, TINY, Cli, compose_config
+
+from sightline.explanation.choosing import choose_telling
+from sightline.explanation.explain import explain
+from sightline.training import train
+
+KEYS = (
+    "image label predicted probability method steps completeness_error converged insertion_auc deletion_auc "
+    "seconds panel"
+).split()
+
+
+def test_test_images_are_explained_with_numbers(trained: Path, cli: Cli, tmp_path: Path) -> None:
+    words = ["explanation=all", "explanation.num_images=4", "explanation.target=both", f"output={tmp_path / 'out'}"]
+    done = cli("explain", f"run={trained}", *words)
+    assert done.returncode == 0, done.stderr
+    folder = tmp_path / "out" / "explanations"
+    found = json.loads((folder / "explanations.json").read_text())
+    methods = {"integrated_gradients", "grad_cam", "occlusion", "smooth_grad"}
+    assert {row["method"] for row in found["images"]} == methods == set(found["summary"]["methods"])
+    for row in found["images"]:
+        assert set(KEYS) <= set(row)
+        assert (folder / row["panel"]).stat().st_size > 5000
+        assert row["label"] in COLORS
+        if row["method"] == "integrated_gradients":
+            assert row["converged"] == (row["completeness_error"] <= 0.01)
+    assert len(found["summary"]["agreement"]) == 6
+    page = (folder / "index.html").read_text()
+    assert page.count("<figure") == len({row["panel"] for row in found["images"]})
+    assert "http" not in page.replace("http-equiv", "")
+    assert json.loads((tmp_path / "out" / "metrics.json").read_text())
+
+
+def test_photos_are_shown_as_classified_and_broken_ones_named(
+    trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    """A photo that is not square: what the network saw is its middle."""
+    photos = tmp_path / "photos"
+    photo = Image.new("RGB", (96, 32), COLORS["red"])
+    photo.paste(COLORS["blue"], (0, 0, 30, 32))
+    photos.mkdir()
+    photo.save(photos / "wide.png")
+    (photos / "broken.png").write_bytes(b"no image")
+    words = ["explanation=integrated_gradients", f"images={photos}", f"output={tmp_path / 'out'}"]
+    result = explain(compose_config("explain", f"run={trained}", *words))
+    assert result.unreadable == [str(photos / "broken.png")]
+    assert "broken.png" in caplog.text
+    assert json.loads((tmp_path / "out" / "run.json").read_text())["unreadable"] == result.unreadable
+    rows = json.loads((tmp_path / "out" / "explanations" / "explanations.json").read_text())["images"]
+    assert [(row["image"], row["label"]) for row in rows] == [("wide.png", None)]
+    panel = np.array(Image.open(tmp_path / "out" / "explanations" / rows[0]["panel"]).convert("RGB")).astype(int)
+    assert (abs(panel - COLORS["red"]).sum(axis=2) < 30).sum() > 5000
+    assert (abs(panel - COLORS["blue"]).sum(axis=2) < 30).sum() < 100
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["explanation.methods=[gradcam]"], "did you mean grad_cam"),
+        (["explanation.tolerance=0"], "explanation.tolerance=0"),
+        (["explanation.baseline=white"], "must be one of black, blurred, mean, random_average"),
+        (["images=nowhere"], "nowhere: no such file or folder"),
+        (["images=x", "explanation.target=label"], "have no labels"),
+    ],
+)
+def test_bad_input_leaves_no_folder(words: list[str], said: str, trained: Path, cli: Cli, tmp_path: Path) -> None:
+    done = cli("explain", f"run={trained}", f"output={tmp_path / 'out'}", *words)
+    assert done.returncode == 2, done.stderr
+    assert said in done.stderr
+    assert not (tmp_path / "out").exists()
+
+
+def test_training_ends_with_a_report_and_explanations(colors: Path, tmp_path: Path) -> None:
+    words = ["data=folder", f"data.root={colors}", f"output={tmp_path / 'run'}", *TINY, "evaluation=default"]
+    limits = [
+        "stages=[fit,test,explain]",
+        "explanation.num_images=2",
+        "evaluation.evaluators.corruptions.severities=[3]",
+    ]
+    result = train(compose_config("train", *words, *limits))
+    for name in ("evaluation/report.html", "evaluation/evaluation.json", "explanations/index.html"):
+        assert (result.run_dir / name).is_file(), name
+    assert {"test/ece_calibrated", "test/corruption/mean_accuracy", "test/nll", "test/brier"} <= set(result.metrics)
+    assert "explanation/integrated_gradients/insertion_auc" in result.metrics
+    events = EventAccumulator(str(result.run_dir / "tensorboard"))
+    events.Reload()
+    assert "explanations" in events.Tags()["images"]
+    spec = json.loads((result.run_dir / "model" / "task_spec.json").read_text())
+    assert spec["calibration"]["num_images"] == 9
+
+
+def test_the_choice_is_over_classes_right_and_wrong_sure_and_unsure() -> None:
+    generator = np.random.default_rng(0)
+    labels = generator.integers(0, 5, 400)
+    predicted = np.where(generator.uniform(size=400) < 0.7, labels, (labels + 1) % 5)
+    confidences = generator.uniform(0.3, 1, 400)
+    chosen = choose_telling(labels, predicted, confidences, 20, seed=0)
+    assert len(set(chosen)) == 20
+    assert np.bincount(labels[chosen]).tolist() == [4] * 5
+    is_right, is_sure = (labels == predicted)[chosen], (confidences >= np.median(confidences))[chosen]
+    for right in (True, False):
+        for sure in (True, False):
+            assert ((is_right == right) & (is_sure == sure)).sum() == 5
+    assert choose_telling(labels[:3], predicted[:3], confidences[:3], 20, seed=0) != []
