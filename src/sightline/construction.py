@@ -46,7 +46,7 @@ def with_batch_size(cfg: DictConfig, opened: OpenedData | StreamedData | None) -
 
 
 def build_training(
-    cfg: DictConfig, opened: OpenedData | StreamedData | None, share: tuple[int, int]
+    cfg: DictConfig, opened: OpenedData | StreamedData | None, share: tuple[int, int] = (0, 1)
 ) -> "tuple[Classifier, ImageDataModule]":
     """The classifier, and batches for this process, its `share` being its rank and how many processes there are."""
     from sightline.models.backbones import num_parameters

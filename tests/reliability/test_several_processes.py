@@ -28,6 +28,7 @@ EXACT = [
     "trainer.log_every_n_steps=1",
     "model.lr=0.003",
     "logger=tensorboard",
+    "stages=[fit,test]",
 ]
 """No batch norm, no randomness but the order. Of 9 validation images the last batch has one: a process gets none."""
 TWO = ("trainer=ddp", "trainer.devices=2")
