@@ -66,7 +66,7 @@ def test_a_killed_run_forgets_a_rollback_that_no_checkpoint_has(
     assert_same(run, undisturbed(*BACK))
 
 
-@pytest.mark.parametrize("batch", [6, 7, 9])
+@pytest.mark.parametrize("batch", [pytest.param(6, marks=pytest.mark.slow), 7, pytest.param(9, marks=pytest.mark.slow)])
 def test_no_checkpoint_holds_what_diverged(batch: int, struck: Struck, tmp_path: Path) -> None:
     """Just before a validation, just before a save point, within an epoch; with a checkpoint at every save point."""
     run = tmp_path / "run"

@@ -104,6 +104,7 @@ def test_two_processes_do_what_one_does(struck: Struck, alone: Path, tmp_path: P
     assert_close(run, alone)
 
 
+@pytest.mark.slow
 def test_two_nodes_do_what_one_process_does(struck: Struck, alone: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert_whole(struck(run, "trainer=ddp", "trainer.num_nodes=2", words=EXACT, environments=nodes()), run)
@@ -145,6 +146,7 @@ def test_all_stop_at_one_step_and_go_on_exactly(
     assert_same(run, together)
 
 
+@pytest.mark.slow
 def test_all_go_back_after_one_sees_no_number(struck: Struck, tmp_path: Path) -> None:
     run = tmp_path / "run"
     ended = struck(run, *TWO, "divergence.action=rollback", fault="1:NAN@batch:10", environments=ranks())
@@ -155,6 +157,7 @@ def test_all_go_back_after_one_sees_no_number(struck: Struck, tmp_path: Path) ->
     assert math.isfinite(json.loads((run / "metrics.json").read_text())["train/loss"])
 
 
+@pytest.mark.slow
 def test_another_number_of_processes_does_not_go_on(struck: Struck, together: Path, tmp_path: Path) -> None:
     run = tmp_path / "run"
     shutil.copytree(together, run)
@@ -165,6 +168,7 @@ def test_another_number_of_processes_does_not_go_on(struck: Struck, together: Pa
     assert "has other settings: trainer.devices=1 (was 2), trainer.strategy=auto (was ddp)" in refused.log
 
 
+@pytest.mark.slow
 def test_numbers_that_do_not_go_together_are_refused(struck: Struck, tmp_path: Path) -> None:
     ended = struck(tmp_path / "run", environments=ranks())
     assert ended.code == 2
