@@ -16,31 +16,32 @@ TASK_ROOMS = {"training", "evaluation", "explanation", "serving"}
 
 MAY_IMPORT: dict[str, set[str]] = {
     "errors": set(),
+    "distributed": LOWEST | {"run_record"},
     "task_spec": LOWEST,
     "run_record": LOWEST,
     "config": LOWEST | {"task_spec"},
     "data": LOWEST | {"task_spec"},
     "preparation": LOWEST | {"data", "config", "run_record", "task_spec"},
-    "models": LOWEST | {"task_spec"},
-    "callbacks": LOWEST | {"task_spec", "run_record"},
+    "models": LOWEST | {"distributed", "task_spec"},
+    "callbacks": LOWEST | {"distributed", "task_spec", "run_record"},
     "finished_run": LOWEST | {"preparation", "data", "models", "task_spec", "config"},
     "evaluation": LOWEST | {"finished_run", "preparation", "data", "models", "task_spec", "config", "run_record"},
     "explanation": LOWEST | {"finished_run", "preparation", "data", "models", "task_spec", "config", "run_record"},
     "serving": LOWEST | {"models", "data", "task_spec", "config", "run_record"},
     "training": LOWEST
     | {"data", "models", "callbacks", "evaluation", "explanation", "serving", "task_spec", "config", "run_record"}
-    | {"preparation", "construction", "fitting", "lr_finding", "resuming", "recipe"}
+    | {"preparation", "construction", "distributed", "fitting", "lr_finding", "resuming", "recipe"}
     | {"checkpoint_averaging"},
     "construction": LOWEST | {"data", "models", "task_spec", "config", "preparation", "recipe"},
     "recipe": LOWEST | {"models", "callbacks", "config", "task_spec"},
     "checkpoint_averaging": LOWEST | {"data", "models", "callbacks", "evaluation", "recipe"},
     "model_listing": LOWEST | {"models", "config", "run_record"},
     "lr_finding": LOWEST | {"data", "models", "config", "run_record", "construction", "preparation"},
-    "fitting": LOWEST | {"data", "models", "callbacks", "config", "run_record", "construction", "resuming", "recipe"},
+    "fitting": LOWEST | {"data", "models", "callbacks", "config", "run_record", "distributed", "resuming", "recipe"},
     "resuming": LOWEST | {"callbacks", "config", "run_record"},
     "launch": LOWEST | {"run_record"},
     "sweeping": LOWEST | {"launch", "run_record"},
-    "command": LOWEST | {"config", "run_record"},
+    "command": LOWEST | {"config", "distributed", "run_record"},
 }
 SERVING_FROM_DATA = {"sightline.data.transforms", "sightline.data.loader", "sightline.data.layouts"}
 """What serving may take from the data room: how pixels are prepared and loaded, and how files are found."""
@@ -69,6 +70,7 @@ LIGHT_FILES += [
     "data/adapters.py",
 ]
 LIGHT_FILES += ["data/inspection.py", "data/audit.py", "data/transforms.py", "data/cache.py", "data/digits.py"]
+LIGHT_FILES += ["distributed/place.py", "distributed/meeting.py"]
 LIGHT_FILES += ["data/shard_packing.py", "data/shard_stores.py", "data/parallel.py"]
 LIGHT_FILES += ["finished_run.py", "evaluation/evaluate.py", "explanation/explain.py", "serving/predict.py"]
 """Files that bad input passes through: they load nothing heavy at the top."""

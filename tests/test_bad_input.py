@@ -39,7 +39,7 @@ ON_THE_COMMAND_LINE = [
     ("model.lr=-1", "model.lr=-1.0: must be above 0"),
     ("stages=[test]", "measure an existing run with evaluate.py run=RUN"),
     ("name=a/b", "name=a/b: names a folder"),
-    ("trainer.devices=2", "trainer.devices=2 trainer.num_nodes=1: several devices are not supported yet"),
+    ("trainer=ddp trainer.devices=2 data.batch_size=9", "must be a multiple of 2, like data.batch_size=8"),
     ("trainer.strategy=wild", "trainer: You selected an invalid strategy name"),
     ("trainer.accelerator=gpu", "accelerator=gpu: not on this machine; set it to one of: auto, cpu"),
     ("trainer.precision=16-mixed", "precision=16-mixed: 16-bit floats need a GPU"),

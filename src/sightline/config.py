@@ -47,9 +47,18 @@ FINAL_METRICS = (
     "num_parameters",
 )
 """What a run reports at its end, the test set left out."""
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
+"""How several processes may train one network."""
 METHODS = ("integrated_gradients", "grad_cam", "occlusion", "smooth_grad")
 BASELINES = ("black", "blurred", "mean", "random_average")
 EXPLAINED = ("prediction", "label", "both")
+ALONE_ONLY = {
+    "model.lr": ("auto", "a number (see find_lr.py)"),
+    "model.freeze": ("gradual", "backbone"),
+    "data.device_cache": (True, "false"),
+    "trainer.overfit_batches": (None, "0"),
+}
+"""What is for one device alone (None: any value), and what to set for several."""
 TARGET_PACKAGES = ("torch", "timm", "pytorch_lightning", "torchmetrics", "albumentations", "sightline")
 """Packages that a `_target_` may name."""
 
@@ -75,7 +84,7 @@ class DataConfig:
     mean: list[float] | None = None  # per RGB channel, 0..1; null: what the backbone was made for
     std: list[float] | None = None
     orientation_matters: bool = False  # true: no flip, transpose or quarter turn, they would change the class
-    batch_size: int | str = 64  # auto: the largest power of two that fits into memory
+    batch_size: int | str = 64  # of all devices together; auto: the largest power of two that fits into memory
     num_workers: int = 2
     group_pattern: str | None = None  # regular expression; images whose paths agree in its brackets stay together
     groups_span_classes: bool = False  # true: the same group in two classes is one (a patient), not two (a counter)
@@ -158,8 +167,8 @@ class TrainerConfig:
 
     accelerator: str = "auto"
     strategy: str = "auto"
-    devices: Any = 1  # or a list that names one device, like [2]
-    num_nodes: int = 1
+    devices: Any = 1  # processes on each machine, one a device; auto: all GPUs; or a list that names them, like [2]
+    num_nodes: int = 1  # machines
     precision: str = "auto"
     max_epochs: int | None = 10
     min_epochs: int | None = None
@@ -366,6 +375,8 @@ def validate(cfg: DictConfig) -> None:
     validate_data(cfg.data)
     _check_augmentation(cfg.augmentation)
     _check_model(cfg)
+    if (count := num_devices(cfg.trainer)) is not None:
+        check_processes(cfg, count * cfg.trainer.num_nodes)
     _check_recipe(cfg)
     for key in ("model.optimizer", "model.scheduler", "augmentation", "callbacks", "logger"):
         check_targets(OmegaConf.select(cfg, key), key)
@@ -662,13 +673,6 @@ def _check_trainer(trainer: DictConfig) -> None:
             raise BadInput(
                 f"trainer.{key}={limit}: must be a number of batches, 1 or more, or a share of them up to 1.0"
             )
-    devices = OmegaConf.to_container(trainer.devices) if OmegaConf.is_config(trainer.devices) else trainer.devices
-    is_one = len(devices) == 1 if isinstance(devices, list) else str(devices) == "1"
-    if not is_one or trainer.num_nodes != 1:
-        raise BadInput(
-            f"trainer.devices={devices} trainer.num_nodes={trainer.num_nodes}: several devices are not supported "
-            "yet; set trainer.devices=1 trainer.num_nodes=1, or name one device, like trainer.devices=[2]"
-        )
     if trainer.check_val_every_n_epoch and trainer.check_val_every_n_epoch > (trainer.max_epochs or -1) > 0:
         raise BadInput(
             f"trainer.check_val_every_n_epoch={trainer.check_val_every_n_epoch}: with trainer.max_epochs="
@@ -679,6 +683,52 @@ def _check_trainer(trainer: DictConfig) -> None:
             f"trainer.precision={trainer.precision}: 16-bit floats need a GPU; "
             "with trainer.accelerator=cpu use bf16-mixed or 32-true"
         )
+
+
+def num_devices(trainer: DictConfig) -> int | None:
+    """How many devices a machine is to use; None for all that it has.
+
+    Raises: BadInput when `trainer.devices` says nothing of the kind.
+    """
+    devices = OmegaConf.to_container(trainer.devices) if OmegaConf.is_config(trainer.devices) else trainer.devices
+    if str(devices) in ("auto", "-1"):
+        return None
+    named = devices if isinstance(devices, list) else str(devices).strip(",").split(",")
+    if not named or not all(str(each).strip().isdigit() for each in named) or trainer.num_nodes < 1:
+        raise BadInput(
+            f"trainer.devices={devices} trainer.num_nodes={trainer.num_nodes}: give numbers, 1 or more, "
+            "a list that names devices, like trainer.devices=[0,2], or auto"
+        )
+    count = len(named) if isinstance(devices, list) or "," in str(devices) else int(named[0])
+    if count < 1:
+        raise BadInput(f"trainer.devices={devices}: must be 1 or more")
+    return count
+
+
+def check_processes(cfg: DictConfig, world_size: int) -> None:
+    """Check what so many processes can do together.
+
+    Raises: BadInput with the key, the value and the change to make.
+    """
+    if world_size == 1:
+        return
+    trainer, size, together = cfg.trainer, cfg.data.batch_size, f"with {world_size} devices"
+    if trainer.strategy not in STRATEGIES:
+        raise BadInput(f"trainer.strategy={trainer.strategy}: {together} must be one of {', '.join(STRATEGIES)}")
+    if size == "auto":
+        raise BadInput(
+            f"data.batch_size=auto: not {together}; look for it with trainer.devices=1, and multiply it by {world_size}"
+        )
+    if size % world_size:
+        raise BadInput(
+            f"data.batch_size={size}: is of all devices together and must be a multiple of {world_size}, like "
+            f"data.batch_size={max(1, round(size / world_size)) * world_size}"
+        )
+    for key, (alone, usual) in ALONE_ONLY.items():
+        if (value := OmegaConf.select(cfg, key)) == alone or (alone is None and value):
+            raise BadInput(f"{key}={value}: not {together}; set trainer.devices=1, or {key}={usual}")
+    if trainer.sync_batchnorm and trainer.accelerator == "cpu":
+        raise BadInput("trainer.sync_batchnorm=true: needs GPUs; set it to false, or choose a model without batch norm")
 
 
 def validate_data(data: DictConfig) -> None:

@@ -45,11 +45,15 @@ def with_batch_size(cfg: DictConfig, opened: OpenedData | StreamedData | None) -
     return with_value(cfg, "data.batch_size", size)
 
 
-def build_training(cfg: DictConfig, opened: OpenedData | StreamedData | None) -> "tuple[Classifier, ImageDataModule]":
+def build_training(
+    cfg: DictConfig, opened: OpenedData | StreamedData | None, share: tuple[int, int] = (0, 1)
+) -> "tuple[Classifier, ImageDataModule]":
+    """The classifier, and batches for this process, its `share` being its rank and how many processes there are."""
     from sightline.models.backbones import num_parameters
 
     classifier = build_classifier(cfg, opened)
     datamodule = make_datamodule(cfg, opened, classifier.spec)
+    datamodule.take_share(share)
     classifier.check_optimizer()
     card, network, arguments = classifier.card, classifier.backbone, model_arguments(cfg.model)
     settings = f" with {arguments}" if arguments else ""

@@ -3,22 +3,24 @@
 import math
 import sys
 from collections.abc import Callable
+from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from sightline.config import to_plain
+from sightline.config import STRATEGIES, build, to_plain
+from sightline.distributed.place import Place
 from sightline.errors import BadInput
-from sightline.recipe import better
+from sightline.recipe import better, recipe_callbacks
 from sightline.resuming import Start
 from sightline.run_record import RunRecord
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
     import pytorch_lightning as pl
+    import torch
 
     from sightline.callbacks.divergence import Divergence
-    from sightline.callbacks.resumable import Resumable
     from sightline.callbacks.rollback import Rollback
     from sightline.data.datamodule import ImageDataModule
     from sightline.models.classifier import Classifier
@@ -27,20 +29,74 @@ PROFILERS = {"simple": "SimpleProfiler", "advanced": "AdvancedProfiler", "pytorc
 """Lightning's profilers; each writes into the run folder instead of the log."""
 
 
-def accepted_arguments(cfg: DictConfig, datamodule: "ImageDataModule") -> dict[str, Any]:
+@dataclass(frozen=True)
+class FitPlan:
+    """All that a fit needs beside its folder."""
+
+    cfg: DictConfig
+    place: Place
+    classifier: "Classifier"
+    datamodule: "ImageDataModule"
+    device: str
+    """Its kind, like `cuda`."""
+    arguments: dict[str, Any]
+    """Of Lightning's trainer."""
+    callbacks: list[Any]
+    """Those of the configuration, beyond the ones that every run has."""
+    loggers: list[Any]
+
+    @property
+    def precision(self) -> str:
+        return self.arguments["precision"]
+
+
+def plan_fit(cfg: DictConfig, place: Place, classifier: "Classifier", datamodule: "ImageDataModule") -> FitPlan:
+    """A fit that can begin.
+
+    Raises: BadInput when Lightning or a callback or logger refuses its settings.
+    """
+    from sightline.models.inference import choose_device
+
+    callbacks: list[Any] = [*recipe_callbacks(cfg)]
+    callbacks += [build(node, f"callbacks.{name}") for name, node in cfg.callbacks.items() if node is not None]
+    loggers = [build(node, f"logger.{name}") for name, node in cfg.logger.items() if node is not None]
+    device = choose_device(cfg.trainer.accelerator)
+    arguments = _accepted_arguments(cfg, place, device)
+    _check_batches(arguments, datamodule)
+    return FitPlan(cfg, place, classifier, datamodule, device.type, arguments, callbacks, loggers)
+
+
+def _accepted_arguments(cfg: DictConfig, place: Place, device: "torch.device") -> dict[str, Any]:
     """Lightning's arguments with the precision decided, once Lightning has accepted them."""
     import pytorch_lightning as pl
     from lightning_fabric.utilities.exceptions import MisconfigurationException
 
-    from sightline.models.inference import choose_device, choose_precision
+    from sightline.models.inference import choose_precision
 
     arguments = to_plain(cfg.trainer)
-    device = choose_device(arguments["accelerator"])
     arguments["precision"] = choose_precision(arguments["precision"], device)
+    arguments |= _strategy(arguments["strategy"], place)
     try:
         pl.Trainer(**arguments, logger=False, enable_checkpointing=False)
     except (MisconfigurationException, ValueError, TypeError) as error:
         raise BadInput(f"trainer: {error}; change that setting") from error
+    return arguments
+
+
+def _strategy(strategy: str, place: Place) -> dict[str, Any]:
+    """How Lightning is told of several processes, which share the data already; one process needs no strategy."""
+    if place.world_size == 1:
+        return {"strategy": "auto"} if strategy in STRATEGIES else {}
+    from sightline.distributed.environment import PlaceEnvironment
+
+    return {
+        "strategy": "ddp" if strategy == "auto" else strategy,
+        "use_distributed_sampler": False,
+        "plugins": [PlaceEnvironment(place)],
+    }
+
+
+def _check_batches(arguments: dict[str, Any], datamodule: "ImageDataModule") -> None:
     for split, loader in (("train", datamodule.train_dataloader()), ("val", datamodule.val_dataloader())):
         share, available = arguments[f"limit_{split}_batches"], len(loader)
         if isinstance(share, float) and share * available < 1:
@@ -51,27 +107,56 @@ def accepted_arguments(cfg: DictConfig, datamodule: "ImageDataModule") -> dict[s
     every, available = arguments["val_check_interval"], len(datamodule.train_dataloader())
     if isinstance(every, int) and arguments["check_val_every_n_epoch"] and every > available:
         raise BadInput(f"trainer.val_check_interval={every}: an epoch has {available} batch(es); make it smaller")
-    return arguments
 
 
-def make_resumable(cfg: DictConfig, run_dir: Path, facts: dict[str, Any]) -> "Resumable":
+def run_fit(plan: FitPlan, start: Start, record: RunRecord, facts: dict[str, Any]) -> "pl.Trainer":
+    """Fit, from a checkpoint if there is one; after a divergence go back to the last good one, as often as is allowed.
+
+    `facts` are what a checkpoint says of its run.
+
+    Raises: Diverged; OutOfMemory with the batch size that would fit.
+    """
+    from sightline.callbacks.divergence import Diverged
+    from sightline.models.batch_size import is_out_of_memory
+
+    divergence, rollback = _make_watchers(plan, record)
+    make_trainer = _trainer_maker(plan, start, [_make_resumable(plan, start.folder, facts), divergence, rollback])
+    checkpoint = start.checkpoint
+    while True:
+        trainer = make_trainer()
+        record.update(device=str(trainer.strategy.root_device), precision=str(trainer.precision))
+        try:
+            trainer.fit(plan.classifier, plan.datamodule, ckpt_path=checkpoint, weights_only=True)
+            return trainer
+        except Diverged as diverged:
+            record.update(divergence=diverged.facts)
+            checkpoint = rollback.prepare(diverged, plan.classifier, start.folder / "checkpoints" / "last.ckpt")
+            record.update(rollbacks=rollback.done)
+        except (RuntimeError, MemoryError) as error:
+            if not is_out_of_memory(error):
+                raise
+            cause = (str(error).splitlines() or [type(error).__name__])[0][:200]
+            break  # only then are the tensors that the error's frames hold freed
+    raise _explain_out_of_memory(cause, trainer, plan.classifier, plan.datamodule.batch_size)
+
+
+def _make_resumable(plan: FitPlan, run_dir: Path, facts: dict[str, Any]) -> "pl.Callback":
     from sightline.callbacks.resumable import Resumable
 
-    return Resumable(run_dir / "checkpoints", facts, seed=cfg.seed, every_minutes=cfg.checkpoint.every_minutes)
+    minutes = plan.cfg.checkpoint.every_minutes
+    return Resumable(run_dir / "checkpoints", facts, seed=plan.cfg.seed, every_minutes=minutes)
 
 
-def make_watchers(
-    cfg: DictConfig, classifier: "Classifier", datamodule: "ImageDataModule", record: RunRecord
-) -> "tuple[Divergence, Rollback]":
+def _make_watchers(plan: FitPlan, record: RunRecord) -> "tuple[Divergence, Rollback]":
     """What ends a training whose loss is lost, or takes it back."""
     from sightline.callbacks.divergence import Divergence
     from sightline.callbacks.rollback import Rollback
 
-    settings = cfg.divergence
+    settings = plan.cfg.divergence
     divergence = Divergence(
-        datamodule.train_files,
+        plan.datamodule.train_files,
         record.update,
-        chance_loss=math.log(classifier.spec.num_classes),
+        chance_loss=math.log(plan.classifier.spec.num_classes),
         explosion_factor=settings.explosion_factor,
         patience_steps=settings.patience_steps,
     )
@@ -79,80 +164,48 @@ def make_watchers(
     return divergence, Rollback(most, settings.lr_factor)
 
 
-def trainer_maker(
-    arguments: dict[str, Any],
-    start: Start,
-    classifier: "Classifier",
-    others: "tuple[list[pl.Callback], list[Any]]",
-    loggers: list[Any],
-) -> "Callable[[], pl.Trainer]":
-    """Makes trainers that share their callbacks and loggers; `others` are callbacks that come first and last."""
+def _trainer_maker(plan: FitPlan, start: Start, first: "list[pl.Callback]") -> "Callable[[], pl.Trainer]":
+    """Makes trainers that share their callbacks, of which some come `first`, and loggers."""
     import pytorch_lightning as pl
     from pytorch_lightning import profilers
     from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
 
     from sightline.callbacks.checkpoint_files import AtomicCheckpointIO
     from sightline.callbacks.epoch_table import EpochTable
-    from sightline.callbacks.log_continuation import continue_log
     from sightline.callbacks.plain_progress import PlainProgress
     from sightline.callbacks.tensorboard_images import TrainingImages
+    from sightline.callbacks.throughput import Throughput
     from sightline.data.transforms import denormalise
 
-    spec, monitor, run_dir = classifier.spec, classifier.recipe.monitor, start.folder
-    best = run_dir / "checkpoints"
-    made: list[Any] = [logger(save_dir=run_dir) if callable(logger) else logger for logger in loggers]
-    if start.log_step is not None:
-        for logger in made:
-            continue_log(logger, start.log_step)
+    run_dir, loggers, spec = start.folder, _make_loggers(plan, start), plan.classifier.spec
+    monitor, best = plan.classifier.recipe.monitor, run_dir / "checkpoints"
     callbacks: list[pl.Callback] = [
-        *others[0],
+        *first,
+        Throughput(),
         EpochTable(run_dir / "metrics.csv"),
         ModelCheckpoint(best, "best", monitor=monitor, mode=better(monitor or ""), enable_version_counter=False),
         TrainingImages(lambda images: denormalise(images, spec)),
-        *others[1],
+        *plan.callbacks,
     ]
-    if made:
+    arguments = {**plan.arguments, "plugins": [*plan.arguments.get("plugins", ()), AtomicCheckpointIO()]}
+    if loggers:
         callbacks.append(LearningRateMonitor())
     if arguments["enable_progress_bar"]:
         callbacks.append(RichProgressBar(leave=True) if sys.stdout.isatty() else PlainProgress())
-    if arguments["profiler"] in PROFILERS:
-        profiler = getattr(profilers, PROFILERS[arguments["profiler"]])
-        arguments = {**arguments, "profiler": profiler(dirpath=run_dir, filename="profile")}
-    fixed: dict[str, Any] = {"default_root_dir": run_dir, "plugins": AtomicCheckpointIO()}
-    return lambda: pl.Trainer(**arguments, callbacks=[*callbacks], logger=list(made) or False, **fixed)
+    if (kind := arguments["profiler"]) in PROFILERS:
+        profiler = getattr(profilers, PROFILERS[kind])(dirpath=run_dir, filename="profile")
+        arguments["profiler"] = profiler if plan.place.is_first else None
+    return lambda: pl.Trainer(**arguments, callbacks=[*callbacks], logger=[*loggers] or False, default_root_dir=run_dir)
 
 
-def fit(
-    make_trainer: "Callable[[], pl.Trainer]",
-    classifier: "Classifier",
-    datamodule: "ImageDataModule",
-    rollback: "Rollback",
-    record: RunRecord,
-    checkpoint: Path | None,
-) -> "pl.Trainer":
-    """Fit, from a checkpoint if there is one; after a divergence go back to the last good one, as often as is allowed.
+def _make_loggers(plan: FitPlan, start: Start) -> list[Any]:
+    from sightline.callbacks.log_continuation import continue_log
 
-    Raises: Diverged; OutOfMemory with the batch size that would fit.
-    """
-    from sightline.callbacks.divergence import Diverged
-    from sightline.models.batch_size import is_out_of_memory
-
-    while True:
-        trainer = make_trainer()
-        record.update(device=str(trainer.strategy.root_device), precision=str(trainer.precision))
-        try:
-            trainer.fit(classifier, datamodule, ckpt_path=checkpoint, weights_only=True)
-            return trainer
-        except Diverged as diverged:
-            record.update(divergence=diverged.facts)
-            checkpoint = rollback.prepare(diverged, classifier, record.folder / "checkpoints" / "last.ckpt")
-            record.update(rollbacks=rollback.done)
-        except (RuntimeError, MemoryError) as error:
-            if not is_out_of_memory(error):
-                raise
-            cause = (str(error).splitlines() or [type(error).__name__])[0][:200]
-            break  # only then are the tensors that the error's frames hold freed
-    raise _explain_out_of_memory(cause, trainer, classifier, datamodule.batch_size)
+    made: list[Any] = [logger(save_dir=start.folder) if callable(logger) else logger for logger in plan.loggers]
+    if start.log_step is not None and plan.place.is_first:
+        for logger in made:
+            continue_log(logger, start.log_step)
+    return made
 
 
 def _explain_out_of_memory(cause: str, trainer: "pl.Trainer", classifier: "Classifier", batch_size: int) -> Exception:
@@ -165,5 +218,6 @@ def _explain_out_of_memory(cause: str, trainer: "pl.Trainer", classifier: "Class
     accumulated = trainer.accumulate_grad_batches
     trainer.strategy.optimizers = []
     gc.collect()
-    fitting = find_batch_size(classifier, device=device, precision=precision, most=batch_size - 1)
-    return explain_out_of_memory(cause, batch_size, accumulated, fitting)
+    ranks = trainer.world_size
+    fitting = find_batch_size(classifier, device=device, precision=precision, most=batch_size // ranks - 1)
+    return explain_out_of_memory(cause, batch_size, accumulated, fitting and fitting * ranks)

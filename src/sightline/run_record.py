@@ -119,11 +119,14 @@ def now() -> str:
 class RunRecord:
     """Keeps `run.json` true while a task runs: `running` on entry, then `finished`, `failed` or `interrupted`.
 
-    `earlier` is the record of the run that goes on: its start stays, and its seconds are added.
+    `earlier` is the record of the run that goes on: its start stays, and its seconds are added. Of several processes
+    one `writes`.
     """
 
-    def __init__(self, folder: Path, *, earlier: dict[str, Any] | None = None, **facts: Any) -> None:
-        self.folder, self.earlier = folder, earlier or {}
+    def __init__(
+        self, folder: Path, *, earlier: dict[str, Any] | None = None, writes: bool = True, **facts: Any
+    ) -> None:
+        self.folder, self.earlier, self.writes = folder, earlier or {}, writes
         commit, dirty = git_commit(Path(__file__).parent)
         self.facts: dict[str, Any] = {
             "argv": list(command_line),
@@ -135,7 +138,8 @@ class RunRecord:
 
     def update(self, **facts: Any) -> None:
         self.facts.update(facts)
-        write_json(self.folder / "run.json", self.facts)
+        if self.writes:
+            write_json(self.folder / "run.json", self.facts)
 
     def __enter__(self) -> "RunRecord":
         self._clock = time.monotonic()

@@ -1,29 +1,34 @@
 """Train a classifier: the pure core. Needs a composed configuration and nothing else."""
 
 import logging
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from sightline.config import build, command_line_overrides, to_plain, validate, with_value
+from sightline.config import check_processes, command_line_overrides, num_devices, to_plain, validate, with_value
 from sightline.construction import build_training, with_batch_size
-from sightline.fitting import accepted_arguments, fit, make_resumable, make_watchers, trainer_maker
+from sightline.distributed.meeting import Meeting
+from sightline.distributed.place import Place, all_devices, find_place, hush
+from sightline.fitting import FitPlan, plan_fit, run_fit
 from sightline.lr_finding import earlier_lr, save_sweep, with_lr
 from sightline.preparation import OpenedData, StreamedData, describe_data, open_training_data
-from sightline.recipe import recipe_callbacks
 from sightline.resuming import Start, facts_of, find_run_to_continue, open_run
 from sightline.run_record import RunRecord, now, write_json
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
     import pytorch_lightning as pl
 
-    from sightline.data.datamodule import ImageDataModule
     from sightline.models.classifier import Classifier
     from sightline.models.lr_finder import LrSweep
 
 log = logging.getLogger(__name__)
+BEST = Path("checkpoints", "best.ckpt")
+HAPPENED = ("divergence", "rollbacks", "warnings")
+"""What run.json keeps when a run goes on."""
 
 
 @dataclass(frozen=True)
@@ -36,16 +41,20 @@ class TrainResult:
 def train(cfg: DictConfig) -> TrainResult:
     """Fit a classifier, keep its best checkpoint, and measure that one on validation and once on test.
 
+    With several devices this process fits together with others; the first one writes and measures, and the result of
+    another one has no metrics.
+
     Raises: BadInput before anything is written when the configuration or the data cannot work.
     """
     validate(cfg)
-    opened = open_training_data(cfg)
+    cfg, place = _with_devices(cfg)
+    meeting = Meeting(place, train, cfg)
+    with meeting.turn():
+        opened = open_training_data(cfg)
     import pytorch_lightning as pl
 
-    from sightline.callbacks.throughput import Throughput
     from sightline.evaluation.gates import check_gates
     from sightline.evaluation.measurement import build_evaluators
-    from sightline.models.backbones import num_parameters
     from sightline.models.inference import keep_freed_memory, set_tf32
 
     build_evaluators(cfg.evaluation)  # what is wrong with them shows before anything is written
@@ -53,41 +62,86 @@ def train(cfg: DictConfig) -> TrainResult:
     set_tf32(cfg.model.tf32)
     cfg, found, sweep = _with_found(cfg, opened)
     pl.seed_everything(cfg.seed, verbose=False)
-    classifier, datamodule = build_training(cfg, opened)
-    arguments = accepted_arguments(cfg, datamodule)
-    extras = recipe_callbacks(cfg)
-    extras += [build(node, f"callbacks.{name}") for name, node in cfg.callbacks.items() if node is not None]
-    loggers = [build(node, f"logger.{name}") for name, node in cfg.logger.items() if node is not None]
-
-    data, precision = describe_data(cfg, opened), arguments["precision"]
-    facts = facts_of(cfg, precision, data)
-    with open_run(cfg, facts) as start, _record(cfg, precision, start) as record:
-        run_dir = start.folder
-        OmegaConf.save(cfg, run_dir / "config.yaml", resolve=True)
-        record.update(data=data, **_describe_model(classifier), **({"found": found} if found else {}))
-        if sweep is not None:
-            save_sweep(run_dir, sweep, cfg.model.name)
-        if opened is not None:
-            opened.save(run_dir)
-        resumable = make_resumable(cfg, run_dir, facts)
-        divergence, rollback = make_watchers(cfg, classifier, datamodule, record)
-        others = ([resumable, divergence, rollback, throughput := Throughput()], extras)
-        make_trainer = trainer_maker(arguments, start, classifier, others, loggers)
-        trainer = fit(make_trainer, classifier, datamodule, rollback, record, start.checkpoint)
-        checkpoint = run_dir / "checkpoints" / "best.ckpt"
-        if not checkpoint.is_file():
-            log.warning("training ended before its first validation: the last checkpoint stands in for the best")
-            trainer.save_checkpoint(checkpoint)
-        metrics = {**throughput.metrics, "num_parameters": float(num_parameters(classifier))}
-        metrics |= _last_train_metrics(trainer)
-        if trainer.is_global_zero:
-            metrics |= _export_and_measure(cfg, datamodule, trainer, checkpoint, record)
-            write_json(run_dir / "metrics.json", metrics)
-            metrics |= _explain(cfg, datamodule, trainer, run_dir)
-            write_json(run_dir / "metrics.json", metrics)
-            _log_hparams(trainer, cfg, metrics, run_dir)
+    classifier, datamodule = build_training(cfg, opened, place.share)
+    plan = plan_fit(cfg, place, classifier, datamodule)
+    data = describe_data(cfg, opened)
+    facts = facts_of(cfg, plan.precision, data)
+    with _open_first(plan, facts) as (start, record):
+        if start is not None and record is not None:
+            OmegaConf.save(cfg, start.folder / "config.yaml", resolve=True)
+            record.update(data=data, **_describe_model(classifier), **({"found": found} if found else {}))
+            if sweep is not None:
+                save_sweep(start.folder, sweep, cfg.model.name)
+            if opened is not None:
+                opened.save(start.folder)
+        with meeting.join(plan.device):
+            start, record, trainer = _fit(plan, start, record, facts)
+        metrics = _finish(plan, trainer, record) if place.is_first else {}
+        if place.is_first:
             check_gates(metrics, cfg.evaluation.gates)
-    return TrainResult(metrics, checkpoint, run_dir)
+    return TrainResult(metrics, start.folder / BEST, start.folder)
+
+
+def _with_devices(cfg: DictConfig) -> tuple[DictConfig, Place]:
+    """The configuration with the number of devices in it, and which of the processes this one is.
+
+    Raises: BadInput when the configuration, the environment and this number do not go together.
+    """
+    count = num_devices(cfg.trainer)
+    if count is None:
+        count = all_devices(cfg.trainer.accelerator)
+        cfg = with_value(cfg, "trainer.devices", count)
+    place = find_place(count, cfg.trainer.num_nodes)
+    check_processes(cfg, place.world_size)
+    if not place.is_first:
+        hush()
+    return cfg, place
+
+
+@contextmanager
+def _open_first(plan: FitPlan, facts: dict[str, Any]) -> Iterator[tuple[Start | None, RunRecord | None]]:
+    """The first process's run and its record; the others get to know them when all meet."""
+    if not plan.place.is_first:
+        yield None, None
+        return
+    with open_run(plan.cfg, facts) as start, _record(plan, start) as record:
+        yield start, record
+
+
+def _fit(
+    plan: FitPlan, start: Start | None, record: RunRecord | None, facts: dict[str, Any]
+) -> "tuple[Start, RunRecord, pl.Trainer]":
+    """Fit together with the other processes, each of which gets the first one's start."""
+    from sightline.distributed.agreement import of_the_first
+
+    start = of_the_first(start)
+    assert start is not None
+    record = record or _record(plan, start)
+    trainer = run_fit(plan, start, record, facts)
+    if not of_the_first((start.folder / BEST).is_file()):
+        log.warning("training ended before its first validation: the last checkpoint stands in for the best")
+        trainer.save_checkpoint(start.folder / BEST)
+    return start, record, trainer
+
+
+def _finish(plan: FitPlan, trainer: "pl.Trainer", record: RunRecord) -> dict[str, float]:
+    """Write `model/` and all that is measured and explained."""
+    from sightline.callbacks.throughput import Throughput
+    from sightline.data.datamodule import ALONE
+    from sightline.models.backbones import num_parameters
+
+    callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]  (Lightning's stub lacks it)
+    throughput = next(each for each in callbacks if isinstance(each, Throughput))
+    metrics = {**throughput.metrics, "num_parameters": float(num_parameters(plan.classifier))}
+    metrics |= _last_train_metrics(trainer)
+    plan.datamodule.share = ALONE
+    run_dir = record.folder
+    metrics |= _export_and_measure(plan, trainer, record)
+    write_json(run_dir / "metrics.json", metrics)
+    metrics |= _explain(plan, trainer, run_dir)
+    write_json(run_dir / "metrics.json", metrics)
+    _log_hparams(trainer, plan.cfg, metrics, run_dir)
+    return metrics
 
 
 def _with_found(
@@ -108,20 +162,24 @@ def _with_found(
     return cfg, found, sweep
 
 
-def _record(cfg: DictConfig, precision: str, start: Start) -> RunRecord:
+def _record(plan: FitPlan, start: Start) -> RunRecord:
+    cfg = plan.cfg
+    happened = {name: start.earlier[name] for name in HAPPENED if name in start.earlier}
     resumed = list(start.earlier.get("resumed", []))
     if start.earlier or start.checkpoint:
         resumed.append({"from_step": start.step, "at": now()})
     return RunRecord(
         start.folder,
         earlier=start.earlier,
+        writes=plan.place.is_first,
         task="train",
         name=cfg.name,
         overrides=command_line_overrides(),
         config=to_plain(cfg),
         seed=cfg.seed,
-        precision=precision,
+        precision=plan.precision,
         resumed=resumed,
+        **happened,
     )
 
 
@@ -134,9 +192,7 @@ def _last_train_metrics(trainer: "pl.Trainer") -> dict[str, float]:
     return {name: float(trainer.callback_metrics[name]) for name in names if name in trainer.callback_metrics}
 
 
-def _export_and_measure(
-    cfg: DictConfig, datamodule: "ImageDataModule", trainer: "pl.Trainer", checkpoint: Path, record: RunRecord
-) -> dict[str, float]:
+def _export_and_measure(plan: FitPlan, trainer: "pl.Trainer", record: RunRecord) -> dict[str, float]:
     """Write `model/` from the best checkpoint, then measure that file: validation always, test if there is one."""
     from sightline.checkpoint_averaging import average_if_better
     from sightline.evaluation.measurement import build_evaluators, measure_run
@@ -144,7 +200,8 @@ def _export_and_measure(
     from sightline.models.checkpoint import load_model, save_model
     from sightline.models.views import with_views
 
-    best, run_dir = load_model(checkpoint), record.folder
+    cfg, datamodule, run_dir = plan.cfg, plan.datamodule, record.folder
+    best = load_model(run_dir / BEST)
     network = best.network
     if cfg.checkpoint.average_best > 1:
         network, facts = average_if_better(cfg, best, datamodule, trainer)
@@ -163,8 +220,9 @@ def _export_and_measure(
     return measure_run(run_dir, runner, loaders, limits, chosen, cfg.evaluation)
 
 
-def _explain(cfg: DictConfig, datamodule: "ImageDataModule", trainer: "pl.Trainer", run_dir: Path) -> dict[str, float]:
+def _explain(plan: FitPlan, trainer: "pl.Trainer", run_dir: Path) -> dict[str, float]:
     """Explain telling images of test, or of validation without one, by the methods that know the architecture."""
+    cfg, datamodule = plan.cfg, plan.datamodule
     if "explain" not in cfg.stages:
         return {}
     from sightline.explanation.explain import explain_dataset

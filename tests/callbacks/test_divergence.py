@@ -99,6 +99,21 @@ def test_nothing_that_diverged_is_saved(colors: Path, tmp_path: Path, poison: Po
     assert not list((tmp_path / "run").rglob("*.ckpt"))
 
 
+@pytest.mark.parametrize("number", [1, 5])
+def test_nothing_that_diverged_is_saved_while_losses_are_on_their_way(
+    number: int, colors: Path, tmp_path: Path, poison: Poison, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, and with a checkpoint at every step."""
+    monkeypatch.setattr(divergence_module, "send_to_host", lambda loss: (loss.detach(), LateEvent()))
+    poison(lambda images, call: call == number)
+    words = words_of(colors, tmp_path / "run", "trainer.max_epochs=2", "checkpoint.every_minutes=1e-9")
+    with pytest.raises(Diverged):
+        train(compose_config("train", *words))
+    saved = [torch.load(path, weights_only=True) for path in (tmp_path / "run").rglob("*.ckpt")]
+    assert max(checkpoint["global_step"] for checkpoint in saved) == number
+    assert all(value.isfinite().all() for checkpoint in saved for value in checkpoint["state_dict"].values())
+
+
 # --- Rollback ---
 
 
@@ -171,8 +186,9 @@ class Scripted(pl.LightningModule):
         self.layer = torch.nn.Linear(1, 1)
         self.losses = losses
 
-    def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
-        return self.layer(batch[0]).mean() * 0 + next(self.losses)
+    def training_step(self, batch: Any, batch_idx: int) -> dict[str, torch.Tensor]:
+        loss = self.layer(batch[0]).mean() * 0 + next(self.losses)
+        return {"loss": loss, "mean_loss": loss.detach()}
 
     def configure_optimizers(self) -> torch.optim.Optimizer:
         return torch.optim.SGD(self.parameters(), lr=0.25)

@@ -48,3 +48,14 @@ def test_training_is_the_same_with_and_without(colors: Path, tmp_path: Path) -> 
 def test_an_interval_below_one_is_refused(colors: Path, tmp_path: Path) -> None:
     with pytest.raises(BadInput, match="every_steps=0: must be 1 or more"):
         train(compose_config("train", *words_of(colors, tmp_path / "run", "callbacks.tensor_histograms.every_steps=0")))
+
+
+@pytest.mark.slow
+def test_a_compiled_network_shows_its_layers(colors: Path, tmp_path: Path) -> None:
+    words = ["model.compile=true", "callbacks.tensor_histograms.every_steps=4", "trainer.max_epochs=1"]
+    train(compose_config("train", *words_of(colors, tmp_path / "run", *words)))
+    events = EventAccumulator(str(tmp_path / "run" / "tensorboard"), size_guidance={"histograms": 0})
+    events.Reload()
+    outputs = [tag for tag in events.Tags()["histograms"] if tag.startswith("outputs/")]
+    assert len(outputs) > 10
+    assert [event.step for event in events.Histograms(outputs[0])] == [0, 4]

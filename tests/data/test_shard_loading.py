@@ -265,6 +265,14 @@ def test_every_batch_knows_its_files(location: str, table: Manifest, tmp_path: P
             assert np.array_equal(images.numpy(), np.stack(expected))
 
 
+def test_ranks_have_equally_many_batches_of_validation(folder: str, tmp_path: Path) -> None:
+    """101 images in batches of 5: the last of four ranks has 26 of them, and the others an empty batch."""
+    parts = [list(make_loader(folder, tmp_path, drop_last=False, share=(rank, 4), batch_size=5)) for rank in range(4)]
+    assert [len(part) for part in parts] == [6] * 4
+    assert [len(part[-1][1]) for part in parts] == [0, 0, 0, 1]
+    assert sum(len(labels) for part in parts for _, labels in part) == 101
+
+
 @both
 def test_training_on_shards_is_training_on_the_folder(location: str, table: Manifest, tmp_path: Path) -> None:
     sets = [Files(table, "train", augment()), Files(table, "val"), Files(table, "test")]

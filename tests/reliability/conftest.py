@@ -5,7 +5,7 @@ import hashlib
 import json
 import subprocess
 import sys
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -33,8 +33,14 @@ NOT_COMPARED = ("train/images_per_second", "train/seconds")
 
 @dataclass(frozen=True)
 class Ended:
-    code: int
+    codes: list[int]
     log: str
+
+    @property
+    def code(self) -> int:
+        """Of all processes."""
+        (code,) = set(self.codes)
+        return code
 
 
 Struck = Callable[..., Ended]
@@ -56,12 +62,20 @@ def struck(tmp_path_factory: pytest.TempPathFactory, colors: Path) -> Iterator[S
     assert server.stdout is not None
     stdin, stdout = server.stdin, server.stdout
 
-    def run(output: Path, *more: str, fault: str = "") -> Ended:
+    def run(
+        output: Path | None,
+        *more: str,
+        fault: str = "",
+        words: Sequence[str] = WORDS,
+        environments: Sequence[dict[str, str]] = ({},),
+    ) -> Ended:
         log = logs / f"{len(list(logs.iterdir()))}.txt"
-        words = [*WORDS, f"data.root={colors}", f"output={output}", *more]
-        stdin.write(json.dumps({"words": words, "fault": fault, "log": str(log)}) + "\n")
+        folder = [] if output is None else [f"output={output}"]
+        all_words = [*words, f"data.root={colors}", *folder, *more]
+        order = {"words": all_words, "fault": fault, "log": str(log), "environments": environments}
+        stdin.write(json.dumps(order) + "\n")
         stdin.flush()
-        return Ended(int(stdout.readline()), log.read_text())
+        return Ended(json.loads(stdout.readline()), log.read_text())
 
     yield run
     stdin.close()

@@ -1,18 +1,24 @@
 """A process that has the libraries loaded and forks `train.py`, each time with a fault at a chosen moment.
 
-It reads lines of JSON, `{"words": […], "fault": "SIGTERM@step:7", "log": FILE}`, and answers each with the exit code.
+It reads lines of JSON, `{"words": […], "fault": "SIGTERM@step:7", "log": FILE, "environments": [{…}]}`, forks a process
+for each environment, and answers with their exit codes. Faults are separated by commas; `1:SIGTERM@step:7` is for the
+second process alone.
 Moments count within the new process: `step:N` after the Nth batch, `validation:N` before the Nth batch of validation,
 `epoch:N` at the Nth epoch's end, `writing:N` with a checkpoint on the disk but not in its place yet, `moving:N` between
 setting the old `last.ckpt` aside and putting the new one there, `end:N` when all is trained and measuring begins.
-Besides signals there is the fault `FULL`: from then on the disk takes no more checkpoints.
+Besides signals there are the faults `FULL`, from then on the disk takes no more checkpoints, and `NAN@batch:N`, which
+makes the Nth batch's pixels nan.
 """
 
 import json
+import math
 import os
+import re
 import runpy
 import signal
 import stat
 import sys
+import time
 from pathlib import Path
 from typing import Any
 
@@ -23,14 +29,16 @@ import sightline.models.checkpoint
 import sightline.training  # noqa: F401
 from sightline.callbacks import checkpoint_files
 
+LONGEST_SECONDS, HUNG = 300, 1000
+FAULT = re.compile(r"([A-Z+]+)@(\w+):(\d+)")
 TRAIN = Path(__file__).resolve().parents[2] / "src" / "train.py"
 
 
 class Fault(pl.Callback):
     """Strikes once."""
 
-    def __init__(self, kind: str, moment: str, number: int) -> None:
-        self.kind, self.moment, self.number, self.passed = kind, moment, number, 0
+    def __init__(self, kind: str, moment: str, number: str) -> None:
+        self.kind, self.moment, self.number, self.passed = kind, moment, int(number), 0
         self.folder = Path()
 
     def passes(self, moment: str) -> None:
@@ -45,8 +53,15 @@ class Fault(pl.Callback):
                 (self.folder / "checkpoints").mkdir(exist_ok=True)
                 (self.folder / "checkpoints" / f"{name}.partial").symlink_to("/dev/full")
             return
+        if self.kind == "NAN":
+            self.batch[0].fill_(math.nan)
+            return
         for name in self.kind.split("+"):  # to the whole group: the workers get it too
             os.killpg(0, signal.Signals[name])
+
+    def on_train_batch_start(self, trainer: pl.Trainer, pl_module: Any, batch: Any, batch_idx: int) -> None:
+        self.batch = batch
+        self.passes("batch")
 
     def on_train_batch_end(self, trainer: pl.Trainer, *args: Any, **kwargs: Any) -> None:
         self.folder = Path(trainer.default_root_dir)
@@ -59,49 +74,70 @@ class Fault(pl.Callback):
         self.passes("epoch")
 
 
-def install(fault: Fault) -> None:
+def install(faults: list[Fault]) -> None:
     force, move, predict, make = os.fsync, Path.replace, evaluation.predict_split, pl.Trainer.__init__
+
+    def passes(moment: str) -> None:
+        for fault in faults:
+            fault.passes(moment)
 
     def fsync(descriptor: int) -> None:
         force(descriptor)
         if stat.S_ISREG(os.fstat(descriptor).st_mode):
-            fault.passes("writing")
+            passes("writing")
 
     def replace(path: Path, target: Path) -> Path:
         if path.name == "last.ckpt.partial":
-            fault.passes("moving")
+            passes("moving")
         return move(path, target)
 
     def predict_split(*arguments: Any, **named: Any) -> Any:
-        fault.passes("end")
+        passes("end")
         return predict(*arguments, **named)
 
     def init(trainer: pl.Trainer, *, callbacks: Any = None, **named: Any) -> None:
-        make(trainer, callbacks=[*callbacks, fault] if callbacks else None, **named)
+        make(trainer, callbacks=[*callbacks, *faults] if callbacks else None, **named)
 
     checkpoint_files.os.fsync, checkpoint_files.Path.replace = fsync, replace  # type: ignore[assignment]
     evaluation.predict_split, pl.Trainer.__init__ = predict_split, init  # type: ignore[method-assign]
 
 
-def run(words: list[str], fault: str, log: str) -> None:
+def run(words: list[str], faults: list[str], log: str, environment: dict[str, str]) -> None:
     os.setsid()
-    with open(log, "wb") as file:  # noqa: PTH123
+    with open(log, "ab") as file:  # noqa: PTH123
         os.dup2(file.fileno(), 1)
         os.dup2(file.fileno(), 2)
-    if fault:
-        kind, _, moment = fault.partition("@")
-        install(Fault(kind, moment.split(":")[0], int(moment.split(":")[1])))
+    os.environ.update(environment)
+    if faults:
+        install([Fault(*parsed.groups()) for parsed in (FAULT.fullmatch(each) for each in faults) if parsed])
     sys.argv = [str(TRAIN), *words]
     runpy.run_path(str(TRAIN), run_name="__main__")
 
 
 def main() -> None:
     for line in sys.stdin:
-        child = os.fork()
-        if child == 0:
-            run(**json.loads(line))
-        _, status = os.waitpid(child, 0)
-        print(os.waitstatus_to_exitcode(status), flush=True)
+        order = json.loads(line)
+        children = []
+        for number, environment in enumerate(order["environments"]):
+            child = os.fork()
+            if child == 0:
+                words = [each.removeprefix(f"{number}:") for each in order["fault"].split(",")]
+                run(order["words"], words, order["log"], environment)
+            children.append(child)
+        print(json.dumps([wait_for(child) for child in children]), flush=True)
+
+
+def wait_for(child: int) -> int:
+    """Its exit code; one that does not end is killed."""
+    until = time.monotonic() + LONGEST_SECONDS
+    while time.monotonic() < until:
+        ended, status = os.waitpid(child, os.WNOHANG)
+        if ended:
+            return os.waitstatus_to_exitcode(status)
+        time.sleep(0.02)
+    os.killpg(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    return HUNG
 
 
 if __name__ == "__main__":

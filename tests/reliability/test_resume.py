@@ -40,7 +40,7 @@ def stop_and_go_on(struck: Struck, run: Path, fault: str, *more: str) -> int:
     [
         pytest.param("step:1", 0, "32-true", 1, marks=pytest.mark.slow),
         ("step:9", 2, "bf16-mixed", 5),
-        ("validation:3", 0, "bf16-mixed", 5),
+        ("validation:3", 2, "bf16-mixed", 5),
         pytest.param("writing:2", 0, "32-true", 4, marks=pytest.mark.slow),
         ("epoch:1", 2, "32-true", 3),
         ("end:1", 0, "32-true", 9),

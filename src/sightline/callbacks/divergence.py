@@ -12,6 +12,8 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
+from sightline.distributed.agreement import is_alone, largest
+
 log = logging.getLogger(__name__)
 MOST_WAITING = 8
 """Steps that a GPU may be ahead of the check: looking at a loss at once would make it wait."""
@@ -83,9 +85,8 @@ class Divergence(Callback):
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
-        self._num_accumulated = trainer.accumulate_grad_batches  # by which Lightning has divided the loss
         assert self._moment is not None
-        self._waiting.append((self._moment, *send_to_host(outputs["loss"])))
+        self._waiting.append((self._moment, *send_to_host(outputs["mean_loss"])))
         self._check(waits=False)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -99,27 +100,30 @@ class Divergence(Callback):
     ) -> None:
         """Raises: Diverged rather than let a checkpoint hold weights that are not finite."""
         self._check(waits=True)
-        if self._moment is not None and not are_finite(checkpoint["state_dict"]):
+        if self._moment is not None and any(largest(not are_finite(checkpoint["state_dict"]))):
             raise self._diverged("the weights became nan or infinite", self._moment)
 
     def _forget(self) -> None:
         self._waiting: deque[tuple[Moment, torch.Tensor, Any]] = deque()
         self._recent: deque[float] = deque(maxlen=WINDOW)
         self._first: float | None = None
-        self._num_accumulated = 1
         self._moment: Moment | None = None
         self._fall = _Fall(self.patience_steps) if self.patience_steps else None
 
     def _check(self, *, waits: bool) -> None:
-        """Look at the losses that have arrived; at all of them if it `waits`."""
+        """Look at the losses that have arrived; at all of them if it `waits`.
+
+        Several processes must look at the same moment: with a GPU, when a loss is so many steps old.
+        """
         while self._waiting:
             moment, loss, arrival = self._waiting[0]
             if arrival is not None:
-                if not waits and len(self._waiting) <= MOST_WAITING and not arrival.query():
+                is_recent = len(self._waiting) <= MOST_WAITING
+                if not waits and is_recent and not (is_alone() and arrival.query()):
                     return
                 arrival.synchronize()
             self._waiting.popleft()
-            self._judge(float(loss) * self._num_accumulated, moment)
+            self._judge(float(loss), moment)
 
     def _judge(self, loss: float, moment: Moment) -> None:
         if not math.isfinite(loss):

@@ -28,6 +28,7 @@ class Profile(Callback):
         self.warm_up, self.every_seconds = warm_up, every_seconds
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
+        """Of several processes the first is watched."""
         is_cuda = trainer.strategy.root_device.type == "cuda"
         self.times = StepTimes(torch.cuda.synchronize if is_cuda else None)
         trainer.profiler = self.times  # pyright: ignore[reportAttributeAccessIssue]  (Lightning's stub lacks it)
@@ -48,6 +49,8 @@ class Profile(Callback):
 
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         samples = self.resources.finish()
+        if not trainer.is_global_zero:
+            return
         folder = Path(trainer.default_root_dir)
         steps = self.times.steps[self.warm_up :] if len(self.times.steps) > self.warm_up else self.times.steps
         profile = summarise(steps, samples, describe(trainer), cost_of_an_action())

@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from torchmetrics import Metric
 
 from sightline.callbacks.checkpoint_files import LAST
+from sightline.distributed.agreement import gathered, largest
 from sightline.errors import Interrupted
 
 log = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ class Resumable(Callback):
     Must come first. Random numbers of a step follow from (seed, epoch, batch), so that no generator's state is saved.
     The one save point is the start of a batch that opens a window of gradient accumulation: there everything that
     belongs to the batch before is over, its logging, validation, early stopping and best checkpoint. `facts` are plain
-    values that are saved too.
+    values that are saved too. Several processes agree there on whether to save and to stop.
     """
 
     def __init__(self, folder: Path, facts: dict[str, Any], *, seed: int, every_minutes: float | None) -> None:
@@ -68,6 +69,7 @@ class Resumable(Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         """After Lightning has set its own handlers, which ours replace until it puts back those before."""
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
+        self._gives_notice = trainer.is_global_zero
         if threading.current_thread() is threading.main_thread():
             for number in STOPPING:
                 signal.signal(number, self._stop)
@@ -76,7 +78,8 @@ class Resumable(Callback):
         self.signal_number = number
         for each in STOPPING:
             signal.signal(each, signal.SIG_DFL)
-        os.write(2, NOTICE)  # a print could meet one that is half done
+        if self._gives_notice:
+            os.write(2, NOTICE)  # a print could meet one that is half done
 
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
@@ -86,7 +89,8 @@ class Resumable(Callback):
             self._loaded = None
         if self._opens_window(trainer, batch_idx):
             self._at_save_point(trainer, batch_idx)
-        _seed((self.seed, trainer.current_epoch, batch_idx, STREAM))
+        rank = (trainer.global_rank,) if trainer.global_rank else ()
+        _seed((self.seed, trainer.current_epoch, batch_idx, STREAM, *rank))
 
     def _opens_window(self, trainer: pl.Trainer, batch_idx: int) -> bool:
         overfits = trainer.overfit_batches > 0  # pyright: ignore[reportAttributeAccessIssue]  (set by a connector)
@@ -95,11 +99,11 @@ class Resumable(Callback):
         return batch_idx % trainer.accumulate_grad_batches == 0
 
     def _at_save_point(self, trainer: pl.Trainer, batch_idx: int) -> None:
-        number = self.signal_number
-        is_time = time.monotonic() - self._saved_at >= self.seconds_between
-        if trainer.global_step != self._saved_step and (number is not None or batch_idx == 0 or is_time):
+        is_time = trainer.is_global_zero and time.monotonic() - self._saved_at >= self.seconds_between
+        number, is_time = largest(self.signal_number or 0, is_time)
+        if trainer.global_step != self._saved_step and (number or batch_idx == 0 or is_time):
             self._save(trainer)
-        if number is not None:
+        if number:
             raise Interrupted(number)
         self._before_validation = self._copy(trainer) if _validates_in_window(trainer, batch_idx) else None
 
@@ -120,11 +124,11 @@ class Resumable(Callback):
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
         """A validation may be long: it is left at once, to the window of steps that came before it."""
-        if self.signal_number is None or self._before_validation is None:
+        if self._before_validation is None or not (number := largest(self.signal_number or 0)[0]):
             return
         if self._before_validation["global_step"] != self._saved_step:
             trainer.strategy.save_checkpoint(self._before_validation, self.path)
-        raise Interrupted(self.signal_number)
+        raise Interrupted(number)
 
     def on_validation_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._before_validation = None
@@ -132,8 +136,8 @@ class Resumable(Callback):
     def on_train_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         self._is_complete = True
         self._save(trainer)
-        if self.signal_number is not None:
-            raise Interrupted(self.signal_number)
+        if number := largest(self.signal_number or 0)[0]:
+            raise Interrupted(number)
 
     def on_save_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -146,7 +150,7 @@ class Resumable(Callback):
             "should_stop": bool(trainer.should_stop),
             "batches_that_stepped": epoch_loop._batches_that_stepped,
             "validation_progress": epoch_loop.val_loop.batch_progress.state_dict(),
-            "metrics": _metric_states(pl_module),
+            "metrics": gathered(_metric_states(pl_module)),
             "callback_metrics": dict(trainer.callback_metrics),
             "last_step_saved": {each.state_key: each._last_global_step_saved for each in _checkpoints(trainer)},
         }
@@ -195,7 +199,7 @@ def _restore(state: dict[str, Any], trainer: pl.Trainer, module: pl.LightningMod
     total = loop.batch_progress.total
     total.ready = total.completed + 1  # the batch had been counted as ready before the stop, too
     metrics = dict(module.named_modules())
-    for name, saved in state["metrics"].items():
+    for name, saved in state["metrics"][trainer.global_rank].items():
         metric = metrics[name]
         for key, value in apply_to_collection(saved["states"], torch.Tensor, torch.Tensor.to, module.device).items():
             setattr(metric, key, value)

@@ -16,7 +16,10 @@ MOST_VALUES = 100_000
 
 
 class TensorHistograms(Callback):
-    """Every `every_steps` optimizer steps, from the first on: `weights/…`, `biases/…`, `gradients/…`, `outputs/…`."""
+    """Every `every_steps` optimizer steps, from the first on: `weights/…`, `biases/…`, `gradients/…`, `outputs/…`.
+
+    A compiled network runs those steps as it was written: compiled, it does not say what its layers give.
+    """
 
     def __init__(self, every_steps: int = 100) -> None:
         if every_steps < 1:
@@ -38,6 +41,7 @@ class TensorHistograms(Callback):
         self._is_due = bool(step % self.every_steps == 0 and step != self._done and _writers(trainer))
         if self._is_due:
             self._done = step
+            torch.compiler.set_stance("force_eager")
             seen: set[str] = set()
             for name, module in pl_module.named_modules():
                 if not any(module.children()) and not isinstance(module, nn.Identity) and name.startswith("backbone."):
@@ -73,6 +77,8 @@ class TensorHistograms(Callback):
         return add
 
     def _remove_hooks(self) -> None:
+        if self._hooks:
+            torch.compiler.set_stance("default")
         for hook in self._hooks:
             hook.remove()
         self._hooks = []

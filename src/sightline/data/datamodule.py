@@ -13,19 +13,28 @@ from sightline.data.cache import ImageStore
 from sightline.data.loader import make_loader
 from sightline.data.splits import Selection
 from sightline.data.transforms import Augmentation, load_rgb, normalise, normalise_colors, prepare
+from sightline.errors import BadInput
 from sightline.task_spec import TaskSpec
 
 Key = int | tuple[int, int]
 """Of an image: its index, or the epoch and its index."""
 Batch = tuple[torch.Tensor, ...]
 """Images and labels, and the draws of a batch augmentation where there is one."""
+Share = tuple[int, int]
+"""The rank of a process, and how many there are."""
+ALONE: Share = (0, 1)
 
 
 class EpochSampler(Sampler[tuple[int, int]]):
-    """Yields `(epoch, index)` in an order that is a function of the seed and the epoch alone."""
+    """Yields `(epoch, index)` in an order that is a function of the seed and the epoch alone.
 
-    def __init__(self, length: int, seed: int) -> None:
+    With several processes each gets its share of every batch of `batch_size` images, and the incomplete last is left
+    out: together they take the batches that one process would.
+    """
+
+    def __init__(self, length: int, seed: int, batch_size: int = 1, share: Share = ALONE) -> None:
         self.length, self.seed, self.epoch, self.first = length, seed, 0, 0
+        self.batch_size, self.share = batch_size, share
 
     def set_epoch(self, epoch: int) -> None:
         """Lightning calls this before each epoch: another one begins at its beginning, the same one keeps its place."""
@@ -38,15 +47,43 @@ class EpochSampler(Sampler[tuple[int, int]]):
 
     def __len__(self) -> int:
         """Of a whole epoch: Lightning adds the batches that it has had to those that come."""
-        return self.length
+        if self.share == ALONE:
+            return self.length
+        return self.length // self.batch_size * (self.batch_size // self.share[1])
 
     def __iter__(self) -> Iterator[tuple[int, int]]:
         epoch = self.epoch
-        return ((epoch, int(index)) for index in self.order(epoch)[self.first :])
+        order = self.order(epoch)[self.first :]
+        if self.share != ALONE:
+            rank, ranks = self.share
+            whole = order[: len(order) // self.batch_size * self.batch_size].reshape(
+                -1, ranks, self.batch_size // ranks
+            )
+            order = whole[:, rank].ravel()
+        return ((epoch, int(index)) for index in order)
 
     def order(self, epoch: int) -> np.ndarray:
         """The indices of an epoch."""
         return np.random.default_rng((self.seed, epoch)).permutation(self.length)
+
+
+class SharedBatches(Sampler[list[int]]):
+    """One process's part of every batch of a data set in its order: of the last one some may get nothing.
+
+    All processes have equally many batches, and every image is in one of one process.
+    """
+
+    def __init__(self, length: int, batch_size: int, share: Share) -> None:
+        self.length, self.batch_size, self.share = length, batch_size, share
+
+    def __len__(self) -> int:
+        return -(-self.length // self.batch_size)
+
+    def __iter__(self) -> Iterator[list[int]]:
+        rank, ranks = self.share
+        size = self.batch_size // ranks
+        for start in range(rank * size, len(self) * self.batch_size, self.batch_size):
+            yield list(range(start, min(start + size, self.length)))
 
 
 def draw(num_draws: int, seed: int, places: Sequence[tuple[int, int]]) -> torch.Tensor:
@@ -93,7 +130,7 @@ class ImageDataset(Dataset[Batch]):
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
         pairs = [key if isinstance(key, tuple) else (0, key) for key in keys]
-        indices = np.array([index for _, index in pairs]) % len(self)
+        indices = np.array([index for _, index in pairs], np.int64) % len(self)
         labels = torch.from_numpy(self.images.labels[indices].astype(np.int64))
         pixels = self._read(pairs, indices)
         if not self.num_draws:
@@ -143,12 +180,15 @@ class SyntheticDataset(Dataset[Batch]):
         return f"random image {index}"
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        indices = torch.tensor([key[1] if isinstance(key, tuple) else key for key in keys])
+        indices = torch.tensor([key[1] if isinstance(key, tuple) else key for key in keys], dtype=torch.int64)
         return self.images[indices % len(self.images)], indices % self.num_classes
 
 
 class ImageDataModule(pl.LightningDataModule):
-    """Loaders over three data sets; batches travel as uint8 `(B, H, W, 3)` and are normalised on the device."""
+    """Loaders over three data sets; batches travel as uint8 `(B, H, W, 3)` and are normalised on the device.
+
+    `batch_size` is that of all processes together; this one loads its `share`, by default all.
+    """
 
     def __init__(
         self,
@@ -166,7 +206,7 @@ class ImageDataModule(pl.LightningDataModule):
         super().__init__()
         self.batch_augmentation = batch_augmentation
         self.spec, self.train, self.val, self.test = spec, train, val, test
-        self.batch_size, self.num_workers = batch_size, num_workers
+        self.batch_size, self.num_workers, self.share = batch_size, num_workers, ALONE
         self.is_kept_on_device = False
         self.sampler = EpochSampler(len(train), seed)  # pyright: ignore[reportArgumentType]  (torch's Dataset has no length)
 
@@ -174,15 +214,36 @@ class ImageDataModule(pl.LightningDataModule):
         """Training goes on with this batch of this epoch."""
         self.sampler.seek(epoch, batch * self.batch_size)
 
+    def take_share(self, share: Share) -> None:
+        """Load a process's part of every batch from now on.
+
+        Raises: BadInput when there is no whole batch.
+        """
+        if share != ALONE and self._num_train_images() < self.batch_size:
+            raise BadInput(
+                f"data.batch_size={self.batch_size}: there are {self._num_train_images()} training images, and several "
+                "devices need a whole batch; make it smaller"
+            )
+        self.share = share
+        self._share_training()
+
+    def _share_training(self) -> None:
+        self.sampler.batch_size, self.sampler.share = self.batch_size, self.share
+
     def keep_on_device(self) -> None:
         """Move the images of training and validation to the trainer's device, all of them, at their first use."""
         self.is_kept_on_device = True
 
     def train_dataloader(self) -> DataLoader:
         """Shuffled, without the last incomplete batch unless it is the only one."""
-        full = len(self.sampler) >= self.batch_size
         self.train = self._at_hand(self.train)
-        return self._loader(self.train, sampler=self.sampler, drop_last=full)
+        return make_loader(
+            self.train,
+            batch_size=self.batch_size // self.share[1],
+            num_workers=self._num_workers(self.train),
+            sampler=self.sampler,
+            drop_last=self._num_train_images() >= self.batch_size,
+        )
 
     def val_dataloader(self) -> DataLoader:
         self.val = self._at_hand(self.val)
@@ -198,7 +259,7 @@ class ImageDataModule(pl.LightningDataModule):
             return []
         place = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
         is_overfit = getattr(self.trainer, "overfit_batches", 0)  # Lightning then reads in order
-        indices = range(len(self.sampler))[place] if is_overfit else self._train_indices(epoch, place)
+        indices = range(self._num_train_images())[place] if is_overfit else self._train_indices(epoch, place)
         return [self.train.name(int(index)) for index in indices]  # pyright: ignore[reportAttributeAccessIssue]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
@@ -219,8 +280,16 @@ class ImageDataModule(pl.LightningDataModule):
 
         return DeviceDataset(dataset, self.trainer.strategy.root_device, num_workers=self.num_workers)
 
-    def _loader(self, dataset: Dataset, sampler: Sampler | None = None, drop_last: bool = False) -> DataLoader:
-        workers = 0 if getattr(dataset, "is_on_device", False) else self.num_workers
-        return make_loader(
-            dataset, batch_size=self.batch_size, num_workers=workers, sampler=sampler, drop_last=drop_last
-        )
+    def _num_train_images(self) -> int:
+        """Of an epoch, for all processes."""
+        return self.sampler.length
+
+    def _num_workers(self, dataset: Dataset) -> int:
+        return 0 if getattr(dataset, "is_on_device", False) else self.num_workers
+
+    def _loader(self, dataset: Dataset) -> DataLoader:
+        """In the data set's order, whole."""
+        length = len(dataset)  # pyright: ignore[reportArgumentType]
+        shared = None if self.share == ALONE else SharedBatches(length, self.batch_size, self.share)
+        workers = self._num_workers(dataset)
+        return make_loader(dataset, batch_size=self.batch_size, num_workers=workers, batch_sampler=shared)

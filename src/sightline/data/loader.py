@@ -1,9 +1,12 @@
 """How every loader of the project is made."""
 
-import atexit
+import functools
+import multiprocessing
+import os
 import signal
 import weakref
 from collections.abc import Callable
+from multiprocessing.util import Finalize
 from typing import Any
 
 import torch
@@ -19,15 +22,20 @@ def make_loader(
     num_workers: int = 0,
     sampler: Sampler | None = None,
     drop_last: bool = False,
+    batch_sampler: Sampler | None = None,
     collate_fn: Callable | None = None,
     kind: type[DataLoader] = DataLoader,
 ) -> DataLoader:
-    """A loader whose workers stay alive between epochs and leave signals to the main process."""
+    """A loader whose workers stay alive between epochs and leave signals to the main process.
+
+    A `batch_sampler` yields whole batches of keys, in place of the three settings before it.
+    """
+    batches: dict[str, Any] = {"batch_size": batch_size, "sampler": sampler, "drop_last": drop_last}
+    if batch_sampler is not None:
+        batches = {"batch_sampler": batch_sampler}
     loader = kind(
         dataset,
-        batch_size=batch_size,
-        sampler=sampler,
-        drop_last=drop_last,
+        **batches,
         num_workers=num_workers,
         persistent_workers=num_workers > 0,
         worker_init_fn=_leave_signals_to_main,
@@ -35,6 +43,7 @@ def make_loader(
         collate_fn=_as_it_is if hasattr(dataset, "__getitems__") else collate_fn,
     )
     _made.add(loader)
+    _end_workers_with(os.getpid())
     return loader
 
 
@@ -49,8 +58,18 @@ def _leave_signals_to_main(worker: int) -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)
 
 
-@atexit.register
+@functools.cache
+def _end_workers_with(process: int) -> None:
+    """When the process that makes loaders ends (not the one it was forked from), before multiprocessing ends them."""
+    Finalize(None, _end_workers, exitpriority=100)
+
+
 def _end_workers() -> None:
-    """End workers whose loader lives to the end of the program, before multiprocessing sends them a SIGTERM in vain."""
+    """End workers that live as long as the program: multiprocessing would wait for them after a SIGTERM in vain."""
     for loader in list(_made):
         loader._iterator = None
+    left = [child for child in multiprocessing.active_children() if child.daemon]  # their loader is gone, they are not
+    if left:
+        signal.signal(signal.SIGCHLD, signal.SIG_DFL)  # torch's handler would call them lost
+    for child in left:
+        child.kill()

@@ -170,6 +170,11 @@ class ShardSampler(DistributedSampler):
         first, last = self._part()
         return last - first
 
+    @property
+    def largest_part(self) -> int:
+        """The most images of any rank, when none is left out."""
+        return -(-int(self.num_images.sum()) // self.share[1])
+
     def set_epoch(self, epoch: int) -> None:
         """Another epoch begins at its beginning; the same one keeps its place."""
         if epoch != self.epoch:
@@ -250,6 +255,15 @@ class ShardLoader(DataLoader):
             place.num_batches += 1
             yield batch
         place.first_batch = 0
+        for _ in range(place.num_batches, len(self)):
+            yield self.dataset.__getitems__([])  # pyright: ignore[reportAttributeAccessIssue]  (a ShardDataset)
+
+    def __len__(self) -> int:
+        """The same for every rank: one with fewer images gets an empty last batch."""
+        if not isinstance(self.sampler, ShardSampler) or self.drop_last:
+            return super().__len__()
+        assert self.batch_size is not None
+        return -(-self.place.largest_part // self.batch_size)
 
     @property
     def place(self) -> ShardSampler:
@@ -329,8 +343,23 @@ class ShardDataModule(ImageDataModule):
         test = ShardDataset(location, "test", spec, cache=cache) if counts["test"] else None
         loading: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers}
         super().__init__(spec, train, val, test, seed=seed, batch_augmentation=batch_augmentation, **loading)
-        self.train_loader = make_shard_loader(train, shuffle=True, drop_last=len(train) >= batch_size, **loading)
+        self._share_training()
+
+    def _share_training(self) -> None:
+        """The loader of training is made once, because it knows its place."""
+        assert isinstance(self.train, ShardDataset)
+        self.train_loader = make_shard_loader(
+            self.train,
+            batch_size=self.batch_size // self.share[1],
+            num_workers=self.num_workers,
+            shuffle=True,
+            drop_last=len(self.train) >= self.batch_size,
+            share=self.share,
+        )
         self.sampler = self.train_loader.place  # pyright: ignore[reportAttributeAccessIssue]
+
+    def _num_train_images(self) -> int:
+        return len(self.train)  # pyright: ignore[reportArgumentType]
 
     def seek(self, epoch: int, batch: int) -> None:
         self.train_loader.seek(epoch, batch)
@@ -340,10 +369,11 @@ class ShardDataModule(ImageDataModule):
         return self.train_loader
 
     def _train_indices(self, epoch: int, place: slice) -> Sequence[int]:
-        sampler = self.train_loader.place
-        return [key[1] for key in islice(sampler._keys(epoch, place.start), place.stop - place.start)]
+        """Of this process's part of the batch."""
+        first, last = place.start // self.share[1], place.stop // self.share[1]
+        return [key[1] for key in islice(self.train_loader.place._keys(epoch, first), last - first)]
 
-    def _loader(self, dataset: Dataset, sampler: Any = None, drop_last: bool = False) -> ShardLoader:
+    def _loader(self, dataset: Dataset) -> ShardLoader:
         assert isinstance(dataset, ShardDataset)
-        assert sampler is None, "only training is shuffled, by the shards' own sampler"
-        return make_shard_loader(dataset, batch_size=self.batch_size, num_workers=self.num_workers, drop_last=drop_last)
+        size = self.batch_size // self.share[1]
+        return make_shard_loader(dataset, batch_size=size, num_workers=self.num_workers, share=self.share)

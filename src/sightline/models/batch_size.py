@@ -57,13 +57,14 @@ def find_batch_size(classifier: Classifier, *, device: torch.device, precision: 
     """The largest power of two up to `most` whose training step fits; None when not even two images do.
 
     Doubles the batch while the memory of the next step, as it grew with the last, is free. The classifier's weights
-    are not the same afterwards.
+    are not the same afterwards. A compiled network runs as it was written: compiling for every size would take minutes.
     """
     probe = _Probe(classifier, device, precision)
     fitting: list[int] = []
     try:
-        for size in probe.sizes(most):
-            fitting.append(size)
+        with torch.compiler.set_stance("force_eager"):
+            for size in probe.sizes(most):
+                fitting.append(size)
     except (MemoryError, RuntimeError) as error:
         if not is_out_of_memory(error):
             raise

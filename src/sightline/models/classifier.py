@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from sightline.distributed.agreement import mean
 from sightline.errors import BadInput
 from sightline.models.backbones import ModelCard, head_modules
 from sightline.models.depthwise import speed_up_strided_depthwise
@@ -72,15 +73,17 @@ class Classifier(pl.LightningModule):
         """Logits `(B, num_classes)`."""
         return self.backbone(images.to(self.dtype, memory_format=self.memory_format))
 
-    def training_step(self, batch: Batch, batch_idx: int) -> torch.Tensor:
+    def training_step(self, batch: Batch, batch_idx: int) -> dict[str, torch.Tensor]:
+        """The loss to minimise, and `mean_loss`, that of the whole batch over all processes."""
         images, labels = batch
         loss, logits, labels = self.objective(images, labels)
         self.train_loss.update(loss.detach(), len(labels))
         self.train_accuracy.update(logits.detach(), labels)
-        self.log("train/step_loss", loss, on_step=True, on_epoch=False, prog_bar=True)
+        mean_loss = mean(loss.detach())
+        self.log("train/step_loss", mean_loss, on_step=True, on_epoch=False, prog_bar=True)
         self.log("train/loss", self.train_loss, on_step=False, on_epoch=True)
         self.log("train/accuracy", self.train_accuracy, on_step=False, on_epoch=True)
-        return loss
+        return {"loss": loss, "mean_loss": mean_loss}
 
     def objective(self, images: torch.Tensor, labels: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """What training minimises, the logits `(B, num_classes)`, and the labels `(B,)` of what was mostly seen."""
@@ -102,9 +105,10 @@ class Classifier(pl.LightningModule):
 
     def validation_step(self, batch: Batch, batch_idx: int) -> None:
         images, labels = batch
-        logits = self._forward_filled(images).float()
-        self.val_loss.update(nn.functional.cross_entropy(logits, labels), len(labels))
-        self.val_metrics.update(logits, labels)
+        if len(labels):  # of several processes some have no part in the last batch
+            logits = self._forward_filled(images).float()
+            self.val_loss.update(nn.functional.cross_entropy(logits, labels), len(labels))
+            self.val_metrics.update(logits, labels)
         self.log("val/loss", self.val_loss)
         self.log_dict(dict(self.val_metrics.items()), prog_bar=False)
 

@@ -1,0 +1,49 @@
+"""Tells Lightning where this process stands, so that it starts none itself: its own way runs the command line again."""
+
+from lightning_fabric.plugins import ClusterEnvironment
+from lightning_fabric.utilities.rank_zero import rank_zero_only
+
+from sightline.distributed.place import Place
+
+
+class PlaceEnvironment(ClusterEnvironment):
+    """A `Place` in Lightning's words."""
+
+    def __init__(self, place: Place) -> None:
+        super().__init__()
+        self.place = place
+
+    @property
+    def creates_processes_externally(self) -> bool:
+        return True
+
+    @property
+    def main_address(self) -> str:
+        return self.place.address
+
+    @property
+    def main_port(self) -> int:
+        return self.place.port
+
+    @staticmethod
+    def detect() -> bool:
+        return False
+
+    def world_size(self) -> int:
+        return self.place.world_size
+
+    def set_world_size(self, size: int) -> None:
+        assert size == self.place.world_size, (size, self.place)
+
+    def global_rank(self) -> int:
+        return self.place.rank
+
+    def set_global_rank(self, rank: int) -> None:
+        assert rank == self.place.rank, (rank, self.place)
+        rank_zero_only.rank = rank  # pyright: ignore[reportFunctionMemberAccess]
+
+    def local_rank(self) -> int:
+        return self.place.local_rank
+
+    def node_rank(self) -> int:
+        return self.place.node

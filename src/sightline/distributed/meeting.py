@@ -1,0 +1,231 @@
+"""How the processes of one training start, meet and part."""
+
+import functools
+import itertools
+import logging
+import multiprocessing
+import os
+import signal
+import socket
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import timedelta
+from typing import TYPE_CHECKING, Any
+
+from sightline.distributed import place as places
+from sightline.distributed.place import Place
+from sightline.errors import BadInput, Interrupted
+from sightline.run_record import reason
+
+if TYPE_CHECKING:
+    from multiprocessing.process import BaseProcess
+
+    from torch._C._distributed_c10d import Store
+
+log = logging.getLogger(__name__)
+MEETING = "MEETING"
+"""Beside the usual variables: the number of this training within its program, which may have several."""
+MINUTES_TO_MEET = 30
+SECONDS_TO_END = 30.0
+SECONDS_TO_FAIL = 3.0
+WELL = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM)
+_numbers = itertools.count()
+
+
+class Meeting:
+    """The processes of one training. `task(cfg)` is what each of them runs."""
+
+    def __init__(self, place: Place, task: Callable[[Any], Any], cfg: Any) -> None:
+        self.place, self.task, self.cfg = place, task, cfg
+        self.number = places.given.get(MEETING) or str(next(_numbers))
+
+    @contextmanager
+    def turn(self) -> Iterator[None]:
+        """The first process of a node comes first, so that what it writes into the cache is there for the others."""
+        place = self.place
+        key = f"turn/{place.node}"
+        if place.is_started and place.local_rank:
+            store, until = self._store(), _deadline()
+            while not store.check([key]):
+                _wait(until, f"process {place.rank} of {place.world_size}: the first process is still at the data")
+        yield
+        if place.is_started and place.num_local > 1 and not place.local_rank:
+            self._store().set(key, "over")
+
+    @contextmanager
+    def join(self, device: str) -> Iterator[None]:
+        """Within it the process group is there; nothing happens for a single process.
+
+        Raises: RuntimeError with the reason of another process that failed first.
+        """
+        if self.place.world_size == 1:
+            yield
+            return
+        store = self._store()
+        others = [] if self.place.is_started else self._start_others(store)
+        try:
+            self._meet(store, others, device)
+            yield
+        except BaseException as error:
+            self._part()
+            told = _end(others, SECONDS_TO_FAIL)
+            if told and isinstance(error, RuntimeError):
+                raise RuntimeError(told) from error
+            raise
+        else:
+            self._part()
+            if told := _end(others, SECONDS_TO_END):
+                raise RuntimeError(told)
+
+    def _store(self) -> "Store":
+        from torch._C._distributed_c10d import PrefixStore  # torch.distributed has it too, unknown to type checkers
+
+        place = self.place
+        hosts = place.is_first and place.hosts_store
+        store = _open_store(place.address, place.port, hosts, place.port or self.number)
+        return PrefixStore(f"{place.attempt}/{self.number}", store)
+
+    def _start_others(self, store: Any) -> "list[_Other]":
+        place = self.place
+        variables = {
+            "WORLD_SIZE": str(place.world_size),
+            "LOCAL_WORLD_SIZE": str(place.num_local),
+            "MASTER_ADDR": place.address,
+            "MASTER_PORT": str(store.underlying_store.port),
+            MEETING: self.number,
+        }
+        store.set(f"turn/{place.node}", "over")
+        started = []
+        for local_rank in range(1, place.num_local):
+            rank = str(place.rank + local_rank)
+            started.append(_Other.start(self.task, self.cfg, {**variables, "RANK": rank}))
+        return started
+
+    def _meet(self, store: "Store", others: "list[_Other]", device: str) -> None:
+        """Wait for everyone where a signal can interrupt it; then connecting takes no time."""
+        from torch import distributed
+
+        place = self.place
+        store.set(f"here/{place.rank}", "yes")
+        until = _deadline()
+        missing = [f"here/{rank}" for rank in range(place.world_size)]
+        while missing := [key for key in missing if not store.check([key])]:
+            if any(other.process.exitcode is not None for other in others):
+                raise RuntimeError("a process of this training ended before it began")
+            names = ", ".join(key.removeprefix("here/") for key in missing)
+            _wait(until, f"of {place.world_size} processes these did not come: {names}")
+        distributed.init_process_group(
+            "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl",
+            store=store,
+            rank=place.rank,
+            world_size=place.world_size,
+            timeout=timedelta(minutes=MINUTES_TO_MEET),
+        )
+
+    @staticmethod
+    def _part() -> None:
+        from torch import distributed
+
+        if distributed.is_initialized():
+            distributed.destroy_process_group()
+
+
+@dataclass(frozen=True)
+class _Other:
+    """Another process of this machine, and its word when it fails."""
+
+    rank: str
+    process: "BaseProcess"
+    word: Any
+    """The end of a pipe that it speaks into."""
+
+    @staticmethod
+    def start(task: Callable[[Any], Any], cfg: Any, variables: dict[str, str]) -> "_Other":
+        context = multiprocessing.get_context("spawn")
+        word, their_end = context.Pipe(duplex=False)
+        process = context.Process(
+            target=_run_task, args=(task, cfg, variables, their_end), name=f"rank {variables['RANK']}"
+        )
+        process.start()
+        their_end.close()
+        return _Other(variables["RANK"], process, word)
+
+
+def _end(others: list[_Other], seconds: float) -> str | None:
+    """Give processes some time to end, and end those that have not; what the first that failed has said."""
+    until = time.monotonic() + seconds
+    told = None
+    for other in others:
+        other.process.join(max(0.0, until - time.monotonic()))
+        if other.process.exitcode is None:
+            other.process.kill()
+            other.process.join()
+        elif told is None and other.process.exitcode not in WELL:
+            told = f"process {other.rank}: {_read(other)}"
+    return told
+
+
+def _read(other: _Other) -> str:
+    try:
+        return other.word.recv()
+    except EOFError:
+        return f"ended without a word (exit code {other.process.exitcode})"
+
+
+def _run_task(task: Callable[[Any], Any], cfg: Any, variables: dict[str, str], word: Any) -> None:
+    """The whole life of a process that another one has started: a signal is the first process's to answer."""
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, signal.SIG_IGN)
+    threading.Thread(target=_end_with_parent, daemon=True).start()
+    places.given.clear()
+    places.given.update(variables)
+    try:
+        task(cfg)
+    except Interrupted as stopped:
+        sys.exit(stopped.exit_code)
+    except BaseException as error:  # noqa: BLE001  (the first process raises it)
+        word.send(f"{type(error).__name__}: {reason(error)}")
+        sys.exit(1)
+
+
+def _end_with_parent() -> None:
+    """Nobody is left behind, whatever the first process died of."""
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    parent.join()
+    os._exit(1)
+
+
+@functools.lru_cache(maxsize=1)
+def _open_store(address: str, port: int, hosts: bool, identity: Any) -> "Store":
+    """The table where processes find each other; one for all trainings of a program that are given one port."""
+    from torch._C._distributed_c10d import TCPStore
+    from torch.distributed import DistError
+
+    if hosts:
+        try:
+            return TCPStore(address, port, is_master=True, wait_for_workers=False)
+        except (DistError, RuntimeError) as error:
+            raise BadInput(f"MASTER_ADDR={address} MASTER_PORT={port}: {error}; choose another port") from error
+    until = _deadline()
+    while True:
+        try:
+            socket.create_connection((address, port), timeout=5).close()
+            return TCPStore(address, port, is_master=False, wait_for_workers=False)
+        except OSError as error:
+            _wait(until, f"MASTER_ADDR={address} MASTER_PORT={port}: the first process is not there ({error})")
+
+
+def _deadline() -> float:
+    return time.monotonic() + 60 * MINUTES_TO_MEET
+
+
+def _wait(until: float, what: str) -> None:
+    """Raises: RuntimeError when it is too late."""
+    if time.monotonic() > until:
+        raise RuntimeError(f"{what}, after {MINUTES_TO_MEET} minutes")
+    time.sleep(0.05)

@@ -1,0 +1,120 @@
+"""Which process of a training this one is. Standard library only: a wrong number is refused before torch loads."""
+
+import logging
+import os
+import sys
+import warnings
+from dataclasses import dataclass
+
+from sightline.errors import BadInput
+
+given: dict[str, str] = {}
+"""What the environment says of this process, set by the entry point; empty in a notebook."""
+NUMBERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_PORT")
+NAMES = (*NUMBERS, "MASTER_ADDR", "TORCHELASTIC_USE_AGENT_STORE", "TORCHELASTIC_RESTART_COUNT")
+"""The usual variables: torchrun sets them all, a person or a scheduler for several nodes some of them."""
+HERE = "127.0.0.1"
+
+
+@dataclass(frozen=True)
+class Place:
+    """A process among `num_local` on each of `num_nodes` machines; by default the only one."""
+
+    rank: int = 0
+    num_local: int = 1
+    num_nodes: int = 1
+    address: str = HERE
+    port: int = 0
+    """Where the first process is met; 0 for any port that is free."""
+    is_started: bool = False
+    """Whether something else starts every process; if not, the first of a node starts the others there."""
+    hosts_store: bool = True
+    """Whether the first process keeps what the others read when they meet; torchrun has a process of its own for it."""
+    attempt: str = "0"
+
+    @property
+    def world_size(self) -> int:
+        return self.num_local * self.num_nodes
+
+    @property
+    def node(self) -> int:
+        return self.rank // self.num_local
+
+    @property
+    def local_rank(self) -> int:
+        return self.rank % self.num_local
+
+    @property
+    def is_first(self) -> bool:
+        return self.rank == 0
+
+    @property
+    def share(self) -> tuple[int, int]:
+        """The rank, and how many there are."""
+        return self.rank, self.world_size
+
+
+def all_devices(accelerator: str) -> int:
+    """What `trainer.devices=auto` means here: the processes that somebody has started, or all GPUs, or one."""
+    if "LOCAL_WORLD_SIZE" in given:
+        return int(given["LOCAL_WORLD_SIZE"])
+    if accelerator == "cpu":
+        return 1
+    import torch
+
+    return max(1, torch.cuda.device_count())
+
+
+def find_place(num_local: int, num_nodes: int) -> Place:
+    """This process's place by the environment's variables.
+
+    Raises: BadInput when they and the configuration do not go together.
+    """
+    number = {name: _number(name) for name in NUMBERS if name in given}
+    started = number.get("WORLD_SIZE", 1)
+    if started > 1 and started != num_local * num_nodes:
+        raise BadInput(
+            f"trainer.devices={num_local} trainer.num_nodes={num_nodes}: the environment says WORLD_SIZE={started}; "
+            f"add trainer=ddp trainer.devices={number.get('LOCAL_WORLD_SIZE', started)}, and trainer.num_nodes for "
+            "several machines, or unset WORLD_SIZE"
+        )
+    if num_local * num_nodes == 1:
+        return Place()
+    node = number.get("NODE_RANK", number.get("GROUP_RANK", 0))
+    rank = number.get("RANK", node * num_local + number.get("LOCAL_RANK", 0))
+    if not 0 <= rank < num_local * num_nodes:
+        raise BadInput(
+            f"NODE_RANK={node}: there are trainer.num_nodes={num_nodes} machines of trainer.devices={num_local}, "
+            "numbered from 0; correct one of them"
+        )
+    if num_nodes > 1 and not {"MASTER_ADDR", "MASTER_PORT"} <= given.keys():
+        raise BadInput(
+            f"trainer.num_nodes={num_nodes}: set MASTER_ADDR and MASTER_PORT to a free port of the first machine, and "
+            "NODE_RANK to this machine's number from 0 on; or start with torchrun"
+        )
+    is_started = "LOCAL_RANK" in given or "RANK" in given
+    knows_port = is_started or num_nodes > 1
+    return Place(
+        rank,
+        num_local,
+        num_nodes,
+        address=given.get("MASTER_ADDR", HERE) if knows_port else HERE,
+        port=number.get("MASTER_PORT", 0) if knows_port else 0,
+        is_started=is_started,
+        hosts_store=given.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
+        attempt=given.get("TORCHELASTIC_RESTART_COUNT", "0"),
+    )
+
+
+def _number(name: str) -> int:
+    try:
+        return int(given[name])
+    except ValueError:
+        raise BadInput(f"{name}={given[name]}: this environment variable must be a number") from None
+
+
+def hush() -> None:
+    """Leave it to the first process to say what all would say; errors are still shown."""
+    logging.disable(logging.WARNING)
+    warnings.simplefilter("ignore")
+    sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  (to the end of the process)

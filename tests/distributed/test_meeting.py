@@ -1,0 +1,70 @@
+"""Processes that start, meet, agree and part, or fail together."""
+
+import os
+import signal
+import time
+from pathlib import Path
+
+import pytest
+from torch import distributed
+
+from sightline.distributed import agreement
+from sightline.distributed.meeting import Meeting
+from sightline.distributed.place import Place, find_place
+from sightline.errors import Interrupted
+
+
+def agree(folder: Path) -> None:
+    """What each process runs: the task of the tests."""
+    place = find_place(2, 1)
+    with Meeting(place, agree, folder).join("cpu"):
+        agreed = agreement.largest(place.rank, -place.rank), agreement.gathered(place.rank)
+        (folder / str(place.rank)).write_text(f"{agreed} {agreement.of_the_first(place.rank)}")
+
+
+def test_processes_agree_again_and_again(tmp_path: Path) -> None:
+    for number in ("first", "second"):
+        folder = tmp_path / number
+        folder.mkdir()
+        agree(folder)
+        assert [(folder / rank).read_text() for rank in "01"] == ["((1, 0), [0, 1]) 0"] * 2
+        assert not distributed.is_initialized()
+
+
+def fail(folder: Path) -> None:
+    place = find_place(2, 1)
+    with Meeting(place, fail, folder).join("cpu"):
+        if place.rank:
+            raise ValueError("the second has no disk")
+        agreement.largest(1)
+
+
+def test_the_reason_of_another_process_is_told(tmp_path: Path) -> None:
+    with pytest.raises(RuntimeError, match="process 1: ValueError: the second has no disk"):
+        fail(tmp_path)
+
+
+def wait(folder: Path) -> None:
+    place = find_place(2, 1)
+    with Meeting(place, wait, folder).join("cpu"):
+        (folder / str(place.rank)).write_text(str(os.getpid()))
+        agreement.largest(1)
+        if place.rank:
+            time.sleep(1000)
+        raise Interrupted(signal.SIGTERM)
+
+
+def test_nobody_is_left_behind(tmp_path: Path) -> None:
+    start = time.monotonic()
+    with pytest.raises(Interrupted):
+        wait(tmp_path)
+    assert time.monotonic() - start < 60
+    with pytest.raises(ProcessLookupError):
+        os.kill(int((tmp_path / "1").read_text()), 0)
+
+
+def test_a_process_alone_agrees_with_itself() -> None:
+    with Meeting(Place(), agree, None).join("cpu"):
+        assert agreement.largest(3, 0) == (3, 0)
+        assert agreement.gathered("a") == ["a"]
+        assert not distributed.is_initialized()
