@@ -32,6 +32,7 @@ def test_noise_moves_the_suggestion_little(noise: float) -> None:
         sweep = read_sweep(RATES.tolist(), losses(noise, seed).tolist())
         assert sweep.tenth_of_divergence == pytest.approx(0.012, rel=0.5)
         assert sweep.steepest is not None
+        assert sweep.tenth_of_divergence is not None
         assert 1e-4 < sweep.steepest < 1e-2
         assert sweep.suggestion is not None
         assert sweep.suggestion == min(sweep.steepest, sweep.tenth_of_divergence)

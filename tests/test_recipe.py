@@ -32,8 +32,10 @@ def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
     for split, numbers in (("train", (8, 8, 32)), ("val", (2, 2, 2))):
         for number, (name, count) in enumerate(zip(("blue", "green", "red"), numbers, strict=True)):
             for index in range(count):
-                color = tuple(200 if channel == number else 40 for channel in (2, 1, 0))
-                write_image(root / split / name / f"{index:02d}.png", color, seed=100 * number + index + len(split))
+                red, green, blue = (200 if channel == number else 40 for channel in (2, 1, 0))
+                write_image(
+                    root / split / name / f"{index:02d}.png", (red, green, blue), seed=100 * number + index + len(split)
+                )
     return root
 
 
@@ -165,7 +167,9 @@ def test_layers_near_the_input_take_smaller_steps(scheduler: str, uneven: Path, 
 
 def test_stochastic_depth_and_dropout_reach_the_network(uneven: Path) -> None:
     classifier = classifier_of(uneven, "model.drop_path_rate=0.4", "model.drop_rate=0.3")
-    rates = [module.drop_prob for module in classifier.backbone.modules() if type(module).__name__ == "DropPath"]
+    rates: list[Any] = [
+        module.drop_prob for module in classifier.backbone.modules() if type(module).__name__ == "DropPath"
+    ]
     assert max(rates) == pytest.approx(0.4)
     assert classifier.backbone.drop_rate == 0.3
     assert classifier.card.arguments == {"drop_rate": 0.3, "drop_path_rate": 0.4}
@@ -281,7 +285,7 @@ def test_a_schedule_rises_and_falls_as_its_shares_say(uneven: Path) -> None:
     words = ["model/scheduler=warmup_cosine", "model.scheduler.warm_up=0.2", "model.scheduler.floor=0.1", "model.lr=2"]
     classifier = classifier_of(uneven, *words)
     optimizer = classifier.make_optimizer()
-    scheduler = classifier.recipe.scheduler(optimizer, total_steps=100)
+    scheduler: Any = classifier.recipe.scheduler(optimizer, total_steps=100)
     rates = []
     for _ in range(101):
         rates.append(optimizer.param_groups[0]["lr"])

@@ -350,7 +350,7 @@ def make_batch_augmentation(cfg: DictConfig, spec: "TaskSpec") -> "BatchAugmenta
 
 def _build_all(nodes: DictConfig, key: str) -> dict[str, Any]:
     """The objects of a configuration by name; null leaves one out."""
-    return {name: build(node, f"{key}.{name}") for name, node in nodes.items() if node is not None}
+    return {str(name): build(node, f"{key}.{name}") for name, node in nodes.items() if node is not None}
 
 
 def make_datamodule(cfg: DictConfig, opened: OpenedData | StreamedData | None, spec: "TaskSpec") -> "ImageDataModule":

@@ -30,10 +30,10 @@ class Witness(pl.Callback):
     def on_train_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         self.trained.append(copy(pl_module))
 
-    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *args: Any) -> None:
+    def on_train_batch_end(self, trainer: pl.Trainer, pl_module: Any, *args: Any, **more: Any) -> None:
         self.trained.append(copy(pl_module))
 
-    def on_validation_batch_start(self, trainer: pl.Trainer, pl_module: Any, *args: Any) -> None:
+    def on_validation_batch_start(self, trainer: pl.Trainer, pl_module: Any, *args: Any, **more: Any) -> None:
         self.validated.append(copy(pl_module))
 
 

@@ -2,6 +2,7 @@
 
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
@@ -53,8 +54,8 @@ def apply(step: BatchTransform, images: torch.Tensor) -> torch.Tensor:
     return changed
 
 
-def plain(images: torch.Tensor, size: int = 32, **view: float) -> torch.Tensor:
-    augmentation = BatchAugmentation(TaskSpec(SPEC.class_names, size, SPEC.mean, SPEC.std), RandomView(**view))
+def plain(images: torch.Tensor, horizontal_flip: float = 0.0) -> torch.Tensor:
+    augmentation = BatchAugmentation(SPEC, RandomView(horizontal_flip=horizontal_flip))
     return augmentation(images, numbers(augmentation.num_draws))
 
 
@@ -114,7 +115,8 @@ def test_tints_differ_by_channel_and_grays_by_image() -> None:
 @pytest.mark.parametrize("where", ["before", "after"])
 def test_a_change_is_made_to_its_share_of_the_images(where: str) -> None:
     def changed(p: float) -> int:
-        augmentation = BatchAugmentation(SPEC, RandomView(), **{where: [RandomGain((0.5, 0.5), p)]})
+        steps: dict[str, Any] = {where: [RandomGain((0.5, 0.5), p)]}
+        augmentation = BatchAugmentation(SPEC, RandomView(), **steps)
         images = torch.full((1000, 32, 32, 3), 200, dtype=torch.uint8)
         values = augmentation(images, numbers(augmentation.num_draws, 1000)).mean((1, 2, 3))
         assert set(values.mul(255).round().tolist()) <= {100.0, 200.0}

@@ -1,5 +1,7 @@
 """Every method on networks whose reasons are known, and Grad-CAM on every kind of architecture."""
 
+from typing import Any
+
 import pytest
 import timm
 import torch
@@ -89,7 +91,7 @@ def test_grad_cam_is_captums_on_a_convolution() -> None:
     torch.manual_seed(0)
     network = timm.create_model("test_resnet", num_classes=4).eval()
     images, classes = torch.randn(2, 3, 160, 160), torch.tensor([0, 2])
-    expected = LayerGradCam(network, network.layer4).attribute(images, target=classes)  # pyright: ignore
+    expected: Any = LayerGradCam(network, network.layer4).attribute(images, target=classes)  # pyright: ignore
     expected = nn.functional.interpolate(expected.clamp(min=0), (160, 160), mode="bilinear")[:, 0]
     torch.testing.assert_close(GradCam(network, "").attribute(images.requires_grad_(), classes), expected.detach())
 

@@ -95,7 +95,7 @@ def test_a_key_with_one_value_on_the_command_line_is_not_searched() -> None:
 def test_words_come_back_as_the_same_value(value: Any) -> None:
     """Hydra's own parser reads what we write."""
     override = OverridesParser.create().parse_override(f"key={to_word(value)}")
-    back = override.value()
+    back: Any = override.value()
     back = getattr(back, "text", back)
     assert [getattr(each, "text", each) for each in back] == value if isinstance(value, list) else back == value
     assert isinstance(back, bool) == isinstance(value, bool)

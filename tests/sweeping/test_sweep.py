@@ -9,6 +9,7 @@ from typing import Any
 import optuna
 import pytest
 from omegaconf import OmegaConf
+from optuna.storages.journal import JournalFileBackend
 from tests.sweeping.conftest import MEDIAN, RANDOM, RunSweep
 
 from sightline.errors import BadInput
@@ -42,7 +43,7 @@ def test_leaves_what_it_promises(run_sweep: RunSweep, tmp_path: Path) -> None:
     best = OmegaConf.load(folder / "best.yaml")
     assert best.x == results["best_params"]["x"]
     storage = optuna.storages.JournalStorage(
-        optuna.storages.journal.JournalFileBackend(str(folder / "study.journal"))
+        JournalFileBackend(str(folder / "study.journal"))
     )  # as optuna-dashboard opens it
     assert len(optuna.load_study(study_name="demo", storage=storage).trials) == 8
 

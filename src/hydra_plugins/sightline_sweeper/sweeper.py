@@ -52,8 +52,10 @@ ConfigStore.instance().store(
 class SightlineSweeper(Sweeper):
     """Takes what `hydra.sweeper` says; `sightline.sweeping` does the work."""
 
+    config: Any
+
     def __init__(self, **said: Any) -> None:
-        self.said = {
+        self.said: dict[str, Any] = {
             key: OmegaConf.to_container(value, resolve=True) if OmegaConf.is_config(value) else value
             for key, value in said.items()
         }

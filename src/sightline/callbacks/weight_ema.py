@@ -76,7 +76,7 @@ class WeightEMA(Callback):
                 values.append(tensor.to(average.dtype))
             else:
                 average.copy_(tensor)
-        torch._foreach_lerp_(averages, values, 1 - kept)
+        torch._foreach_lerp_(averages, values, 1 - kept)  # pyright: ignore[reportPrivateImportUsage]
 
     @torch.no_grad()
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -102,7 +102,8 @@ class WeightEMA(Callback):
 
 def _tensors(module: pl.LightningModule) -> dict[str, torch.Tensor]:
     """Parameters and buffers of the backbone as they are, not copies."""
-    return module.backbone.state_dict()  # pyright: ignore[reportCallIssue, reportReturnType]  (ours has one)
+    backbone: Any = module.backbone
+    return backbone.state_dict()
 
 
 @torch.no_grad()

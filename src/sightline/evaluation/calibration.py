@@ -71,7 +71,7 @@ class Bin:
 def reliability(probabilities: torch.Tensor, predictions: Predictions) -> list[Bin]:
     """The bins of the reliability diagram that hold images."""
     confidences = probabilities.amax(dim=1).numpy()
-    edges = np.linspace(0, 1, NUM_BINS + 1)
+    edges = np.linspace(0, 1, NUM_BINS + 1).tolist()
     places = np.clip(np.digitize(confidences, edges, right=True) - 1, 0, NUM_BINS - 1)
     bins = []
     for place in np.unique(places):

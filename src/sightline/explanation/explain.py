@@ -75,7 +75,7 @@ def explain_dataset(
     folder: Path, dataset: Any, saved: "SavedModel", device: "torch.device", explanation: "DictConfig", name: str
 ) -> dict[str, float]:
     """The stage of training: telling images of a data set; a method that cannot explain the network is left out."""
-    from omegaconf import OmegaConf
+    from omegaconf import DictConfig, OmegaConf
 
     from sightline.explanation.grad_cam import find_layers
 
@@ -84,7 +84,7 @@ def explain_dataset(
         log.warning("explanation.methods: grad_cam is left out, timm lists no feature maps for %s", saved.card.name)
         methods = [method for method in methods if method != "grad_cam"] or ["integrated_gradients"]
     chosen = OmegaConf.merge(explanation, {"methods": methods})
-    assert OmegaConf.is_dict(chosen)
+    assert isinstance(chosen, DictConfig)
     photos = choose_photos(dataset, saved, device, chosen)
     return explain_photos(folder, make_explainer(saved, device, chosen), photos, chosen, name)
 

@@ -114,4 +114,4 @@ def rank_correlation(first: torch.Tensor, second: torch.Tensor) -> float:
     a, b = first.flatten().numpy(), second.flatten().numpy()
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return 0.0
-    return float(spearmanr(a, b).statistic)
+    return float(spearmanr(a, b)[0])  # pyright: ignore[reportArgumentType]  (scipy has no types)

@@ -67,7 +67,7 @@ def _grid_of(network: nn.Module, layer: nn.Module, images: torch.Tensor) -> Grid
 
     timm's `forward_intermediates` gives every network's features as NCHW; comparing tells the layout.
     """
-    seen: list[torch.Tensor] = []
+    seen: list[Any] = []
     handle = layer.register_forward_hook(lambda module, inputs, output: seen.append(output))
     try:
         with torch.no_grad():
@@ -78,7 +78,8 @@ def _grid_of(network: nn.Module, layer: nn.Module, images: torch.Tensor) -> Grid
     if output is None:
         return None
     if output.ndim == 4:
-        return ("NHWC", *output.shape[1:3]) if _is_channels_last(network) else ("NCHW", *output.shape[2:])
+        layout, first = ("NHWC", 1) if _is_channels_last(network) else ("NCHW", 2)
+        return layout, output.shape[first], output.shape[first + 1]
     if output.ndim != 3:
         return None
     sides = _token_grid(network, images)
@@ -108,7 +109,7 @@ class _WithMaps(nn.Module):
         self.maps = nn.Identity()
 
     def forward(self, images: torch.Tensor) -> torch.Tensor:
-        handle = self.layer.register_forward_hook(lambda module, inputs, output: self._pass(output))
+        handle = self.layer.register_forward_hook(lambda module, inputs, output: self._pass(output))  # pyright: ignore[reportArgumentType]
         try:
             return self.network(images)
         finally:

@@ -68,8 +68,8 @@ def run(request: dict[str, Any]) -> None:
         code = end.code if isinstance(end.code, int) else 0 if end.code is None else 1
         if isinstance(end.code, str):
             print(end.code, file=sys.stderr)
-    except BaseException:  # noqa: BLE001 (as the interpreter does at its end)
-        sys.excepthook(*sys.exc_info())
+    except BaseException as error:  # noqa: BLE001 (as the interpreter does at its end)
+        sys.excepthook(type(error), error, error.__traceback__)
     finally:
         _end(code)
 

@@ -75,11 +75,8 @@ def speed_up_strided_depthwise(network: nn.Module) -> int:
 
 
 def _fits(module: nn.Conv2d) -> bool:
+    if isinstance(module.padding, str) or module.padding_mode != "zeros" or module.dilation != (1, 1):
+        return False
     is_depthwise = module.groups == module.in_channels == module.out_channels > 1
-    plain = module.padding_mode == "zeros" and not isinstance(module.padding, str) and module.dilation == (1, 1)
-    return (
-        is_depthwise
-        and plain
-        and max(module.stride) > 1
-        and all(pad < side for pad, side in zip(module.padding, module.kernel_size, strict=True))
-    )
+    is_covered = all(pad < side for pad, side in zip(module.padding, module.kernel_size, strict=True))
+    return is_depthwise and is_covered and max(module.stride) > 1

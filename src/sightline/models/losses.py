@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 
 import torch
-from timm.loss import BinaryCrossEntropy, compute_class_weights
+from timm.loss import BinaryCrossEntropy, compute_class_weights  # pyright: ignore[reportPrivateImportUsage]
 from torch import nn
 
 WEIGHTINGS = {"balanced": "inv_freq", "effective": "effective_num"}
@@ -53,6 +53,7 @@ class BinaryLoss(nn.Module):
     ) -> None:
         super().__init__()
         self.label_smoothing = label_smoothing
+        self.weight: torch.Tensor | None
         self.register_buffer("weight", class_weights)
         self.loss = BinaryCrossEntropy(0.0, target_threshold, reduction="none")
 
@@ -68,6 +69,7 @@ class FocalLoss(nn.Module):
     def __init__(self, gamma: float, label_smoothing: float = 0.0, class_weights: torch.Tensor | None = None) -> None:
         super().__init__()
         self.gamma, self.label_smoothing = gamma, label_smoothing
+        self.weight: torch.Tensor | None
         self.register_buffer("weight", class_weights)
 
     def forward(self, logits: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:

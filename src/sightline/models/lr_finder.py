@@ -43,7 +43,7 @@ class LrSweep:
 
 def sweep_lr(
     classifier: Classifier,
-    batches: Iterable[tuple[torch.Tensor, torch.Tensor]],
+    batches: Iterable[tuple[torch.Tensor, ...]],
     *,
     device: torch.device,
     precision: str,

@@ -13,8 +13,8 @@ if TYPE_CHECKING:
 
 def write_hyperparameter_table(study: "optuna.Study", settings: Settings) -> None:
     """Write `tensorboard/<trial>/` anew: parameters and final metrics. Does not need torch."""
-    from tensorboard.compat.proto.event_pb2 import Event
-    from tensorboard.compat.proto.summary_pb2 import Summary
+    from tensorboard.compat.proto.event_pb2 import Event  # pyright: ignore[reportAttributeAccessIssue]
+    from tensorboard.compat.proto.summary_pb2 import Summary  # pyright: ignore[reportAttributeAccessIssue]
     from tensorboard.plugins.hparams.summary_v2 import hparams_pb
     from tensorboard.summary.writer.event_file_writer import EventFileWriter
 

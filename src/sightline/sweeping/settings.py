@@ -76,7 +76,8 @@ class Settings:
 
     def describe(self) -> dict[str, Any]:
         """What must stay the same for values of one study to be comparable."""
-        fixed = dict(word.partition("=")[::2] for word in comparable(self.fixed))
+        parts = [word.partition("=") for word in comparable(self.fixed)]
+        fixed = {key: value for key, _, value in parts}
         return {"space": self.space.describe(), "metrics": dict(self.metrics), "settings": fixed}
 
 

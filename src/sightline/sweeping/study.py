@@ -42,7 +42,7 @@ def open_study(settings: Settings) -> "optuna.Study":
     study = optuna.create_study(
         study_name=settings.name,
         storage=_open_storage(settings.storage, settings.folder / JOURNAL),
-        directions=list(settings.metrics.values()),
+        directions=[optuna.study.StudyDirection[direction.upper()] for direction in settings.metrics.values()],
         pruner=pruner,
         load_if_exists=True,
     )
