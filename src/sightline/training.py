@@ -217,7 +217,7 @@ def _export_and_measure(plan: FitPlan, trainer: "pl.Trainer", record: RunRecord)
     runner = Runner(network, saved.spec, device, str(trainer.precision), cfg.model.channels_last)
     limits = {split: cfg.trainer[f"limit_{split}_batches"] for split in ("val", "test")}
     chosen = build_evaluators(cfg.evaluation) if "test" in cfg.stages else None
-    return measure_run(run_dir, runner, loaders, limits, chosen, cfg.evaluation)
+    return measure_run(run_dir, runner, loaders, limits, chosen, cfg.evaluation, name=cfg.name)
 
 
 def _explain(plan: FitPlan, trainer: "pl.Trainer", run_dir: Path) -> dict[str, float]:

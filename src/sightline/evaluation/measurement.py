@@ -59,6 +59,8 @@ def measure_run(
     limits: dict[str, Any],
     evaluators: Sequence[Evaluator] | None,
     evaluation: "DictConfig",
+    *,
+    name: str,
 ) -> dict[str, float]:
     """Measure a trained network: calibrate it on `loaders["val"]`, then report on test, or on validation without one.
 
@@ -80,5 +82,5 @@ def measure_run(
     )
     chosen = [Scores(), PerClass()] if evaluators is None else evaluators
     gates = {key: float(value) for key, value in evaluation.gates.items()}
-    metrics = measure_subject(folder, subject, chosen, name=folder.parent.name, gates=gates)
+    metrics = measure_subject(folder, subject, chosen, name=name, gates=gates)
     return {**measure(validation, "val"), **metrics}
