@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from sightline.config import build, command_line_overrides, to_plain, validate, with_value
+from sightline.config import build, command_line_overrides, gates_of, to_plain, validate, with_value
 from sightline.construction import build_training, with_batch_size
 from sightline.fitting import accepted_arguments, fit, make_resumable, make_watchers, trainer_maker
 from sightline.lr_finding import earlier_lr, save_sweep, with_lr
@@ -86,7 +86,7 @@ def train(cfg: DictConfig) -> TrainResult:
             metrics |= _explain(cfg, datamodule, trainer, run_dir)
             write_json(run_dir / "metrics.json", metrics)
             _log_hparams(trainer, cfg, metrics, run_dir)
-            check_gates(metrics, cfg.evaluation.gates)
+            check_gates(metrics, gates_of(cfg.evaluation))
     return TrainResult(metrics, checkpoint, run_dir)
 
 
