@@ -36,7 +36,7 @@ ON_THE_COMMAND_LINE = [
     ),
     ("data=folder", "data.root: no value is set; add data.root=… to the command"),
     ("model.optimizer._target_=os.system", "_target_=os.system: objects may come from torch,"),
-    ("model.lr=-1", "model.lr=-1.0: must be above 0"),
+    ("model.lr=-1", "model.lr=-1: must be a number above 0, or auto"),
     ("stages=[test]", "measure an existing run with evaluate.py run=RUN"),
     ("name=a/b", "name=a/b: names a folder"),
     ("trainer=ddp trainer.devices=2 data.batch_size=9", "must be a multiple of 2, like data.batch_size=8"),
@@ -80,7 +80,7 @@ def test_full_error_shows_the_traceback(cli: Cli) -> None:
     done = cli("train", "model.lr=-1", HYDRA_FULL_ERROR="1")
     assert done.returncode == 2
     assert "Traceback" in done.stderr
-    assert done.stderr.splitlines()[-1] == "error: model.lr=-1.0: must be above 0"
+    assert done.stderr.splitlines()[-1] == "error: model.lr=-1: must be a number above 0, or auto"
 
 
 def empty(root: Path) -> None:
@@ -240,5 +240,5 @@ def test_a_turn_hidden_inside_another_transform_is_refused() -> None:
 def test_bad_input_in_several_runs_leaves_nothing(cli: Cli, tmp_path: Path) -> None:
     done = cli("train", "-m", "model.lr=-1,-2", f"paths.runs={tmp_path / 'runs'}")
     assert done.returncode == 2
-    assert done.stderr.splitlines()[-1] == "error: model.lr=-1.0: must be above 0"
+    assert done.stderr.splitlines()[-1] == "error: model.lr=-1: must be a number above 0, or auto"
     assert not list(tmp_path.iterdir())

@@ -220,9 +220,7 @@ class EvaluationConfig:
     """What is measured after the predictions of a split, and what must hold of it."""
 
     target_accuracy: float | None = None  # of the answers that are not rejected; null: the model's own, at first 0.95
-    gates: dict[str, float] = field(
-        default_factory=dict
-    )  # metric: the least it may be (the most, where less is better)
+    gates: Any = None  # {metric: the least it may be}; where less is better, the most
     seed: int = 0  # of resampling and of corruptions
     evaluators: dict[str, Any] = field(default_factory=dict)  # sections of the report, in this order
 
@@ -436,7 +434,7 @@ def validate_evaluation(evaluation: DictConfig, splits: Iterable[str]) -> None:
         raise BadInput(f"evaluation.target_accuracy={evaluation.target_accuracy}: must be between 0 and 1, like 0.95")
     if not 0 <= evaluation.seed < 2**32:
         raise BadInput(f"evaluation.seed={evaluation.seed}: must be from 0 to below 2**32")
-    for name in evaluation.gates:
+    for name in gates_of(evaluation):
         if name.split("/")[0] not in splits:
             raise BadInput(
                 f"evaluation.gates: {name} is not a metric of {' or '.join(splits)}; "
@@ -481,6 +479,20 @@ def validate_explanation(explanation: DictConfig) -> None:
             raise BadInput(f"explanation.{key}={explanation[key]}: must be {least} or more")
     if explanation.memory_gb is not None and explanation.memory_gb < 0.05:
         raise BadInput(f"explanation.memory_gb={explanation.memory_gb}: must be 0.05 or more, or null")
+
+
+def gates_of(evaluation: DictConfig) -> dict[str, float]:
+    """The bound of every metric that has one.
+
+    Raises: BadInput when they are not numbers by name.
+    """
+    gates = {} if evaluation.gates is None else evaluation.gates
+    try:
+        return {str(name): float(bound) for name, bound in gates.items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise BadInput(
+            f"evaluation.gates={gates}: must be numbers by metric, like '{{test/accuracy: 0.9}}' in quotes"
+        ) from error
 
 
 def validate_choice(key: str, value: str, allowed: Iterable[str]) -> None:

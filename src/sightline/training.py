@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig, OmegaConf
 
-from sightline.config import check_processes, command_line_overrides, num_devices, to_plain, validate, with_value
+from sightline.config import (
+    check_processes,
+    command_line_overrides,
+    gates_of,
+    num_devices,
+    to_plain,
+    validate,
+    with_value,
+)
 from sightline.construction import build_training, with_batch_size
 from sightline.distributed.meeting import Meeting
 from sightline.distributed.place import Place, all_devices, find_place, hush
@@ -78,7 +86,7 @@ def train(cfg: DictConfig) -> TrainResult:
             start, record, trainer = _fit(plan, start, record, facts)
         metrics = _finish(plan, trainer, record) if place.is_first else {}
         if place.is_first:
-            check_gates(metrics, cfg.evaluation.gates)
+            check_gates(metrics, gates_of(cfg.evaluation))
     return TrainResult(metrics, start.folder / BEST, start.folder)
 
 

@@ -45,6 +45,7 @@ def test_another_goal_is_stored_with_the_model(trained: Path, cli: Cli, tmp_path
     ("words", "said"),
     [
         (["evaluation.gates={train/loss: 1}"], "train/loss is not a metric of test"),
+        (["evaluation.gates={test/accuracy: high}"], "must be numbers by metric"),
         (["evaluation.target_accuracy=95"], "must be between 0 and 1, like 0.95"),
         (["evaluation.evaluators.corruptions.names=[rain]"], "no such corruption"),
         (["evaluation.evaluators.mine._target_=os.system"], "objects may come from"),

@@ -16,7 +16,7 @@ REFUSED = [
     ("hparams_search=optuna model.lrr=interval(1,2)", "model.lrr: no such key (did you mean model.lr?)"),
     ("hparams_search=optuna model.lr=interval(2,1)", "interval=[2.0, 1.0] is empty"),
     ("hparams_search=optuna model/optimizer=choice(adam,adma)", "Could not find 'model/optimizer/adma'"),
-    ("hparams_search=optuna model.lr=interval(-1,1)", "model.lr=-1.0: must be above 0"),
+    ("hparams_search=optuna model.lr=interval(-1,1)", "model.lr=-1.0: must be a number above 0"),
     ("hparams_search=optuna optimized_metric=test/accuracy", "nothing may be chosen on the test set"),
     ("hparams_search=optuna hydra.sweeper.n_trails=3", "n_trails"),
     ("hparams_search=optuna hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials=0: must be 1 or more"),

@@ -5,7 +5,15 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.config import SPLITS, check_views, to_plain, validate_choice, validate_evaluation, validate_loading
+from sightline.config import (
+    SPLITS,
+    check_views,
+    gates_of,
+    to_plain,
+    validate_choice,
+    validate_evaluation,
+    validate_loading,
+)
 from sightline.errors import BadInput
 from sightline.finished_run import (
     FinishedRun,
@@ -59,7 +67,7 @@ def evaluate(cfg: "DictConfig") -> EvaluateResult:
         manifest = images.manifest if isinstance(images, OpenedData) else run.manifest
         subject = Subject(predictions, runner, cfg.split, loader, manifest, cfg.evaluation.seed)
         further = [] if other is None else [_compare(cfg, subject, other, images)]
-        gates = {key: float(value) for key, value in cfg.evaluation.gates.items()}
+        gates = gates_of(cfg.evaluation)
         metrics = measure_subject(output, subject, evaluators, name=run.name, gates=gates, further=further)
         write_json(output / "metrics.json", metrics)
         check_gates(metrics, gates)

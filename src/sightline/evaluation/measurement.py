@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.config import build
+from sightline.config import build, gates_of
 from sightline.data.splits import Manifest
 from sightline.evaluation.calibration import calibrate
 from sightline.evaluation.evaluators import PerClass, Scores
@@ -81,6 +81,6 @@ def measure_run(
         evaluation.seed,
     )
     chosen = [Scores(), PerClass()] if evaluators is None else evaluators
-    gates = {key: float(value) for key, value in evaluation.gates.items()}
+    gates = gates_of(evaluation)
     metrics = measure_subject(folder, subject, chosen, name=name, gates=gates)
     return {**measure(validation, "val"), **metrics}
