@@ -114,6 +114,7 @@ command.run(lambda: train(cfg))
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(sys.platform != "linux", reason="limits of the address space are Linux's")
 def test_real_memory_that_ends_fails_the_run_with_a_size_that_fits(tmp_path: Path) -> None:
     words = ["data=synthetic", "data.num_synthetic=4096", "data.image_size=64", "model.name=resnet18"]

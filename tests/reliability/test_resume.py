@@ -42,8 +42,8 @@ def stop_and_go_on(struck: Struck, run: Path, fault: str, *more: str) -> int:
         ("step:9", 2, "bf16-mixed", 5),
         ("validation:3", 2, "bf16-mixed", 5),
         pytest.param("writing:2", 0, "32-true", 4, marks=pytest.mark.slow),
-        ("epoch:1", 2, "32-true", 3),
-        ("end:1", 0, "32-true", 9),
+        pytest.param("epoch:1", 2, "32-true", 3, marks=pytest.mark.slow),
+        pytest.param("end:1", 0, "32-true", 9, marks=pytest.mark.slow),
     ],
 )
 def test_a_stopped_run_goes_on_exactly(
@@ -155,6 +155,7 @@ def test_a_full_disk_stops_the_run_and_keeps_the_last_good_checkpoint(
     assert_same(run, undisturbed())
 
 
+@pytest.mark.slow
 def test_the_printed_command_goes_on(struck: Struck, undisturbed: Undisturbed, colors: Path, tmp_path: Path) -> None:
     ended = struck(tmp_path / "run", "optimized_metric=val/loss", fault="SIGTERM@step:8")
     command = re.search(r"^go on with: (.*)$", ended.log, re.MULTILINE)
@@ -286,6 +287,7 @@ def test_resnet18_stops_within_twenty_seconds(colors: Path, tmp_path: Path) -> N
     assert (tmp_path / "run" / "checkpoints" / "last.ckpt").is_file()
 
 
+@pytest.mark.slow
 def test_a_run_on_shards_goes_on_exactly(
     struck: Struck, undisturbed: Undisturbed, colors: Path, cli: Cli, tmp_path: Path
 ) -> None:
