@@ -29,6 +29,8 @@ class WeightEMA(Callback):
         self._loaded: dict[str, torch.Tensor] | None = None
         self._trained: dict[str, torch.Tensor] | None = None
         """What is trained, while the average is in its place."""
+        self._tensors: dict[str, torch.Tensor] = {}
+        """The network's own, looked up once: a `state_dict()` for every step takes 1 ms."""
 
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
@@ -57,7 +59,7 @@ class WeightEMA(Callback):
         self._loaded = self._trained = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        self._last_step = trainer.global_step
+        self._last_step, self._tensors = trainer.global_step, _tensors(pl_module)
 
     @torch.no_grad()
     def on_train_batch_end(
@@ -69,7 +71,7 @@ class WeightEMA(Callback):
         self._num_updates += 1
         kept = min(self.decay, (1 + self._num_updates) / (10 + self._num_updates))
         averages, values = [], []
-        for name, tensor in _tensors(pl_module).items():
+        for name, tensor in self._tensors.items():
             average = self._average[name]
             if tensor.is_floating_point():
                 averages.append(average)

@@ -6,9 +6,9 @@ from functools import partial
 from typing import Any
 
 from timm.models import group_parameters
-from timm.optim import (  # pyright: ignore[reportPrivateImportUsage]
-    param_groups_layer_decay,
-    param_groups_weight_decay,
+from timm.optim import (
+    param_groups_layer_decay,  # pyright: ignore[reportPrivateImportUsage]
+    param_groups_weight_decay,  # pyright: ignore[reportPrivateImportUsage]
 )
 from torch import nn
 
