@@ -1,0 +1,87 @@
+"""Places on this machine never travel as text."""
+
+from pathlib import Path
+
+import pytest
+from omegaconf import OmegaConf
+from tests.conftest import compose_config
+
+from sightline.errors import BadInput
+from sightline.launch.channels import name_places, quoted, split_channels, unquoted
+
+HOSTILE = ["a b", "it's", 'say "hi"', "größe", "$(rm -rf x)", "${oc.env:HOME}", "a=b,c", "back\\slash", "ends\\", "-rf"]
+
+
+def test_a_folder_and_a_file_become_channels(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "net.safetensors").touch()
+    words = ["experiment=gtsrb", "data.root=photos", f"+model.weights={tmp_path}/net.safetensors", "output=/somewhere"]
+    rewritten, channels = split_channels(words, tmp_path)
+    assert rewritten == [
+        "experiment=gtsrb",
+        "data.root=${paths.inputs}/data_root",
+        "+model.weights=${paths.inputs}/model_weights/net.safetensors",
+    ]
+    assert channels == {"data_root": f"{tmp_path}/photos", "model_weights": f"{tmp_path}/net.safetensors"}
+
+
+def test_what_names_no_place_stays_as_it_is(tmp_path: Path) -> None:
+    words = ["data.root=null", "data.manifest=auto", "resume=null", "model.weights=", "data.root=${paths.data}/x"]
+    assert split_channels(words, tmp_path) == (words, {})
+
+
+def test_an_address_is_a_channel_too(tmp_path: Path) -> None:
+    words = ["data.root=s3://bucket/signs/", "model.weights=s3://bucket/net.safetensors"]
+    rewritten, channels = split_channels(words, tmp_path)
+    assert rewritten == [
+        "data.root=${paths.inputs}/data_root",
+        "model.weights=${paths.inputs}/model_weights/net.safetensors",
+    ]
+    assert channels == {"data_root": "s3://bucket/signs/", "model_weights": "s3://bucket/net.safetensors"}
+
+
+def test_a_place_that_is_not_there_is_refused(tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="data.root=photos: no such file or folder"):
+        split_channels(["data.root=photos"], tmp_path)
+
+
+@pytest.mark.parametrize("name", HOSTILE)
+def test_hostile_names(name: str, tmp_path: Path) -> None:
+    """As a folder and as a file: found here, and read over there as the same name."""
+    (tmp_path / name).mkdir()
+    (tmp_path / name / f"{name}.pt").touch()
+    for path in (tmp_path / name, tmp_path / name / f"{name}.pt"):
+        assert unquoted(quoted(str(path))) == str(path)
+        assert compose_config("train", f"data.root={quoted(str(path))}").data.root == str(path)
+    (word,), channels = split_channels([f"model.weights={quoted(f'{tmp_path}/{name}/{name}.pt')}"], tmp_path)
+    assert channels == {"model_weights": f"{tmp_path}/{name}/{name}.pt"}
+    cfg = compose_config("train", word, "++paths.inputs=/in")
+    OmegaConf.set_struct(cfg, False)
+    assert cfg.model.weights == f"/in/model_weights/{name}.pt"
+
+
+def test_what_the_configuration_names_counts_too(tmp_path: Path) -> None:
+    for name in ("data/gtsrb", "runs/train/x"):
+        (tmp_path / name).mkdir(parents=True)
+    composed = {
+        "data.root": str(tmp_path / "data" / "gtsrb"),
+        "model.teacher": "train/x",
+        "model.weights": None,
+        "resume": "auto",
+        "data.manifest": "auto",
+    }
+    words = name_places(["experiment=gtsrb", "model.teacher=train/x"], composed, tmp_path / "runs", tmp_path)
+    assert words == [
+        "experiment=gtsrb",
+        f"data.root={tmp_path}/data/gtsrb",
+        f"model.teacher={tmp_path}/runs/train/x",
+    ]
+    _, channels = split_channels(words, Path("/nowhere"))
+    assert set(channels) == {"data_root", "model_teacher"}
+
+
+def test_data_that_is_not_here_is_left_to_the_far_side_unless_it_was_named(tmp_path: Path) -> None:
+    composed = {"data.root": str(tmp_path / "digits")}
+    assert name_places(["seed=1"], composed, tmp_path, tmp_path) == ["seed=1"]
+    assert name_places(["data.root=digits"], composed, tmp_path, tmp_path) == [f"data.root={tmp_path}/digits"]
+    assert name_places(["data.root=null"], {"data.root": None}, tmp_path, tmp_path) == ["data.root=null"]
