@@ -55,6 +55,7 @@ def run(main: Callable[[], Any], positional: str | None = None) -> NoReturn:
     shows_traceback = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"  # makes Hydra raise its errors instead of printing them
     run_record.command_line[:] = sys.argv
+    run_record.built_from[:] = filter(None, [os.environ.get(run_record.COMMIT)])
     place.given.update({name: os.environ[name] for name in place.NAMES if name in os.environ})
     if positional and len(sys.argv) > 1 and "=" not in sys.argv[1] and not sys.argv[1].startswith("-"):
         sys.argv[1] = f"{positional}={sys.argv[1]}"

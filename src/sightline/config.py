@@ -67,6 +67,7 @@ TARGET_PACKAGES = ("torch", "timm", "pytorch_lightning", "torchmetrics", "albume
 class PathsConfig:
     data: str = MISSING  # data sets are looked for, and made, here
     cache: str = MISSING  # downloads, decoded images and audits: all of it can be made again
+    inputs: str = MISSING  # of a job: a folder for each place that came with it
     runs: str = MISSING  # run folders are made here
 
 

@@ -29,6 +29,10 @@ PACKAGES = (
 
 command_line: list[str] = []
 """The words that started this process, set by the entry point; empty in a notebook."""
+COMMIT = "SIGHTLINE_COMMIT"
+DIRTY = "-dirty"
+built_from: list[str] = []
+"""The commit of code that lies outside a git checkout, as its image or its job says; set by the entry point."""
 
 
 def open_folder(runs: Path, task: str, name: str, output: str | None = None) -> Path:
@@ -87,12 +91,13 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def git_commit(folder: Path) -> tuple[str | None, bool | None]:
-    """The commit that `folder` is at and whether files differ from it; `(None, None)` outside a git checkout."""
+    """The commit that `folder` is at and whether files differ from it; outside a git checkout what `built_from` says."""
     try:
         commit = _git(folder, "rev-parse", "HEAD").strip()
         return commit, bool(_git(folder, "status", "--porcelain").strip())
     except (OSError, subprocess.SubprocessError):
-        return None, None
+        said = built_from[0] if built_from else ""
+        return (said.removesuffix(DIRTY), said.endswith(DIRTY)) if said else (None, None)
 
 
 def _git(folder: Path, *words: str) -> str:

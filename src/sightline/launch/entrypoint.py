@@ -1,0 +1,197 @@
+"""What the image starts: python -m sightline.launch.entrypoint train|selftest
+
+`train` reads what SageMaker lays below /opt/ml, runs the program that the job names, passes signals on to it, and
+leaves its results, or the reason of a failure, where they are collected. The standard library alone: whatever goes wrong
+before a library loads is told, too.
+"""
+
+import argparse
+import ctypes
+import os
+import signal
+import subprocess
+import sys
+import threading
+from collections import deque
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import BadInput
+from sightline.launch.channels import quoted
+from sightline.launch.container_folder import OPT_ML, ContainerFolder
+from sightline.launch.hosts import EndOfTheFirst, Hosts
+from sightline.launch.hyperparameters import TRAIN, script_of, to_overrides
+from sightline.launch.job import key_of
+from sightline.launch.machine import visible_gpus
+from sightline.launch.run_folder import read_json, reason_of
+
+PROJECT = Path(__file__).resolve().parents[3]
+SIGNALS = (signal.SIGINT, signal.SIGTERM)
+INTERRUPTED = tuple(128 + number for number in SIGNALS)
+MOST_LETTERS = 1024
+"""Of a failure's reason; the service cuts it there."""
+NUM_TAIL_LINES = 50
+MIRROR_SECONDS = 30.0
+SECONDS_TO_READ = 5.0
+DIE_WITH_PARENT = 1
+"""PR_SET_PDEATHSIG of prctl(2)."""
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="sightline.launch.entrypoint", description="Train, or test the image itself.")
+    parser.add_argument("verb", choices=("train", "selftest"))
+    parser.add_argument("--base-dir", type=Path, help=f"instead of {OPT_ML}; SM_BASE_DIR says it, too")
+    given, overrides = parser.parse_known_args(words)
+    if given.verb == "selftest":
+        from sightline.launch.selftest import selftest
+
+        return selftest()
+    base = given.base_dir or Path(os.environ.get("SM_BASE_DIR") or OPT_ML)
+    return train(ContainerFolder(base.absolute()), overrides)
+
+
+def train(folder: ContainerFolder, overrides: Sequence[str] = ()) -> int:
+    """Run a job and return its exit code; `overrides` come after those of its hyperparameters."""
+    try:
+        return _train(folder, overrides)
+    except (BadInput, OSError, ValueError) as error:
+        return _fail(folder, 2 if isinstance(error, BadInput) else 1, f"{error}")
+
+
+def _train(folder: ContainerFolder, overrides: Sequence[str]) -> int:
+    folder.begin()
+    hosts = Hosts.read(folder.config / "resourceconfig.json")
+    hyperparameters = read_json(folder.config / "hyperparameters.json")
+    if not is_inside_sagemaker(folder, os.environ):
+        _say("no resourceconfig.json and no TRAINING_JOB_NAME: not started by SageMaker, everything else is the same")
+    script = script_of(hyperparameters)
+    if script != TRAIN and not hosts.is_first:
+        _say(f"{script} runs on the first host alone")
+        return 0
+    if hosts.is_first and folder.is_finished:
+        _say("the run is finished; only its results are handed over")
+        folder.publish()
+        return 0
+    hosts.wait_for_names()
+    end = EndOfTheFirst(hosts)
+    words = far_words([*to_overrides(hyperparameters), *overrides], script, folder, hosts, len(visible_gpus()))
+    process = Script(
+        [sys.executable, str(PROJECT / script), *words],
+        {**os.environ, **hosts.environment(), "SM_BASE_DIR": str(folder.base)},
+    )
+    code = process.run(folder.mirror_tensorboard if hosts.is_first else None)
+    if hosts.is_first:
+        folder.publish()
+    if code and code not in INTERRUPTED:
+        return _fail(folder, code, reason(code, process.tail, folder.run))
+    while not code and not process.signals and not end.wait(1.0):
+        pass
+    return code
+
+
+def is_inside_sagemaker(folder: ContainerFolder, environment: Mapping[str, str]) -> bool:
+    """Whether the service started this container; that /opt/ml exists says nothing."""
+    return (folder.config / "resourceconfig.json").is_file() or "TRAINING_JOB_NAME" in environment
+
+
+def far_words(overrides: Sequence[str], script: str, folder: ContainerFolder, hosts: Hosts, num_gpus: int) -> list[str]:
+    """The words of the program: the job's own, and those that say where it runs."""
+    kept = [word for word in overrides if key_of(word) not in ("output", "resume")]
+    places = ["paths=container", "launch=here", "hydra.mode=RUN", f"output={quoted(str(folder.run))}"]
+    if script != TRAIN or len(hosts.names) * max(1, num_gpus) == 1:
+        return [*kept, *places]
+    return [
+        "trainer.strategy=ddp",
+        "trainer.devices=auto",  # before the job's own words, which may ask for fewer
+        *kept,
+        *places,
+        f"trainer.num_nodes={len(hosts.names)}",
+    ]
+
+
+class Script:
+    """The program as a process of its own, whose last words on stderr are kept."""
+
+    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
+        self.command, self.environment = list(command), dict(environment)
+        self.tail: deque[str] = deque(maxlen=NUM_TAIL_LINES)
+        self.signals: list[int] = []
+        self._process: subprocess.Popen[bytes] | None = None
+
+    def run(self, mirror: Any = None) -> int:
+        """Run to its end, passing signals on; an end by signal 9 is exit code 137."""
+        for number in SIGNALS:
+            signal.signal(number, self._pass_on)
+        self._process = subprocess.Popen(
+            self.command,
+            env=self.environment,
+            stderr=subprocess.PIPE,
+            start_new_session=True,  # a signal to the group of both would arrive twice
+            preexec_fn=_die_with_parent,
+        )
+        for number in list(self.signals):  # those that came before there was a process
+            self._process.send_signal(number)
+        reader = threading.Thread(target=self._read, daemon=True)
+        reader.start()
+        code = self._wait(mirror)
+        reader.join(SECONDS_TO_READ)
+        return code if code >= 0 else 128 - code
+
+    def _wait(self, mirror: Any) -> int:
+        assert self._process is not None
+        while True:
+            try:
+                return self._process.wait(MIRROR_SECONDS)
+            except subprocess.TimeoutExpired:
+                if mirror is not None:
+                    mirror()
+
+    def _pass_on(self, number: int, frame: Any) -> None:
+        self.signals.append(number)
+        if self._process is not None:
+            self._process.send_signal(number)
+
+    def _read(self) -> None:
+        assert self._process is not None
+        assert self._process.stderr is not None
+        for line in self._process.stderr:
+            sys.stderr.buffer.write(line)
+            sys.stderr.buffer.flush()
+            self.tail.append(line.decode(errors="replace").rstrip())
+
+
+def _die_with_parent() -> None:
+    """Nobody is left behind when this process is killed; systems without the call go without."""
+    if sys.platform == "linux":
+        ctypes.CDLL(None).prctl(DIE_WITH_PARENT, signal.SIGKILL)
+
+
+def reason(code: int, tail: Sequence[str], run: Path) -> str:
+    """Why a program failed, in one line: its last `error: …`, its record, its last word, or its exit code."""
+    if code - 128 in (signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT):
+        name = signal.Signals(code - 128).name
+        return f"killed by {name}" + (": out of memory, or by hand" if name == "SIGKILL" else "")
+    starts = [number for number, line in enumerate(tail) if line.startswith("error: ")]
+    if starts:
+        return " ".join(list(tail)[starts[-1] :]).removeprefix("error: ")
+    last = next((line.strip() for line in reversed(tail) if line.strip()), None)
+    return reason_of(run) or last or f"exit code {code}"
+
+
+def _fail(folder: ContainerFolder, code: int, why: str) -> int:
+    """Leave the reason for the service, and say it here."""
+    line = " ".join(why.split())
+    line = line if len(line) <= MOST_LETTERS else line[: MOST_LETTERS - 1] + "…"
+    folder.failure.parent.mkdir(parents=True, exist_ok=True)
+    folder.failure.write_text(line, encoding="utf-8")
+    _say(f"failed (exit code {code}): {line}")
+    return code
+
+
+def _say(text: str) -> None:
+    print(f"entry point: {text}", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
