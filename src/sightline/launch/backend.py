@@ -1,6 +1,6 @@
 """A place to run jobs: the seven verbs, and the places there are."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from sightline.errors import BadInput
 from sightline.launch.job import Job, MetricPoint, Status
 
-BACKENDS = ("local_process",)
+BACKENDS = ("local_process", "sagemaker")
 
 
 class Backend(Protocol):
@@ -17,6 +17,10 @@ class Backend(Protocol):
     name: str
     poll_seconds: float
     """How often it is worth asking for news."""
+    is_remote: bool
+    """Whether its jobs see none of this machine's files, and go on when the one who follows them leaves."""
+    remembered: Mapping[str, Any]
+    """Settings without which its jobs are not found again."""
 
     def plan(self, job: Job) -> dict[str, Any]:
         """The whole request as JSON-able values: pure, the same twice, no network."""
@@ -44,6 +48,10 @@ class Backend(Protocol):
         """Its run folder, here."""
         ...
 
+    def cost_usd(self, job_id: str) -> float:
+        """What it has cost until now; 0 where nobody sends a bill."""
+        ...
+
     def close(self) -> None:
         """Let go of what serves the submitting; jobs run on."""
         ...
@@ -58,8 +66,8 @@ class Places:
     """Modules that are imported once, in a process that every job is a copy of; none: each starts from nothing."""
 
 
-def make_backend(name: str, jobs: Path, places: Places) -> Backend:
-    """The backend of a name; `jobs` is the folder for jobs that name no `output`.
+def make_backend(name: str, jobs: Path, places: Places, settings: Mapping[str, Any] | None = None) -> Backend:
+    """The backend of a name; `jobs` is the folder for jobs that name no `output`, `settings` those of its group.
 
     Raises: BadInput for a name that there is no backend for.
     """
@@ -67,4 +75,9 @@ def make_backend(name: str, jobs: Path, places: Places) -> Backend:
         from sightline.launch.local_process import LocalProcess
 
         return LocalProcess(jobs, places)
+    if name == "sagemaker":
+        from sightline.launch.sagemaker import SageMaker
+        from sightline.launch.settings import SageMakerSettings
+
+        return SageMaker(jobs, SageMakerSettings(**(settings or {})))
     raise BadInput(f"launch.backend={name}: must be one of {', '.join(BACKENDS)}")
