@@ -1,6 +1,6 @@
 """A place to run jobs: the seven verbs, and the places there are."""
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from sightline.errors import BadInput
 from sightline.launch.job import Job, MetricPoint, Status
 
-BACKENDS = ("local_process",)
+BACKENDS = ("local_process", "local_container")
 
 
 class Backend(Protocol):
@@ -58,8 +58,8 @@ class Places:
     """Modules that are imported once, in a process that every job is a copy of; none: each starts from nothing."""
 
 
-def make_backend(name: str, jobs: Path, places: Places) -> Backend:
-    """The backend of a name; `jobs` is the folder for jobs that name no `output`.
+def make_backend(name: str, jobs: Path, places: Places, settings: Mapping[str, Any] | None = None) -> Backend:
+    """The backend of a name; `jobs` is the folder for jobs that name no `output`, `settings` those of its group.
 
     Raises: BadInput for a name that there is no backend for.
     """
@@ -67,4 +67,8 @@ def make_backend(name: str, jobs: Path, places: Places) -> Backend:
         from sightline.launch.local_process import LocalProcess
 
         return LocalProcess(jobs, places)
+    if name == "local_container":
+        from sightline.launch.local_container import ContainerSettings, LocalContainer
+
+        return LocalContainer(jobs, places, ContainerSettings.of(settings or {}))
     raise BadInput(f"launch.backend={name}: must be one of {', '.join(BACKENDS)}")
