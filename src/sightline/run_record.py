@@ -91,7 +91,7 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def git_commit(folder: Path) -> tuple[str | None, bool | None]:
-    """The commit that `folder` is at and whether files differ from it; outside a git checkout what `built_from` says."""
+    """The commit that `folder` is at and whether files differ from it; without a checkout what `built_from` says."""
     try:
         commit = _git(folder, "rev-parse", "HEAD").strip()
         return commit, bool(_git(folder, "status", "--porcelain").strip())

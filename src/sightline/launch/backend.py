@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from sightline.errors import BadInput
 from sightline.launch.job import Job, MetricPoint, Status
 
-BACKENDS = ("local_process", "sagemaker")
+BACKENDS = ("local_process", "local_container", "sagemaker")
 
 
 class Backend(Protocol):
@@ -80,4 +80,8 @@ def make_backend(name: str, jobs: Path, places: Places, settings: Mapping[str, A
         from sightline.launch.settings import SageMakerSettings
 
         return SageMaker(jobs, SageMakerSettings(**(settings or {})))
+    if name == "local_container":
+        from sightline.launch.local_container import ContainerSettings, LocalContainer
+
+        return LocalContainer(jobs, places, ContainerSettings.of(settings or {}))
     raise BadInput(f"launch.backend={name}: must be one of {', '.join(BACKENDS)}")

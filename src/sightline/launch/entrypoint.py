@@ -1,11 +1,12 @@
 """What the image starts: python -m sightline.launch.entrypoint train|selftest
 
 `train` reads what SageMaker lays below /opt/ml, runs the program that the job names, passes signals on to it, and
-leaves its results, or the reason of a failure, where they are collected. The standard library alone: whatever goes wrong
+leaves its results, or the reason of a failure, where they are collected. The standard library alone: what goes wrong
 before a library loads is told, too.
 """
 
 import argparse
+import contextlib
 import ctypes
 import os
 import signal
@@ -13,7 +14,7 @@ import subprocess
 import sys
 import threading
 from collections import deque
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -53,13 +54,15 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def train(folder: ContainerFolder, overrides: Sequence[str] = ()) -> int:
     """Run a job and return its exit code; `overrides` come after those of its hyperparameters."""
+    program = Program()
     try:
-        return _train(folder, overrides)
+        return _train(folder, overrides, program)
     except (BadInput, OSError, ValueError) as error:
-        return _fail(folder, 2 if isinstance(error, BadInput) else 1, f"{error}")
+        _say(f"error: {error}")
+        return _fail(folder, 2 if isinstance(error, BadInput) else 1, str(error))
 
 
-def _train(folder: ContainerFolder, overrides: Sequence[str]) -> int:
+def _train(folder: ContainerFolder, overrides: Sequence[str], program: "Program") -> int:
     folder.begin()
     hosts = Hosts.read(folder.config / "resourceconfig.json")
     hyperparameters = read_json(folder.config / "hyperparameters.json")
@@ -76,16 +79,19 @@ def _train(folder: ContainerFolder, overrides: Sequence[str]) -> int:
     hosts.wait_for_names()
     end = EndOfTheFirst(hosts)
     words = far_words([*to_overrides(hyperparameters), *overrides], script, folder, hosts, len(visible_gpus()))
-    process = Script(
+    code = program.run(
         [sys.executable, str(PROJECT / script), *words],
         {**os.environ, **hosts.environment(), "SM_BASE_DIR": str(folder.base)},
+        folder.mirror_tensorboard if hosts.is_first else lambda: None,
     )
-    code = process.run(folder.mirror_tensorboard if hosts.is_first else None)
     if hosts.is_first:
         folder.publish()
     if code and code not in INTERRUPTED:
-        return _fail(folder, code, reason(code, process.tail, folder.run))
-    while not code and not process.signals and not end.wait(1.0):
+        why = reason(code, program.tail, folder.run)
+        if why.startswith("killed by"):  # it could not say so itself
+            _say(f"error: {why}")
+        return _fail(folder, code, why)
+    while not code and not program.signals and not end.wait(1.0):
         pass
     return code
 
@@ -110,47 +116,53 @@ def far_words(overrides: Sequence[str], script: str, folder: ContainerFolder, ho
     ]
 
 
-class Script:
-    """The program as a process of its own, whose last words on stderr are kept."""
+class Program:
+    """A process of its own that gets the signals of this one, and whose last words on stderr are kept."""
 
-    def __init__(self, command: Sequence[str], environment: Mapping[str, str]) -> None:
-        self.command, self.environment = list(command), dict(environment)
+    def __init__(self) -> None:
         self.tail: deque[str] = deque(maxlen=NUM_TAIL_LINES)
         self.signals: list[int] = []
+        self._unsent: deque[int] = deque()
         self._process: subprocess.Popen[bytes] | None = None
-
-    def run(self, mirror: Any = None) -> int:
-        """Run to its end, passing signals on; an end by signal 9 is exit code 137."""
-        for number in SIGNALS:
+        for number in SIGNALS:  # at once: the first process of a container ignores signals that nobody has asked for
             signal.signal(number, self._pass_on)
+
+    def run(self, command: Sequence[str], environment: Mapping[str, str], now_and_then: Callable[[], None]) -> int:
+        """Run to the end, passing signals on; an end by signal 9 is exit code 137."""
+        if self.signals:
+            return 128 + self.signals[0]
         self._process = subprocess.Popen(
-            self.command,
-            env=self.environment,
+            command,
+            env=environment,
             stderr=subprocess.PIPE,
             start_new_session=True,  # a signal to the group of both would arrive twice
             preexec_fn=_die_with_parent,
         )
-        for number in list(self.signals):  # those that came before there was a process
-            self._process.send_signal(number)
+        self._send()
         reader = threading.Thread(target=self._read, daemon=True)
         reader.start()
-        code = self._wait(mirror)
+        code = self._wait(now_and_then)
         reader.join(SECONDS_TO_READ)
         return code if code >= 0 else 128 - code
 
-    def _wait(self, mirror: Any) -> int:
+    def _wait(self, now_and_then: Callable[[], None]) -> int:
         assert self._process is not None
         while True:
             try:
                 return self._process.wait(MIRROR_SECONDS)
             except subprocess.TimeoutExpired:
-                if mirror is not None:
-                    mirror()
+                now_and_then()
 
     def _pass_on(self, number: int, frame: Any) -> None:
         self.signals.append(number)
-        if self._process is not None:
-            self._process.send_signal(number)
+        self._unsent.append(number)
+        self._send()
+
+    def _send(self) -> None:
+        """Send each signal once, also those that came while the process was made."""
+        with contextlib.suppress(IndexError):
+            while self._process is not None:
+                self._process.send_signal(self._unsent.popleft())
 
     def _read(self) -> None:
         assert self._process is not None
@@ -180,17 +192,16 @@ def reason(code: int, tail: Sequence[str], run: Path) -> str:
 
 
 def _fail(folder: ContainerFolder, code: int, why: str) -> int:
-    """Leave the reason for the service, and say it here."""
+    """Leave the reason for the service."""
     line = " ".join(why.split())
     line = line if len(line) <= MOST_LETTERS else line[: MOST_LETTERS - 1] + "…"
     folder.failure.parent.mkdir(parents=True, exist_ok=True)
     folder.failure.write_text(line, encoding="utf-8")
-    _say(f"failed (exit code {code}): {line}")
     return code
 
 
 def _say(text: str) -> None:
-    print(f"entry point: {text}", file=sys.stderr, flush=True)
+    print(text, file=sys.stderr, flush=True)
 
 
 if __name__ == "__main__":

@@ -127,10 +127,14 @@ class LocalProcess:
         state = read_json(hidden / "state.json")
         if not state:
             return Status(State.STOPPED, "it never began" if hidden.is_dir() else "its folder is gone")
-        return _ended(Path(job_id), state)
+        return _ended(Path(job_id), self.run_folder(job_id), state)
+
+    def run_folder(self, job_id: str) -> Path:
+        """Where the task writes."""
+        return Path(job_id)
 
     def metrics(self, job_id: str) -> list[MetricPoint]:
-        return read_points(Path(job_id))
+        return read_points(self.run_folder(job_id))
 
     def logs(self, job_id: str) -> Iterator[str]:
         path = Path(job_id) / HIDDEN / "log.txt"
@@ -176,16 +180,16 @@ class LocalProcess:
             process.poll()
 
 
-def _ended(folder: Path, state: dict[str, Any]) -> Status:
+def _ended(folder: Path, run: Path, state: dict[str, Any]) -> Status:
     """How a job ended whose processes are gone."""
     code = state.get("exit_code")
     if code == 0:
         return Status(State.SUCCEEDED)
     if code is None:  # its supervisor was killed with it, or with the machine
-        is_finished = read_json(folder / "run.json").get("status") == "finished"
+        is_finished = read_json(run / "run.json").get("status") == "finished"
         return Status(State.SUCCEEDED) if is_finished else Status(State.STOPPED, "its processes were killed")
     if code in ENDED_BY_ORDER or state.get("stop_asked"):
-        return Status(State.STOPPED, reason_of(folder) or "stopped")
+        return Status(State.STOPPED, reason_of(run) or "stopped")
     if code < 0:
         name = signal.Signals(-code).name
         hint = ": out of memory, or by hand" if name == "SIGKILL" else ""

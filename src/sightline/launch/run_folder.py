@@ -2,11 +2,12 @@
 
 import csv
 import json
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
 from sightline.launch.job import MetricPoint
+from sightline.run_record import write_json
 
 NOT_METRICS = ("epoch", "step", "lr")
 
@@ -47,3 +48,41 @@ def reason_of(folder: Path) -> str | None:
     """Why the run ended, by its own record."""
     record = read_json(folder / "run.json")
     return record.get("reason") if record.get("status") in ("failed", "interrupted") else None
+
+
+def note_launch(folder: Path, **facts: Any) -> None:
+    """Write into a run's record where it was run."""
+    record = folder / "run.json"
+    if record.is_file():
+        write_json(record, {**read_json(record), "launch": facts})
+
+
+def name_places_here(folder: Path, places: Mapping[str, str]) -> None:
+    """Put places of this machine for those of a container into a run's configuration, so that its data is found."""
+    import yaml
+
+    path, record = folder / "config.yaml", folder / "run.json"
+    if path.is_file():
+        config = yaml.safe_load(path.read_text(encoding="utf-8"))
+        path.write_text(yaml.safe_dump(_renamed(config, places), sort_keys=False, allow_unicode=True), encoding="utf-8")
+    if record.is_file():
+        facts = read_json(record)
+        write_json(record, {**facts, "config": _renamed(facts.get("config"), places)})
+
+
+def _renamed(value: Any, places: Mapping[str, str]) -> Any:
+    if isinstance(value, dict):
+        return {key: _renamed(each, places) for key, each in value.items()}
+    if isinstance(value, list):
+        return [_renamed(each, places) for each in value]
+    for there, here in places.items():
+        if value == there or (isinstance(value, str) and value.startswith(f"{there}/")):
+            return _renamed_path(value, there, here)
+    return value
+
+
+def _renamed_path(value: str, there: str, here: str) -> str:
+    """A file travels alone in a folder of its own, and is that file here."""
+    rest = value.removeprefix(there).lstrip("/")
+    path = Path(here)
+    return str(path if not rest or (path.name == rest and path.is_file()) else path / rest)

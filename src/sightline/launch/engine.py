@@ -1,0 +1,77 @@
+"""The container engine of this machine, through Docker's client."""
+
+import subprocess
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+from sightline.errors import BadInput
+
+SECONDS_TO_ANSWER = 30
+
+
+def docker(*words: str, given: str | None = None) -> str:
+    """What `docker …` prints; `given` is its input.
+
+    Raises: RuntimeError with the client's own reason.
+    """
+    done = ask(*words, given=given)
+    if done.returncode:
+        raise RuntimeError(f"docker {words[0]}: {done.stderr.strip() or f'exit code {done.returncode}'}")
+    return done.stdout
+
+
+def ask(*words: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    """The same where a refusal is an answer."""
+    return subprocess.run(["docker", *words], input=given, capture_output=True, text=True)
+
+
+def why_no_engine() -> str | None:
+    """What keeps containers from being run here; None when nothing does."""
+    try:
+        done = subprocess.run(
+            ["docker", "version", "--format", "{{.Server.Version}}"],
+            capture_output=True,
+            text=True,
+            timeout=SECONDS_TO_ANSWER,
+        )
+    except FileNotFoundError:
+        return "there is no docker command"
+    except subprocess.TimeoutExpired:
+        return f"the engine does not answer within {SECONDS_TO_ANSWER} s"
+    return done.stderr.strip().splitlines()[0] if done.returncode and done.stderr.strip() else None
+
+
+def require_engine(key: str) -> None:
+    """Raises: BadInput naming the key that asks for an engine, where none answers."""
+    if (why := why_no_engine()) is not None:
+        raise BadInput(
+            f"{key}: no container engine answers ({why}); install Docker and start it (docker version shows whether "
+            "it answers), or use launch=local_process"
+        )
+
+
+def has_image(image: str) -> bool:
+    return ask("image", "inspect", image).returncode == 0
+
+
+def mount(source: Path, target: str, *, is_read_only: bool) -> list[str]:
+    """The words that make a place of this machine visible in a container, whatever it is called."""
+    fields = ["type=bind", f"source={source}", f"target={target}", *(["readonly"] if is_read_only else [])]
+    return ["--mount", ",".join(_field(field) for field in fields)]
+
+
+def _field(text: str) -> str:
+    """A field of comma-separated values, which is how the client reads a mount."""
+    return '"' + text.replace('"', '""') + '"' if any(letter in text for letter in ',"\n') else text
+
+
+def variables(environment: Mapping[str, str]) -> list[str]:
+    return [word for name, value in environment.items() for word in ("--env", f"{name}={value}")]
+
+
+def remove(containers: Sequence[str], stop_seconds: int) -> None:
+    """Stop containers that still run, and remove them."""
+    for name in containers:
+        if ask("container", "inspect", name).returncode == 0:
+            ask("stop", "--time", str(stop_seconds), name)
+            ask("rm", "--force", name)

@@ -1,0 +1,167 @@
+"""The image that jobs run in: python -m sightline.launch.image build|push
+
+Its tag is a hash of what goes into it, so an unchanged tree builds and pushes nothing.
+"""
+
+import argparse
+import base64
+import hashlib
+import os
+import re
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import BadInput
+from sightline.launch.engine import ask, docker, has_image, require_engine
+from sightline.run_record import DIRTY, git_commit
+
+REPOSITORY = "sightline-train"
+DOCKERFILE = Path("dockers", "train", "Dockerfile")
+CONTENT = ("pyproject.toml", "constraints.txt", "src", "configs", str(DOCKERFILE), ".dockerignore")
+"""What the image follows from; `.dockerignore` lets in the same."""
+LEFT_OUT = re.compile(r"(^|/)(__pycache__|[^/]*\.egg-info)/|\.pyc$|(^|/)\.env$|^configs/local/.*\.yaml$")
+DEFAULT_BASE = ""
+"""The base image that the Dockerfile names."""
+NUM_DIGITS = 16
+
+
+def image_name(project: Path, base_image: str = DEFAULT_BASE) -> str:
+    """`sightline-train:<hash of the content>`."""
+    return f"{REPOSITORY}:{content_hash(project, base_image)[:NUM_DIGITS]}"
+
+
+def content_hash(project: Path, base_image: str = DEFAULT_BASE) -> str:
+    """Of every file that goes into the image, by name and content, and of the image it is based on."""
+    total = hashlib.sha256(base_image.encode())
+    for name in sorted(_files(project)):
+        total.update(f"\n{name}\0{hashlib.sha256((project / name).read_bytes()).hexdigest()}".encode())
+    return total.hexdigest()
+
+
+def _files(project: Path) -> Iterator[str]:
+    for each in CONTENT:
+        path = project / each
+        for file in path.rglob("*") if path.is_dir() else [path]:
+            name = file.relative_to(project).as_posix()
+            if file.is_file() and not LEFT_OUT.search(name):
+                yield name
+
+
+def build(project: Path, base_image: str = DEFAULT_BASE, words: Sequence[str] = ()) -> str:
+    """The image's name, once it is there; `words` are further ones of `docker build`.
+
+    Raises: BadInput without an engine; RuntimeError when it cannot be built.
+    """
+    require_engine("make image")
+    name = image_name(project, base_image)
+    if has_image(name):
+        print(f"unchanged: {name}")
+        return name
+    commit, is_dirty = git_commit(project)
+    said = {
+        "COMMIT": f"{commit or ''}{DIRTY if is_dirty else ''}",
+        **({"BASE_IMAGE": base_image} if base_image else {}),
+    }
+    arguments = [word for key, value in said.items() for word in ("--build-arg", f"{key}={value}")]
+    command = ["docker", "build", "--file", str(DOCKERFILE), "--tag", name, *arguments, *words, "."]
+    if subprocess.run(command, cwd=project, env={**os.environ, "DOCKER_BUILDKIT": "1"}).returncode:
+        raise RuntimeError(f"docker build of {name} failed; its output above says why")
+    print(f"built: {name}")
+    return name
+
+
+def push(image: str, client: Any, registry: str | None = None) -> str:
+    """Put an image into the account's registry (ECR), unless it is there; return its address.
+
+    `client` is boto3's for ECR. `registry` stands in for the account's own, for a try without an account.
+
+    Raises: BadInput without an engine or the image; RuntimeError when it cannot be pushed.
+    """
+    repository, tag = image.split(":")
+    address = f"{_make_repository(client, repository)}:{tag}"
+    if _is_pushed(client, repository, tag):
+        print(f"unchanged: {address}")
+        return address
+    require_engine("make push-image")
+    if not has_image(image):
+        raise BadInput(f"launch.image={image}: the engine has no such image; make image builds it")
+    if registry is not None:
+        address = f"{registry}/{image}"
+    docker("tag", image, address)
+    _push(address, client)
+    print(f"pushed: {address}")
+    return address
+
+
+def _make_repository(client: Any, name: str) -> str:
+    """The address of a repository, which is made if it is missing: tags are for good, images are scanned."""
+    try:
+        return client.describe_repositories(repositoryNames=[name])["repositories"][0]["repositoryUri"]
+    except client.exceptions.RepositoryNotFoundException:
+        made = client.create_repository(
+            repositoryName=name,
+            imageTagMutability="IMMUTABLE",
+            imageScanningConfiguration={"scanOnPush": True},
+            encryptionConfiguration={"encryptionType": "AES256"},
+        )
+        return made["repository"]["repositoryUri"]
+
+
+def _is_pushed(client: Any, repository: str, tag: str) -> bool:
+    try:
+        return bool(client.describe_images(repositoryName=repository, imageIds=[{"imageTag": tag}])["imageDetails"])
+    except client.exceptions.ImageNotFoundException:
+        return False
+
+
+def _push(address: str, client: Any) -> None:
+    """Push with a login that is forgotten afterwards: nothing stays in the home folder."""
+    told = client.get_authorization_token()["authorizationData"][0]
+    user, _, password = base64.b64decode(told["authorizationToken"]).decode().partition(":")
+    with tempfile.TemporaryDirectory() as config:
+        for words, given in (
+            (["login", "--username", user, "--password-stdin", address.split("/")[0]], password),
+            (["push", "--quiet", address], None),
+        ):
+            done = ask("--config", config, *words, given=given)
+            if done.returncode:
+                raise RuntimeError(f"docker {words[0]} {address}: {done.stderr.strip()}")
+
+
+def main(words: Sequence[str] | None = None) -> int:
+    parser = argparse.ArgumentParser(prog="sightline.launch.image", description="Build and push the image of jobs.")
+    parser.add_argument("verb", choices=("build", "push", "name"))
+    parser.add_argument("--base-image", default=os.environ.get("BASE_IMAGE", DEFAULT_BASE))
+    parser.add_argument("--region", help="of the registry; else AWS's own configuration says it")
+    given, further = parser.parse_known_args(words)
+    project = Path(__file__).resolve().parents[3]
+    try:
+        if given.verb == "name":
+            print(image_name(project, given.base_image))
+            return 0
+        name = build(project, given.base_image, further)
+        if given.verb == "push":
+            push(name, _client(given.region))
+    except (BadInput, RuntimeError) as error:
+        print(f"error: {error}", file=sys.stderr)
+        return 2 if isinstance(error, BadInput) else 1
+    return 0
+
+
+def _client(region: str | None) -> Any:
+    """Raises: BadInput where AWS's own configuration lacks something."""
+    import boto3
+    from botocore.exceptions import BotoCoreError
+
+    try:
+        return boto3.client("ecr", region_name=region)
+    except BotoCoreError as error:
+        raise BadInput(f"--region: {error}; name one, or set AWS_REGION") from error
+
+
+if __name__ == "__main__":
+    sys.exit(main())
