@@ -2,16 +2,14 @@
 
 from sightline.launch.settings import SageMakerSettings
 
-REPOSITORY = "sightline-train"
-
 
 def image_address(settings: SageMakerSettings) -> str:
     """The image that the settings name, or the one that this tree builds; no network."""
     if settings.image:
         return settings.image
-    from sightline.launch.image import content_tag
+    from sightline.launch.image import PROJECT, image_name
 
-    return f"{registry(settings)}/{REPOSITORY}:{content_tag()}"
+    return f"{registry(settings)}/{image_name(PROJECT)}"
 
 
 def registry(settings: SageMakerSettings) -> str:

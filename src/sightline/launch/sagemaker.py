@@ -10,18 +10,18 @@ from typing import Any
 from sightline.errors import BadInput
 from sightline.launch.channels import split_channels
 from sightline.launch.cloudwatch import JobLog
+from sightline.launch.container_folder import OPT_ML
 from sightline.launch.content_hash import content_hash
 from sightline.launch.image_address import image_address
 from sightline.launch.job import Job, MetricPoint, State, Status, key_of
 from sightline.launch.job_cost import cost_of
 from sightline.launch.prices import check_bound
 from sightline.launch.request_check import EXTRA, check_request
-from sightline.launch.run_folder import read_json, read_points
+from sightline.launch.run_folder import name_places_here, note_launch, read_json, read_points
 from sightline.launch.sagemaker_request import make_request
 from sightline.launch.sagemaker_status import is_over, status_of
 from sightline.launch.settings import SageMakerSettings, check_settings
 from sightline.launch.storage import Storage, extract
-from sightline.run_record import write_json
 
 log = logging.getLogger(__name__)
 ARCHIVES = {"model.tar.gz": "model", "output.tar.gz": "."}
@@ -71,6 +71,7 @@ class SageMaker:
         digest = content_hash(Path(place), self.jobs / ".hashes")
         address = f"s3://{self.settings.bucket}/{self.settings.prefix}/inputs/{digest}/"
         self._uploads[address] = Path(place)
+        (self.jobs / ".hashes" / f"{digest}.place").write_text(place, encoding="utf-8", errors="surrogateescape")
         return address
 
     def submit(self, plan: dict[str, Any]) -> str:
@@ -154,11 +155,21 @@ class SageMaker:
         into.mkdir(parents=True, exist_ok=True)
         self._storage.download(_checkpoints(attempts[-1]), into)
         self._unpack(attempts[-1], into)
-        record = read_json(into / "run.json")
-        if record:
-            record["launch"] = {"backend": self.name, "job_id": job_id, **cost_of(attempts)}
-            write_json(into / "run.json", record)
+        name_places_here(into, self._places_here(attempts[-1], into))
+        image = attempts[-1]["AlgorithmSpecification"].get("TrainingImage")
+        note_launch(into, backend=self.name, job_id=job_id, image=image, **cost_of(attempts))
         return into
+
+    def _places_here(self, attempt: dict[str, Any], run: Path) -> dict[str, str]:
+        """For each input folder of the job what was uploaded to it, or where it lies in S3."""
+        inputs = read_json(run / "run.json").get("config", {}).get("paths", {}).get("inputs", f"{OPT_ML}/input/data")
+        found = {}
+        for channel in attempt.get("InputDataConfig", ()):
+            address = channel["DataSource"]["S3DataSource"]["S3Uri"]
+            note = self.jobs / ".hashes" / f"{address.rstrip('/').rsplit('/', 1)[-1]}.place"
+            here = note.read_text(encoding="utf-8", errors="surrogateescape") if note.is_file() else address
+            found[f"{inputs}/{channel['ChannelName']}"] = here
+        return found
 
     def _unpack(self, attempt: dict[str, Any], into: Path) -> None:
         root = f"{attempt['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{attempt['TrainingJobName']}/output"
