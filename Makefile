@@ -5,7 +5,7 @@ ARGS ?=
 PY := .venv/bin/python
 
 help: ## list the targets
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-10s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-22s %s\n", $$1, $$2}'
 
 setup: .venv/installed ## make .venv and install everything into it
 
@@ -22,10 +22,13 @@ sweep: setup ## search settings: make sweep EXPERIMENT=gtsrb ARGS="hydra.sweeper
 	$(PY) src/train.py hparams_search=optuna experiment=$(EXPERIMENT) $(ARGS)
 
 test: setup ## the fast tests, under 8 minutes on two cores
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not slow and not realdata" $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist loadfile -m "not slow and not realdata and not container" $(ARGS)
 
 test-all: setup ## the slow tests too, and those on real data if SIGHTLINE_DATA names a folder
-	$(PY) -m pytest $(ARGS)
+	$(PY) -m pytest -m "not container" $(ARGS)
+
+test-container: setup ## what needs a container engine: the image and what runs in it
+	$(PY) -m pytest -m container $(ARGS)
 
 check: setup ## formatting, lint, types and syntax
 	$(PY) -m ruff format --check .
@@ -37,6 +40,15 @@ format: setup ## put the formatting right
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
+image: setup ## build the image of jobs; an unchanged tree builds nothing
+	$(PY) -m sightline.launch.image build $(BUILD_ARGS)
+
+push-image: setup ## put that image into the registry of the AWS account
+	$(PY) -m sightline.launch.image push $(BUILD_ARGS)
+
+sagemaker-train-local: image ## train in a container here, as a SageMaker job would: EXPERIMENT=gtsrb
+	$(PY) src/train.py experiment=$(EXPERIMENT) launch=local_container $(ARGS)
+
 benchmark: setup ## images per second: the bare PyTorch step against train.py
 	$(PY) scripts/benchmark.py
 
@@ -44,4 +56,4 @@ clean: ## remove the environment and caches; data and runs stay
 	rm -rf .venv build .pytest_cache .ruff_cache src/*.egg-info
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep test test-all check format benchmark clean
+.PHONY: help setup train sweep test test-all test-container check image push-image sagemaker-train-local format benchmark clean

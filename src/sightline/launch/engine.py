@@ -1,5 +1,7 @@
 """The container engine of this machine, through Docker's client."""
 
+import os
+import re
 import subprocess
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -7,6 +9,7 @@ from pathlib import Path
 from sightline.errors import BadInput
 
 SECONDS_TO_ANSWER = 30
+FIRST_WITH_BUILDX = 23
 
 
 def docker(*words: str, given: str | None = None) -> str:
@@ -48,6 +51,25 @@ def require_engine(key: str) -> None:
             f"{key}: no container engine answers ({why}); install Docker and start it (docker version shows whether "
             "it answers), or use launch=local_process"
         )
+
+
+def builder() -> str:
+    """The first client that builds with BuildKit: it has buildx, or is older than 23 and needs none.
+
+    Raises: BadInput where there is none.
+    """
+    for folder in os.get_exec_path():
+        client = str(Path(folder, "docker"))
+        if not os.access(client, os.X_OK):
+            continue
+        version = re.search(r"version (\d+)", _output(client, "--version"))
+        if (version and int(version[1]) < FIRST_WITH_BUILDX) or "buildx" in _output(client, "buildx", "version"):
+            return client
+    raise BadInput("make image: no docker client here builds with BuildKit; install its buildx plugin")
+
+
+def _output(*words: str) -> str:
+    return subprocess.run(words, capture_output=True, text=True).stdout
 
 
 def has_image(image: str) -> bool:

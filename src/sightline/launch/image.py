@@ -16,9 +16,10 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import BadInput
-from sightline.launch.engine import ask, docker, has_image, require_engine
+from sightline.launch.engine import ask, builder, docker, has_image, require_engine
 from sightline.run_record import DIRTY, git_commit
 
+PROJECT = Path(__file__).resolve().parents[3]
 REPOSITORY = "sightline-train"
 DOCKERFILE = Path("dockers", "train", "Dockerfile")
 CONTENT = ("pyproject.toml", "constraints.txt", "src", "configs", str(DOCKERFILE), ".dockerignore")
@@ -29,17 +30,17 @@ DEFAULT_BASE = ""
 NUM_DIGITS = 16
 
 
-def image_name(project: Path, base_image: str = DEFAULT_BASE) -> str:
-    """`sightline-train:<hash of the content>`."""
-    return f"{REPOSITORY}:{content_hash(project, base_image)[:NUM_DIGITS]}"
+def image_name(base_image: str = DEFAULT_BASE) -> str:
+    """`sightline-train:<tag>`, of this tree."""
+    return f"{REPOSITORY}:{content_tag(PROJECT, base_image)}"
 
 
-def content_hash(project: Path, base_image: str = DEFAULT_BASE) -> str:
-    """Of every file that goes into the image, by name and content, and of the image it is based on."""
+def content_tag(project: Path = PROJECT, base_image: str = DEFAULT_BASE) -> str:
+    """The beginning of the hash of every file that goes into the image, and of what it is based on."""
     total = hashlib.sha256(base_image.encode())
     for name in sorted(_files(project)):
         total.update(f"\n{name}\0{hashlib.sha256((project / name).read_bytes()).hexdigest()}".encode())
-    return total.hexdigest()
+    return total.hexdigest()[:NUM_DIGITS]
 
 
 def _files(project: Path) -> Iterator[str]:
@@ -51,24 +52,24 @@ def _files(project: Path) -> Iterator[str]:
                 yield name
 
 
-def build(project: Path, base_image: str = DEFAULT_BASE, words: Sequence[str] = ()) -> str:
+def build(base_image: str = DEFAULT_BASE, words: Sequence[str] = ()) -> str:
     """The image's name, once it is there; `words` are further ones of `docker build`.
 
     Raises: BadInput without an engine; RuntimeError when it cannot be built.
     """
     require_engine("make image")
-    name = image_name(project, base_image)
+    name = image_name(base_image)
     if has_image(name):
         print(f"unchanged: {name}")
         return name
-    commit, is_dirty = git_commit(project)
+    commit, is_dirty = git_commit(PROJECT)
     said = {
         "COMMIT": f"{commit or ''}{DIRTY if is_dirty else ''}",
         **({"BASE_IMAGE": base_image} if base_image else {}),
     }
     arguments = [word for key, value in said.items() for word in ("--build-arg", f"{key}={value}")]
-    command = ["docker", "build", "--file", str(DOCKERFILE), "--tag", name, *arguments, *words, "."]
-    if subprocess.run(command, cwd=project, env={**os.environ, "DOCKER_BUILDKIT": "1"}).returncode:
+    command = [builder(), "build", "--file", str(DOCKERFILE), "--tag", name, *arguments, *words, "."]
+    if subprocess.run(command, cwd=PROJECT, env={**os.environ, "DOCKER_BUILDKIT": "1"}).returncode:
         raise RuntimeError(f"docker build of {name} failed; its output above says why")
     print(f"built: {name}")
     return name
@@ -138,12 +139,11 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("--base-image", default=os.environ.get("BASE_IMAGE", DEFAULT_BASE))
     parser.add_argument("--region", help="of the registry; else AWS's own configuration says it")
     given, further = parser.parse_known_args(words)
-    project = Path(__file__).resolve().parents[3]
     try:
         if given.verb == "name":
-            print(image_name(project, given.base_image))
+            print(image_name(given.base_image))
             return 0
-        name = build(project, given.base_image, further)
+        name = build(given.base_image, further)
         if given.verb == "push":
             push(name, _client(given.region))
     except (BadInput, RuntimeError) as error:

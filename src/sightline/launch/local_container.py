@@ -52,7 +52,7 @@ class ContainerSettings:
 
     @property
     def image_name(self) -> str:
-        return self.image or image_name(SOURCE.parent, self.base_image or DEFAULT_BASE)
+        return self.image or image_name(self.base_image or DEFAULT_BASE)
 
 
 class LocalContainer(LocalProcess):

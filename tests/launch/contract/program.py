@@ -32,7 +32,11 @@ def write(path: Path, text: str) -> None:
 
 signal.signal(signal.SIGTERM, stop)
 rows = list(csv.DictReader(table.open())) if table.is_file() else []
-print(f"from epoch {len(rows)}, threads {os.environ.get('OMP_NUM_THREADS')}, words {sorted(words)}", flush=True)
+print(
+    f"from epoch {len(rows)}, threads {os.environ.get('OMP_NUM_THREADS')}, "
+    f"launch {words.get('launch')}, mode {words.get('hydra.mode')}, words {sorted(words)}",
+    flush=True,
+)
 (output / "checkpoints").mkdir(exist_ok=True)
 for epoch in range(len(rows), epochs):
     time.sleep(nap)
