@@ -107,7 +107,9 @@ class Machine:
         self._uploaded = {}
         self._download(self._checkpoints, self.base / "checkpoints")
         machine = {"current_host": "algo-1", "hosts": ["algo-1"], "network_interface_name": "eth0"}
-        channels = {each["ChannelName"]: {"TrainingInputMode": "File"} for each in self.request.get("InputDataConfig", ())}
+        channels = {
+            each["ChannelName"]: {"TrainingInputMode": "File"} for each in self.request.get("InputDataConfig", ())
+        }
         for name, value in (
             ("hyperparameters", self.request.get("HyperParameters", {})),
             ("resourceconfig", machine),
@@ -248,7 +250,7 @@ class FakeSageMaker:
         self._lock = threading.Lock()
         self._server = ThreadingHTTPServer(("127.0.0.1", 0), self._handler())
         self.address = f"http://127.0.0.1:{self._server.server_address[1]}"
-        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+        threading.Thread(target=self._server.serve_forever, args=(0.02,), daemon=True).start()
 
     def arn(self, name: str) -> str:
         return f"arn:aws:sagemaker:eu-west-1:123456789012:training-job/{name}"
@@ -283,7 +285,10 @@ class FakeSageMaker:
     def StopTrainingJob(self, request: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         machine = self._find(request)
         if machine.state != "InProgress":
-            raise Refused("ValidationException", f"The request was rejected because the training job is in status {machine.state}.")
+            raise Refused(
+                "ValidationException",
+                f"The request was rejected because the training job is in status {machine.state}.",
+            )
         machine.is_stopped = True
         machine.terminate()
         return {}
@@ -299,7 +304,7 @@ class FakeSageMaker:
         class Handler(BaseHTTPRequestHandler):
             protocol_version = "HTTP/1.1"
 
-            def do_POST(self) -> None:  # noqa: N802
+            def do_POST(self) -> None:
                 operation = self.headers["X-Amz-Target"].split(".")[1]
                 request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
                 try:

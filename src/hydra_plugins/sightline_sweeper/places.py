@@ -76,4 +76,3 @@ def words_that_leave(words: Sequence[str], cfg: DictConfig, settings: dict[str, 
             "or where the data lie in S3 with launch.data_s3=s3://bucket/folder"
         )
     return named
-

@@ -31,8 +31,11 @@ class JobLog:
         """Those since the last call; of several hosts, each line with its host."""
         streams = self._streams()
         hosts = {stream: stream.rsplit("/", 1)[-1].rsplit("-", 1)[0] for stream in streams}
-        events = [(event["timestamp"], number, event["message"], hosts[stream])
-                  for stream in streams for number, event in enumerate(self._events(stream))]
+        events = [
+            (event["timestamp"], number, event["message"], hosts[stream])
+            for stream in streams
+            for number, event in enumerate(self._events(stream))
+        ]
         several = len(set(hosts.values())) > 1
         for _, _, message, host in sorted(events, key=lambda event: event[:2]):
             for line in message.splitlines():
@@ -54,9 +57,7 @@ class JobLog:
     def _events(self, stream: str) -> Iterator[dict[str, Any]]:
         while True:
             token = {"nextToken": self._tokens[stream]} if stream in self._tokens else {}
-            page = self.client.get_log_events(
-                logGroupName=GROUP, logStreamName=stream, startFromHead=True, **token
-            )
+            page = self.client.get_log_events(logGroupName=GROUP, logStreamName=stream, startFromHead=True, **token)
             yield from page["events"]
             before, self._tokens[stream] = self._tokens.get(stream), page["nextForwardToken"]
             if before == page["nextForwardToken"] or not page["events"]:

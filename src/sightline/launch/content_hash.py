@@ -39,15 +39,11 @@ def content_hash(path: Path, memory: Path) -> str:
     notes = memory / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:NUM_HASH_LETTERS]}.json"
     known = _read(notes)
     found = [(name, file, file.stat()) for name, file in files_of(path)]
-    old = {
-        name: known[name] for name, _, stat in found if known.get(name, [])[:2] == [stat.st_size, stat.st_mtime_ns]
-    }
+    old = {name: known[name] for name, _, stat in found if known.get(name, [])[:2] == [stat.st_size, stat.st_mtime_ns]}
     new = [(name, file) for name, file, _ in found if name not in old]
     with ThreadPoolExecutor(NUM_READERS) as readers:
         hashes = dict(zip((name for name, _ in new), readers.map(_hash_file, (file for _, file in new)), strict=True))
-    table: Known = {
-        name: old.get(name) or [stat.st_size, stat.st_mtime_ns, hashes[name]] for name, _, stat in found
-    }
+    table: Known = {name: old.get(name) or [stat.st_size, stat.st_mtime_ns, hashes[name]] for name, _, stat in found}
     if new or len(table) != len(known):
         _write(notes, table)
     total = hashlib.sha256()

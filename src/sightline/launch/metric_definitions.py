@@ -15,7 +15,9 @@ def metric_definitions(script: str = "src/train.py") -> list[dict[str, str]]:
     """For a program's job; patterns are matched against one line each."""
     names = [*EPOCH, *FINAL]
     if script.endswith("/evaluate.py"):
-        names = [f"{split}/{name}" for split in ("test", "val") for name in ("loss", "accuracy", "macro_f1", *EVALUATED)]
+        names = [
+            f"{split}/{name}" for split in ("test", "val") for name in ("loss", "accuracy", "macro_f1", *EVALUATED)
+        ]
     elif script.endswith("/explain.py"):
         names = [f"explanation/{method}/{name}" for method in METHODS for name in EXPLAINED]
     definitions = [{"Name": name, "Regex": rf"(?:^|\s){name}\s+{NUMBER}(?:\s|$)"} for name in names]

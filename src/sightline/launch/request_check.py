@@ -71,6 +71,9 @@ def _fits(pattern: str, text: str) -> bool:
 
 
 def _check_size(shape: Any, size: int, where: str, unit: str) -> Iterator[str]:
-    for bound, wrong, word in (("min", size < shape.metadata.get("min", size), "least"), ("max", size > shape.metadata.get("max", size), "most")):
+    for bound, wrong, word in (
+        ("min", size < shape.metadata.get("min", size), "least"),
+        ("max", size > shape.metadata.get("max", size), "most"),
+    ):
         if wrong:
             yield f"{where} has {size} {unit}, at {word} {shape.metadata[bound]}".replace("  ", " ")

@@ -130,7 +130,9 @@ class SageMaker:
     def logs(self, job_id: str) -> Iterator[str]:
         for attempt in self._attempts(job_id):
             name = attempt["TrainingJobName"]
-            yield from JobLog(self._client("logs"), name).follow(functools.partial(self._is_over, name), self.poll_seconds)
+            yield from JobLog(self._client("logs"), name).follow(
+                functools.partial(self._is_over, name), self.poll_seconds
+            )
 
     def _is_over(self, name: str) -> bool:
         described = self._describe(name)

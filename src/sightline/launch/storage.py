@@ -25,7 +25,9 @@ class Storage:
     def __init__(self, client: Any, kms_key: str | None = None) -> None:
         self.client = client
         self._encryption: Mapping[str, str] = (
-            {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key} if kms_key else {"ServerSideEncryption": "AES256"}
+            {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key}
+            if kms_key
+            else {"ServerSideEncryption": "AES256"}
         )
 
     def upload(self, path: Path, address: str) -> int:
@@ -60,7 +62,9 @@ class Storage:
             code = error.response["Error"]["Code"]
             if code == "NoSuchBucket" or code in MISSING:
                 return False
-            raise BadInput(f"launch.bucket={bucket}: {error.response['Error'].get('Message', code)} ({code})") from error
+            raise BadInput(
+                f"launch.bucket={bucket}: {error.response['Error'].get('Message', code)} ({code})"
+            ) from error
         return True
 
     def _list(self, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
@@ -72,7 +76,9 @@ class Storage:
         except ClientError as error:
             code = error.response["Error"]["Code"]
             if code == "NoSuchBucket":
-                raise BadInput(f"launch.bucket={bucket}: there is no such bucket; `aws s3 mb s3://{bucket}` makes it") from error
+                raise BadInput(
+                    f"launch.bucket={bucket}: there is no such bucket; `aws s3 mb s3://{bucket}` makes it"
+                ) from error
             raise
 
     def download(self, address: str, into: Path) -> int:
