@@ -1,5 +1,6 @@
 """AWS as far as it goes here: S3 and CloudWatch from moto, SageMaker from a fake that runs the jobs."""
 
+import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ def aws() -> Iterator[Callable[[str], Any]]:
     import boto3
 
     server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
+    logging.getLogger("werkzeug").setLevel(logging.WARNING)
     server.start()
     host, port = server.get_host_and_port()
     with pytest.MonkeyPatch.context() as patch:

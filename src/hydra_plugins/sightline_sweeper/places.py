@@ -64,15 +64,19 @@ def words_that_leave(words: Sequence[str], cfg: DictConfig, settings: dict[str, 
     Raises: BadInput when data are needed and are nowhere.
     """
     from sightline.errors import BadInput
-    from sightline.launch.channels import PLACES, name_places
+    from sightline.launch.channels import PLACES, find_own_data, name_places, quoted, unquoted
 
     composed = {key: OmegaConf.select(cfg, key) for key in PLACES if OmegaConf.select(cfg, key) is not None}
     named = name_places(words, composed, Path(cfg.paths.runs), Path.cwd())
+    values = {word.partition("=")[0]: unquoted(word.partition("=")[2]) for word in named}
+    if "run" in values and not values.keys() & {"data.root", "data.own_root", "images"}:
+        own = find_own_data(values["run"])
+        named += [] if own is None else [f"data.own_root={quoted(own)}"]
     source = OmegaConf.select(cfg, "data.source")
     has_data = settings.get("data_s3") or any(word.startswith("data.root=") for word in named)
     if not has_data and source is not None and source not in MADE_ANYWHERE and not settings.get("dry_run"):
         raise BadInput(
-            f"data.root={cfg.data.root}: no such folder, and the job could not make it; name one with data.root=FOLDER, "
-            "or where the data lie in S3 with launch.data_s3=s3://bucket/folder"
+            f"data.root={cfg.data.root}: no such folder, and the job could not make it; name one with data.root=FOLDER "
+            "or an address with launch.data_s3=s3://bucket/folder"
         )
     return named

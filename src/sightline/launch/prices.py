@@ -39,11 +39,11 @@ def describe_bound(instance_type: str, count: int, minutes: float, spot: bool) -
     """In a line, what a job can cost at the most."""
     price = find_price(instance_type)
     if price is None:
-        return f"{count} × {instance_type}, at most {minutes:g} minutes; its price is not in the table"
+        return f"{count} x {instance_type}, at most {minutes:g} minutes; its price is not in the table"
     most = price.cost_usd(60 * minutes, count)
     usually = "; spot machines are usually much cheaper" if spot else ""
     return (
-        f"{count} × {instance_type}, at most {minutes:g} minutes: at most {most:.2f} USD "
+        f"{count} x {instance_type}, at most {minutes:g} minutes: at most {most:.2f} USD "
         f"(list price in {price.region}, table of {price.date}{usually})"
     )
 
@@ -62,7 +62,7 @@ def check_bound(instance_type: str, count: int, minutes: float, most_usd: float 
     if bound > most_usd:
         affordable = int(most_usd / (price.usd_per_hour * count) * 60)
         raise BadInput(
-            f"launch.max_cost_usd={most_usd:g}: {count} × {instance_type} for {minutes:g} minutes can cost {bound:.2f} "
+            f"launch.max_cost_usd={most_usd:g}: {count} x {instance_type} for {minutes:g} minutes can cost {bound:.2f} "
             f"USD ({price.usd_per_hour:g} an hour in {price.region}, table of {price.date}); raise it, or set "
             f"launch.max_run_minutes={affordable} or less"
         )

@@ -2,6 +2,7 @@
 
 import functools
 import logging
+import re
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +27,7 @@ from sightline.launch.storage import Storage, extract
 log = logging.getLogger(__name__)
 ARCHIVES = {"model.tar.gz": "model", "output.tar.gz": "."}
 """What the service packs at the end, and where in a run folder it belongs."""
+REGISTRY = re.compile(r"(\d{12})\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?/([^:]+):(.+)")
 POLICY = "docs/aws.md has the policy"
 
 
@@ -79,10 +81,29 @@ class SageMaker:
         attempts = self._attempts(name)
         if attempts and (not is_over(attempts[-1]) or status_of(attempts[-1]).state == State.SUCCEEDED):
             return name
+        self._check_image(plan["AlgorithmSpecification"]["TrainingImage"])
         self._upload(plan)
         request = {**plan, "TrainingJobName": _attempt_name(name, len(attempts) + 1)}
         self._create(request)
         return name
+
+    def _check_image(self, address: str) -> None:
+        """Raises: BadInput for an image that is not in its registry; a registry that we may not ask says nothing."""
+        from botocore.exceptions import ClientError
+
+        if (found := REGISTRY.fullmatch(address)) is None:
+            return
+        account, repository, tag = found.groups()
+        try:
+            self._client("ecr").describe_images(
+                registryId=account, repositoryName=repository, imageIds=[{"imageTag": tag}]
+            )
+        except ClientError as error:
+            if error.response["Error"]["Code"] in ("ImageNotFoundException", "RepositoryNotFoundException"):
+                raise BadInput(
+                    f"launch.image={address}: it is not in the registry; make push-image puts it there"
+                ) from error
+            log.debug("%s: not looked for (%s)", address, error)
 
     def _upload(self, plan: dict[str, Any]) -> None:
         for channel in plan.get("InputDataConfig", ()):

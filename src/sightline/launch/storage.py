@@ -39,7 +39,7 @@ class Storage:
         mark = f"{prefix.rstrip('/')}.complete"
         if self._has(bucket, mark):
             return 0
-        there = {key: size for key, size in self._list(bucket, prefix)}
+        there = dict(self._list(bucket, prefix))
         waiting = [
             (file, f"{prefix}{name}")
             for name, file in files_of(path)
@@ -82,7 +82,7 @@ class Storage:
             raise
 
     def download(self, address: str, into: Path) -> int:
-        """Get every object below an address; return how many there are. Names that lead out of the folder stay there."""
+        """Get every object below an address; return how many came. Names that lead out of the folder are left."""
         bucket, prefix = split_address(address)
         prefix = f"{prefix.rstrip('/')}/"
         wanted = []
