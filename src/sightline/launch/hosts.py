@@ -27,10 +27,16 @@ class Hosts:
 
     @classmethod
     def read(cls, path: Path) -> "Hosts":
-        """What `resourceconfig.json` says; without that file there is one host."""
+        """What `resourceconfig.json` says; without that file there is one host.
+
+        Raises: ValueError when this host is not among them.
+        """
         said = read_json(path)
         names = tuple(sorted(said.get("hosts") or ["localhost"]))
-        return cls(names, said.get("current_host") or names[0], said.get("network_interface_name"))
+        current = said.get("current_host") or names[0]
+        if current not in names:
+            raise ValueError(f"{path.name}: current_host={current} is not among the hosts {', '.join(names)}")
+        return cls(names, current, said.get("network_interface_name"))
 
     @property
     def number(self) -> int:

@@ -15,6 +15,7 @@ from typing import Any
 from sightline.errors import BadInput
 from sightline.launch import supervisor
 from sightline.launch.backend import Places
+from sightline.launch.channels import quoted, unquoted
 from sightline.launch.job import Job, MetricPoint, State, Status, far_side, key_of, with_absolute_paths
 from sightline.launch.machine import environments
 from sightline.launch.run_folder import read_json, read_points, reason_of
@@ -44,9 +45,9 @@ class LocalProcess:
 
     def plan(self, job: Job) -> dict[str, Any]:
         given = [word.split("=", 1)[1] for word in job.overrides if key_of(word) == "output" and "=" in word]
-        folder = self.working_folder / given[-1] if given else self.jobs / job.name
+        folder = self.working_folder / unquoted(given[-1]) if given else self.jobs / job.name
         overrides = [word for word in far_side(job.overrides) if key_of(word) != "output"]
-        words = [*with_absolute_paths(overrides, self.working_folder), f"output={folder}"]
+        words = [*with_absolute_paths(overrides, self.working_folder), f"output={quoted(str(folder))}"]
         return {
             "name": job.name,
             "folder": str(folder),

@@ -12,8 +12,14 @@ import sys
 import time
 from pathlib import Path
 
+
+def plain(text: str) -> str:
+    """A value as Hydra reads it: in single quotes, with quotes and `${` in it escaped."""
+    return text[1:-1].replace("\\'", "'").replace("\\${", "${") if text.startswith("'") else text
+
+
 words = dict(word.split("=", 1) for word in sys.argv[1:])
-output = Path(words["output"])
+output = Path(plain(words["output"]))
 x, y = float(words.get("x", 0.5)), float(words.get("y", 0.5))
 epochs, nap, fail = int(words.get("epochs", 3)), float(words.get("nap", 0.05)), words.get("fail", "")
 table = output / "metrics.csv"
