@@ -1,5 +1,6 @@
 """AWS as far as it goes here: S3 and CloudWatch from moto, SageMaker from a fake that runs the jobs."""
 
+import functools
 import logging
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -36,7 +37,7 @@ def aws() -> Iterator[Callable[[str], Any]]:
         }.items():
             patch.setenv(name, value)
         boto3.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
-        yield boto3.client
+        yield functools.partial(boto3.client, region_name=REGION)
     server.stop()
 
 

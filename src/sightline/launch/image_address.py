@@ -7,9 +7,9 @@ def image_address(settings: SageMakerSettings) -> str:
     """The image that the settings name, or the one that this tree builds; no network."""
     if settings.image:
         return settings.image
-    from sightline.launch.image import PROJECT, image_name
+    from sightline.launch.image import image_name
 
-    return f"{registry(settings)}/{image_name(PROJECT)}"
+    return f"{registry(settings)}/{image_name(settings.base_image)}"
 
 
 def registry(settings: SageMakerSettings) -> str:
