@@ -12,7 +12,7 @@ from tests.conftest import PROJECT, Cli
 from tests.launch.conftest import BUCKET, ROLE
 from tests.launch.fake_sagemaker import FakeSageMaker
 
-from sightline.command import load_env_file
+from sightline.env_file import load_env_file
 from sightline.errors import BadInput
 from sightline.launch.source_changes import check_source, source_changes
 
