@@ -140,6 +140,22 @@ def test_leaving_at_once(service: FakeSageMaker, cli: Cli, tmp_path: Path) -> No
     assert machine.is_stopped
 
 
+def test_a_job_that_cannot_be_asked_for_hides_no_other(cli: Cli, tmp_path: Path) -> None:
+    jobs = tmp_path / "runs" / "jobs"
+    jobs.mkdir(parents=True)
+    facts = {"script": "src/train.py", "overrides": [], "commit": None, "submitted": "2026", "request": {}}
+    settings = {"region": "eu-west-1"}
+    for name, is_finished in (("one", True), ("two", False)):
+        record = {"name": name, "backend": "sagemaker", **facts, "job_id": name, "settings": settings}
+        (jobs / f"{name}.json").write_text(json.dumps({**record, "is_finished": is_finished}))
+    done = cli("jobs", "list", "--runs", str(tmp_path / "runs"), **NOTHING)
+    assert done.returncode == 0, done.stderr
+    one, two = done.stdout.splitlines()[1:]
+    assert "succeeded" in one
+    assert "unknown" in two
+    assert "credentials" in two
+
+
 def test_code_that_no_commit_has_is_refused(tmp_path: Path) -> None:
     def git(*words: str) -> None:
         identity = ["-c", "user.name=x", "-c", "user.email=x@example.org"]

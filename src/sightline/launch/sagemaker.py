@@ -246,7 +246,7 @@ class SageMaker:
             from botocore.config import Config
         except ImportError as error:
             raise BadInput(EXTRA) from error
-        config = Config(retries={"mode": "standard", "max_attempts": 8}, max_pool_connections=32)
+        config = Config(retries={"mode": "standard", "max_attempts": 5}, max_pool_connections=32)
         self._clients[service] = boto3.session.Session(region_name=self.settings.region).client(service, config=config)
         return self._clients[service]
 
