@@ -21,7 +21,7 @@ from sightline.config import validate  # noqa: E402
 from sightline.data.batch_augmentation import source_of  # noqa: E402
 from sightline.data.datamodule import draw as draw_numbers  # noqa: E402
 from sightline.data.splits import Manifest  # noqa: E402
-from sightline.data.transforms import load_rgb, prepare  # noqa: E402
+from sightline.data.transforms import denormalise, load_rgb, prepare  # noqa: E402
 from sightline.preparation import make_augmentation, make_batch_augmentation, open_data  # noqa: E402
 from sightline.task_spec import TaskSpec  # noqa: E402
 
@@ -71,8 +71,8 @@ def draw_rows(cfg: DictConfig, manifest: Manifest, num_images: int, num_columns:
         keys = [(cfg.seed, epoch, int(index)) for epoch in range(num_columns)]
         drawn = np.stack([augmentation(image, key) for key in keys])
         if in_batches is not None:
-            colors = in_batches(torch.from_numpy(drawn), draw_numbers(num_draws, cfg.seed, [key[1:] for key in keys]))
-            drawn = (255 * colors).round().byte().permute(0, 2, 3, 1).numpy()
+            made = in_batches(torch.from_numpy(drawn), draw_numbers(num_draws, cfg.seed, [key[1:] for key in keys]))
+            drawn = (255 * denormalise(made, spec)).round().byte().permute(0, 2, 3, 1).numpy()
         rows.append([prepare(image, spec), *drawn])
     return rows
 

@@ -7,6 +7,7 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Mapping
+from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
@@ -23,6 +24,7 @@ from sightline.run_record import reason
 
 FAILED, BAD_INPUT, GATE_NOT_MET = 1, 2, 4
 FULL_ERROR = "HYDRA_FULL_ERROR"
+ENV_FILE = Path(__file__).resolve().parents[2] / ".env"
 NULL_GROUP = "Config group override must be a string or a list"
 """How Hydra refuses `group=null`, which means what `~group` does."""
 
@@ -52,6 +54,7 @@ def run(main: Callable[[], Any], positional: str | None = None) -> NoReturn:
     The reason is the last line on stderr; `HYDRA_FULL_ERROR=1` shows the traceback too. A first word without `=` is
     the value of the key `positional`, where there is one.
     """
+    load_env_file(ENV_FILE)
     shows_traceback = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"  # makes Hydra raise its errors instead of printing them
     run_record.command_line[:] = sys.argv
@@ -79,6 +82,16 @@ def run(main: Callable[[], Any], positional: str | None = None) -> NoReturn:
         if not shows_traceback:
             os.environ.pop(FULL_ERROR)
     sys.exit(0)
+
+
+def load_env_file(path: Path) -> None:
+    """Take from a file what the environment does not say: lines KEY=value; one without a value says nothing."""
+    if path.is_file():
+        from dotenv import dotenv_values
+
+        for key, value in dotenv_values(path).items():
+            if value:
+                os.environ.setdefault(key, value)
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:
@@ -168,12 +181,13 @@ def print_metrics(metrics: Mapping[str, float], names: tuple[str, ...], folder: 
     from rich.console import Console
     from rich.table import Table
 
+    console = Console(soft_wrap=True, highlight=False)
     table = Table(show_header=False, box=None, padding=(0, 2, 0, 0))
     for name in names:
         if name in metrics:
             value = metrics[name]
             is_count = isinstance(value, int) or abs(value) >= 100
-            table.add_row(name, f"{value:,.0f}" if is_count else _in_digits(value))
-    console = Console(soft_wrap=True, highlight=False)
+            count = f"{value:,.0f}" if console.is_terminal else f"{value:.0f}"  # programs read it without commas
+            table.add_row(name, count if is_count else _in_digits(value))
     console.print(table)
     console.print(f"results: {folder}", markup=False)

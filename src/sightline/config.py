@@ -281,6 +281,7 @@ class RunDataConfig:
     """What evaluation may change about the data of a finished run; null keeps what the run used."""
 
     root: str | None = None
+    own_root: str | None = None  # where the run's own images lie now; null: where they lay
     batch_size: int | None = None
     num_workers: int | None = None
 

@@ -67,6 +67,8 @@ def open_finished_run(cfg: "DictConfig", run: str, precision: str | None = None)
     saved = load_model(path)
     folder = run_folder(path)
     trained = json.loads((folder / "run.json").read_text(encoding="utf-8")) if folder else {}
+    if "data" in trained and cfg.get("data", {}).get("own_root") is not None:
+        trained["data"]["root"] = cfg.data.own_root
     device = choose_device(cfg.accelerator, preferred=trained.get("device"))
     chosen = choose_precision(precision or trained.get("precision") or "auto", device)
     return FinishedRun(path, folder, trained, saved, device, chosen)

@@ -26,6 +26,7 @@ from sightline.data.batch_augmentation import (
 )
 from sightline.data.datamodule import ImageDataModule
 from sightline.data.splits import make_manifest
+from sightline.data.transforms import denormalise
 from sightline.errors import BadInput
 from sightline.preparation import OpenedData, make_datamodule
 from sightline.task_spec import TaskSpec
@@ -56,7 +57,7 @@ def apply(step: BatchTransform, images: torch.Tensor) -> torch.Tensor:
 
 def plain(images: torch.Tensor, horizontal_flip: float = 0.0) -> torch.Tensor:
     augmentation = BatchAugmentation(SPEC, RandomView(horizontal_flip=horizontal_flip))
-    return augmentation(images, numbers(augmentation.num_draws))
+    return denormalise(augmentation(images, numbers(augmentation.num_draws)), SPEC)
 
 
 def test_without_changes_the_colors_are_those_of_the_bytes() -> None:
@@ -104,6 +105,16 @@ def test_each_change_does_what_it_says(step: BatchTransform, holds: Callable[...
     assert holds(images, apply(step, images))
 
 
+def test_a_blur_mixes_each_pixel_with_the_mean_of_five_fewer_at_the_border() -> None:
+    step, images = RandomBlur(), some_colors()
+    across, down = Draws(numbers(2)).columns
+    wanted = images
+    for window, padding, share in (((1, 5), (0, 2), across), ((5, 1), (2, 0), down)):
+        mean = functional.avg_pool2d(wanted, window, stride=1, padding=padding, count_include_pad=False)
+        wanted = torch.lerp(wanted, mean, share[:, None, None, None])
+    assert torch.allclose(apply(step, images), wanted, atol=1e-6)
+
+
 def test_tints_differ_by_channel_and_grays_by_image() -> None:
     gains = (apply(RandomTint((0.5, 0.9)), torch.ones(4, 3, 2, 2)))[:, :, 0, 0]
     assert len(gains.flatten().unique()) == 12
@@ -118,7 +129,8 @@ def test_a_change_is_made_to_its_share_of_the_images(where: str) -> None:
         steps: dict[str, Any] = {where: [RandomGain((0.5, 0.5), p)]}
         augmentation = BatchAugmentation(SPEC, RandomView(), **steps)
         images = torch.full((1000, 32, 32, 3), 200, dtype=torch.uint8)
-        values = augmentation(images, numbers(augmentation.num_draws, 1000)).mean((1, 2, 3))
+        made = denormalise(augmentation(images, numbers(augmentation.num_draws, 1000)), SPEC)
+        values = made.mean((1, 2, 3))
         assert set(values.mul(255).round().tolist()) <= {100.0, 200.0}
         return int((values < 0.5).sum())
 

@@ -126,9 +126,9 @@ def test_one_command_starts_both_also_in_a_sweep(struck: Struck, alone: Path, tm
         ("1:SIGTERM@step:9", 5, 0),
         pytest.param("SIGTERM@step:9", 5, 2, marks=pytest.mark.slow),
         pytest.param("0:SIGTERM@validation:3", 5, 2, marks=pytest.mark.slow),
-        pytest.param("1:SIGTERM@validation:4", 5, 0, marks=pytest.mark.slow),
+        pytest.param("1:SIGTERM@validation:4", 6, 0, marks=pytest.mark.slow),  # its last batch: left when it is over
         pytest.param("SIGTERM@epoch:1", 3, 0, marks=pytest.mark.slow),
-        pytest.param("1:SIGTERM@step:18", 9, 0, marks=pytest.mark.slow),
+        pytest.param("1:SIGTERM@step:18", 8, 0, marks=pytest.mark.slow),  # seen in the validation that follows
     ],
 )
 def test_all_stop_at_one_step_and_go_on_exactly(

@@ -28,47 +28,56 @@ class SightlineLauncher(Launcher):
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Raises: BadInput before anything is started; Interrupted when a signal came, with the runs stopped."""
+        """Raises: BadInput before anything is started; Interrupted when a signal came, with what runs here stopped."""
+        from hydra_plugins.sightline_sweeper.places import changes_of_source, check_launch, launch_settings
         from sightline.launch.backend import Backend, Places, make_backend
-        from sightline.launch.records import submit_recorded
         from sightline.launch.several import name_jobs
 
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
-        launch, records = self.config.launch, Path(self.config.paths.runs).absolute() / "jobs"
-        names, script = self._check(job_overrides)
-        backend: Backend = make_backend(launch.backend, records, Places(launch.n_parallel, list(launch.preload)))
-        jobs = name_jobs(backend, names, script, job_overrides, records)
-        if launch.dry_run:
-            print(json.dumps([backend.plan(job) for job in jobs], indent=2))
+        settings, records = launch_settings(self.config), Path(self.config.paths.runs).absolute() / "jobs"
+        names, words, script = self._check(job_overrides, settings)
+        settings = check_launch(settings)
+        places = Places(settings["n_parallel"], settings["preload"])
+        backend: Backend = make_backend(settings["backend"], records, places, settings)
+        changes = changes_of_source(settings)
+        jobs = name_jobs(backend, names, script, words, records)
+        if settings["dry_run"]:
+            requests = [backend.plan(job) for job in jobs]
+            print(json.dumps(requests if len(requests) > 1 else requests[0], indent=2, ensure_ascii=False))
             return [JobReturn(status=JobStatus.COMPLETED) for _ in jobs]
-        if launch.wait:
-            return self._run(backend, jobs, records)
-        for job in jobs:
-            submit_recorded(backend, job, records)
-            log.info("submitted: python src/jobs.py status %s", job.name)
-        backend.close()
-        return [JobReturn(status=JobStatus.COMPLETED) for _ in jobs]
+        _say_price(settings)
+        if settings["wait"]:
+            return self._run(backend, jobs, records, changes)
+        return _leave(backend, jobs, records, changes)
 
-    def _check(self, job_overrides: Sequence[Sequence[str]]) -> tuple[list[str], str]:
-        """The name of each run's experiment, and the program."""
+    def _check(
+        self, job_overrides: Sequence[Sequence[str]], settings: dict[str, Any]
+    ) -> tuple[list[str], list[list[str]], str]:
+        """The name of each run's experiment, the words that it gets, and the program."""
         from hydra_plugins.sightline_sweeper.composition import check, script
+        from hydra_plugins.sightline_sweeper.places import REMOTE, words_that_leave
         from sightline.errors import BadInput
 
-        if self.config.launch.n_parallel < 1:
-            raise BadInput(f"launch.n_parallel={self.config.launch.n_parallel}: must be 1 or more")
+        if settings["n_parallel"] < 1:
+            raise BadInput(f"launch.n_parallel={settings['n_parallel']}: must be 1 or more")
         name = self.config.hydra.job.name
         composed = [check(self.hydra_context, self.config, list(words)) for words in job_overrides]
-        return [str(cfg.get("name", name)) for cfg in composed], script()
+        words = [list(each) for each in job_overrides]
+        if settings["backend"] in REMOTE:
+            words = [words_that_leave(each, cfg, settings) for each, cfg in zip(words, composed, strict=True)]
+        return [str(cfg.get("name", name)) for cfg in composed], words, script()
 
-    def _run(self, backend: Any, jobs: Sequence[Any], records: Path) -> list[JobReturn]:
+    def _run(self, backend: Any, jobs: Sequence[Any], records: Path, changes: str | None) -> list[JobReturn]:
         from hydra_plugins.sightline_sweeper.composition import command_to_go_on
+        from sightline.launch.follow import Follower
         from sightline.launch.job import State
-        from sightline.launch.run_folder import read_json
+        from sightline.launch.records import fetch_recorded, find_record
         from sightline.launch.several import run_jobs
 
+        n_parallel = self.config.launch.n_parallel
         try:
-            with command_to_go_on():
-                statuses = run_jobs(backend, jobs, self.config.launch.n_parallel, records, _tell)
+            with command_to_go_on(), Follower(backend, records, shows_output=len(jobs) == 1) as follower:
+                statuses = run_jobs(backend, jobs, n_parallel, records, follower.tell, changes)
         finally:
             backend.close()
         returns = []
@@ -76,9 +85,10 @@ class SightlineLauncher(Launcher):
             result = JobReturn(overrides=job.overrides)
             if status.state == State.SUCCEEDED:
                 result.status = JobStatus.COMPLETED
-                folder = backend.fetch(read_json(records / f"{job.name}.json")["job_id"], records / job.name)
-                metrics = read_json(folder / "metrics.json")
+                folder = fetch_recorded(backend, find_record(records, job.name), records / job.name)
+                metrics = read_metrics(folder)
                 result.return_value = metrics.get(self.config.get("optimized_metric"))
+                _print_cost(folder)
                 print(f"results: {folder}")
             else:
                 result.status = JobStatus.FAILED
@@ -87,6 +97,38 @@ class SightlineLauncher(Launcher):
         return returns
 
 
-def _tell(job: Any, job_id: str, status: Any) -> None:
-    reason = f" ({status.reason})" if status.reason else ""
-    log.info("%s %s%s", job.name, status.state, reason)
+def _say_price(settings: dict[str, Any]) -> None:
+    from sightline.launch.prices import describe_bound
+
+    if settings["backend"] == "sagemaker":
+        wanted = (settings[key] for key in ("instance_type", "instance_count", "max_run_minutes", "spot"))
+        log.info("each job: %s", describe_bound(*wanted))
+
+
+def read_metrics(folder: Path) -> dict[str, float]:
+    from sightline.launch.run_folder import read_json
+
+    return read_json(folder / "metrics.json")
+
+
+def _print_cost(folder: Path) -> None:
+    from sightline.launch.run_folder import read_json
+
+    launch = read_json(folder / "run.json").get("launch", {})
+    if launch.get("cost_usd") is not None:
+        saving = "" if launch["spot_saving"] is None else f", {launch['spot_saving']:.0%} saved by spot machines"
+        print(f"cost: {launch['cost_usd']:.2f} USD for {launch['seconds_billed']:,.0f} s{saving}")
+
+
+def _leave(backend: Any, jobs: Sequence[Any], records: Path, changes: str | None) -> list[JobReturn]:
+    """Submit and say how to find the jobs again."""
+    from sightline.launch.follow import commands
+    from sightline.launch.records import submit_recorded
+
+    for job in jobs:
+        submit_recorded(backend, job, records, changes)
+        print(f"job: {job.name}")
+        for line in commands(job.name, records):
+            print(f"  {line}")
+    backend.close()
+    return [JobReturn(status=JobStatus.COMPLETED) for _ in jobs]

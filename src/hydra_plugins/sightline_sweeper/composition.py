@@ -18,12 +18,19 @@ def check(context: HydraContext, config: DictConfig, words: list[str]) -> DictCo
 
     Raises: what is wrong with it, here and for free.
     """
-    from sightline.config import TrainConfig, validate
+    from sightline import config as rules
 
     cfg = context.config_loader.load_sweep_config(config, words)
-    if OmegaConf.get_type(cfg) is TrainConfig:
-        OmegaConf.set_struct(cfg, False)
-        cfg.pop("hydra")
+    OmegaConf.set_struct(cfg, False)
+    cfg.pop("hydra")
+    OmegaConf.set_struct(cfg, True)
+    validate = {
+        rules.TrainConfig: rules.validate,
+        rules.EvaluateConfig: rules.validate_loading,
+        rules.ExplainConfig: rules.validate_explain,
+        rules.PrepareConfig: rules.validate_preparation,
+    }.get(OmegaConf.get_type(cfg) or object)
+    if validate is not None:
         validate(cfg)
     return cfg
 

@@ -36,6 +36,7 @@ class SightlineSweeperConfig:
     warm_start: str | None = None  # begin with the best of this earlier study: its name or folder
     storage: str | None = None  # an SQL URL that several machines share; null: study.journal in the sweep's folder
     time_budget_minutes: float | None = None  # of this start; then the running trials stop, and can go on
+    cost_budget_usd: float | None = None  # of the study, by the list price; the same follows
     max_failures: int | None = None  # so many failed trials end the sweep; null: no number does
     refit: bool = False  # at the end train the best on train + validation, with several seeds, and test it
     refit_seeds: int = 3
@@ -75,12 +76,13 @@ class SightlineSweeper(Sweeper):
 
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
         searched, words = split_words(arguments)
-        settings = self._settings(searched, words)
+        launch = self._launch()
+        settings = self._settings(searched, words, launch)
         if "optimized_metric" in self.config:
             for metric in settings.metrics:
                 validate_choice("hydra.sweeper.metrics", metric, FINAL_METRICS)
         places = Places(settings.n_parallel, self.said["preload"])
-        backend = make_backend(self.said["backend"], settings.folder, places)
+        backend = make_backend(self.said["backend"], settings.folder, places, launch)
 
         def check_trial(overrides: list[str]) -> None:
             assert self.hydra_context is not None
@@ -88,13 +90,29 @@ class SightlineSweeper(Sweeper):
 
         for point in settings.space.corners():
             check_trial(settings.overrides(point))
+        if (launch or {}).get("dry_run"):
+            return _print_first(settings, backend)
         with command_to_go_on():
             results = sweep(settings, backend, check_trial)
         _conclude(results, settings.folder)
         return results
 
-    def _settings(self, searched: dict[str, Any], words: Sequence[str]) -> Any:
+    def _launch(self) -> dict[str, Any] | None:
+        """The settings of the place where trials run, where it has some.
+
+        Raises: BadInput for those that are missing, or for code that no commit has.
+        """
+        from hydra_plugins.sightline_sweeper.places import changes_of_source, check_launch, launch_settings
+
+        if OmegaConf.select(self.config, "launch.backend") is None:
+            return None
+        settings = check_launch(launch_settings(self.config))
+        changes_of_source(settings)
+        return settings
+
+    def _settings(self, searched: dict[str, Any], words: Sequence[str], launch: dict[str, Any] | None) -> Any:
         from hydra_plugins.sightline_sweeper.composition import script
+        from hydra_plugins.sightline_sweeper.places import REMOTE, words_that_leave
         from sightline.errors import BadInput
         from sightline.launch.job import STAYS_HERE, key_of, with_absolute_paths
         from sightline.run_record import git_commit
@@ -104,12 +122,16 @@ class SightlineSweeper(Sweeper):
         said, cfg = self.said, self.config
         here = Path.cwd()
         given = [word for word in words if key_of(word).split(".")[0] not in (*STAYS_HERE, "output", "stages")]
-        fixed = [*with_absolute_paths(given, here), *(["stages=[fit]"] if "stages" in cfg else [])]
+        if said["backend"] in REMOTE:
+            given = words_that_leave(given, cfg, launch or {})
+        else:
+            given = with_absolute_paths(given, here)
+        fixed = [*given, *(["stages=[fit]"] if "stages" in cfg else [])]
         values = {key_of(word): word.partition("=")[2] for word in words}
         choices = cfg.hydra.runtime.choices
         metrics = said["metrics"] or {cfg.optimized_metric: direction_of(cfg.optimized_metric)}
         known = "n_trials n_parallel storage sampler pruner enqueue warm_start time_budget_minutes max_failures".split()
-        known += ["allow_new_space", "refit", "refit_seeds"]
+        known += ["cost_budget_usd", "allow_new_space", "refit", "refit_seeds"]
         if said["refit"] and "stages" not in cfg:
             raise BadInput("hydra.sweeper.refit=true: this program has no stages to test in; set it to false")
         return Settings(
@@ -126,6 +148,17 @@ class SightlineSweeper(Sweeper):
         )
 
 
+def _print_first(settings: Any, backend: Any) -> None:
+    """The request of a trial at one corner of the space; which points follow is the sampler's to say."""
+    import json
+
+    from sightline.launch.job import Job, job_name
+
+    words = (*settings.overrides(next(settings.space.corners())), f"output={settings.run_folder(0)}")
+    job = Job(job_name(settings.name, "0"), settings.script, words, settings.commit)
+    print(json.dumps(backend.plan(job), indent=2, ensure_ascii=False))
+
+
 def _conclude(results: dict[str, Any], folder: Path) -> None:
     """Say what came out, and raise what a command must fail for."""
     counts = results["num_trials"]
@@ -135,7 +168,8 @@ def _conclude(results: dict[str, Any], folder: Path) -> None:
     if results["best_params"] is None and results["ended_by"] == "finished":
         raise RuntimeError(f"no trial came to an end ({counted}): the reasons are in {folder}/trials.csv")
     if results["ended_by"] != "finished":
-        log.warning("the time is over: %s; the same command goes on", counted)
+        how = "the same command goes on" if results["ended_by"] == "time budget" else "with a higher one it goes on"
+        log.warning("the %s is spent: %s; %s", results["ended_by"], counted, how)
     print(f"trials: {counted}")
     if results["best_params"] is not None:
         words = " ".join(f"{key}={value}" for key, value in results["best_params"].items())

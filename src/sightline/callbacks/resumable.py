@@ -109,7 +109,7 @@ class Resumable(Callback):
 
     def _save(self, trainer: pl.Trainer) -> None:
         self._is_exact = True
-        trainer.save_checkpoint(self.path)
+        trainer.save_checkpoint(self.path, weights_only=False)
         self._is_exact = False
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
 

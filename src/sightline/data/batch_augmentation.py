@@ -8,6 +8,7 @@ from typing import ClassVar, Protocol
 import torch
 from torch.nn import functional
 
+from sightline.data.transforms import normalise_colors
 from sightline.task_spec import TaskSpec
 
 LUMA = (0.299, 0.587, 0.114)
@@ -134,10 +135,9 @@ class RandomBlur:
     num_draws: ClassVar[int] = 2
 
     def __call__(self, images: torch.Tensor, draws: Draws) -> torch.Tensor:
-        for window, padding in (((1, 5), (0, 2)), ((5, 1), (2, 0))):
-            mean = functional.avg_pool2d(images, window, stride=1, padding=padding, count_include_pad=False)
-            images = torch.lerp(images, mean, _by_image(draws.uniform(0, 1)))
-        return images
+        rows, columns = (_mean_of_neighbours(size, 2, images.device) for size in images.shape[2:])
+        images = torch.lerp(images, images @ columns.mT, _by_image(draws.uniform(0, 1)))
+        return torch.lerp(images, rows @ images, _by_image(draws.uniform(0, 1)))
 
 
 @dataclass(frozen=True)
@@ -203,7 +203,7 @@ class BatchAugmentation:
         before: Iterable[BatchTransform] = (),
         after: Iterable[BatchTransform] = (),
     ) -> None:
-        self.size, self.source_spec = spec.image_size, replace(spec, image_size=source_size or spec.image_size)
+        self.spec, self.source_spec = spec, replace(spec, image_size=source_size or spec.image_size)
         self.view, self.before, self.after = view, tuple(before), tuple(after)
         widths = [[step.num_draws + 1 for step in steps] for steps in (self.before, self.after)]
         self._widths = [*widths[0], view.num_draws, *widths[1]]
@@ -215,15 +215,17 @@ class BatchAugmentation:
 
     @torch.no_grad()
     def __call__(self, images: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """uint8 `(B, H, W, 3)` and draws `(B, num_draws)` to colours in 0..1, float32 `(B, 3, size, size)`."""
+        """uint8 `(B, H, W, 3)` and draws `(B, num_draws)` to normalised float32 `(B, 3, size, size)`."""
         parts = iter(values.split(self._widths, 1))
         colors = images.permute(0, 3, 1, 2).float().div_(255)
         for step in self.before:
             _change_some(colors, step, next(parts))
-        colors = self.view(colors, Draws(next(parts)), self.size)
+        if not self.after:  # resampling and normalising commute: first where there may be fewer pixels
+            return self.view(normalise_colors(colors, self.spec), Draws(next(parts)), self.spec.image_size)
+        colors = self.view(colors, Draws(next(parts)), self.spec.image_size)
         for step in self.after:
             _change_some(colors, step, next(parts))
-        return colors
+        return normalise_colors(colors, self.spec)
 
 
 def _change_some(images: torch.Tensor, step: BatchTransform, values: torch.Tensor) -> None:
@@ -240,6 +242,13 @@ def source_of(spec: TaskSpec, augmentation: BatchAugmentation | None) -> tuple[T
 
 def _by_image(values: torch.Tensor) -> torch.Tensor:
     return values[:, None, None, None]
+
+
+def _mean_of_neighbours(size: int, reach: int, device: torch.device) -> torch.Tensor:
+    """`(size, size)`: times a column of numbers, the mean of each and of those up to `reach` away."""
+    places = torch.arange(size, device=device)
+    is_near = ((places[:, None] - places).abs() <= reach).float()
+    return is_near / is_near.sum(1, keepdim=True)
 
 
 def _is_within(size: int, draws: Draws, shares: Sequence[float]) -> torch.Tensor:

@@ -12,7 +12,7 @@ from sightline.data.batch_augmentation import BatchAugmentation
 from sightline.data.cache import ImageStore
 from sightline.data.loader import make_loader
 from sightline.data.splits import Selection
-from sightline.data.transforms import Augmentation, load_rgb, normalise, normalise_colors, prepare
+from sightline.data.transforms import Augmentation, load_rgb, normalise, prepare
 from sightline.errors import BadInput
 from sightline.task_spec import TaskSpec
 
@@ -266,7 +266,7 @@ class ImageDataModule(pl.LightningDataModule):
         images, labels, *draws = batch
         if draws:
             assert self.batch_augmentation is not None, "draws, but nothing that takes them"
-            return normalise_colors(self.batch_augmentation(images, draws[0]), self.spec), labels
+            return self.batch_augmentation(images, draws[0]), labels
         return normalise(images, self.spec), labels
 
     def _train_indices(self, epoch: int, place: slice) -> Sequence[int]:

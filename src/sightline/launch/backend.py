@@ -8,7 +8,7 @@ from typing import Any, Protocol
 from sightline.errors import BadInput
 from sightline.launch.job import Job, MetricPoint, Status
 
-BACKENDS = ("local_process", "local_container")
+BACKENDS = ("local_process", "local_container", "sagemaker")
 
 
 class Backend(Protocol):
@@ -17,6 +17,10 @@ class Backend(Protocol):
     name: str
     poll_seconds: float
     """How often it is worth asking for news."""
+    is_remote: bool
+    """Whether its jobs see none of this machine's files, and go on when the one who follows them leaves."""
+    remembered: Mapping[str, Any]
+    """Settings without which its jobs are not found again."""
 
     def plan(self, job: Job) -> dict[str, Any]:
         """The whole request as JSON-able values: pure, the same twice, no network."""
@@ -44,6 +48,10 @@ class Backend(Protocol):
         """Its run folder, here."""
         ...
 
+    def cost_usd(self, job_id: str) -> float:
+        """What it has cost until now; 0 where nobody sends a bill."""
+        ...
+
     def close(self) -> None:
         """Let go of what serves the submitting; jobs run on."""
         ...
@@ -67,6 +75,11 @@ def make_backend(name: str, jobs: Path, places: Places, settings: Mapping[str, A
         from sightline.launch.local_process import LocalProcess
 
         return LocalProcess(jobs, places)
+    if name == "sagemaker":
+        from sightline.launch.sagemaker import SageMaker
+        from sightline.launch.settings import SageMakerSettings
+
+        return SageMaker(jobs, SageMakerSettings(**(settings or {})))
     if name == "local_container":
         from sightline.launch.local_container import ContainerSettings, LocalContainer
 

@@ -7,6 +7,7 @@ from typing import Any
 
 from sightline.errors import BadInput
 from sightline.launch.job import PLACES_ON_DISK, key_of
+from sightline.launch.run_folder import read_json
 
 STAYS_HERE = ("output", "paths", "paths.data", "paths.cache", "paths.runs", "paths.inputs")
 """Where this machine reads and writes; the far side has places of its own."""
@@ -37,6 +38,15 @@ def name_places(overrides: Iterable[str], composed: Mapping[str, Any], runs: Pat
             words.append(f"{key}={quoted(place)}")
     named_nothing = [word for word in overrides if key_of(word) in given - {key_of(each) for each in words}]
     return [*words, *named_nothing]
+
+
+def find_own_data(run: str) -> str | None:
+    """Where the images of a run lie, if they are here and its folder tells; `run` is what `run=` means, absolute."""
+    for folder in (Path(run), *Path(run).parents[:2]):
+        root = read_json(folder / "run.json").get("data", {}).get("root") if folder.is_dir() else None
+        if root is not None:
+            return root if "://" in root or Path(root).exists() else None
+    return None
 
 
 def split_channels(overrides: Iterable[str], folder: Path) -> tuple[list[str], dict[str, str]]:

@@ -14,8 +14,8 @@ MOST_LETTERS = 63
 STAYS_HERE = ("launch", "hydra", "hparams_search")
 """Groups that say where and how often to run: the far side must not submit again or begin a sweep of its own."""
 PLACES_ON_DISK = (
-    "data.root data.manifest model.weights model.teacher run against resume images output paths.data paths.cache "
-    "paths.runs"
+    "data.root data.own_root data.manifest model.weights model.teacher run against resume images output paths.data "
+    "paths.cache paths.runs"
 ).split()
 """Keys that name a place: what the words mean depends on the folder and the machine where they are read."""
 

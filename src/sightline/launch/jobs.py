@@ -8,7 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
-from sightline.launch.records import JobRecord, backend_of, find_record, read_records
+from sightline.launch.records import JobRecord, backend_of, fetch_recorded, find_record, read_records
 
 VERBS = {
     "list": "every job, the latest last",
@@ -64,6 +64,6 @@ def _do(given: argparse.Namespace, record: JobRecord, jobs: Path) -> None:
         for point in backend.metrics(record.job_id):
             print(json.dumps(vars(point)))
     elif given.verb == "fetch":
-        print(f"results: {backend.fetch(record.job_id, given.into or jobs / record.name)}")
+        print(f"results: {fetch_recorded(backend, record, given.into or jobs / record.name)}")
     else:
         backend.stop(record.job_id)

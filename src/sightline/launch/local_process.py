@@ -7,8 +7,9 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 from sightline.errors import BadInput
@@ -32,6 +33,8 @@ class LocalProcess:
 
     name = "local_process"
     poll_seconds = 0.05
+    is_remote = False
+    remembered: Mapping[str, Any] = MappingProxyType({})
 
     def __init__(self, jobs: Path, places: Places | None = None, *, grace_seconds: float = GRACE_SECONDS) -> None:
         self.jobs, self.places = jobs.absolute(), places or Places()
@@ -163,6 +166,9 @@ class LocalProcess:
         if into.resolve() != folder.resolve():
             shutil.copytree(folder, into, dirs_exist_ok=True, ignore=shutil.ignore_patterns(HIDDEN))
         return into
+
+    def cost_usd(self, job_id: str) -> float:
+        return 0.0
 
     def close(self) -> None:
         if self._preloaded is not None:

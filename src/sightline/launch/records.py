@@ -1,12 +1,12 @@
 """What was submitted, one file a job: `runs/jobs/<name>.json`."""
 
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from sightline.errors import BadInput
 from sightline.launch.backend import Backend, Places, make_backend
-from sightline.launch.job import Job
+from sightline.launch.job import Job, State
 from sightline.launch.run_folder import read_json
 from sightline.run_record import now, write_json
 
@@ -21,16 +21,48 @@ class JobRecord:
     submitted: str
     request: dict[str, Any]
     job_id: str
+    settings: dict[str, Any] = field(default_factory=dict)
+    """What its backend needs to find it again."""
+    changes: str | None = None
+    """The difference between the code that was sent and its commit."""
+    is_finished: bool = False
+    """Whether it is known to have succeeded: then nobody has to be asked."""
 
 
-def submit_recorded(backend: Backend, job: Job, jobs: Path) -> str:
+def submit_recorded(backend: Backend, job: Job, jobs: Path, changes: str | None = None) -> str:
     """Submit a job and write down what was sent, so that another process finds it."""
     request = backend.plan(job)
     job_id = backend.submit(request)
     record = JobRecord(job.name, backend.name, job.script, list(job.overrides), job.commit, now(), request, job_id)
-    jobs.mkdir(parents=True, exist_ok=True)
-    write_json(jobs / f"{job.name}.json", asdict(record))
+    _write(replace(record, settings=dict(backend.remembered), changes=changes), jobs)
     return job_id
+
+
+def _write(record: JobRecord, jobs: Path) -> None:
+    jobs.mkdir(parents=True, exist_ok=True)
+    write_json(jobs / f"{record.name}.json", asdict(record))
+
+
+def has_succeeded(backend: Backend, name: str, jobs: Path) -> bool:
+    """Whether a job of this name was submitted and came to a good end; a good end is noted."""
+    if not (jobs / f"{name}.json").is_file():
+        return False
+    record = find_record(jobs, name)
+    if not record.is_finished and backend.status(record.job_id).state == State.SUCCEEDED:
+        record = replace(record, is_finished=True)
+        if backend.is_remote:  # here a folder can be removed, and then there is nothing left of the job
+            _write(record, jobs)
+    return record.is_finished
+
+
+def fetch_recorded(backend: Backend, record: JobRecord, into: Path) -> Path:
+    """The job's run folder; its `run.json` gets what only the record knows."""
+    folder = backend.fetch(record.job_id, into)
+    run = read_json(folder / "run.json")
+    if record.changes is not None and run:
+        run["launch"] = {**run.get("launch", {}), "changes": record.changes}
+        write_json(folder / "run.json", {**run, "dirty": True})
+    return folder
 
 
 def read_records(jobs: Path) -> list[JobRecord]:
@@ -49,4 +81,4 @@ def find_record(jobs: Path, name: str) -> JobRecord:
 
 
 def backend_of(record: JobRecord, jobs: Path) -> Backend:
-    return make_backend(record.backend, jobs, Places())
+    return make_backend(record.backend, jobs, Places(), record.settings)

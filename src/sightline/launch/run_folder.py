@@ -67,7 +67,7 @@ def name_places_here(folder: Path, places: Mapping[str, str]) -> None:
         path.write_text(yaml.safe_dump(_renamed(config, places), sort_keys=False, allow_unicode=True), encoding="utf-8")
     if record.is_file():
         facts = read_json(record)
-        write_json(record, {**facts, "config": _renamed(facts.get("config"), places)})
+        write_json(record, facts | {key: _renamed(facts[key], places) for key in ("config", "data") if key in facts})
 
 
 def _renamed(value: Any, places: Mapping[str, str]) -> Any:

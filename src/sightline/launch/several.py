@@ -7,33 +7,33 @@ from pathlib import Path
 from sightline.launch.backend import Backend
 from sightline.launch.interruption import Interruption
 from sightline.launch.job import Job, State, Status, job_name
-from sightline.launch.records import submit_recorded
-from sightline.launch.run_folder import read_json
+from sightline.launch.records import find_record, has_succeeded, submit_recorded
 from sightline.run_record import git_commit
 
 Told = Callable[[Job, str, Status], None]
 
 
-def run_jobs(backend: Backend, jobs: Sequence[Job], n_parallel: int, records: Path, tell: Told) -> list[Status]:
+def run_jobs(
+    backend: Backend, jobs: Sequence[Job], n_parallel: int, records: Path, tell: Told, changes: str | None = None
+) -> list[Status]:
     """Run every job and wait; return how each ended. One that runs already is attached to, one that stopped goes on.
 
-    Raises: Interrupted once every running job has stopped.
+    Raises: Interrupted when a signal came: once every running job has stopped, or at once where jobs run elsewhere.
     """
     ended: dict[int, Status] = {}
     running: dict[int, str] = {}
     waiting = list(range(len(jobs)))
     for number in list(waiting):
-        job_id = read_json(records / f"{jobs[number].name}.json").get("job_id")
-        if job_id is not None and backend.status(job_id).state == State.SUCCEEDED:
+        if has_succeeded(backend, jobs[number].name, records):
             ended[number] = Status(State.SUCCEEDED, "finished before")
             waiting.remove(number)
-            tell(jobs[number], job_id, ended[number])
+            tell(jobs[number], find_record(records, jobs[number].name).job_id, ended[number])
     with Interruption() as interruption:
         try:
             while waiting or running:
                 while waiting and len(running) < n_parallel:
                     number = waiting.pop(0)
-                    running[number] = submit_recorded(backend, jobs[number], records)
+                    running[number] = submit_recorded(backend, jobs[number], records, changes)
                     tell(jobs[number], running[number], Status(State.RUNNING))
                 interruption.wait(backend.poll_seconds)
                 interruption.check()
@@ -43,7 +43,8 @@ def run_jobs(backend: Backend, jobs: Sequence[Job], n_parallel: int, records: Pa
                         del running[number]
                         tell(jobs[number], job_id, status)
         except BaseException:
-            stop_and_wait(backend, list(running.values()))
+            if not backend.is_remote:
+                stop_and_wait(backend, list(running.values()))
             raise
     return [ended[number] for number in range(len(jobs))]
 
@@ -68,8 +69,7 @@ def name_jobs(
             Job(job_name(name, _digest(script, words), *ends), script, tuple(words), commit)
             for name, words in zip(names, overrides, strict=True)
         ]
-        job_ids = [read_json(records / f"{job.name}.json").get("job_id") for job in jobs]
-        if not all(job_id and backend.status(job_id).state == State.SUCCEEDED for job_id in job_ids):
+        if not all(has_succeeded(backend, job.name, records) for job in jobs):
             return jobs
     raise RuntimeError("the same command has finished 9,999 times")
 

@@ -15,6 +15,7 @@ from sightline.launch.job import Job, State, Status, job_name
 from sightline.sweeping.ownership import Owner
 from sightline.sweeping.settings import Settings, comparable
 from sightline.sweeping.study import (
+    COST,
     JOB,
     LOG_TAIL,
     OVERRIDES,
@@ -36,6 +37,7 @@ MOST_ATTEMPTS = 3
 """A trial that was stopped, and not by its sweep, goes on so often."""
 NUM_TAIL_LINES = 30
 ADOPT_EVERY_SECONDS = 5.0
+ASK_COST_EVERY_SECONDS = 10.0
 SECONDS_TO_STOP = 120.0
 
 
@@ -48,6 +50,7 @@ class Running:
     job_id: str | None = None
     attempts: int = 0
     is_pruned: bool = False
+    cost_usd: float = 0.0
     reported: set[int] = field(default_factory=set)
 
 
@@ -71,12 +74,12 @@ class Loop:
         self.pending: list[Running] = []
         self.reusing: list[tuple[optuna.Trial, int]] = []
         self.started = time.monotonic()
-        self._adopted_at = -math.inf
+        self._adopted_at = self._asked_cost_at = -math.inf
         self._is_exhausted = False
         study.stop = self._exhaust  # samplers of a finite grid call it at its end
 
     def run(self) -> str:
-        """Run to an end and return which: `finished`, `time budget` or `failures`.
+        """Run to an end and return which: `finished`, `time budget`, `cost budget` or `failures`.
 
         Raises: Interrupted once every running trial has stopped.
         """
@@ -119,8 +122,22 @@ class Loop:
             return "failures"
         if budget is not None and time.monotonic() - self.started >= 60 * budget:
             return "time budget"
+        money = self.settings.cost_budget_usd
+        if money is not None and self.spent_usd() >= money:
+            return "cost budget"
         is_idle = not (self.running or self.pending or self.reusing)
         return "finished" if self._is_exhausted and is_idle else None
+
+    def spent_usd(self) -> float:
+        """By every trial of the study until now; those that run are asked for at times."""
+        if time.monotonic() - self._asked_cost_at >= ASK_COST_EVERY_SECONDS:
+            for each in self.running:
+                if each.job_id is not None:
+                    each.cost_usd = self.backend.cost_usd(each.job_id)
+            self._asked_cost_at = time.monotonic()
+        running = {each.trial.number: each.cost_usd for each in self.running}
+        others = (trial.user_attrs.get(COST, 0.0) for trial in self.trials() if trial.number not in running)
+        return sum(running.values()) + sum(others)
 
     def _exhaust(self) -> None:
         self._is_exhausted = True
@@ -274,6 +291,8 @@ class Loop:
 
         states = optuna.trial.TrialState
         assert each.job_id is not None
+        if cost := self.backend.cost_usd(each.job_id):
+            each.trial.set_user_attr(COST, cost)
         if status.state == State.SUCCEEDED:
             self.backend.fetch(each.job_id, self.settings.run_folder(each.trial.number))
             values = self._values(each)
@@ -341,6 +360,8 @@ class Loop:
         for each in self.running:
             assert each.job_id is not None
             self.backend.stop(each.job_id)
+            if cost := self.backend.cost_usd(each.job_id):
+                each.trial.set_user_attr(COST, cost)
         until = time.monotonic() + SECONDS_TO_STOP
         while time.monotonic() < until:
             if all(self.backend.status(each.job_id).is_over for each in self.running if each.job_id):

@@ -35,6 +35,7 @@ class Settings:
     enqueue: Sequence[Mapping[str, Any]] = ()
     warm_start: str | None = None
     time_budget_minutes: float | None = None
+    cost_budget_usd: float | None = None
     max_failures: int | None = None
     allow_new_space: bool = False
     refit: bool = False
@@ -57,8 +58,8 @@ class Settings:
         for key in ("n_trials", "n_parallel", "refit_seeds"):
             if (value := getattr(self, key)) < 1:
                 raise BadInput(f"hydra.sweeper.{key}={value}: must be 1 or more")
-        for key, limit in (("time_budget_minutes", self.time_budget_minutes), ("max_failures", self.max_failures)):
-            if limit is not None and (limit <= 0 or not math.isfinite(limit)):
+        for key in ("time_budget_minutes", "cost_budget_usd", "max_failures"):
+            if (limit := getattr(self, key)) is not None and (limit <= 0 or not math.isfinite(limit)):
                 raise BadInput(f"hydra.sweeper.{key}={limit}: must be above 0, or null for no limit")
         if self.pruner is not None and len(self.metrics) > 1:
             raise BadInput(

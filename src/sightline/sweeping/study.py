@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 JOURNAL = "study.journal"
 DESCRIPTION = "sweep"
-RETIRED, REASON, LOG_TAIL, REUSED, OVERRIDES, OWNER, JOB, PRUNED_AT = (
-    "retired reason log_tail reused overrides owner job_id pruned_at".split()
+RETIRED, REASON, LOG_TAIL, REUSED, OVERRIDES, OWNER, JOB, PRUNED_AT, COST = (
+    "retired reason log_tail reused overrides owner job_id pruned_at cost_usd".split()
 )
 """Names of what a trial carries beside its parameters."""
 MOST_OPENINGS = 5

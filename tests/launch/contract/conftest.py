@@ -5,6 +5,7 @@ from pathlib import Path
 
 import pytest
 from tests.images import image_with_program
+from tests.launch.conftest import backend_for
 
 from sightline.launch.backend import Backend, Places
 from sightline.launch.local_container import ContainerSettings, LocalContainer
@@ -16,12 +17,22 @@ BACKENDS: dict[str, Callable[[Path], Backend]] = {
     "local_container": lambda jobs: LocalContainer(jobs, None, ContainerSettings(image=image_with_program())),
 }
 IN_CONTAINERS = ("local_container",)
+SERVED = ("sagemaker",)
+"""Backends that speak to a service, which is a fake that runs the jobs."""
 
 
 @pytest.fixture(
-    params=[pytest.param(name, marks=[pytest.mark.container] if name in IN_CONTAINERS else []) for name in BACKENDS]
+    params=[
+        pytest.param(name, marks=[pytest.mark.container] if name in IN_CONTAINERS else [])
+        for name in (*BACKENDS, *SERVED)
+    ]
 )
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
-    made = BACKENDS[request.param](tmp_path / "jobs, é '\"${x}")
+    jobs = tmp_path / "jobs, é '\"${x}"
+    made = (
+        backend_for(request.getfixturevalue("service"), jobs)
+        if request.param in SERVED
+        else BACKENDS[request.param](jobs)
+    )
     yield made
     made.close()

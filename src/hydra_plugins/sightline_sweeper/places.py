@@ -1,0 +1,82 @@
+"""Where runs are started: the settings of the launch group, its backend, and what leaves with a run."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from omegaconf import DictConfig, OmegaConf
+
+REMOTE = ("local_container", "sagemaker")
+"""Backends whose jobs see none of this machine's files."""
+MADE_ANYWHERE = ("digits", "synthetic")
+"""Data that need no files to begin with."""
+
+
+def launch_settings(config: DictConfig) -> dict[str, Any]:
+    """The keys of `launch`, typed where they have a schema.
+
+    Raises: what is wrong with them, by key.
+    """
+    from sightline.launch.settings import SageMakerSettings
+
+    schemas = {"sagemaker": SageMakerSettings}
+    launch = OmegaConf.to_container(config.launch, resolve=True)
+    assert isinstance(launch, dict)
+    schema = schemas.get(str(launch.get("backend")))
+    if schema is None:
+        return {str(key): value for key, value in launch.items()}
+    typed = OmegaConf.merge({"launch": OmegaConf.structured(schema)}, {"launch": launch}).launch
+    return {str(key): value for key, value in OmegaConf.to_container(typed).items()}  # pyright: ignore
+
+
+def check_launch(settings: dict[str, Any]) -> dict[str, Any]:
+    """Ask for what is missing, before anything is made; return the settings with what AWS's own configuration says.
+
+    Raises: BadInput that names all of it.
+    """
+    if settings.get("backend") != "sagemaker":
+        return settings
+    from sightline.launch.aws import find_region, has_credentials
+    from sightline.launch.settings import SageMakerSettings, check_settings
+
+    settings = {**settings, "region": settings["region"] or find_region()}
+    check_settings(SageMakerSettings(**settings), has_credentials=settings["dry_run"] or has_credentials())
+    return settings
+
+
+def changes_of_source(settings: dict[str, Any]) -> str | None:
+    """What an image of this tree holds and no commit has.
+
+    Raises: BadInput when there is some and it was not allowed.
+    """
+    from sightline.launch.source_changes import check_source, source_changes
+
+    if "allow_dirty" not in settings:
+        return None
+    changes = source_changes()
+    check_source(changes, settings["allow_dirty"])
+    return changes
+
+
+def words_that_leave(words: Sequence[str], cfg: DictConfig, settings: dict[str, Any]) -> list[str]:
+    """The overrides with every place that the configuration names, for a backend that sees none of our files.
+
+    Raises: BadInput when data are needed and are nowhere.
+    """
+    from sightline.errors import BadInput
+    from sightline.launch.channels import PLACES, find_own_data, name_places, quoted, unquoted
+
+    composed = {key: OmegaConf.select(cfg, key) for key in PLACES if OmegaConf.select(cfg, key) is not None}
+    named = name_places(words, composed, Path(cfg.paths.runs), Path.cwd())
+    values = {word.partition("=")[0]: unquoted(word.partition("=")[2]) for word in named}
+    if "run" in values and not values.keys() & {"data.root", "data.own_root", "images"}:
+        own = find_own_data(values["run"])
+        named += [] if own is None else [f"data.own_root={quoted(own)}"]
+    source = OmegaConf.select(cfg, "data.source")
+    has_data = settings.get("data_s3") or any(word.startswith("data.root=") for word in named)
+    if not has_data and source is not None and source not in MADE_ANYWHERE and not settings.get("dry_run"):
+        raise BadInput(
+            f"data.root={cfg.data.root}: no such folder, and the job could not make it; name one with data.root=FOLDER "
+            "or an address with launch.data_s3=s3://bucket/folder"
+        )
+    return named

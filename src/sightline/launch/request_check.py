@@ -1,0 +1,79 @@
+"""A request against the service's own model: names and types, and the lengths and patterns that the client ignores."""
+
+import re
+from collections.abc import Iterator
+from typing import Any
+
+from sightline.errors import BadInput
+
+EXTRA = "launch=sagemaker needs boto3: pip install 'sightline[sagemaker]'"
+
+
+def check_request(operation: str, request: dict[str, Any]) -> None:
+    """Check the arguments of an operation of SageMaker. No network, no credentials.
+
+    Raises: BadInput with everything that is wrong.
+    """
+    shape, problems = _shape(operation), []
+    from botocore.validate import ParamValidator
+
+    report = ParamValidator().validate(request, shape)
+    if report.has_errors():
+        problems = report.generate_report().splitlines()
+    else:
+        problems = list(_find_problems(shape, request, ""))
+    if problems:
+        raise BadInput(f"{operation} would be refused: {'; '.join(problems)}")
+
+
+def _shape(operation: str) -> Any:
+    try:
+        import botocore.session
+    except ImportError as error:
+        raise BadInput(EXTRA) from error
+    model = botocore.session.Session().get_service_model("sagemaker")
+    return model.operation_model(operation).input_shape
+
+
+def _find_problems(shape: Any, value: Any, where: str) -> Iterator[str]:
+    if shape.type_name == "structure":
+        for name, inner in value.items():
+            yield from _find_problems(shape.members[name], inner, f"{where}.{name}".lstrip("."))
+    elif shape.type_name == "list":
+        yield from _check_size(shape, len(value), where, "entries")
+        for number, inner in enumerate(value):
+            yield from _find_problems(shape.member, inner, f"{where}[{number}]")
+    elif shape.type_name == "map":
+        yield from _check_size(shape, len(value), where, "entries")
+        for name, inner in value.items():
+            yield from _find_problems(shape.key, name, f"{where} (the key {name[:60]})")
+            yield from _find_problems(shape.value, inner, f"{where}.{name[:60]}")
+    elif shape.type_name == "string":
+        yield from _check_text(shape, value, where)
+    elif shape.type_name in ("integer", "long"):
+        yield from _check_size(shape, value, where, "")
+
+
+def _check_text(shape: Any, text: str, where: str) -> Iterator[str]:
+    yield from _check_size(shape, len(text), where, "letters")
+    if shape.enum and text not in shape.enum:
+        yield f"{where}={text} is not one of {len(shape.enum)} that there are"
+    pattern = shape.metadata.get("pattern")
+    if pattern is not None and not _fits(pattern, text):
+        yield f"{where}={text[:80]} does not fit {pattern}"
+
+
+def _fits(pattern: str, text: str) -> bool:
+    try:
+        return re.fullmatch(pattern, text) is not None
+    except re.error:  # written for another language
+        return True
+
+
+def _check_size(shape: Any, size: int, where: str, unit: str) -> Iterator[str]:
+    for bound, wrong, word in (
+        ("min", size < shape.metadata.get("min", size), "least"),
+        ("max", size > shape.metadata.get("max", size), "most"),
+    ):
+        if wrong:
+            yield f"{where} has {size} {unit}, at {word} {shape.metadata[bound]}".replace("  ", " ")

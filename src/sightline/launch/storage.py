@@ -1,0 +1,129 @@
+"""Files to S3 and back: uploaded once by content, encrypted, and never written outside the folder that is asked for."""
+
+import tarfile
+from collections.abc import Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import BadInput
+from sightline.launch.content_hash import files_of
+
+NUM_TRANSFERS = 16
+MISSING = ("404", "NoSuchKey", "NotFound")
+
+
+def split_address(address: str) -> tuple[str, str]:
+    """Bucket and key of s3://bucket/key."""
+    bucket, _, key = address.removeprefix("s3://").partition("/")
+    return bucket, key
+
+
+class Storage:
+    """One S3 client; `kms_key` encrypts what is written, otherwise S3's own key does."""
+
+    def __init__(self, client: Any, kms_key: str | None = None) -> None:
+        self.client = client
+        self._encryption: Mapping[str, str] = (
+            {"ServerSideEncryption": "aws:kms", "SSEKMSKeyId": kms_key}
+            if kms_key
+            else {"ServerSideEncryption": "AES256"}
+        )
+
+    def upload(self, path: Path, address: str) -> int:
+        """Put a file or a folder's files below an address that names their content; return how many were sent.
+
+        A mark beside them says that all of them are there; what an upload that broke off has sent is not sent again.
+        """
+        bucket, prefix = split_address(address)
+        mark = f"{prefix.rstrip('/')}.complete"
+        if self._has(bucket, mark):
+            return 0
+        there = dict(self._list(bucket, prefix))
+        waiting = [
+            (file, f"{prefix}{name}")
+            for name, file in files_of(path)
+            if there.get(f"{prefix}{name}") != file.stat().st_size
+        ]
+        with ThreadPoolExecutor(NUM_TRANSFERS) as pool:
+            list(pool.map(lambda pair: self._send(pair[0], bucket, pair[1]), waiting))
+        self.client.put_object(Bucket=bucket, Key=mark, Body=b"", **self._encryption)
+        return len(waiting)
+
+    def _send(self, file: Path, bucket: str, key: str) -> None:
+        self.client.upload_file(str(file), bucket, key, ExtraArgs=dict(self._encryption))
+
+    def _has(self, bucket: str, key: str) -> bool:
+        from botocore.exceptions import ClientError
+
+        try:
+            self.client.head_object(Bucket=bucket, Key=key)
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code == "NoSuchBucket" or code in MISSING:
+                return False
+            raise BadInput(
+                f"launch.bucket={bucket}: {error.response['Error'].get('Message', code)} ({code})"
+            ) from error
+        return True
+
+    def _list(self, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
+        from botocore.exceptions import ClientError
+
+        try:
+            for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+                yield from ((each["Key"], each["Size"]) for each in page.get("Contents", ()))
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code == "NoSuchBucket":
+                raise BadInput(
+                    f"launch.bucket={bucket}: there is no such bucket; `aws s3 mb s3://{bucket}` makes it"
+                ) from error
+            raise
+
+    def download(self, address: str, into: Path) -> int:
+        """Get every object below an address; return how many came. Names that lead out of the folder are left."""
+        bucket, prefix = split_address(address)
+        prefix = f"{prefix.rstrip('/')}/"
+        wanted = []
+        for key, _ in self._list(bucket, prefix):
+            target = into / key[len(prefix) :]
+            if not key.endswith("/") and target.resolve().is_relative_to(into.resolve()):
+                target.parent.mkdir(parents=True, exist_ok=True)
+                wanted.append((key, target))
+        with ThreadPoolExecutor(NUM_TRANSFERS) as pool:
+            list(pool.map(lambda pair: self.client.download_file(bucket, pair[0], str(pair[1])), wanted))
+        return len(wanted)
+
+    def download_file(self, address: str, file: Path) -> bool:
+        """Get one object, if it is there; the file gets the time of its last change."""
+        import os
+
+        from botocore.exceptions import ClientError
+
+        bucket, key = split_address(address)
+        try:
+            found = self.client.get_object(Bucket=bucket, Key=key)
+        except ClientError as error:
+            if error.response["Error"]["Code"] in (*MISSING, "NoSuchBucket"):
+                return False
+            raise
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with file.open("wb") as target:
+            for chunk in found["Body"].iter_chunks(1 << 20):
+                target.write(chunk)
+        os.utime(file, (found["LastModified"].timestamp(),) * 2)
+        return True
+
+
+def extract(archive: Path, into: Path) -> None:
+    """Unpack what a job packed: files and folders that stay below `into`, and nothing else.
+
+    Raises: BadInput for an archive that wants more.
+    """
+    into.mkdir(parents=True, exist_ok=True)
+    try:
+        with tarfile.open(archive) as opened:
+            opened.extractall(into, filter="data")
+    except (tarfile.FilterError, tarfile.ReadError) as error:
+        raise BadInput(f"{archive.name}: not unpacked, it is not what a job leaves ({error})") from error

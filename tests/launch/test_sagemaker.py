@@ -1,0 +1,293 @@
+"""What is asked of SageMaker, what is made of its answers, and what is refused before it hears of it."""
+
+import io
+import json
+import tarfile
+from collections.abc import Callable
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.launch.conftest import BUCKET, REGION, ROLE, backend_for
+from tests.launch.contract.test_backend import PROGRAM, ended, wait
+from tests.launch.fake_sagemaker import FakeSageMaker
+
+from sightline.errors import BadInput
+from sightline.launch.job import Job, State, Status
+from sightline.launch.records import fetch_recorded, find_record, has_succeeded, submit_recorded
+from sightline.launch.request_check import check_request
+from sightline.launch.sagemaker import SageMaker
+from sightline.launch.sagemaker_status import status_of
+from sightline.launch.settings import SageMakerSettings, check_settings
+
+COMMIT = "0123456789abcdef0123456789abcdef01234567"
+
+
+def plan(jobs: Path, *words: str, name: str = "signs", script: str = "src/train.py", **changes: Any) -> dict[str, Any]:
+    """A request, with settings that are complete."""
+    settings = {"role": ROLE, "bucket": BUCKET, "region": REGION, "image": "image:1", **changes}
+    return SageMaker(jobs, SageMakerSettings(**settings)).plan(Job(name, script, words, COMMIT))
+
+
+def test_spot_has_checkpoints_and_no_warm_pool(tmp_path: Path) -> None:
+    request = plan(tmp_path, "experiment=gtsrb", max_run_minutes=60)
+    assert request["EnableManagedSpotTraining"] is True
+    assert request["StoppingCondition"] == {"MaxRuntimeInSeconds": 3600, "MaxWaitTimeInSeconds": 7200}
+    assert request["CheckpointConfig"]["S3Uri"].startswith(f"s3://{BUCKET}/sightline/jobs/")
+    assert "KeepAlivePeriodInSeconds" not in request["ResourceConfig"]
+
+
+def test_a_warm_pool_without_spot(tmp_path: Path) -> None:
+    request = plan(tmp_path, "experiment=gtsrb", spot=False, warm_pool_minutes=10)
+    assert request["ResourceConfig"]["KeepAlivePeriodInSeconds"] == 600
+    assert "MaxWaitTimeInSeconds" not in request["StoppingCondition"]
+    assert "CheckpointConfig" in request, "a stopped job goes on from them, too"
+
+
+def test_network_key_tags_and_several_machines(tmp_path: Path) -> None:
+    request = plan(
+        tmp_path,
+        "experiment=gtsrb",
+        subnets=["subnet-1"],
+        security_groups=["sg-1"],
+        kms_key="alias/key",
+        tags={"team": "vision"},
+        instance_count=2,
+    )
+    assert request["VpcConfig"] == {"Subnets": ["subnet-1"], "SecurityGroupIds": ["sg-1"]}
+    assert request["OutputDataConfig"]["KmsKeyId"] == request["ResourceConfig"]["VolumeKmsKeyId"] == "alias/key"
+    assert request["EnableInterContainerTrafficEncryption"] is True
+    tags = {tag["Key"]: tag["Value"] for tag in request["Tags"]}
+    assert tags == {"team": "vision", "sightline:commit": COMMIT, "sightline:job": "signs"}
+    assert COMMIT[:7] in request["TrainingJobName"]
+
+
+def test_another_request_has_another_name(tmp_path: Path) -> None:
+    """The service knows names for ever: one that comes back must be the same job."""
+    names = {
+        plan(tmp_path, "seed=1")["TrainingJobName"],
+        plan(tmp_path, "seed=2")["TrainingJobName"],
+        plan(tmp_path, "seed=1", instance_type="ml.g5.2xlarge")["TrainingJobName"],
+        plan(tmp_path, "seed=1", image="image:2")["TrainingJobName"],
+    }
+    assert len(names) == 4
+    longest = plan(tmp_path, "seed=1", name="n" * 63)["TrainingJobName"]
+    assert len(longest) == 60
+
+
+def test_data_that_lie_in_s3_already(tmp_path: Path) -> None:
+    request = plan(tmp_path, "data.root=/nowhere", data_s3="s3://data/signs", input_mode="FastFile")
+    (channel,) = request["InputDataConfig"]
+    assert channel["DataSource"]["S3DataSource"]["S3Uri"] == "s3://data/signs/"
+    assert (channel["ChannelName"], channel["InputMode"]) == ("data_root", "FastFile")
+    assert request["HyperParameters"]["data.root"] == "${paths.inputs}/data_root"
+    assert "/nowhere" not in json.dumps(request)
+
+
+@pytest.mark.parametrize("script", ["src/train.py", "src/evaluate.py", "src/explain.py", "src/prepare.py"])
+def test_every_program_has_a_request(script: str, tmp_path: Path) -> None:
+    request = plan(tmp_path, "seed=1", script=script)
+    assert len(request["AlgorithmSpecification"]["MetricDefinitions"]) <= 40
+    assert request["HyperParameters"].get("_script", "src/train.py") == script
+
+
+def test_moto_takes_the_request(aws: Callable[[str], Any], tmp_path: Path) -> None:
+    request = plan(tmp_path, "experiment=gtsrb", "name='größe, a=b'", data_s3="s3://data/signs")
+    client = aws("sagemaker")
+    client.create_training_job(**request)
+    told = client.describe_training_job(TrainingJobName=request["TrainingJobName"])
+    assert told["HyperParameters"] == request["HyperParameters"]
+    assert told["CheckpointConfig"]["S3Uri"] == request["CheckpointConfig"]["S3Uri"]
+
+
+REFUSED: list[tuple[dict[str, Any], str]] = [
+    ({"instance_type": "ml.g5.huge"}, "ResourceConfig.InstanceType=ml.g5.huge is not one of"),
+    ({"role": "sightline"}, "launch.role=sightline: must be an ARN"),
+    ({"bucket": "s3://signs"}, "launch.bucket=s3://signs: must be the name of a bucket"),
+    ({"warm_pool_minutes": 5}, "launch.warm_pool_minutes=5 launch.spot=true: spot machines cannot be kept"),
+    ({"warm_pool_minutes": 361, "spot": False}, "launch.warm_pool_minutes=361: must be 360 or less"),
+    ({"max_wait_minutes": 5}, "launch.max_wait_minutes=5: holds the run too"),
+    ({"instance_count": 0}, "launch.instance_count=0: must be 1 or more"),
+    ({"input_mode": "Pipe"}, "launch.input_mode=Pipe: must be one of File, FastFile"),
+    ({"data_s3": "signs"}, "launch.data_s3=signs: must be s3://bucket/folder"),
+    ({"subnets": ["subnet-1"]}, "launch.subnets and launch.security_groups: set both or none"),
+    ({"max_cost_usd": 1.0}, "launch.max_cost_usd=1: 1 x ml.g5.xlarge for 720 minutes can cost 16.90 USD"),
+    ({"max_cost_usd": 1.0, "instance_type": "ml.r8i.large"}, "the price of launch.instance_type=ml.r8i.large"),
+    ({"kms_key": "k" * 2049}, "VolumeKmsKeyId has 2049 letters, at most 2048"),
+    ({"tags": {"t" * 129: "x"}}, "Tags[2].Key has 129 letters, at most 128"),
+]
+
+
+@pytest.mark.parametrize(("changes", "message"), REFUSED)
+def test_what_cannot_be_is_refused_here(changes: dict[str, Any], message: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput) as caught:
+        plan(tmp_path, "seed=1", **changes)
+    assert message in str(caught.value)
+
+
+def test_a_request_of_the_wrong_shape_is_refused(tmp_path: Path) -> None:
+    request = plan(tmp_path, "seed=1")
+    with pytest.raises(BadInput, match='Unknown parameter in input: "Sopt"'):
+        check_request("CreateTrainingJob", {**request, "Sopt": True})
+
+
+def test_everything_that_is_missing_is_asked_for_at_once() -> None:
+    with pytest.raises(BadInput) as caught:
+        check_settings(SageMakerSettings(), has_credentials=False)
+    said = str(caught.value)
+    assert "launch.role, launch.bucket, launch.region, credentials are not set" in said
+    for way in ("SAGEMAKER_ROLE", "SAGEMAKER_BUCKET", "AWS_REGION", "aws configure"):
+        assert way in said
+
+
+STATES = [
+    ("InProgress", "Starting", None, State.QUEUED, "waits for a machine"),
+    ("InProgress", "Downloading", None, State.QUEUED, "loads the inputs"),
+    ("InProgress", "Training", None, State.RUNNING, None),
+    ("InProgress", "Interrupted", None, State.RUNNING, "goes on from its last checkpoint"),
+    ("InProgress", "Restarting", None, State.RUNNING, "starts again"),
+    ("InProgress", "Uploading", None, State.RUNNING, "uploaded"),
+    ("Stopping", "Stopping", None, State.RUNNING, "asked to stop"),
+    ("Stopped", "Stopped", None, State.STOPPED, "stopped"),
+    ("Stopped", "MaxRuntimeExceeded", None, State.FAILED, "launch.max_run_minutes=10; raise that"),
+    ("Stopped", "MaxWaitTimeExceeded", None, State.FAILED, "launch.max_wait_minutes=20"),
+    ("Completed", "Completed", None, State.SUCCEEDED, None),
+    ("Failed", "Failed", "AlgorithmError: data.root: no images, exit code: 2", State.FAILED, "data.root: no images"),
+    ("Failed", "Failed", "CapacityError: Unable to provision", State.STOPPED, "the same command goes on"),
+    ("Failed", "Failed", "InternalServerError: We encountered", State.STOPPED, "the same command goes on"),
+    ("Failed", "Failed", "ClientError: Data download failed", State.FAILED, "ClientError: Data download failed"),
+]
+
+
+@pytest.mark.parametrize(("state", "secondary", "failure", "expected", "reason"), STATES)
+def test_states(state: str, secondary: str, failure: str | None, expected: State, reason: str | None) -> None:
+    limits = {"MaxRuntimeInSeconds": 600, "MaxWaitTimeInSeconds": 1200}
+    described: dict[str, Any] = {"TrainingJobStatus": state, "SecondaryStatus": secondary, "StoppingCondition": limits}
+    if failure:
+        described["FailureReason"] = failure
+    status = status_of(described)
+    assert status.state == expected
+    assert (reason is None and status.reason is None) or (reason or "") in (status.reason or "")
+
+
+def start(backend: SageMaker, *words: str) -> str:
+    return backend.submit(backend.plan(Job("a-job", PROGRAM, words, COMMIT)))
+
+
+def test_a_spot_machine_that_is_taken_away(service: FakeSageMaker, tmp_path: Path) -> None:
+    backend = backend_for(service, tmp_path / "jobs")
+    job_id = start(backend, "nap=0.1", "epochs=12")
+    wait(lambda: len(backend.metrics(job_id)) >= 2)
+    service.interrupt(job_id)
+    wait(lambda: service.machines[job_id].num_starts == 2)
+    assert ended(backend, job_id) == Status(State.SUCCEEDED)
+    begun = [line.split(",")[0] for line in backend.logs(job_id) if line.startswith("from epoch")]
+    assert len(begun) == 2
+    assert begun[1] != "from epoch 0"
+    steps = [point.step for point in backend.metrics(job_id) if point.name == "val/accuracy"]
+    assert steps == [*range(12), None]
+
+
+def test_a_run_that_takes_too_long(service: FakeSageMaker, tmp_path: Path) -> None:
+    backend = backend_for(service, tmp_path / "jobs", spot=False)
+    request = backend.plan(Job("a-job", PROGRAM, ("nap=0.1", "epochs=600"), COMMIT))
+    request["StoppingCondition"] = {"MaxRuntimeInSeconds": 1}
+    job_id = backend.submit(request)
+    status = ended(backend, job_id)
+    assert status.state == State.FAILED
+    assert "raise that" in (status.reason or "")
+
+
+def test_folders_are_uploaded_once(service: FakeSageMaker, aws: Callable[[str], Any], tmp_path: Path) -> None:
+    photos = tmp_path / "it's a 'größe', $(x)"
+    for name in ("a.png", "sub folder/b ü.png", ".secret"):
+        (photos / name).parent.mkdir(parents=True, exist_ok=True)
+        (photos / name).write_text(name)
+    backend = backend_for(service, tmp_path / "jobs")
+    quoted = f'"{photos}"'
+    first, second = start(backend, f"images={quoted}", "x=0.1"), start(backend, f"images={quoted}", "x=0.2")
+    for job_id in (first, second):
+        assert ended(backend, job_id) == Status(State.SUCCEEDED)
+        inputs = service.machines[job_id].base / "input" / "data" / "images"
+        assert sorted(path.relative_to(inputs).as_posix() for path in inputs.rglob("*.*")) == [
+            "a.png",
+            "sub folder/b ü.png",
+        ]
+    listed = aws("s3").list_objects_v2(Bucket=BUCKET, Prefix=f"{service.folder.name}/inputs/")["Contents"]
+    assert len(listed) == 3, "two files and the mark that they are all"
+    (photos / "a.png").write_text("changed")
+    assert (
+        backend.plan(Job("x", PROGRAM, (f"images={quoted}",)))["InputDataConfig"]
+        != service.requests[0]["InputDataConfig"]
+    )
+
+
+def test_an_image_that_nobody_pushed(service: FakeSageMaker, tmp_path: Path) -> None:
+    image = f"123456789012.dkr.ecr.{REGION}.amazonaws.com/sightline-train:abc"
+    backend = backend_for(service, tmp_path / "jobs", image=image)
+    with pytest.raises(BadInput, match="it is not in the registry; make push-image puts it there"):
+        start(backend, "x=0.1")
+    assert not service.requests
+
+
+def test_an_archive_that_leads_out_of_the_folder(
+    service: FakeSageMaker, aws: Callable[[str], Any], tmp_path: Path
+) -> None:
+    backend = backend_for(service, tmp_path / "jobs")
+    job_id = start(backend, "x=0.1")
+    assert ended(backend, job_id) == Status(State.SUCCEEDED)
+    content = io.BytesIO()
+    with tarfile.open(fileobj=content, mode="w:gz") as opened:
+        opened.addfile(tarfile.TarInfo("../../evil.txt"), io.BytesIO())
+    key = f"{service.folder.name}/jobs/{job_id}/output/{job_id}/output/output.tar.gz"
+    aws("s3").put_object(Bucket=BUCKET, Key=key, Body=content.getvalue())
+    with pytest.raises(BadInput, match="not what a job leaves"):
+        backend.fetch(job_id, tmp_path / "fetched")
+    assert not list(tmp_path.rglob("evil.txt"))
+
+
+def test_a_record_knows_its_region_and_the_changes_of_its_code(service: FakeSageMaker, tmp_path: Path) -> None:
+    jobs = tmp_path / "jobs"
+    backend = backend_for(service, jobs)
+    submit_recorded(backend, Job("a-job", PROGRAM, ("x=0.1",), COMMIT), jobs, "diff --git a/x b/x\n")
+    record = find_record(jobs, "a-job")
+    assert record.settings["region"] == REGION
+    assert record.request == service.requests[0]
+    wait(lambda: backend.status(record.job_id).is_over)
+    assert has_succeeded(backend, "a-job", jobs)
+    service.close()
+    assert has_succeeded(backend, "a-job", jobs), "a good end is asked for once"
+    for key in ("AWS_ACCESS_KEY", "testing"):
+        assert key not in (jobs / "a-job.json").read_text(), "no credentials in records"
+
+
+def test_cost_and_changes_are_in_the_record_of_the_run(service: FakeSageMaker, tmp_path: Path) -> None:
+    jobs = tmp_path / "jobs"
+    backend = backend_for(service, jobs)
+    job_id = submit_recorded(backend, Job("a-job", PROGRAM, ("x=0.1",), COMMIT), jobs, "diff --git a/x b/x\n")
+    ended(backend, job_id)
+    machine = service.machines[job_id]
+    machine.seconds = 1000.0
+    key = f"{service.folder.name}/jobs/{job_id}/checkpoints/run.json"
+    service.s3.put_object(Bucket=BUCKET, Key=key, Body=b'{"status": "finished"}')
+    folder = fetch_recorded(backend, find_record(jobs, "a-job"), tmp_path / "fetched")
+    record = json.loads((folder / "run.json").read_text())
+    launch = record["launch"]
+    assert (launch["backend"], launch["job_id"], launch["changes"]) == ("sagemaker", job_id, "diff --git a/x b/x\n")
+    assert (launch["seconds_trained"], launch["seconds_billed"], launch["spot_saving"]) == (1000, 300, 0.7)
+    assert launch["cost_usd"] == pytest.approx(300 / 3600 * 1.408, abs=1e-4)
+    assert launch["price"]["date"]
+    assert record["dirty"] is True
+    assert backend.cost_usd(job_id) == launch["cost_usd"]
+
+
+def test_settings_and_their_file_agree() -> None:
+    """configs/launch/sagemaker.yaml and its schema name the same keys with the same defaults."""
+    from tests.conftest import compose_config
+
+    launch = dict(compose_config("train", "launch=sagemaker").launch)
+    expected = asdict(SageMakerSettings())
+    assert launch.keys() == expected.keys()
+    for key in expected.keys() - {"role", "bucket", "region", "image", "base_image"}:
+        assert launch[key] == expected[key], key
