@@ -2,7 +2,9 @@
 
 import io
 import json
+import signal
 import tarfile
+import threading
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
@@ -13,13 +15,15 @@ from tests.launch.conftest import BUCKET, REGION, ROLE, backend_for
 from tests.launch.contract.test_backend import PROGRAM, ended, wait
 from tests.launch.fake_sagemaker import FakeSageMaker
 
-from sightline.errors import BadInput
+from sightline.errors import BadInput, Interrupted
+from sightline.launch.follow import Follower
 from sightline.launch.job import Job, State, Status
 from sightline.launch.records import fetch_recorded, find_record, has_succeeded, submit_recorded
 from sightline.launch.request_check import check_request
 from sightline.launch.sagemaker import SageMaker
 from sightline.launch.sagemaker_status import status_of
 from sightline.launch.settings import SageMakerSettings, check_settings
+from sightline.launch.several import run_jobs
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -197,6 +201,28 @@ def test_a_run_that_takes_too_long(service: FakeSageMaker, tmp_path: Path) -> No
     status = ended(backend, job_id)
     assert status.state == State.FAILED
     assert "raise that" in (status.reason or "")
+
+
+def test_who_follows_may_leave(service: FakeSageMaker, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """SIGINT while following: the job runs on, and how to find it again is said."""
+    jobs = tmp_path / "runs" / "jobs"
+    backend = backend_for(service, jobs)
+    job = Job("a-job", PROGRAM, ("nap=0.1", "epochs=600"), COMMIT)
+
+    def interrupt() -> None:
+        wait(lambda: any(machine.secondary == "Training" for machine in service.machines.values()))
+        signal.raise_signal(signal.SIGINT)
+
+    caplog.set_level("WARNING")
+    threading.Thread(target=interrupt).start()
+    with pytest.raises(Interrupted), Follower(backend, jobs, shows_output=True) as follower:
+        run_jobs(backend, [job], 1, jobs, follower.tell)
+    (machine,) = service.machines.values()
+    assert (machine.state, machine.is_stopped) == ("InProgress", False)
+    assert "a-job runs on; find it again with" in caplog.text
+    for verb in ("logs", "fetch", "stop"):
+        assert f"jobs.py {verb} a-job" in caplog.text
+    backend.stop(machine.name)
 
 
 def test_folders_are_uploaded_once(service: FakeSageMaker, aws: Callable[[str], Any], tmp_path: Path) -> None:

@@ -106,6 +106,28 @@ def check_jobs(capsys: pytest.CaptureFixture[str], runs: Path, folder: Path) -> 
     assert "sagemaker" in capsys.readouterr().out
 
 
+@pytest.mark.slow
+def test_a_run_is_measured_and_explained_as_a_job(
+    service: FakeSageMaker, cli: Cli, trained: Path, tmp_path: Path
+) -> None:
+    """The run and its images travel, and the numbers are those of here."""
+    launch = [word for word in words_for(service, trained, tmp_path / "runs") if word.startswith(("launch", "paths"))]
+    here = cli("evaluate", f"run={trained}", "split=val", "evaluation=short", f"output={tmp_path / 'here'}")
+    assert here.returncode == 0, here.stderr
+    there = cli("evaluate", f"run={trained}", "split=val", "evaluation=short", *launch)
+    assert there.returncode == 0, there.stderr
+    folder = Path(there.stdout.strip().splitlines()[-1].removeprefix("results: "))
+    assert (folder / "metrics.json").read_text() == (tmp_path / "here" / "metrics.json").read_text()
+    (evaluated,) = service.machines.values()
+    assert evaluated.request["HyperParameters"]["_script"] == "src/evaluate.py"
+    words = [f"run={trained}", "split=val", "explanation=grad_cam", "explanation.num_images=2"]
+    explained = cli("explain", *words, *launch)
+    assert explained.returncode == 0, explained.stderr
+    folder = Path(explained.stdout.strip().splitlines()[-1].removeprefix("results: "))
+    assert (folder / "explanations" / "explanations.json").is_file()
+
+
+@pytest.mark.slow
 def test_leaving_a_job_and_finding_it_again(service: FakeSageMaker, colors: Path, tmp_path: Path) -> None:
     """Ctrl-C leaves it running and says how to go on."""
     words = words_for(service, colors, tmp_path / "runs", "trainer.max_epochs=2000", "stages=[fit]")
