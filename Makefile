@@ -53,6 +53,9 @@ image: setup ## build the image of jobs; an unchanged tree builds nothing
 push-image: setup ## put that image into the registry of the AWS account
 	$(PY) -m sightline.launch.image push $(BUILD_ARGS)
 
+sagemaker-train: setup ## train as a job of SageMaker, and fetch the results: make sagemaker-train EXPERIMENT=gtsrb
+	$(PY) src/train.py experiment=$(EXPERIMENT) launch=sagemaker launch.push_image=true $(ARGS)
+
 sagemaker-train-local: image ## train in a container here, as a SageMaker job would: EXPERIMENT=gtsrb
 	$(PY) src/train.py experiment=$(EXPERIMENT) launch=local_container $(ARGS)
 
@@ -63,4 +66,4 @@ clean: ## remove the environment and caches; data and runs stay
 	rm -rf .venv .venv-sagemaker build .pytest_cache .ruff_cache src/*.egg-info
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep test test-all test-container check image push-image sagemaker-train-local format benchmark clean
+.PHONY: help setup train sweep test test-all test-container check image push-image sagemaker-train sagemaker-train-local format benchmark clean

@@ -39,9 +39,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "lr_finding": LOWEST | {"data", "models", "config", "run_record", "construction", "preparation"},
     "fitting": LOWEST | {"data", "models", "callbacks", "config", "run_record", "distributed", "resuming", "recipe"},
     "resuming": LOWEST | {"callbacks", "config", "run_record"},
-    "launch": LOWEST | {"run_record"},
+    "launch": LOWEST | {"env_file", "run_record"},
     "sweeping": LOWEST | {"launch", "run_record"},
-    "command": LOWEST | {"config", "distributed", "run_record"},
+    "command": LOWEST | {"config", "distributed", "env_file", "run_record"},
+    "env_file": LOWEST,
 }
 SERVING_FROM_DATA = {"sightline.data.transforms", "sightline.data.loader", "sightline.data.layouts"}
 """What serving may take from the data room: how pixels are prepared and loaded, and how files are found."""
@@ -78,7 +79,7 @@ LIGHT_FILES += ["finished_run.py", "evaluation/evaluate.py", "explanation/explai
 BANNED = {"utils", "util", "common", "helpers", "helper", "misc", "core", "base", "manager"}
 BANNED_FILES = {"setup.py", "requirements.txt", ".project-root", "src/__init__.py"}
 MOST_LINES, MOST_PARAMETERS = 60, 8
-READS_PROCESS = {"src/sightline/command.py", "src/sightline/data/transforms.py"}
+READS_PROCESS = {"src/sightline/command.py", "src/sightline/env_file.py", "src/sightline/data/transforms.py"}
 READS_PROCESS |= {f"src/sightline/launch/{name}.py" for name in ("machine", "local_process", "supervisor", "preloaded")}
 """Files that may touch `os.environ` or `sys.argv`; the transforms only silence a library's look-up of its releases, and
 the local backend makes the processes of jobs."""

@@ -7,7 +7,6 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Mapping
-from pathlib import Path
 from typing import Any, NoReturn
 
 from hydra.core.hydra_config import HydraConfig
@@ -19,12 +18,12 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from sightline import run_record
 from sightline.config import did_you_mean
 from sightline.distributed import place
+from sightline.env_file import load_env_file
 from sightline.errors import BadInput, GateNotMet, Interrupted
 from sightline.run_record import reason
 
 FAILED, BAD_INPUT, GATE_NOT_MET = 1, 2, 4
 FULL_ERROR = "HYDRA_FULL_ERROR"
-ENV_FILE = Path(__file__).resolve().parents[2] / ".env"
 NULL_GROUP = "Config group override must be a string or a list"
 """How Hydra refuses `group=null`, which means what `~group` does."""
 
@@ -54,7 +53,7 @@ def run(main: Callable[[], Any], positional: str | None = None) -> NoReturn:
     The reason is the last line on stderr; `HYDRA_FULL_ERROR=1` shows the traceback too. A first word without `=` is
     the value of the key `positional`, where there is one.
     """
-    load_env_file(ENV_FILE)
+    load_env_file()
     shows_traceback = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"  # makes Hydra raise its errors instead of printing them
     run_record.command_line[:] = sys.argv
@@ -82,16 +81,6 @@ def run(main: Callable[[], Any], positional: str | None = None) -> NoReturn:
         if not shows_traceback:
             os.environ.pop(FULL_ERROR)
     sys.exit(0)
-
-
-def load_env_file(path: Path) -> None:
-    """Take from a file what the environment does not say: lines KEY=value; one without a value says nothing."""
-    if path.is_file():
-        from dotenv import dotenv_values
-
-        for key, value in dotenv_values(path).items():
-            if value:
-                os.environ.setdefault(key, value)
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:

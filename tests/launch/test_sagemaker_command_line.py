@@ -12,7 +12,7 @@ from tests.conftest import PROJECT, Cli
 from tests.launch.conftest import BUCKET, ROLE
 from tests.launch.fake_sagemaker import FakeSageMaker
 
-from sightline.command import load_env_file
+from sightline.env_file import load_env_file
 from sightline.errors import BadInput
 from sightline.launch.source_changes import check_source, source_changes
 
@@ -138,6 +138,22 @@ def test_leaving_at_once(service: FakeSageMaker, cli: Cli, tmp_path: Path) -> No
     stop = cli("jobs", *commands[-1].split("jobs.py ")[1].split(), **COMPLETE)
     assert stop.returncode == 0, stop.stderr
     assert machine.is_stopped
+
+
+def test_a_job_that_cannot_be_asked_for_hides_no_other(cli: Cli, tmp_path: Path) -> None:
+    jobs = tmp_path / "runs" / "jobs"
+    jobs.mkdir(parents=True)
+    facts = {"script": "src/train.py", "overrides": [], "commit": None, "submitted": "2026", "request": {}}
+    settings = {"region": "eu-west-1"}
+    for name, is_finished in (("one", True), ("two", False)):
+        record = {"name": name, "backend": "sagemaker", **facts, "job_id": name, "settings": settings}
+        (jobs / f"{name}.json").write_text(json.dumps({**record, "is_finished": is_finished}))
+    done = cli("jobs", "list", "--runs", str(tmp_path / "runs"), **NOTHING)
+    assert done.returncode == 0, done.stderr
+    one, two = done.stdout.splitlines()[1:]
+    assert "succeeded" in one
+    assert "unknown" in two
+    assert "credentials" in two
 
 
 def test_code_that_no_commit_has_is_refused(tmp_path: Path) -> None:

@@ -128,13 +128,14 @@ def test_leaving_a_job_and_finding_it_again(service: FakeSageMaker, colors: Path
 def test_an_interrupted_spot_job_ends_with_the_same_weights(
     service: FakeSageMaker, cli: Cli, colors: Path, tmp_path: Path
 ) -> None:
-    more = ("trainer.max_epochs=60", "stages=[fit]", "checkpoint.every_minutes=0.001", "augmentation=light")
+    more = ("trainer.max_epochs=30", "stages=[fit]", "checkpoint.every_minutes=0.001", "augmentation=light")
     undisturbed = cli("train", *words_for(service, colors, tmp_path / "one", *more))
     assert undisturbed.returncode == 0, undisturbed.stderr
-    words = words_for(service, colors, tmp_path / "two", *more, "launch.tags={run:two}", "launch.volume_gb=50")
+    words = words_for(service, colors, tmp_path / "two", *more, "launch.tags={run:two}")
     command = [sys.executable, str(PROJECT / "src" / "train.py"), *words]
     follower = subprocess.Popen(command, cwd=tmp_path, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    wait(lambda: len(service.machines) == 2)
+    wait(lambda: len(service.machines) == 2 or follower.poll() is not None)
+    assert follower.poll() is None, follower.communicate()[1]
     name = list(service.machines)[-1]
     table = service.machines[name].base / "checkpoints" / "metrics.csv"
     wait(table.is_file)
@@ -162,16 +163,24 @@ def test_an_interrupted_spot_job_ends_with_the_same_weights(
 
 @pytest.mark.slow
 def test_a_sweep_of_training_jobs(service: FakeSageMaker, cli: Cli, colors: Path, tmp_path: Path) -> None:
-    words = words_for(service, colors, tmp_path / "runs", "trainer.max_epochs=4", "stages=[fit]", "augmentation=none")
-    pruner = "{_target_:optuna.pruners.MedianPruner,n_startup_trials:2,n_warmup_steps:0}"
-    sweeper = ["n_trials=6 n_parallel=2 study_name=cloud".split(), [f"pruner={pruner}"], ["cost_budget_usd=5"]]
-    search = [f"hydra.sweeper.{word}" for group in sweeper for word in group]
-    done = cli("train", *words, "hparams_search=momentum", *search)
+    """Six trials, two at once; one that learns nothing is pruned, and its machine is given back."""
+    words = words_for(service, colors, tmp_path / "runs", "trainer.max_epochs=40", "stages=[fit]", "augmentation=none")
+    point = "model/optimizer:sgd,model.optimizer.momentum:0.9"
+    search = [
+        "n_trials=6",
+        "n_parallel=2",
+        "study_name=cloud",
+        "cost_budget_usd=5",
+        "pruner.min_resource=1",
+        f"enqueue=[{{{point},model.lr:0.05}},{{{point},model.lr:0.04}},{{{point},model.lr:0.0003}}]",
+    ]
+    done = cli("train", *words, "hparams_search=momentum", *(f"hydra.sweeper.{word}" for word in search))
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "runs" / "sweeps" / "cloud"
     results = OmegaConf.load(folder / "results.yaml")
     assert sum(results.num_trials.values()) == 6
     assert results.num_trials.failed == 0
-    assert len(service.machines) >= 6
-    best = folder / "trials" / str(results.best_trial)
-    assert (best / "metrics.json").is_file()
+    assert results.num_trials.pruned >= 1
+    assert sum(machine.state == "Stopped" for machine in service.machines.values()) >= 1
+    assert len(service.machines) == 6
+    assert (folder / "trials" / str(results.best_trial) / "metrics.json").is_file()

@@ -10,9 +10,12 @@ import optuna
 import pytest
 from omegaconf import OmegaConf
 from optuna.storages.journal import JournalFileBackend
-from tests.sweeping.conftest import MEDIAN, RANDOM, RunSweep
+from tests.sweeping.conftest import MEDIAN, RANDOM, RunSweep, make_settings
 
 from sightline.errors import BadInput
+from sightline.launch.backend import Places
+from sightline.launch.local_process import LocalProcess
+from sightline.sweeping.sweep import sweep
 
 
 def rows(folder: Path) -> list[dict[str, str]]:
@@ -192,3 +195,24 @@ def test_bad_input_leaves_nothing(run_sweep: RunSweep, tmp_path: Path, changes: 
         run_sweep(**changes)
     assert message in str(refused.value)
     assert not list(tmp_path.rglob("*"))
+
+
+class Priced(LocalProcess):
+    """Every trial costs a dollar."""
+
+    def cost_usd(self, job_id: str) -> float:
+        return 1.0
+
+
+def test_money_ends_a_sweep_and_more_of_it_goes_on(tmp_path: Path) -> None:
+    def run(budget: float) -> dict[str, Any]:
+        settings = make_settings(tmp_path, n_trials=6, n_parallel=1, cost_budget_usd=budget)
+        return sweep(settings, Priced(settings.folder, Places(1, ("json",)), grace_seconds=5.0))
+
+    first = run(2.5)
+    assert first["ended_by"] == "cost budget"
+    assert 2 <= sum(first["num_trials"].values()) <= 3
+    assert run(2.5)["num_trials"] == first["num_trials"], "what is spent stays spent"
+    assert run(100.0)["ended_by"] == "finished"
+    with pytest.raises(BadInput, match="hydra.sweeper.cost_budget_usd=0: must be above 0"):
+        run(0)

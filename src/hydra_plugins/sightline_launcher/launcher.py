@@ -45,7 +45,6 @@ class SightlineLauncher(Launcher):
             requests = [backend.plan(job) for job in jobs]
             print(json.dumps(requests if len(requests) > 1 else requests[0], indent=2, ensure_ascii=False))
             return [JobReturn(status=JobStatus.COMPLETED) for _ in jobs]
-        _say_price(settings)
         if settings["wait"]:
             return self._run(backend, jobs, records, changes)
         return _leave(backend, jobs, records, changes)
@@ -95,14 +94,6 @@ class SightlineLauncher(Launcher):
                 result.return_value = RuntimeError(f"{job.name}: {status.reason or status.state}")
             returns.append(result)
         return returns
-
-
-def _say_price(settings: dict[str, Any]) -> None:
-    from sightline.launch.prices import describe_bound
-
-    if settings["backend"] == "sagemaker":
-        wanted = (settings[key] for key in ("instance_type", "instance_count", "max_run_minutes", "spot"))
-        log.info("each job: %s", describe_bound(*wanted))
 
 
 def read_metrics(folder: Path) -> dict[str, float]:

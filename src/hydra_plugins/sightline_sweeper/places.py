@@ -1,11 +1,13 @@
 """Where runs are started: the settings of the launch group, its backend, and what leaves with a run."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from omegaconf import DictConfig, OmegaConf
 
+log = logging.getLogger(__name__)
 REMOTE = ("local_container", "sagemaker")
 """Backends whose jobs see none of this machine's files."""
 MADE_ANYWHERE = ("digits", "synthetic")
@@ -30,17 +32,25 @@ def launch_settings(config: DictConfig) -> dict[str, Any]:
 
 
 def check_launch(settings: dict[str, Any]) -> dict[str, Any]:
-    """Ask for what is missing, before anything is made; return the settings with what AWS's own configuration says.
+    """Ask for what is missing, before anything is made, and say what a job can cost at the most.
+
+    Returns the settings with what AWS's own configuration says.
 
     Raises: BadInput that names all of it.
     """
     if settings.get("backend") != "sagemaker":
         return settings
     from sightline.launch.aws import find_region, has_credentials
+    from sightline.launch.prices import check_bound, describe_bound
     from sightline.launch.settings import SageMakerSettings, check_settings
 
     settings = {**settings, "region": settings["region"] or find_region()}
-    check_settings(SageMakerSettings(**settings), has_credentials=settings["dry_run"] or has_credentials())
+    typed = SageMakerSettings(**settings)
+    check_settings(typed, has_credentials=typed.dry_run or has_credentials())
+    bound = typed.instance_type, typed.instance_count, typed.max_run_minutes
+    check_bound(*bound, typed.max_cost_usd)
+    if not typed.dry_run:
+        log.info("each job: %s", describe_bound(*bound, typed.spot))
     return settings
 
 

@@ -1,5 +1,6 @@
 """What AWS's own configuration says, as its client reads it."""
 
+import logging
 from typing import Any
 
 from sightline.errors import BadInput
@@ -21,6 +22,7 @@ def _session() -> Any:
         from botocore.exceptions import ProfileNotFound
     except ImportError as error:
         raise BadInput(EXTRA) from error
+    logging.getLogger("botocore.credentials").setLevel(logging.WARNING)  # it says where it found them
     session = botocore.session.Session()
     try:
         session.get_scoped_config()

@@ -19,8 +19,11 @@ class Backend(Protocol):
     """How often it is worth asking for news."""
     is_remote: bool
     """Whether its jobs see none of this machine's files, and go on when the one who follows them leaves."""
-    remembered: Mapping[str, Any]
-    """Settings without which its jobs are not found again."""
+
+    @property
+    def remembered(self) -> Mapping[str, Any]:
+        """Settings without which its jobs are not found again."""
+        ...
 
     def plan(self, job: Job) -> dict[str, Any]:
         """The whole request as JSON-able values: pure, the same twice, no network."""

@@ -45,8 +45,11 @@ class Follower:
             self._running.remove(job)
 
     def _print(self, job_id: str) -> None:
-        for line in self.backend.logs(job_id):
-            print(line, flush=True)
+        try:
+            for line in self.backend.logs(job_id):
+                print(line, flush=True)
+        except Exception as error:  # noqa: BLE001 (the job runs, whatever hides its output)
+            log.warning("the output of the job cannot be shown: %s", error)
 
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None

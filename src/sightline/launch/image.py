@@ -15,6 +15,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sightline.env_file import load_env_file
 from sightline.errors import BadInput
 from sightline.launch.engine import ask, builder, docker, has_image, require_engine
 from sightline.run_record import DIRTY, git_commit
@@ -134,6 +135,7 @@ def _push(address: str, client: Any) -> None:
 
 
 def main(words: Sequence[str] | None = None) -> int:
+    load_env_file()
     parser = argparse.ArgumentParser(prog="sightline.launch.image", description="Build and push the image of jobs.")
     parser.add_argument("verb", choices=("build", "push", "name"))
     parser.add_argument("--base-image", default=os.environ.get("BASE_IMAGE", DEFAULT_BASE))
@@ -158,7 +160,7 @@ def _client(region: str | None) -> Any:
     from botocore.exceptions import BotoCoreError
 
     try:
-        return boto3.client("ecr", region_name=region)
+        return boto3.client("ecr", region_name=region or os.environ.get("AWS_REGION") or None)
     except BotoCoreError as error:
         raise BadInput(f"--region: {error}; name one, or set AWS_REGION") from error
 

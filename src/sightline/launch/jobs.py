@@ -8,6 +8,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from sightline.launch.job import State
 from sightline.launch.records import JobRecord, backend_of, fetch_recorded, find_record, read_records
 
 VERBS = {
@@ -47,9 +48,20 @@ def _list(jobs: Path) -> None:
     for column in ("job", "backend", "state", "submitted", "reason"):
         table.add_column(column)
     for record in read_records(jobs):
-        status = backend_of(record, jobs).status(record.job_id)
-        table.add_row(record.name, record.backend, status.state, record.submitted, status.reason or "")
+        state, reason = _state_of(record, jobs)
+        table.add_row(record.name, record.backend, state, record.submitted, reason)
     Console(soft_wrap=True, highlight=False).print(table)
+
+
+def _state_of(record: JobRecord, jobs: Path) -> tuple[str, str]:
+    """State and reason; one job that cannot be asked for hides no other."""
+    if record.is_finished:
+        return State.SUCCEEDED, ""
+    try:
+        status = backend_of(record, jobs).status(record.job_id)
+    except Exception as error:  # noqa: BLE001 (of any client)
+        return "unknown", str(error).splitlines()[0]
+    return status.state, status.reason or ""
 
 
 def _do(given: argparse.Namespace, record: JobRecord, jobs: Path) -> None:

@@ -81,29 +81,33 @@ class SageMaker:
         attempts = self._attempts(name)
         if attempts and (not is_over(attempts[-1]) or status_of(attempts[-1]).state == State.SUCCEEDED):
             return name
-        self._check_image(plan["AlgorithmSpecification"]["TrainingImage"])
+        self._provide_image(plan["AlgorithmSpecification"]["TrainingImage"])
         self._upload(plan)
         request = {**plan, "TrainingJobName": _attempt_name(name, len(attempts) + 1)}
         self._create(request)
         return name
 
-    def _check_image(self, address: str) -> None:
-        """Raises: BadInput for an image that is not in its registry; a registry that we may not ask says nothing."""
+    def _provide_image(self, address: str) -> None:
+        """Raises: BadInput for an image that is not in its registry, and is not to be pushed."""
+        if self.settings.push_image and not self.settings.image:
+            from sightline.launch.image import build, push
+
+            push(build(self.settings.base_image), self._client("ecr"))
+        elif (found := REGISTRY.fullmatch(address)) is not None and not self._is_pushed(*found.groups()):
+            raise BadInput(f"launch.image={address}: it is not in the registry; make push-image puts it there")
+
+    def _is_pushed(self, account: str, repository: str, tag: str) -> bool:
+        """Whether a registry has an image; one that we may not ask counts as having it."""
         from botocore.exceptions import ClientError
 
-        if (found := REGISTRY.fullmatch(address)) is None:
-            return
-        account, repository, tag = found.groups()
         try:
             self._client("ecr").describe_images(
                 registryId=account, repositoryName=repository, imageIds=[{"imageTag": tag}]
             )
         except ClientError as error:
-            if error.response["Error"]["Code"] in ("ImageNotFoundException", "RepositoryNotFoundException"):
-                raise BadInput(
-                    f"launch.image={address}: it is not in the registry; make push-image puts it there"
-                ) from error
-            log.debug("%s: not looked for (%s)", address, error)
+            log.debug("%s:%s: %s", repository, tag, error)
+            return error.response["Error"]["Code"] not in ("ImageNotFoundException", "RepositoryNotFoundException")
+        return True
 
     def _upload(self, plan: dict[str, Any]) -> None:
         for channel in plan.get("InputDataConfig", ()):
@@ -242,7 +246,7 @@ class SageMaker:
             from botocore.config import Config
         except ImportError as error:
             raise BadInput(EXTRA) from error
-        config = Config(retries={"mode": "standard", "max_attempts": 8}, max_pool_connections=32)
+        config = Config(retries={"mode": "standard", "max_attempts": 5}, max_pool_connections=32)
         self._clients[service] = boto3.session.Session(region_name=self.settings.region).client(service, config=config)
         return self._clients[service]
 

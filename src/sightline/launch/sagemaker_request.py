@@ -109,4 +109,4 @@ def _places(name: str, settings: SageMakerSettings) -> dict[str, Any]:
 
 def _tags(job: Job, settings: SageMakerSettings) -> list[dict[str, str]]:
     own = {"sightline:job": job.name, "sightline:commit": job.commit or "unknown"}
-    return [{"Key": key, "Value": str(value)} for key, value in {**own, **settings.tags}.items()]
+    return [{"Key": key, "Value": str(value)} for key, value in {**own, **(settings.tags or {})}.items()]

@@ -42,10 +42,11 @@ class SageMakerSettings:
     subnets: list[str] = field(default_factory=list)
     security_groups: list[str] = field(default_factory=list)
     kms_key: str | None = None  # encrypts volume and results; null: S3's own key
-    tags: dict[str, str] = field(default_factory=dict)
+    tags: dict[str, str] | None = None  # beside those that name the commit and the job
     data_s3: str | None = None  # the data lie there already: s3://bucket/folder
     input_mode: str = "File"  # copied before the start; FastFile: read when needed
     max_cost_usd: float | None = None  # refuse a job that could cost more
+    push_image: bool = False  # first build the image and push it, if it is not in the registry
     poll_seconds: float = 15.0  # how often the service is asked for news
     wait: bool = True  # follow the job and fetch its results; false: submit and leave
     dry_run: bool = False  # print the request as JSON and send nothing
