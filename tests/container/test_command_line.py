@@ -50,9 +50,10 @@ def test_a_sweep_of_six_with_two_at_once_prunes_and_finishes(cli: Cli, colors: P
     search = [
         "hydra/sweeper=sightline",
         "launch.n_parallel=2",
+        "augmentation=none",
         "+hydra.sweeper.params={model.lr: {interval: [1.0e-10, 0.1], log: true}}",
         f"hydra.sweeper.enqueue=[{points}]",
-        "hydra.sweeper.pruner={_target_: optuna.pruners.ThresholdPruner, lower: 0.7, n_warmup_steps: 2}",
+        "hydra.sweeper.pruner={_target_: optuna.pruners.ThresholdPruner, lower: 0.9, n_warmup_steps: 8}",
         "hydra.sweeper.n_trials=6",
         "hydra.sweeper.study_name=six",
     ]
