@@ -41,6 +41,12 @@ def _escaped(path: Path) -> str:
     return str(path).replace("'", "\\'")
 
 
+def test_what_lies_in_s3_is_refused_with_the_way_to_get_it(tmp_path: Path) -> None:
+    backend = LocalContainer(tmp_path, None, ContainerSettings(image="image:1"))
+    with pytest.raises(BadInput, match="data_root: s3://bucket/data is not on this machine.*aws s3 sync"):
+        backend.plan(Job("a-job", "src/train.py", ("data.root=s3://bucket/data",)))
+
+
 def test_a_mount_is_one_line_of_comma_separated_values(tmp_path: Path) -> None:
     _, line = mount(tmp_path / HOSTILE, "/a", is_read_only=False)
     assert next(csv.reader([line])) == ["type=bind", f"source={tmp_path / HOSTILE}", "target=/a"]
