@@ -81,6 +81,7 @@ BANNED_FILES = {"setup.py", "requirements.txt", ".project-root", "src/__init__.p
 MOST_LINES, MOST_PARAMETERS = 60, 8
 READS_PROCESS = {"src/sightline/command.py", "src/sightline/env_file.py", "src/sightline/data/transforms.py"}
 READS_PROCESS |= {f"src/sightline/launch/{name}.py" for name in ("machine", "local_process", "supervisor", "preloaded")}
+READS_PROCESS |= {f"src/sightline/launch/{name}.py" for name in ("entrypoint", "selftest", "containers", "image")}
 """Files that may touch `os.environ` or `sys.argv`; the transforms only silence a library's look-up of its releases, and
 the local backend makes the processes of jobs."""
 PLUGINS_MAY_IMPORT = {"errors", "config", "run_record", "launch", "sweeping"}

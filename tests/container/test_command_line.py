@@ -33,6 +33,7 @@ def test_one_more_word_and_it_runs_in_a_container(
     record = json.loads((folder / "run.json").read_text())
     assert (record["status"], record["launch"]["backend"]) == ("finished", "local_container")
     (job,) = [path.stem for path in (runs / "jobs").glob("*.json")]
+    capsys.readouterr()
     jobs(runs, ["status", job])
     assert capsys.readouterr().out.strip() == "succeeded"
     measured = cli("evaluate", f"run={folder}", f"paths.runs={runs}")
@@ -47,16 +48,16 @@ def test_one_more_word_and_it_runs_in_a_container(
 def test_a_sweep_of_six_with_two_at_once_prunes_and_finishes(cli: Cli, colors: Path, tmp_path: Path) -> None:
     points = ",".join(f"{{model.lr: {lr}}}" for lr in (1e-9, 0.01, 1e-8, 0.005, 1e-7, 0.02))
     search = [
-        "-m",
         "hydra/sweeper=sightline",
         "launch.n_parallel=2",
+        "augmentation=none",
         "+hydra.sweeper.params={model.lr: {interval: [1.0e-10, 0.1], log: true}}",
         f"hydra.sweeper.enqueue=[{points}]",
-        "hydra.sweeper.pruner={_target_: optuna.pruners.ThresholdPruner, lower: 0.7, n_warmup_steps: 2}",
+        "hydra.sweeper.pruner={_target_: optuna.pruners.ThresholdPruner, lower: 0.9, n_warmup_steps: 8}",
         "hydra.sweeper.n_trials=6",
         "hydra.sweeper.study_name=six",
     ]
-    done = cli("train", *words_for(colors, tmp_path / "runs", "trainer.max_epochs=12", *search))
+    done = cli("train", "-m", *words_for(colors, tmp_path / "runs", "trainer.max_epochs=12", *search))
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "runs" / "sweeps" / "six"
     counts = yaml.safe_load((folder / "results.yaml").read_text())["num_trials"]

@@ -57,7 +57,9 @@ class Containers:
             docker("network", "create", self.plan["network"])
         first = ContainerFolder(Path(self.plan["hosts"][0]["folder"]))
         for host in self.plan["hosts"]:
-            if (folder := ContainerFolder(Path(host["folder"]))) != first:
+            folder = ContainerFolder(Path(host["folder"]))
+            folder.failure.unlink(missing_ok=True)
+            if folder != first:
                 shutil.rmtree(folder.run)
                 shutil.copytree(first.run, folder.run)  # every host begins with what was saved
             if not self.stop_asked:

@@ -75,6 +75,12 @@ class LocalContainer(LocalProcess):
     def plan(self, job: Job) -> dict[str, Any]:
         folder = self.jobs / ".containers" / job.name
         words, channels = split_channels(job.overrides, self.working_folder)
+        for channel, place in channels.items():
+            if "://" in place:
+                raise BadInput(
+                    f"{channel}: {place} is not on this machine, and a container here gets what lies here alone; "
+                    f"download it (aws s3 sync {place} FOLDER) and name the folder"
+                )
         hyperparameters = to_hyperparameters(words, job.script)
         script_of(hyperparameters)
         hosts = [f"algo-{number + 1}" for number in range(self.settings.instance_count)]

@@ -1,0 +1,107 @@
+"""The image itself: what is in it, whether it passes its own test, and how it gets into a registry."""
+
+import io
+import json
+import shutil
+import socket
+import subprocess
+import tarfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+from tests.conftest import PROJECT
+from tests.images import image
+
+from sightline.launch.engine import docker
+from sightline.launch.image import CONTENT, DOCKERFILE, REPOSITORY, push
+
+pytestmark = pytest.mark.container
+
+
+def test_it_passes_its_own_test_as_whoever_runs_it() -> None:
+    for user in ("0:0", "4321:4321"):
+        said = docker("run", "--rm", "--user", user, "--cap-drop", "ALL", image(), "selftest")
+        assert "self-test passed" in said
+
+
+def test_it_holds_the_code_and_nothing_else() -> None:
+    """No data, runs, secrets or history; the commit is a variable."""
+    listed = docker("run", "--rm", "--entrypoint", "find", image(), "/opt/sightline", "-type", "f")
+    files = {line.removeprefix("/opt/sightline/") for line in listed.splitlines()}
+    files = {name for name in files if not name.endswith(".pyc") and ".egg-info/" not in name}
+    expected = {"README.md", "LICENSE"}  # empty, for the package's metadata
+    for name in set(CONTENT) - {str(DOCKERFILE), ".dockerignore"}:
+        tracked = subprocess.run(["git", "ls-files", name], cwd=PROJECT, check=True, capture_output=True, text=True)
+        expected |= set(tracked.stdout.splitlines())
+    assert files == expected
+    (config,) = json.loads(docker("image", "inspect", image()))
+    assert config["Config"]["Entrypoint"] == ["python", "-m", "sightline.launch.entrypoint"]
+    assert config["Config"]["Cmd"] == ["train"]
+    assert not [name for name in config["Config"]["Env"] if "AWS" in name or "TOKEN" in name or "SECRET" in name]
+
+
+@pytest.fixture
+def registry(tmp_path: Path) -> Iterator[str]:
+    """A registry on this machine, in the place of the account's."""
+    program = shutil.which("docker-registry")
+    if program is None:
+        pytest.skip("no docker-registry here (a Debian package)")
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        port = free.getsockname()[1]
+    config = {
+        "version": 0.1,
+        "storage": {"filesystem": {"rootdirectory": str(tmp_path / "registry")}},
+        "http": {"addr": f"127.0.0.1:{port}"},
+    }
+    (tmp_path / "registry.yml").write_text(json.dumps(config))
+    process = subprocess.Popen([program, "serve", str(tmp_path / "registry.yml")], stderr=subprocess.DEVNULL)
+    until = time.monotonic() + 30
+    while True:
+        try:
+            socket.create_connection(("127.0.0.1", port)).close()
+            break
+        except OSError:
+            assert time.monotonic() < until
+            time.sleep(0.1)
+    yield f"127.0.0.1:{port}"
+    process.terminate()
+    process.wait()
+
+
+@pytest.fixture
+def ecr(monkeypatch: pytest.MonkeyPatch) -> Iterator[Any]:
+    import boto3
+    from moto import mock_aws
+
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    with mock_aws():
+        yield boto3.client("ecr", region_name="eu-west-1")
+
+
+@pytest.fixture
+def tiny() -> Iterator[str]:
+    """An image with one file, under the name that is pushed."""
+    name = f"{REPOSITORY}:tiny"
+    archive = io.BytesIO()
+    with tarfile.open(fileobj=archive, mode="w") as tar:
+        tar.addfile(tarfile.TarInfo("a"), io.BytesIO(b""))
+    subprocess.run(["docker", "import", "-", name], input=archive.getvalue(), check=True, capture_output=True)
+    yield name
+    docker("rmi", "--force", name)
+
+
+def test_it_is_pushed_to_a_repository_that_is_made_for_it(registry: str, ecr: Any, tiny: str, tmp_path: Path) -> None:
+    image()  # skips without an engine
+    address = push(tiny, ecr, registry)
+    assert address == f"{registry}/{tiny}"
+    (made,) = ecr.describe_repositories()["repositories"]
+    assert (made["repositoryName"], made["imageTagMutability"]) == (REPOSITORY, "IMMUTABLE")
+    assert made["imageScanningConfiguration"] == {"scanOnPush": True}
+    docker("rmi", address)
+    docker("pull", address)
+    docker("rmi", address)
