@@ -35,6 +35,10 @@ class Refused(Exception):
         self.code = code
 
 
+class NoMachine(Exception):
+    """All of the wanted type are taken."""
+
+
 class Machine:
     """One training job: its states, its folder, its process, its place in S3."""
 
@@ -61,6 +65,8 @@ class Machine:
     def _run(self) -> None:
         try:
             code = self._until_it_ends()
+        except NoMachine:
+            return self._end("Failed", "CapacityError: Unable to provision requested ML compute capacity.")
         except Exception as error:  # noqa: BLE001 (of the service, and a job sees it as one)
             return self._end("Failed", f"InternalServerError: {type(error).__name__}: {error}")
         limit = self.request["StoppingCondition"]["MaxRuntimeInSeconds"]
@@ -79,6 +85,9 @@ class Machine:
     def _until_it_ends(self) -> int:
         while True:
             self.enter("Starting")
+            if self.service.num_without_machine > 0:
+                self.service.num_without_machine -= 1
+                raise NoMachine
             self._lay_out()
             self.enter("Training")
             code = self._train()
@@ -245,6 +254,8 @@ class FakeSageMaker:
         self.folder, self.s3, self.logs = folder, s3, logs
         self.machines: dict[str, Machine] = {}
         self.requests: list[dict[str, Any]] = []
+        self.num_without_machine = 0
+        """So many of the next jobs find no machine."""
         with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
             logs.create_log_group(logGroupName=GROUP)
         self._lock = threading.Lock()

@@ -25,6 +25,14 @@ def test_a_folder_and_a_file_become_channels(tmp_path: Path) -> None:
     assert channels == {"data_root": f"{tmp_path}/photos", "model_weights": f"{tmp_path}/net.safetensors"}
 
 
+def test_a_part_of_a_run_takes_the_run_along(tmp_path: Path) -> None:
+    (tmp_path / "model").mkdir()
+    (tmp_path / "run.json").write_text("{}")
+    rewritten, channels = split_channels([f"run={tmp_path}/model"], tmp_path)
+    assert rewritten == ["run=${paths.inputs}/run/model"]
+    assert channels == {"run": str(tmp_path)}
+
+
 def test_what_names_no_place_stays_as_it_is(tmp_path: Path) -> None:
     words = ["data.root=null", "data.manifest=auto", "resume=null", "model.weights=", "data.root=${paths.data}/x"]
     assert split_channels(words, tmp_path) == (words, {})

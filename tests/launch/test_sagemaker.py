@@ -1,5 +1,6 @@
 """What is asked of SageMaker, what is made of its answers, and what is refused before it hears of it."""
 
+import contextlib
 import io
 import json
 import signal
@@ -203,6 +204,31 @@ def test_a_run_that_takes_too_long(service: FakeSageMaker, tmp_path: Path) -> No
     assert "raise that" in (status.reason or "")
 
 
+def test_a_job_that_found_no_machine_is_tried_again(service: FakeSageMaker, tmp_path: Path) -> None:
+    jobs = tmp_path / "jobs"
+    backend = backend_for(service, jobs)
+    told: list[State] = []
+    service.num_without_machine = 1
+    job = Job("a-job", PROGRAM, ("x=0.1",), COMMIT)
+    (status,) = run_jobs(backend, [job], 1, jobs, lambda job, job_id, status: told.append(status.state))
+    assert status == Status(State.SUCCEEDED)
+    assert told == [State.RUNNING, State.STOPPED, State.RUNNING, State.SUCCEEDED]
+    assert [name.rsplit("-", 1)[-1] for name in service.machines][1] == "2", "names are used once"
+    service.num_without_machine = 9
+    (status,) = run_jobs(backend, [Job("b-job", PROGRAM, ("x=0.1",), COMMIT)], 1, jobs, lambda *_: None)
+    assert status.state == State.STOPPED
+    assert "CapacityError" in (status.reason or "")
+    assert len(service.machines) == 2 + 3
+
+
+def test_a_failure_of_its_own_is_not_tried_again(service: FakeSageMaker, tmp_path: Path) -> None:
+    jobs = tmp_path / "jobs"
+    job = Job("a-job", PROGRAM, ("fail=exit",), COMMIT)
+    (status,) = run_jobs(backend_for(service, jobs), [job], 1, jobs, lambda *_: None)
+    assert status == Status(State.FAILED, "the loss is lost")
+    assert len(service.machines) == 1
+
+
 def test_who_follows_may_leave(service: FakeSageMaker, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     """SIGINT while following: the job runs on, and how to find it again is said."""
     jobs = tmp_path / "runs" / "jobs"
@@ -255,6 +281,22 @@ def test_an_image_that_nobody_pushed(service: FakeSageMaker, tmp_path: Path) -> 
     with pytest.raises(BadInput, match="it is not in the registry; make push-image puts it there"):
         start(backend, "x=0.1")
     assert not service.requests
+
+
+def test_an_image_that_is_in_the_registry_is_not_built(
+    service: FakeSageMaker, aws: Callable[[str], Any], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """No container engine is asked for anything."""
+    backend = backend_for(service, tmp_path / "jobs", image=None, push_image=True)
+    job = Job("a-job", PROGRAM, ("x=0.1",), COMMIT)
+    request = backend.plan(job)
+    repository, tag = request["AlgorithmSpecification"]["TrainingImage"].split("/")[1].split(":")
+    client = aws("ecr")
+    with contextlib.suppress(client.exceptions.RepositoryAlreadyExistsException):
+        client.create_repository(repositoryName=repository)
+    client.put_image(repositoryName=repository, imageManifest='{"schemaVersion": 2}', imageTag=tag)
+    monkeypatch.setenv("PATH", "")
+    assert ended(backend, backend.submit(request)).state == State.SUCCEEDED
 
 
 def test_an_archive_that_leads_out_of_the_folder(

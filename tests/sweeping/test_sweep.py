@@ -206,7 +206,7 @@ class Priced(LocalProcess):
 
 def test_money_ends_a_sweep_and_more_of_it_goes_on(tmp_path: Path) -> None:
     def run(budget: float) -> dict[str, Any]:
-        settings = make_settings(tmp_path, n_trials=6, n_parallel=1, cost_budget_usd=budget)
+        settings = make_settings(tmp_path, n_trials=4, n_parallel=1, cost_budget_usd=budget)
         return sweep(settings, Priced(settings.folder, Places(1, ("json",)), grace_seconds=5.0))
 
     first = run(2.5)

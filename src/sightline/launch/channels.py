@@ -80,7 +80,7 @@ def _is_place(value: str) -> bool:
 
 
 def _locate(key: str, place: str, folder: Path) -> tuple[str, str | None]:
-    """What a channel holds, and the name in it of a single file."""
+    """What a channel holds, and the path in it of what is meant, if that is not all of it."""
     if place.startswith("s3://"):
         name = place.rstrip("/").rsplit("/", 1)[-1]
         is_file = not place.endswith("/") and "." in name and name.count("/") == 0 and place.count("/") > 2
@@ -89,6 +89,9 @@ def _locate(key: str, place: str, folder: Path) -> tuple[str, str | None]:
     if not path.exists():
         raise BadInput(f"{key}={place}: no such file or folder; name one that is here, or an s3:// address")
     path = path.resolve()
+    home = next((folder for folder in path.parents[:2] if (folder / "run.json").is_file()), None)
+    if key in NAMES_A_RUN and home is not None:  # what lies in a run's folder means little without it
+        return str(home), path.relative_to(home).as_posix()
     return str(path), path.name if path.is_file() else None
 
 

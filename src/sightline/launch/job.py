@@ -49,6 +49,8 @@ class State(StrEnum):
 class Status:
     state: State
     reason: str | None = None
+    can_be_retried: bool = False
+    """Whether it ended for want of a machine or by an error of the place, and not by one of its own."""
 
     @property
     def is_over(self) -> bool:

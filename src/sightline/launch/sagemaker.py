@@ -89,12 +89,14 @@ class SageMaker:
 
     def _provide_image(self, address: str) -> None:
         """Raises: BadInput for an image that is not in its registry, and is not to be pushed."""
-        if self.settings.push_image and not self.settings.image:
-            from sightline.launch.image import build, push
-
-            push(build(self.settings.base_image), self._client("ecr"))
-        elif (found := REGISTRY.fullmatch(address)) is not None and not self._is_pushed(*found.groups()):
+        found = REGISTRY.fullmatch(address)
+        if found is None or self._is_pushed(*found.groups()):
+            return
+        if self.settings.image or not self.settings.push_image:
             raise BadInput(f"launch.image={address}: it is not in the registry; make push-image puts it there")
+        from sightline.launch.image import build, push
+
+        push(build(self.settings.base_image), self._client("ecr"))
 
     def _is_pushed(self, account: str, repository: str, tag: str) -> bool:
         """Whether a registry has an image; one that we may not ask counts as having it."""

@@ -61,6 +61,6 @@ def _too_long(described: dict[str, Any], secondary: str) -> str:
 
 def _failed(reason: str) -> Status:
     if reason.startswith(NOT_ITS_FAULT):
-        return Status(State.STOPPED, f"{reason}; the same command goes on with it")
+        return Status(State.STOPPED, f"{reason}; the same command goes on with it", can_be_retried=True)
     said = re.sub(r"^AlgorithmError: (ExecuteUserScriptError: *)?", "", reason)
     return Status(State.FAILED, re.sub(r",? *exit code: *\d+\s*$", "", said).strip() or reason)

@@ -10,6 +10,8 @@ from sightline.launch.job import Job, State, Status, job_name
 from sightline.launch.records import find_record, has_succeeded, submit_recorded
 from sightline.run_record import git_commit
 
+MOST_TRIES = 3
+"""Of a job that ends for want of a machine."""
 Told = Callable[[Job, str, Status], None]
 
 
@@ -21,6 +23,7 @@ def run_jobs(
     Raises: Interrupted when a signal came: once every running job has stopped, or at once where jobs run elsewhere.
     """
     ended: dict[int, Status] = {}
+    tries = dict.fromkeys(range(len(jobs)), 0)
     running: dict[int, str] = {}
     waiting = list(range(len(jobs)))
     for number in list(waiting):
@@ -38,10 +41,15 @@ def run_jobs(
                 interruption.wait(backend.poll_seconds)
                 interruption.check()
                 for number, job_id in list(running.items()):
-                    if (status := backend.status(job_id)).is_over:
+                    if not (status := backend.status(job_id)).is_over:
+                        continue
+                    del running[number]
+                    tell(jobs[number], job_id, status)
+                    tries[number] += 1
+                    if status.can_be_retried and tries[number] < MOST_TRIES:
+                        waiting.append(number)
+                    else:
                         ended[number] = status
-                        del running[number]
-                        tell(jobs[number], job_id, status)
         except BaseException:
             if not backend.is_remote:
                 stop_and_wait(backend, list(running.values()))
