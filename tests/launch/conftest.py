@@ -1,5 +1,6 @@
 """AWS as far as it goes here: S3 and CloudWatch from moto, SageMaker from a fake that runs the jobs."""
 
+import contextlib
 import functools
 import logging
 from collections.abc import Callable, Iterator
@@ -19,6 +20,7 @@ REGION, BUCKET, ROLE = "eu-west-1", "experiments", "arn:aws:iam::123456789012:ro
 def aws() -> Iterator[Callable[[str], Any]]:
     """Clients of a local S3 and CloudWatch, found by the environment as the real ones are."""
     import boto3
+    from botocore.exceptions import ClientError
 
     server = pytest.importorskip("moto.server").ThreadedMotoServer(ip_address="127.0.0.1", port=0, verbose=False)
     logging.getLogger("werkzeug").setLevel(logging.WARNING)
@@ -36,7 +38,8 @@ def aws() -> Iterator[Callable[[str], Any]]:
             "AWS_SHARED_CREDENTIALS_FILE": "/nonexistent",
         }.items():
             patch.setenv(name, value)
-        boto3.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
+        with contextlib.suppress(ClientError):  # moto keeps what it holds when its server stops
+            boto3.client("s3").create_bucket(Bucket=BUCKET, CreateBucketConfiguration={"LocationConstraint": REGION})
         yield functools.partial(boto3.client, region_name=REGION)
     server.stop()
 

@@ -247,7 +247,7 @@ class SageMaker:
         except ImportError as error:
             raise BadInput(EXTRA) from error
         config = Config(retries={"mode": "standard", "max_attempts": 5}, max_pool_connections=32)
-        self._clients[service] = boto3.session.Session(region_name=self.settings.region).client(service, config=config)
+        self._clients[service] = boto3.Session(region_name=self.settings.region).client(service, config=config)
         return self._clients[service]
 
 

@@ -88,20 +88,20 @@ def test_a_failure_has_its_reason(backend: Backend, fail: str, reason: str) -> N
 
 
 def test_stop_is_idempotent_and_the_same_plan_goes_on(backend: Backend) -> None:
-    job_id = start(backend, "nap=0.1", "epochs=8")
+    job_id = start(backend, "nap=0.25", "epochs=12")
     wait(lambda: len(backend.metrics(job_id)) >= 2)
     backend.stop(job_id)
     backend.stop(job_id)
     assert ended(backend, job_id).state == State.STOPPED
     backend.stop(job_id)
-    assert start(backend, "nap=0.1", "epochs=8") == job_id
+    assert start(backend, "nap=0.25", "epochs=12") == job_id
     assert ended(backend, job_id).state == State.SUCCEEDED
     begun = [line.split(",")[0] for line in backend.logs(job_id) if line.startswith("from epoch")]
     assert len(begun) == 2
     assert begun[0] == "from epoch 0"
     assert begun[1] != "from epoch 0", "it began again instead of going on"
     steps = [point.step for point in backend.metrics(job_id) if point.name == "val/accuracy"]
-    assert steps == [*range(8), None]
+    assert steps == [*range(12), None]
 
 
 def test_one_job_however_often_it_is_submitted(backend: Backend) -> None:
