@@ -294,7 +294,9 @@ def test_an_image_that_is_in_the_registry_is_not_built(
     client = aws("ecr")
     with contextlib.suppress(client.exceptions.RepositoryAlreadyExistsException):
         client.create_repository(repositoryName=repository)
-    client.put_image(repositoryName=repository, imageManifest='{"schemaVersion": 2}', imageTag=tag)
+    kind = "application/vnd.docker.distribution.manifest.v2+json"
+    manifest = json.dumps({"schemaVersion": 2, "mediaType": kind})
+    client.put_image(repositoryName=repository, imageManifest=manifest, imageManifestMediaType=kind, imageTag=tag)
     monkeypatch.setenv("PATH", "")
     assert ended(backend, backend.submit(request)).state == State.SUCCEEDED
 
