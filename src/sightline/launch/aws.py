@@ -1,10 +1,30 @@
-"""What AWS's own configuration says, as its client reads it."""
+"""AWS's client, and what AWS's own configuration says."""
 
 import logging
 from typing import Any
 
 from sightline.errors import BadInput
 from sightline.launch.request_check import EXTRA
+
+
+class Clients:
+    """boto3's clients of one region, each made once."""
+
+    def __init__(self, region: str | None) -> None:
+        self.region = region
+        self._made: dict[str, Any] = {}
+
+    def get(self, service: str) -> Any:
+        """Raises: BadInput where boto3 is not installed."""
+        if service not in self._made:
+            try:
+                import boto3
+                from botocore.config import Config
+            except ImportError as error:
+                raise BadInput(EXTRA) from error
+            config = Config(retries={"mode": "standard", "max_attempts": 5}, max_pool_connections=32)
+            self._made[service] = boto3.Session(region_name=self.region).client(service, config=config)
+        return self._made[service]
 
 
 def find_region() -> str | None:

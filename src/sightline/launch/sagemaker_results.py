@@ -1,0 +1,62 @@
+"""What a training job leaves in S3, as the run folder that it would have been here."""
+
+import tempfile
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from sightline.launch.container_folder import OPT_ML
+from sightline.launch.job import MetricPoint
+from sightline.launch.job_cost import cost_of
+from sightline.launch.run_folder import name_places_here, note_launch, read_json, read_points
+from sightline.launch.storage import Storage, extract
+
+ARCHIVES = {"model.tar.gz": "model", "output.tar.gz": "."}
+"""What the service packs at the end, and where in a run folder it belongs."""
+
+
+def read_metrics(storage: Storage, described: dict[str, Any]) -> list[MetricPoint]:
+    """By epoch, from the files that are kept equal to the bucket; without them the last of each that CloudWatch has."""
+    with tempfile.TemporaryDirectory() as folder:
+        for name in ("metrics.csv", "metrics.json"):
+            storage.download_file(f"{_checkpoints(described)}/{name}", Path(folder, name))
+        points = read_points(Path(folder))
+    return points or [
+        MetricPoint(each["MetricName"], None, each["Value"], each["Timestamp"].timestamp())
+        for each in described.get("FinalMetricDataList", ())
+    ]
+
+
+def fetch_run(storage: Storage, attempts: Sequence[dict[str, Any]], into: Path, notes: Path) -> None:
+    """The run folder of a job, whatever its state; `notes` is where `content_hash` keeps where uploads came from."""
+    last, job_id = attempts[-1], attempts[0]["TrainingJobName"]
+    into.mkdir(parents=True, exist_ok=True)
+    storage.download(_checkpoints(last), into)
+    _unpack(storage, last, into)
+    name_places_here(into, _places_here(last, into, notes))
+    image = last["AlgorithmSpecification"].get("TrainingImage")
+    note_launch(into, backend="sagemaker", job_id=job_id, image=image, **cost_of(attempts))
+
+
+def _places_here(described: dict[str, Any], run: Path, notes: Path) -> dict[str, str]:
+    """For each input folder of the job what was uploaded to it, or where it lies in S3."""
+    inputs = read_json(run / "run.json").get("config", {}).get("paths", {}).get("inputs", f"{OPT_ML}/input/data")
+    found = {}
+    for channel in described.get("InputDataConfig", ()):
+        address = channel["DataSource"]["S3DataSource"]["S3Uri"]
+        note = notes / f"{address.rstrip('/').rsplit('/', 1)[-1]}.place"
+        here = note.read_text(encoding="utf-8", errors="surrogateescape") if note.is_file() else address
+        found[f"{inputs}/{channel['ChannelName']}"] = here
+    return found
+
+
+def _unpack(storage: Storage, described: dict[str, Any], into: Path) -> None:
+    root = f"{described['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{described['TrainingJobName']}/output"
+    with tempfile.TemporaryDirectory() as folder:
+        for name, place in ARCHIVES.items():
+            if storage.download_file(f"{root}/{name}", Path(folder, name)):
+                extract(Path(folder, name), into / place)
+
+
+def _checkpoints(described: dict[str, Any]) -> str:
+    return described["CheckpointConfig"]["S3Uri"].rstrip("/")
