@@ -14,6 +14,7 @@ from sightline.models.averaging import average_checkpoints
 from sightline.models.checkpoint import load_model
 from sightline.models.views import AveragedViews
 from sightline.preparation import make_datamodule, open_training_data
+from sightline.serving.predictor import Predictor
 from sightline.training import train
 from tests.conftest import TINY, compose_config
 from tests.models.test_classifier import RECIPE_FOR_STEPS, make_classifier
@@ -56,6 +57,15 @@ def test_a_run_is_measured_over_views_and_so_is_its_evaluation(colors: Path, tmp
     assert again == {name: value for name, value in expected.items() if name.startswith("test/")}
     plain = compose_config("evaluate", run, f"output={tmp_path / 'plain'}", "test_time_augmentation=none")
     assert evaluate(plain).metrics["test/loss"] != again["test/loss"]
+    classes = sorted(folder.name for folder in (colors / "test").iterdir())
+    files = {name: sorted((colors / "test" / name).iterdir()) for name in classes}
+    predictor = Predictor.open(tmp_path / "run" / "model", "cpu", "32-true")
+    answers = predictor.predict([file for name in classes for file in files[name]])
+    labels = torch.tensor([number for number, name in enumerate(classes) for _ in files[name]])
+    nll = -answers.gather(1, labels[:, None]).log().mean()
+    assert float(nll) == pytest.approx(expected["test/nll_calibrated"], rel=1e-4), (
+        "the model answers as it was measured"
+    )
 
 
 def test_a_mirror_image_of_an_arrow_is_no_view_of_it(colors: Path, tmp_path: Path) -> None:

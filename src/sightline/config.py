@@ -15,7 +15,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from sightline.errors import BadInput
-from sightline.task_spec import CROPS, INTERPOLATIONS
+from sightline.task_spec import CROPS, INTERPOLATIONS, VIEWS
 
 STAGES = ("fit", "test", "explain")
 SPLITS = ("train", "val", "test")
@@ -23,7 +23,6 @@ FREEZE = ("none", "backbone", "gradual")
 LOSSES = ("cross_entropy", "bce", "focal")
 CLASS_WEIGHTS = ("none", "balanced", "effective")
 SAMPLERS = ("shuffled", "balanced")
-VIEWS = ("none", "flip", "shifts", "flip_and_shifts")
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 SOURCES = ("folder", "digits", "gtsrb", "intel", "cifar100", "dogs", "shards", "synthetic")
 AUDITS = ("auto", "skip")
@@ -140,7 +139,7 @@ class ModelConfig:
 @dataclass
 class BatchAugmentationConfig:
     source_size: int | None = None  # side of the images that are handed over, in pixels; null: the image size
-    crop_scale: list[float] = field(default_factory=lambda: [1.0, 1.0])  # share of the area, from and to
+    crop_scale: list[float] = field(default_factory=lambda: [1.0, 1.0])  # share of the area; above 1: with a border
     crop_ratio: list[float] = field(default_factory=lambda: [1.0, 1.0])  # width to height, from and to
     rotate_degrees: float = 0.0  # at most, either way
     shear_degrees: float = 0.0  # at most, either way
@@ -247,7 +246,7 @@ class TrainConfig:
     seed: int = 0
     stages: list[str] = field(default_factory=lambda: list(STAGES))
     optimized_metric: str = "val/accuracy"
-    test_time_augmentation: str = "none"  # the final measurement averages over an image's mirror image, shifts or both
+    test_time_augmentation: str = "none"  # answers are averages over an image's mirror image, shifts or both
     output: str | None = None  # the run folder itself, instead of a new one below paths.runs
     resume: str | None = "auto"  # go on with the run in output; or with this run folder or checkpoint; null: never
     paths: PathsConfig = field(default_factory=PathsConfig)
@@ -827,8 +826,8 @@ def _check_statistics(data: DictConfig) -> None:
 
 
 def _check_augmentation(augmentation: DictConfig) -> None:
-    _check_crop(augmentation, "augmentation")
-    _check_crop(augmentation.batch, "augmentation.batch")
+    _check_crop(augmentation, "augmentation", most=1.0)
+    _check_crop(augmentation.batch, "augmentation.batch", most=4.0)
     size = augmentation.batch.source_size
     if size is not None and size < 1:
         raise BadInput(f"augmentation.batch.source_size={size}: must be a number of pixels, or null for the image size")
@@ -837,10 +836,12 @@ def _check_augmentation(augmentation: DictConfig) -> None:
             raise BadInput(f"augmentation.batch.{key}={augmentation.batch[key]}: must be from 0 to {most}")
 
 
-def _check_crop(node: DictConfig, key: str) -> None:
+def _check_crop(node: DictConfig, key: str, most: float) -> None:
     scale, ratio = node.crop_scale, node.crop_ratio
-    if scale is not None and not (len(scale) == 2 and 0 < scale[0] <= scale[1] <= 1):
-        raise BadInput(f"{key}.crop_scale={list(scale)}: must be two shares of the area, like [0.35,1.0]")
+    if scale is not None and not (len(scale) == 2 and 0 < scale[0] <= scale[1] <= most):
+        raise BadInput(
+            f"{key}.crop_scale={list(scale)}: must be two shares of the area up to {most:g}, like [0.35,1.0]"
+        )
     if not (len(ratio) == 2 and 0 < ratio[0] <= ratio[1]):
         raise BadInput(f"{key}.crop_ratio={list(ratio)}: must be two ratios, like [0.75,1.33]")
     if not 0 <= node.horizontal_flip <= 1:

@@ -92,7 +92,8 @@ def _task_spec(cfg: DictConfig, class_names: Sequence[str], network: "nn.Module"
 
     data = cfg.data
     mean, std = (data.mean, data.std) if data.mean is not None else input_statistics(network)
-    return TaskSpec(tuple(class_names), data.image_size, tuple(mean), tuple(std), data.interpolation, data.crop)
+    pixels = (data.image_size, tuple(mean), tuple(std), data.interpolation, data.crop)
+    return TaskSpec(tuple(class_names), *pixels, views=cfg.test_time_augmentation)
 
 
 def _check_input(network: "nn.Module", card: "ModelCard", spec: "TaskSpec", size: int) -> None:

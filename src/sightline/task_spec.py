@@ -7,6 +7,7 @@ from typing import Any
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 CROPS = ("crop", "pad", "squash")
+VIEWS = ("none", "flip", "shifts", "flip_and_shifts")
 
 
 @dataclass(frozen=True)
@@ -33,7 +34,8 @@ class TaskSpec:
 
     `image_size` is the side of the square input in pixels; `mean` and `std` are per RGB channel on the 0..1 scale.
     `crop` says how an image that is not square becomes square: `crop` scales the short side and cuts the centre,
-    `pad` scales the long side and fills with the mean colour, `squash` changes the aspect ratio.
+    `pad` scales the long side and fills with the mean colour, `squash` changes the aspect ratio. An answer is the mean
+    over an image's `views`: its mirror image, four shifts, both, or with `none` the image alone.
     """
 
     class_names: tuple[str, ...]
@@ -43,6 +45,7 @@ class TaskSpec:
     interpolation: str = "bicubic"
     crop: str = "crop"
     calibration: Calibration | None = None
+    views: str = "none"
 
     def __post_init__(self) -> None:
         if len(set(self.class_names)) != len(self.class_names):
@@ -55,6 +58,8 @@ class TaskSpec:
             raise ValueError(f"interpolation must be one of {INTERPOLATIONS}, got {self.interpolation!r}")
         if self.crop not in CROPS:
             raise ValueError(f"crop must be one of {CROPS}, got {self.crop!r}")
+        if self.views not in VIEWS:
+            raise ValueError(f"views must be one of {VIEWS}, got {self.views!r}")
 
     @property
     def num_classes(self) -> int:

@@ -221,7 +221,7 @@ def _export_and_measure(plan: FitPlan, trainer: "pl.Trainer", record: RunRecord)
     elif "test" in cfg.stages:
         log.info("no test images: the report shows validation")
     saved = load_model(run_dir / "model")
-    network, device = with_views(saved.network, cfg.test_time_augmentation), trainer.strategy.root_device
+    network, device = with_views(saved.network, saved.spec.views), trainer.strategy.root_device
     runner = Runner(network, saved.spec, device, str(trainer.precision), cfg.model.channels_last)
     limits = {split: cfg.trainer[f"limit_{split}_batches"] for split in ("val", "test")}
     chosen = build_evaluators(cfg.evaluation) if "test" in cfg.stages else None

@@ -157,7 +157,10 @@ class RandomErasing:
 
 @dataclass(frozen=True)
 class RandomView:
-    """A crop that is turned, sheared and mirrored, read in one resampling; the border is repeated outside."""
+    """A crop that is turned, sheared and mirrored, read in one resampling; the border is repeated outside.
+
+    A crop stays within the image unless `crop_scale` goes beyond 1: then it may be larger, and squeeze what is there.
+    """
 
     crop_scale: Sequence[float] = (1.0, 1.0)
     crop_ratio: Sequence[float] = (1.0, 1.0)
@@ -177,7 +180,8 @@ class RandomView:
     def _matrix(self, draws: Draws) -> torch.Tensor:
         """From the places of the crop to those of the image, both in -1..1: `(B, 2, 3)`."""
         area, ratio = draws.uniform(*self.crop_scale), draws.log_uniform(*self.crop_ratio)
-        width, height = (area * ratio).sqrt().clamp(max=1), (area / ratio).sqrt().clamp(max=1)
+        most = math.inf if self.crop_scale[1] > 1 else 1.0
+        width, height = ((area * each).sqrt().clamp(max=most) for each in (ratio, 1 / ratio))
         x, y = draws.uniform(-1, 1) * (1 - width), draws.uniform(-1, 1) * (1 - height)
         angle = draws.uniform(-1, 1) * math.radians(self.rotate_degrees)
         shear_x, shear_y = ((draws.uniform(-1, 1) * math.radians(self.shear_degrees)).tan() for _ in range(2))

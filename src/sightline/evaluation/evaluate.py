@@ -1,7 +1,7 @@
 """Measure a trained model on a split: the one way to a run's test numbers, in training and afterwards."""
 
 import logging
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -94,7 +94,7 @@ def _open_other(cfg: "DictConfig", run: FinishedRun) -> FinishedRun:
 
 def _views(cfg: "DictConfig", run: FinishedRun) -> str:
     """Raises: BadInput for views that would change a class."""
-    views = cfg.test_time_augmentation or run.settings.get("test_time_augmentation", "none")
+    views = cfg.test_time_augmentation or run.spec.views
     check_views(views, run.settings.get("data", {}).get("orientation_matters", False))
     return views
 
@@ -112,23 +112,26 @@ def _facts(cfg: "DictConfig", run: FinishedRun, images: OpenedData | StreamedDat
 
 
 def _runner(cfg: "DictConfig", run: FinishedRun) -> "Runner":
-    """The network with the views of its training, unless the command names others."""
+    """The network with its own views, unless the command names others."""
     from sightline.evaluation.predictions import Runner
     from sightline.models.views import with_views
 
-    views = _views(cfg, run)
-
-    return Runner(with_views(run.saved.network, views), run.spec, run.device, run.precision, run.channels_last)
+    spec = replace(run.spec, views=_views(cfg, run))
+    return Runner(with_views(run.saved.network, spec.views), spec, run.device, run.precision, run.channels_last)
 
 
 def _calibrated(cfg: "DictConfig", run: FinishedRun) -> "Runner":
-    """The model's runner; calibrated now, and stored with the model, if it is not yet or another accuracy is wanted."""
+    """The model's runner; calibrated now if it is not yet or another accuracy or other views are wanted.
+
+    What fits the model's own views is stored with it.
+    """
     from sightline.evaluation.measurement import with_calibration
     from sightline.evaluation.predictions import predict_split
 
     runner = _runner(cfg, run)
     known, target = run.spec.calibration, cfg.evaluation.target_accuracy
-    if known is not None and target in (None, known.target_accuracy):
+    is_own = runner.spec.views == run.spec.views
+    if known is not None and is_own and target in (None, known.target_accuracy):
         return runner
     try:
         images = find_own_images(run, "val")
@@ -138,7 +141,7 @@ def _calibrated(cfg: "DictConfig", run: FinishedRun) -> "Runner":
     validation = predict_split(runner, make_loader_of(cfg, run, images, "val"), batch_limit(cfg, run, "val"))
     runner = with_calibration(runner, validation, target)
     kept = next((place for place in (run.path, run.path / "model") if (place / "task_spec.json").is_file()), None)
-    if kept is not None:
+    if kept is not None and is_own:
         runner.spec.save(kept / "task_spec.json")
         log.info("temperature %.4f and threshold are stored in %s", runner.spec.temperature, kept / "task_spec.json")
     return runner

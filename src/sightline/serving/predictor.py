@@ -12,6 +12,7 @@ from sightline.data.loader import make_loader
 from sightline.data.transforms import UnreadableImage, load_rgb, normalise, prepare, to_rgb
 from sightline.models.checkpoint import SavedModel, load_model
 from sightline.models.inference import choose_device, choose_precision, run_network
+from sightline.models.views import with_views
 from sightline.task_spec import TaskSpec
 
 Prepared = torch.Tensor | UnreadableImage
@@ -42,7 +43,7 @@ class Predictor:
     def predict_batches(self, batches: Iterable[torch.Tensor]) -> torch.Tensor:
         """Calibrated probabilities float32 `(N, num_classes)` of prepared batches `(B, image_size, image_size, 3)`."""
         logits = run_network(
-            self.saved.network,
+            with_views(self.saved.network, self.spec.views),
             batches,
             device=self.device,
             precision=self.precision,

@@ -15,6 +15,9 @@ if TYPE_CHECKING:
     import plotly.graph_objects as go
 
 MOST_ROWS = 500
+FAINT, MIDDLING = "rgba(128, 136, 148, 0.3)", "#808894"
+ON_ANY_PAGE = {"paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "font": {"color": MIDDLING}}
+"""Plots that are as readable on a light page as on a dark one."""
 
 
 def write_report(study: "optuna.Study", settings: Settings) -> Path:
@@ -31,7 +34,9 @@ def write_report(study: "optuna.Study", settings: Settings) -> Path:
         except (ValueError, RuntimeError, ZeroDivisionError) as error:  # too few trials, or all of them equal
             sections.append({"title": title, "text": f"{text} Not drawn: {error}", "plot": ""})
         else:
-            figure.update_layout(template="plotly_white", margin={"t": 30}, title=None)
+            figure.update_layout(template="none", margin={"t": 30}, title=None, **ON_ANY_PAGE)
+            figure.update_xaxes(gridcolor=FAINT, zerolinecolor=FAINT, linecolor=FAINT)
+            figure.update_yaxes(gridcolor=FAINT, zerolinecolor=FAINT, linecolor=FAINT)
             plot = figure.to_html(full_html=False, include_plotlyjs=False)
             sections.append({"title": title, "text": text, "plot": plot})
     template = Environment(loader=PackageLoader("sightline.sweeping", "."), autoescape=True).get_template(
