@@ -33,8 +33,12 @@ def start(folder: ContainerFolder, *words: str, script: str = ECHO, hosts: Any =
     folder.config.mkdir(parents=True, exist_ok=True)
     (folder.config / "hyperparameters.json").write_text(json.dumps(to_hyperparameters(words, script)))
     (folder.config / "resourceconfig.json").write_text(json.dumps(hosts))
+    return start_in(folder.base)
+
+
+def start_in(base: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "sightline.launch.entrypoint", "train", "--base-dir", str(folder.base)],
+        [sys.executable, "-m", "sightline.launch.entrypoint", "train", "--base-dir", str(base)],
         env={**os.environ, "PYTHONPATH": str(PROJECT / "src")},
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -102,6 +106,14 @@ def test_what_the_service_wrote_wrongly_is_a_failure_with_a_reason(folder: Conta
     code, _, err = ended(process)
     assert code == 1
     assert "algo-3" in folder.failure.read_text()
+    assert "Traceback" not in err
+
+
+def test_a_folder_that_cannot_be_written_is_said_and_not_thrown(tmp_path: Path) -> None:
+    (tmp_path / "file").write_text("")
+    code, _, err = ended(start_in(tmp_path / "file"))
+    assert code == 1
+    assert err.startswith("error: ")
     assert "Traceback" not in err
 
 

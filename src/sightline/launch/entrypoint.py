@@ -195,8 +195,9 @@ def _fail(folder: ContainerFolder, code: int, why: str) -> int:
     """Leave the reason for the service."""
     line = " ".join(why.split())
     line = line if len(line) <= MOST_LETTERS else line[: MOST_LETTERS - 1] + "…"
-    folder.failure.parent.mkdir(parents=True, exist_ok=True)
-    folder.failure.write_text(line, encoding="utf-8")
+    with contextlib.suppress(OSError):  # where nothing can be written, the log has it
+        folder.failure.parent.mkdir(parents=True, exist_ok=True)
+        folder.failure.write_text(line, encoding="utf-8")
     return code
 
 
