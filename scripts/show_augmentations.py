@@ -71,7 +71,9 @@ def draw_rows(cfg: DictConfig, manifest: Manifest, num_images: int, num_columns:
         keys = [(cfg.seed, epoch, int(index)) for epoch in range(num_columns)]
         drawn = np.stack([augmentation(image, key) for key in keys])
         if in_batches is not None:
-            made = in_batches(torch.from_numpy(drawn), draw_numbers(num_draws, cfg.seed, [key[1:] for key in keys]))
+            numbers = draw_numbers(num_draws, cfg.seed, [key[1:] for key in keys])
+            labels = torch.full((num_columns,), int(images.labels[index]))
+            made, _ = in_batches(torch.from_numpy(drawn), labels, numbers)
             drawn = (255 * denormalise(made, spec)).round().byte().permute(0, 2, 3, 1).numpy()
         rows.append([prepare(image, spec), *drawn])
     return rows

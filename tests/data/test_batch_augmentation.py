@@ -32,6 +32,7 @@ from sightline.preparation import OpenedData, make_datamodule
 from sightline.task_spec import TaskSpec
 
 SPEC = TaskSpec(("blue", "green", "red"), 32, (0.5,) * 3, (0.25,) * 3)
+NONE = torch.zeros(4, dtype=torch.bool)
 SIGNS = ("augmentation=signs", "augmentation.batch.source_size=null")
 
 
@@ -56,8 +57,10 @@ def apply(step: BatchTransform, images: torch.Tensor) -> torch.Tensor:
 
 
 def plain(images: torch.Tensor, horizontal_flip: float = 0.0) -> torch.Tensor:
-    augmentation = BatchAugmentation(SPEC, RandomView(horizontal_flip=horizontal_flip))
-    return denormalise(augmentation(images, numbers(augmentation.num_draws)), SPEC)
+    augmentation = BatchAugmentation(SPEC, RandomView(), horizontal_flip=horizontal_flip)
+    made, labels = augmentation(images, torch.tensor([0, 1, 2, 0]), numbers(augmentation.num_draws))
+    assert labels.tolist() == [0, 1, 2, 0]
+    return denormalise(made, SPEC)
 
 
 def test_without_changes_the_colors_are_those_of_the_bytes() -> None:
@@ -78,10 +81,10 @@ def test_a_turn_by_a_quarter_turns_and_a_crop_enlarges() -> None:
     view = RandomView(rotate_degrees=90)
     draws = torch.full((4, view.num_draws), 0.5)
     draws[:, 4] = 1.0  # the angle: as far as it goes
-    turned = view(some_colors(), Draws(draws), 32)
+    turned = view(some_colors(), Draws(draws), 32, NONE)
     assert torch.allclose(turned, some_colors().rot90(1, (2, 3)), atol=1e-5)
     ramp = torch.linspace(0, 1, 32).expand(4, 3, 32, 32)
-    crop = RandomView(crop_scale=(0.25, 0.25))(ramp, Draws(numbers(8)), 32)
+    crop = RandomView(crop_scale=(0.25, 0.25))(ramp, Draws(numbers(7)), 32, NONE)
     assert torch.allclose(crop[..., -1] - crop[..., 0], torch.full((4, 3, 32), 0.5), atol=1e-2), "half as wide"
     assert len({float(value) for value in crop[:, 0, 0, 0]}) == 4, "each from its own place"
 
@@ -129,8 +132,8 @@ def test_a_change_is_made_to_its_share_of_the_images(where: str) -> None:
         steps: dict[str, Any] = {where: [RandomGain((0.5, 0.5), p)]}
         augmentation = BatchAugmentation(SPEC, RandomView(), **steps)
         images = torch.full((1000, 32, 32, 3), 200, dtype=torch.uint8)
-        made = denormalise(augmentation(images, numbers(augmentation.num_draws, 1000)), SPEC)
-        values = made.mean((1, 2, 3))
+        made, _ = augmentation(images, torch.zeros(1000, dtype=torch.int64), numbers(augmentation.num_draws, 1000))
+        values = denormalise(made, SPEC).mean((1, 2, 3))
         assert set(values.mul(255).round().tolist()) <= {100.0, 200.0}
         return int((values < 0.5).sum())
 
@@ -190,6 +193,18 @@ def test_a_mirror_image_that_means_another_class_is_never_made(colors: Path) -> 
     mirrored = epoch_of(datamodule_of(colors, *words), 0)
     assert torch.allclose(upright.flip(3), mirrored, atol=1e-5)
     assert not torch.allclose(upright, mirrored, atol=1e-2)
+
+
+def test_a_mirror_image_has_the_class_that_the_data_says(colors: Path) -> None:
+    words = ("augmentation=none", "augmentation.batch.horizontal_flip=1", "data.orientation_matters=true")
+    pairs = "+data.mirror_classes={red: red, green: blue, blue: white}"  # there is no white: blue stays as it is
+    upright, module = datamodule_of(colors, *words), datamodule_of(colors, *words, pairs)
+    for first, second in zip(upright.train_dataloader(), module.train_dataloader(), strict=True):
+        images, labels = upright.on_after_batch_transfer(first, 0)
+        made, others = module.on_after_batch_transfer(second, 0)
+        assert others.tolist() == [0 if label == 1 else label for label in labels.tolist()], "blue, green, red"
+        wanted = torch.where((labels > 0)[:, None, None, None], images.flip(3), images)
+        assert torch.allclose(made, wanted, atol=1e-5)
 
 
 @pytest.mark.parametrize(

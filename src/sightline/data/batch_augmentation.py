@@ -1,7 +1,7 @@
 """Random changes of whole batches, made where the network is."""
 
 import math
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import ClassVar, Protocol
 
@@ -157,7 +157,7 @@ class RandomErasing:
 
 @dataclass(frozen=True)
 class RandomView:
-    """A crop that is turned, sheared and mirrored, read in one resampling; the border is repeated outside.
+    """A crop that is turned and sheared, read in one resampling; the border is repeated outside.
 
     A crop stays within the image unless `crop_scale` goes beyond 1: then it may be larger, and squeeze what is there.
     """
@@ -166,18 +166,17 @@ class RandomView:
     crop_ratio: Sequence[float] = (1.0, 1.0)
     rotate_degrees: float = 0.0
     shear_degrees: float = 0.0
-    horizontal_flip: float = 0.0
-    num_draws: ClassVar[int] = 8
+    num_draws: ClassVar[int] = 7
 
-    def __call__(self, images: torch.Tensor, draws: Draws, size: int) -> torch.Tensor:
-        """`(B, 3, size, size)`."""
-        matrix = self._matrix(draws)[:, None, None]
+    def __call__(self, images: torch.Tensor, draws: Draws, size: int, mirrors: torch.Tensor) -> torch.Tensor:
+        """`(B, 3, size, size)`; bool `mirrors` `(B,)` says which are mirrored, too."""
+        matrix = self._matrix(draws, torch.where(mirrors, -1.0, 1.0))[:, None, None]
         centres = (2 * torch.arange(size, device=images.device) + 1) / size - 1
         across, down = centres[:, None] * matrix[..., 0], centres[:, None, None] * matrix[..., 1]
         grid = (across + matrix[..., 2]) + down  # affine_grid's, in a third of its time
         return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
-    def _matrix(self, draws: Draws) -> torch.Tensor:
+    def _matrix(self, draws: Draws, side: torch.Tensor) -> torch.Tensor:
         """From the places of the crop to those of the image, both in -1..1: `(B, 2, 3)`."""
         area, ratio = draws.uniform(*self.crop_scale), draws.log_uniform(*self.crop_ratio)
         most = math.inf if self.crop_scale[1] > 1 else 1.0
@@ -185,7 +184,6 @@ class RandomView:
         x, y = draws.uniform(-1, 1) * (1 - width), draws.uniform(-1, 1) * (1 - height)
         angle = draws.uniform(-1, 1) * math.radians(self.rotate_degrees)
         shear_x, shear_y = ((draws.uniform(-1, 1) * math.radians(self.shear_degrees)).tan() for _ in range(2))
-        side = torch.where(draws.happens(self.horizontal_flip), -1.0, 1.0)
         cos, sin = angle.cos(), angle.sin()
         first = torch.stack([(cos - sin * shear_y) * width * side, (cos * shear_x - sin) * height, x], 1)
         second = torch.stack([(sin + cos * shear_y) * width * side, (sin * shear_x + cos) * height, y], 1)
@@ -195,7 +193,9 @@ class RandomView:
 class BatchAugmentation:
     """Changes of colour at the size that images are handed over in, one resampling, and changes of what comes out.
 
-    Crops are enlarged if `source_size` (pixels) is the image size; give it more where files have more to show.
+    Crops are enlarged if `source_size` (pixels) is the image size; give it more where files have more to show. An image
+    that is mirrored has the class that `mirror_classes` has for its own; one whose class is not there stays as it is.
+    Without it a mirror image is of the same class.
     """
 
     def __init__(
@@ -204,13 +204,16 @@ class BatchAugmentation:
         view: RandomView,
         *,
         source_size: int | None = None,
+        horizontal_flip: float = 0.0,
+        mirror_classes: Mapping[str, str] | None = None,
         before: Iterable[BatchTransform] = (),
         after: Iterable[BatchTransform] = (),
     ) -> None:
         self.spec, self.source_spec = spec, replace(spec, image_size=source_size or spec.image_size)
         self.view, self.before, self.after = view, tuple(before), tuple(after)
         widths = [[step.num_draws + 1 for step in steps] for steps in (self.before, self.after)]
-        self._widths = [*widths[0], view.num_draws, *widths[1]]
+        self._widths = [1, *widths[0], view.num_draws, *widths[1]]
+        self.horizontal_flip, self._mirrored = horizontal_flip, _mirrored_labels(spec.class_names, mirror_classes)
 
     @property
     def num_draws(self) -> int:
@@ -218,15 +221,23 @@ class BatchAugmentation:
         return sum(self._widths)
 
     @torch.no_grad()
-    def __call__(self, images: torch.Tensor, values: torch.Tensor) -> torch.Tensor:
-        """uint8 `(B, H, W, 3)` and draws `(B, num_draws)` to normalised float32 `(B, 3, size, size)`."""
+    def __call__(
+        self, images: torch.Tensor, labels: torch.Tensor, values: torch.Tensor
+    ) -> tuple[torch.Tensor, torch.Tensor]:
+        """Normalised float32 `(B, 3, size, size)` and labels, from uint8 `(B, H, W, 3)` and draws `(B, num_draws)`."""
         parts = iter(values.split(self._widths, 1))
+        others = self._mirrored.to(labels.device)[labels]
+        mirrors = (next(parts)[:, 0] < self.horizontal_flip) & (others >= 0)
+        return self._change(images, mirrors, parts), torch.where(mirrors, others, labels)
+
+    def _change(self, images: torch.Tensor, mirrors: torch.Tensor, parts: Iterator[torch.Tensor]) -> torch.Tensor:
+        size = self.spec.image_size
         colors = images.permute(0, 3, 1, 2).float().div_(255)
         for step in self.before:
             _change_some(colors, step, next(parts))
         if not self.after:  # resampling and normalising commute: first where there may be fewer pixels
-            return self.view(normalise_colors(colors, self.spec), Draws(next(parts)), self.spec.image_size)
-        colors = self.view(colors, Draws(next(parts)), self.spec.image_size)
+            return self.view(normalise_colors(colors, self.spec), Draws(next(parts)), size, mirrors)
+        colors = self.view(colors, Draws(next(parts)), size, mirrors)
         for step in self.after:
             _change_some(colors, step, next(parts))
         return normalise_colors(colors, self.spec)
@@ -237,6 +248,14 @@ def _change_some(images: torch.Tensor, step: BatchTransform, values: torch.Tenso
     rows = (values[:, 0] < step.p).nonzero().squeeze(1)
     if len(rows):
         images[rows] = step(images[rows], Draws(values[rows, 1:]))
+
+
+def _mirrored_labels(names: Sequence[str], mirror_classes: Mapping[str, str] | None) -> torch.Tensor:
+    """For each label that of its mirror image, -1 where there is none: int64 `(num_classes,)`."""
+    if mirror_classes is None:
+        return torch.arange(len(names))
+    places = {name: number for number, name in enumerate(names)}
+    return torch.tensor([places.get(mirror_classes.get(name, ""), -1) for name in names])
 
 
 def source_of(spec: TaskSpec, augmentation: BatchAugmentation | None) -> tuple[TaskSpec, int]:

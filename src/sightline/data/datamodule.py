@@ -266,7 +266,7 @@ class ImageDataModule(pl.LightningDataModule):
         images, labels, *draws = batch
         if draws:
             assert self.batch_augmentation is not None, "draws, but nothing that takes them"
-            return self.batch_augmentation(images, draws[0]), labels
+            return self.batch_augmentation(images, labels, draws[0])
         return normalise(images, self.spec), labels
 
     def _train_indices(self, epoch: int, place: slice) -> Sequence[int]:
