@@ -33,7 +33,8 @@ def no_account(monkeypatch: pytest.MonkeyPatch) -> None:
 
 @pytest.mark.parametrize("task", ["train", "evaluate"])
 def test_what_is_missing_is_asked_for_at_once(task: str, cli: Cli, tmp_path: Path) -> None:
-    run = ["run=somewhere"] if task == "evaluate" else []
+    """Before data are missed, too."""
+    run = ["run=somewhere"] if task == "evaluate" else ["experiment=gtsrb", f"paths.data={tmp_path}"]
     done = cli(task, "launch=sagemaker", DIRTY, *run, f"paths.runs={tmp_path / 'runs'}", **NOTHING)
     assert done.returncode == 2
     assert "launch.role, launch.bucket, launch.region, credentials are not set" in done.stderr

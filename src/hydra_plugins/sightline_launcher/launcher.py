@@ -35,8 +35,8 @@ class SightlineLauncher(Launcher):
 
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
         settings, records = launch_settings(self.config), Path(self.config.paths.runs).absolute() / "jobs"
-        names, words, script = self._check(job_overrides, settings)
         settings = check_launch(settings)
+        names, words, script = self._check(job_overrides, settings)
         places = Places(settings["n_parallel"], settings["preload"])
         backend: Backend = make_backend(settings["backend"], records, places, settings)
         changes = changes_of_source(settings)

@@ -34,7 +34,8 @@ def files_of(path: Path) -> Iterator[tuple[str, Path]]:
 def content_hash(path: Path, memory: Path) -> str:
     """The same for the same names and bytes, wherever they lie and whatever the order on disk.
 
-    `memory` is a folder that keeps the hash of each file with its size and time.
+    `memory` is a folder that keeps the hash of each file with its size and time; where its parent is not there, nothing
+    is kept.
     """
     notes = memory / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:NUM_HASH_LETTERS]}.json"
     known = _read(notes)
@@ -65,7 +66,9 @@ def _read(path: Path) -> Known:
 
 
 def _write(path: Path, table: Known) -> None:
-    path.parent.mkdir(parents=True, exist_ok=True)
+    if not path.parent.parent.is_dir():  # nothing was ever begun there, and a plan begins nothing
+        return
+    path.parent.mkdir(exist_ok=True)
     partial = path.with_name(f"{path.name}.{os.getpid()}")
     partial.write_text(json.dumps(table), encoding="utf-8")
     partial.replace(path)

@@ -72,10 +72,10 @@ class SageMaker:
         digest = content_hash(Path(place), self._notes)
         address = f"s3://{self.settings.bucket}/{self.settings.prefix}/inputs/{digest}/"
         self._uploads[address] = Path(place)
-        (self._notes / f"{digest}.place").write_text(place, encoding="utf-8", errors="surrogateescape")
         return address
 
     def submit(self, plan: dict[str, Any]) -> str:
+        self._note_uploads()
         name = plan["TrainingJobName"]
         attempts = self._jobs.attempts(name)
         if attempts and (not is_over(attempts[-1]) or status_of(attempts[-1]).state == State.SUCCEEDED):
@@ -84,6 +84,13 @@ class SageMaker:
         self._upload(plan)
         self._jobs.create({**plan, "TrainingJobName": attempt_name(name, len(attempts) + 1)})
         return name
+
+    def _note_uploads(self) -> None:
+        """Write down where each upload comes from, for `fetch` to name it again."""
+        for address, path in self._uploads.items():
+            self._notes.mkdir(parents=True, exist_ok=True)
+            note = self._notes / f"{address.rstrip('/').rsplit('/', 1)[-1]}.place"
+            note.write_text(str(path), encoding="utf-8", errors="surrogateescape")
 
     def _provide_image(self, address: str) -> None:
         """Raises: BadInput for an image that is not in its registry, and is not to be pushed."""
