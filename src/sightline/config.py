@@ -84,9 +84,7 @@ class DataConfig:
     mean: list[float] | None = None  # per RGB channel, 0..1; null: what the backbone was made for
     std: list[float] | None = None
     orientation_matters: bool = False  # true: no flip, transpose or quarter turn, they would change the class
-    mirror_classes: dict[str, str] = field(
-        default_factory=dict
-    )  # … but for these: a class, and that of its mirror images
+    mirror_classes: dict[str, str] = field(default_factory=dict)  # but for these: a class, and that of its mirror image
     batch_size: int | str = 64  # of all devices together; auto: the largest power of two that fits into memory
     num_workers: int = 2
     group_pattern: str | None = None  # regular expression; images whose paths agree in its brackets stay together
