@@ -344,12 +344,16 @@ def make_batch_augmentation(cfg: DictConfig, spec: "TaskSpec") -> "BatchAugmenta
         batch.shear_degrees,
     )
     pairs = dict(cfg.data.mirror_classes) or None
-    flips = {
-        "horizontal_flip": 0.0 if cfg.data.orientation_matters and pairs is None else batch.horizontal_flip,
-        "mirror_classes": pairs,
-    }
     steps = {key: _build_all(batch[key], f"augmentation.batch.{key}").values() for key in ("before", "after")}
-    return BatchAugmentation(spec, view, source_size=batch.source_size, **flips, **steps)
+    return BatchAugmentation(
+        spec,
+        view,
+        source_size=batch.source_size,
+        horizontal_flip=0.0 if cfg.data.orientation_matters and pairs is None else batch.horizontal_flip,
+        mirror_classes=pairs,
+        before=steps["before"],
+        after=steps["after"],
+    )
 
 
 def _build_all(nodes: DictConfig, key: str) -> dict[str, Any]:
