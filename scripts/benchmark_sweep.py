@@ -59,7 +59,7 @@ def main(words: Sequence[str]) -> None:
         )
         batches = run_in_batches(Path(folder) / "batches", points, given.places)
         print(f"the same points in batches of {given.places}: {batches:.1f} s, {batches / ideal:.3f} of the ideal")
-        pruner = {"_target_": "optuna.pruners.SuccessiveHalvingPruner", "min_resource": 1, "reduction_factor": 2}
+        pruner = {"_target_": "optuna.pruners.SuccessiveHalvingPruner", "min_resource": 2, "reduction_factor": 2}
         _, pruned_seconds, pruned_best, pruned_epochs = run(Path(folder) / "pruned", given, pruner)
         print(
             f"with pruning: {pruned_seconds:.1f} s, {pruned_epochs} of {epochs} epochs ({pruned_epochs / epochs:.0%}), "

@@ -140,6 +140,7 @@ def test_latest_is_the_newest_run(trained: Path, runs: Path, cli: Cli) -> None:
     assert json.loads((folder / "run.json").read_text())["task"] == "evaluate"
 
 
+@pytest.mark.slow
 def test_latest_means_the_model_also_after_an_evaluation(trained: Path, runs: Path, cli: Cli) -> None:
     for _ in range(2):
         done = cli("evaluate", "run=latest", f"paths.runs={runs}")
@@ -223,6 +224,7 @@ def test_a_signal_leaves_an_interrupted_run(number: int, code: int, colors: Path
     assert errors.splitlines()[-1] == f"stopped by {signal.Signals(number).name}"
 
 
+@pytest.mark.slow
 def test_several_runs_in_one_command(colors: Path, cli: Cli, tmp_path: Path) -> None:
     words = ["data=folder", f"data.root={colors}", *TINY, "debug=one_batch", f"paths.runs={tmp_path}"]
     done = cli("train", "-m", "seed=1,2", *words)

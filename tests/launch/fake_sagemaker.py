@@ -26,6 +26,7 @@ from sightline.launch.storage import split_address
 BILLED = 0.3
 """The share of a spot machine's time that is billed."""
 SYNC_SECONDS = 0.1
+ENDED_BY_SIGTERM = 143
 MOST_REASON = 1024
 
 
@@ -53,6 +54,8 @@ class Machine:
         self.is_stopped = self.is_interrupted = False
         self.num_starts = 0
         self.process: subprocess.Popen[bytes] | None = None
+        self._told: subprocess.Popen[bytes] | None = None
+        """The process that has been told to end."""
         self._uploaded: dict[str, tuple[int, int]] = {}
         self.thread = threading.Thread(target=self._run, daemon=True)
 
@@ -89,6 +92,8 @@ class Machine:
                 self.service.num_without_machine -= 1
                 raise NoMachine
             self._lay_out()
+            if self.is_stopped:
+                return ENDED_BY_SIGTERM
             self.enter("Training")
             code = self._train()
             if not self.is_interrupted or self.is_stopped:
@@ -146,7 +151,7 @@ class Machine:
             time.sleep(SYNC_SECONDS)
             self._sync()
             sent = self._send_log(log, sent)
-            if time.time() - began > limit:
+            if time.time() - began > limit or (self.is_stopped and self._told is not self.process):
                 self.terminate()
         self._sync()
         self._send_log(log, sent, last=True)
@@ -162,6 +167,7 @@ class Machine:
     def terminate(self) -> None:
         if self.process is not None:
             self.process.send_signal(signal.SIGTERM)
+            self._told = self.process
 
     # S3 and CloudWatch
 
@@ -276,9 +282,11 @@ class FakeSageMaker:
         self._server.shutdown()
         self._server.server_close()
         for machine in self.machines.values():
-            if machine.process is not None and machine.process.poll() is None:
-                os.killpg(machine.process.pid, signal.SIGKILL)
-            machine.thread.join(30)
+            machine.is_stopped = True
+            while machine.thread.is_alive():  # it may be about to start its process
+                if machine.process is not None and machine.process.poll() is None:
+                    os.killpg(machine.process.pid, signal.SIGKILL)
+                machine.thread.join(SYNC_SECONDS)
 
     def CreateTrainingJob(self, request: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         name = request["TrainingJobName"]

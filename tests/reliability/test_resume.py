@@ -202,6 +202,7 @@ def test_an_average_of_the_weights_goes_on_exactly(struck: Struck, undisturbed: 
     assert_same(run, undisturbed(*more))
 
 
+@pytest.mark.slow
 def test_resume_names_a_run_or_a_checkpoint(struck: Struck, undisturbed: Undisturbed, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert struck(run, fault="SIGTERM@step:13").code == 143

@@ -111,6 +111,7 @@ def test_two_nodes_do_what_one_process_does(struck: Struck, alone: Path, tmp_pat
     assert_close(run, alone)
 
 
+@pytest.mark.slow
 def test_one_command_starts_both_also_in_a_sweep(struck: Struck, alone: Path, tmp_path: Path) -> None:
     more = ("seed=0", "data.num_workers=1", f"paths.runs={tmp_path}", *TWO)
     ended = struck(None, *more, words=["-m", *EXACT])
