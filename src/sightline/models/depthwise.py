@@ -10,8 +10,8 @@ from torch.nn import functional
 class StridedDepthwiseConv2d(nn.Conv2d):
     """A depthwise `nn.Conv2d` with a stride; on a processor its input's gradient is a convolution without one.
 
-    oneDNN has no fast kernel for that gradient: torch 2.15 takes 100 ms in bf16 (20 ms in float32) for
-    `(32, 96, 64, 64)` on one core with AMX, where the convolution over the spread gradient takes 6 ms.
+    oneDNN has no fast kernel for that gradient in bf16: torch 2.15 takes 99 ms for `(32, 96, 64, 64)` on one core with
+    AMX, where the convolution over the spread gradient takes 27 ms.
     """
 
     def _conv_forward(self, input: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor | None) -> torch.Tensor:
