@@ -36,8 +36,8 @@ def write_report(study: "optuna.Study", settings: Settings) -> Path:
         else:
             figure.update_layout(template="none", margin={"t": 30}, title=None, **ON_ANY_PAGE)
             figure.update_xaxes(gridcolor=FAINT, zerolinecolor=FAINT, linecolor=FAINT)
-            figure.update_yaxes(gridcolor=FAINT, zerolinecolor=FAINT, linecolor=FAINT)
-            plot = figure.to_html(full_html=False, include_plotlyjs=False)
+            figure.update_yaxes(gridcolor=FAINT, zerolinecolor=FAINT, linecolor=FAINT, automargin=True)
+            plot = figure.to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False})
             sections.append({"title": title, "text": text, "plot": plot})
     template = Environment(loader=PackageLoader("sightline.sweeping", "."), autoescape=True).get_template(
         "report.html.j2"
