@@ -60,7 +60,7 @@ def _state_of(record: JobRecord, jobs: Path) -> tuple[str, str]:
     try:
         status = backend_of(record, jobs).status(record.job_id)
     except Exception as error:  # noqa: BLE001 (of any client)
-        return "unknown", str(error).splitlines()[0]
+        return "unknown", (str(error).splitlines() or [type(error).__name__])[0]
     return status.state, status.reason or ""
 
 
