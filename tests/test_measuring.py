@@ -12,7 +12,7 @@ from sightline.errors import BadInput
 from sightline.evaluation.evaluate import evaluate
 from sightline.models.averaging import average_checkpoints
 from sightline.models.checkpoint import load_model
-from sightline.models.views import AveragedViews
+from sightline.models.views import AveragedViews, zoomed
 from sightline.preparation import make_datamodule, open_training_data
 from sightline.serving.predictor import Predictor
 from sightline.training import train
@@ -33,7 +33,10 @@ class Corner(nn.Module):
         return torch.stack([corner, -corner], 1)
 
 
-@pytest.mark.parametrize(("kind", "count"), [("flip", 2), ("shifts", 5), ("flip_and_shifts", 10)])
+VIEWS_OF = {"flip": 2, "shifts": 5, "flip_and_shifts": 10, "zooms": 3, "flip_and_zooms": 6}
+
+
+@pytest.mark.parametrize(("kind", "count"), VIEWS_OF.items())
 def test_probabilities_are_averaged_over_the_views(kind: str, count: int) -> None:
     images = torch.randn(3, 3, 32, 48)
     network = AveragedViews(Corner(), kind)
@@ -42,11 +45,18 @@ def test_probabilities_are_averaged_over_the_views(kind: str, count: int) -> Non
     assert all(view.shape == images.shape for view in views)
     expected = torch.stack([Corner()(view).softmax(1) for view in views]).mean(0)
     torch.testing.assert_close(network(images).softmax(1), expected)
-    if kind == "flip":
+    if "flip" in kind:
         assert torch.equal(views[1], images.flip(3))
-    else:
+    if "shifts" in kind:
         inner = images[:, :, 4:-4, 4:-4]
         assert any(torch.equal(view[:, :, 4:-4, 7:-1], inner) for view in views), "moved by 3 pixels of 48"
+
+
+def test_a_zoom_shows_the_middle_larger() -> None:
+    across = torch.linspace(-1, 1, 40).expand(1, 3, 20, 40)
+    nearer = zoomed(across, 0.8)
+    assert nearer.shape == across.shape
+    torch.testing.assert_close(nearer[..., 5:-5], 0.8 * across[..., 5:-5])
 
 
 def test_a_run_is_measured_over_views_and_so_is_its_evaluation(colors: Path, tmp_path: Path) -> None:

@@ -247,7 +247,7 @@ class TrainConfig:
     seed: int = 0
     stages: list[str] = field(default_factory=lambda: list(STAGES))
     optimized_metric: str = "val/accuracy"
-    test_time_augmentation: str = "none"  # answers are averages over an image's mirror image, shifts or both
+    test_time_augmentation: str = "none"  # answers are averages over views: flip, shifts, zooms, flip_and_…
     output: str | None = None  # the run folder itself, instead of a new one below paths.runs
     resume: str | None = "auto"  # go on with the run in output; or with this run folder or checkpoint; null: never
     paths: PathsConfig = field(default_factory=PathsConfig)
@@ -645,7 +645,7 @@ def check_views(kind: str, orientation_matters: bool) -> None:
     if "flip" in kind and orientation_matters:
         raise BadInput(
             f"test_time_augmentation={kind}: a mirror image has another class, as data.orientation_matters=true says; "
-            "use shifts or none"
+            "use shifts, zooms or none"
         )
 
 

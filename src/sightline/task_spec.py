@@ -7,7 +7,7 @@ from typing import Any
 
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 CROPS = ("crop", "pad", "squash")
-VIEWS = ("none", "flip", "shifts", "flip_and_shifts")
+VIEWS = ("none", "flip", "shifts", "flip_and_shifts", "zooms", "flip_and_zooms")
 
 
 @dataclass(frozen=True)
@@ -35,7 +35,7 @@ class TaskSpec:
     `image_size` is the side of the square input in pixels; `mean` and `std` are per RGB channel on the 0..1 scale.
     `crop` says how an image that is not square becomes square: `crop` scales the short side and cuts the centre,
     `pad` scales the long side and fills with the mean colour, `squash` changes the aspect ratio. An answer is the mean
-    over an image's `views`: its mirror image, four shifts, both, or with `none` the image alone.
+    over an image's `views`: its mirror image, four shifts or two zooms, or with `none` the image alone.
     """
 
     class_names: tuple[str, ...]

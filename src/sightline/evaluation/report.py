@@ -12,7 +12,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from sightline.evaluation.figures import to_svg
+from sightline.evaluation.figures import arrange, save_png, to_svg
 from sightline.evaluation.gates import LESS_IS_BETTER, is_met
 from sightline.evaluation.model_quality import describe_quality
 from sightline.evaluation.subject import Picture, Section, Subject, Table
@@ -41,7 +41,8 @@ def write_sections(folder: Path, sections: Sequence[Section]) -> None:
         for name, table in section.tables.items():
             _write_csv((folder if name in IN_RUN_FOLDER else inner) / f"{name}.csv", table)
         for name, figure in section.figures.items():
-            figure.savefig((folder if name in IN_RUN_FOLDER else inner) / f"{name}.png", dpi=110)
+            arrange(figure)
+            save_png(figure, (folder if name in IN_RUN_FOLDER else inner) / f"{name}.png")
 
 
 def write_report(

@@ -8,10 +8,14 @@ from torch import nn
 
 SHIFT = 1 / 16
 """How far a view is moved, as a share of the image's side."""
+ZOOMS = (0.9, 0.82)
+"""The side that a nearer view shows, as a share of the image's: random crops make things larger in training than they
+are later, and nearer views make up for it (Touvron et al., NeurIPS 2019, arXiv:1906.06423)."""
 
 
 class AveragedViews(nn.Module):
-    """Averages a network's probabilities over views: the image, and as `kind` says its mirror image or four shifts."""
+    """Averages a network's probabilities over views of an image: itself, and as `kind` says its mirror image, four
+    shifts or two nearer looks at its middle."""
 
     def __init__(self, network: nn.Module, kind: str) -> None:
         super().__init__()
@@ -23,21 +27,35 @@ class AveragedViews(nn.Module):
         return logs.logsumexp(0) - math.log(len(logs))
 
     def views(self, images: torch.Tensor) -> Iterator[torch.Tensor]:
-        """Each of the shape of `images`; what a shift uncovers repeats the border."""
-        for moved in self._shifted(images):
-            yield moved
+        """Each of the shape of `images`."""
+        for view in self._upright(images):
+            yield view
             if "flip" in self.kind:
-                yield moved.flip(3)
+                yield view.flip(3)
 
-    def _shifted(self, images: torch.Tensor) -> Iterator[torch.Tensor]:
+    def _upright(self, images: torch.Tensor) -> Iterator[torch.Tensor]:
         yield images
-        if "shifts" not in self.kind:
-            return
-        height, width = images.shape[2:]
-        by = max(1, round(SHIFT * width))
-        wider = nn.functional.pad(images, (by, by, by, by), mode="replicate")
-        for top, left in ((0, by), (2 * by, by), (by, 0), (by, 2 * by)):
-            yield wider[:, :, top : top + height, left : left + width]
+        if "shifts" in self.kind:
+            yield from shifted(images)
+        if "zooms" in self.kind:
+            yield from (zoomed(images, share) for share in ZOOMS)
+
+
+def shifted(images: torch.Tensor) -> Iterator[torch.Tensor]:
+    """Images `(B, 3, H, W)` moved down, up, right and left; what a shift uncovers repeats the border."""
+    height, width = images.shape[2:]
+    by = max(1, round(SHIFT * width))
+    wider = nn.functional.pad(images, (by, by, by, by), mode="replicate")
+    for top, left in ((0, by), (2 * by, by), (by, 0), (by, 2 * by)):
+        yield wider[:, :, top : top + height, left : left + width]
+
+
+def zoomed(images: torch.Tensor, share: float) -> torch.Tensor:
+    """The middle of images `(B, 3, H, W)`, with this share of each side, at their full size."""
+    height, width = images.shape[2:]
+    top, left = round((1 - share) * height / 2), round((1 - share) * width / 2)
+    middle = images[:, :, top : height - top, left : width - left]
+    return nn.functional.interpolate(middle, (height, width), mode="bilinear", align_corners=False)
 
 
 def with_views(network: nn.Module, kind: str) -> nn.Module:
