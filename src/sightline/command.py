@@ -16,7 +16,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from sightline import run_record
-from sightline.config import did_you_mean
+from sightline.config import did_you_mean, refuse_unknown_keys
 from sightline.distributed import place
 from sightline.env_file import load_env_file
 from sightline.errors import BadInput, GateNotMet, Interrupted
@@ -38,6 +38,7 @@ def task(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
     @functools.wraps(function)
     def wrapped(cfg: DictConfig) -> Any:
         try:
+            refuse_unknown_keys(cfg)
             return function(cfg)
         except Exception as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:

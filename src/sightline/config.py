@@ -6,7 +6,7 @@ import inspect
 import re
 import warnings
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields, is_dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -495,6 +495,21 @@ def gates_of(evaluation: DictConfig) -> dict[str, float]:
         raise BadInput(
             f"evaluation.gates={gates}: must be numbers by metric, like '{{test/accuracy: 0.9}}' in quotes"
         ) from error
+
+
+def refuse_unknown_keys(cfg: DictConfig, prefix: str = "") -> None:
+    """Look for keys that no typed section knows: Hydra lets `+key=value` add them, and nothing would ever read them.
+
+    Raises: BadInput with the first.
+    """
+    section = OmegaConf.get_type(cfg)
+    known = [each.name for each in fields(section)] if section and is_dataclass(section) else None
+    for key in cfg:
+        name = f"{prefix}{key}"
+        if known is not None and key not in known:
+            raise BadInput(f"{name}: no such key{did_you_mean(str(key), known, prefix)}; leave it out")
+        if OmegaConf.is_dict(node := cfg._get_node(key)) and not node._is_none() and not node._is_missing():
+            refuse_unknown_keys(node, f"{name}.")
 
 
 def validate_choice(key: str, value: str, allowed: Iterable[str]) -> None:

@@ -24,6 +24,7 @@ def check(context: HydraContext, config: DictConfig, words: list[str]) -> DictCo
     OmegaConf.set_struct(cfg, False)
     cfg.pop("hydra")
     OmegaConf.set_struct(cfg, True)
+    rules.refuse_unknown_keys(cfg)
     validate = {
         rules.TrainConfig: rules.validate,
         rules.EvaluateConfig: rules.validate_loading,
