@@ -23,7 +23,8 @@ SHADES = LinearSegmentedColormap.from_list("shades", [(0.12, 0.47, 0.71, 0.0), (
 
 def arrange(figure: Figure) -> None:
     """Find the places of all parts once: a constrained layout is found anew for each file that is written."""
-    figure.draw_without_rendering()
+    if (engine := figure.get_layout_engine()) is not None:
+        engine.execute(figure)
     figure.set_layout_engine("none")
 
 
