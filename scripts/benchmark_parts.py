@@ -1,0 +1,114 @@
+"""What belongs to training besides its steps, each in turns with what it is measured against.
+
+    python scripts/benchmark.py validation experiment=gtsrb data.root=FOLDER [--turns 5 --steps 30]
+    python scripts/benchmark.py logging [… --turns 5 --steps 60]
+    python scripts/benchmark.py start [experiment=gtsrb data.root=FOLDER …]
+
+The first: images per second of the validation inside train.py's fit, metrics and averaged weights included, against
+the bare forward pass. The second: of train.py's fit with its logger and progress bar, against the same fit without
+them. The third: seconds of a whole process that trains one step and saves it, twice with the same cache of images; the
+first step is done before that.
+"""
+
+import argparse
+import subprocess
+import sys
+import tempfile
+import time
+from pathlib import Path
+from unittest import mock
+
+import benchmark
+import torch
+from omegaconf import DictConfig
+
+from sightline.config import model_arguments
+from sightline.construction import NUM_SYNTHETIC_CLASSES
+from sightline.models.backbones import create_backbone
+from sightline.models.classifier import Classifier
+from sightline.models.inference import autocast
+from sightline.training import train
+
+
+def main(words: list[str]) -> None:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("part", choices=PARTS)
+    parser.add_argument("overrides", nargs="*", help="as on the command line of train.py")
+    parser.add_argument("--turns", type=int, default=5, help="how often the two sides alternate (default 5)")
+    parser.add_argument("--steps", type=int, default=30, help="counted steps of each side in a turn (default 30)")
+    arguments = parser.parse_args(words)
+    PARTS[arguments.part](arguments)
+
+
+def benchmark_validation(arguments: argparse.Namespace) -> None:
+    cfg = benchmark.compose_train([*arguments.overrides, "stages=[fit]", "trainer.max_epochs=1"])
+    cfg.trainer.limit_train_batches, cfg.trainer.limit_val_batches = 1, arguments.steps
+    device, precision = benchmark.where(cfg)
+    print(f"validation: {benchmark.describe(cfg, device, precision)}", flush=True)
+    benchmark.take_turns(
+        arguments.turns,
+        bare=lambda: time_bare_forward(cfg, device, precision, arguments.steps),
+        ours={"validation": lambda: time_validation(cfg)},
+    )
+
+
+def time_bare_forward(cfg: DictConfig, device: torch.device, precision: str, steps: int) -> float:
+    """Images per second of the forward pass on one batch in memory."""
+    network, _ = create_backbone(cfg.model.name, NUM_SYNTHETIC_CLASSES, arguments=model_arguments(cfg.model))
+    layout = torch.channels_last if cfg.model.channels_last else torch.contiguous_format
+    network = network.to(device, memory_format=layout).eval()  # pyright: ignore[reportCallIssue]
+    batch, size = cfg.data.batch_size, cfg.data.image_size
+    images = torch.randn(batch, 3, size, size, device=device).contiguous(memory_format=layout)
+    with torch.inference_mode(), autocast(precision, device):
+        for _ in range(benchmark.WARM_UP):
+            network(images)
+        benchmark.synchronize(device)
+        start = time.perf_counter()
+        for _ in range(steps):
+            network(images)
+        benchmark.synchronize(device)
+    return steps * batch / (time.perf_counter() - start)
+
+
+def time_validation(cfg: DictConfig) -> float:
+    """Images per second between the first and the last batch of a fit's validation."""
+    ends: list[float] = []
+    count: list[int] = []
+    step = Classifier.validation_step
+
+    def timed(self: Classifier, batch: tuple[torch.Tensor, ...], *rest: int) -> None:
+        step(self, batch, *rest)
+        ends.append(time.perf_counter())
+        count.append(len(batch[0]))
+
+    with mock.patch.object(Classifier, "validation_step", timed), tempfile.TemporaryDirectory() as folder:
+        cfg.output = f"{folder}/run"
+        train(cfg)
+    return sum(count[1:]) / (ends[-1] - ends[0])
+
+
+def benchmark_logging(arguments: argparse.Namespace) -> None:
+    cfg = benchmark.compose_synthetic(arguments.overrides, arguments.steps)
+    silent = cfg.copy()
+    silent.logger, silent.trainer.enable_progress_bar = {}, False
+    print(f"logging: {benchmark.describe(cfg, *benchmark.where(cfg))}", flush=True)
+    benchmark.take_turns(
+        arguments.turns,
+        bare=lambda: benchmark.time_train(silent),
+        ours={"with logger and progress bar": lambda: benchmark.time_train(cfg)},
+    )
+
+
+def benchmark_start(arguments: argparse.Namespace) -> None:
+    words = [sys.executable, str(benchmark.PROJECT / "src" / "train.py"), *arguments.overrides]
+    words += ["stages=[fit]", "trainer.max_steps=1", "trainer.limit_val_batches=1"]
+    with tempfile.TemporaryDirectory() as folder:
+        for turn in range(arguments.turns):
+            start = time.perf_counter()
+            output = f"output={Path(folder) / str(turn)}"
+            subprocess.run([*words, f"paths.cache={folder}/cache", output], check=True, stdout=subprocess.DEVNULL)
+            cache = "cold" if turn == 0 else "warm"
+            print(f"{cache} cache: {time.perf_counter() - start:.1f} s for the process and one step", flush=True)
+
+
+PARTS = {"validation": benchmark_validation, "logging": benchmark_logging, "start": benchmark_start}
