@@ -168,12 +168,13 @@ def _trainer_maker(plan: FitPlan, start: Start, first: "list[pl.Callback]") -> "
     """Makes trainers that share their callbacks, of which some come `first`, and loggers."""
     import pytorch_lightning as pl
     from pytorch_lightning import profilers
-    from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint, RichProgressBar
+    from pytorch_lightning.callbacks import LearningRateMonitor, ModelCheckpoint
 
     from sightline.callbacks.checkpoint_files import AtomicCheckpointIO
     from sightline.callbacks.epoch_table import EpochTable
     from sightline.callbacks.plain_progress import PlainProgress
     from sightline.callbacks.tensorboard_images import TrainingImages
+    from sightline.callbacks.terminal_progress import TerminalProgress
     from sightline.callbacks.throughput import Throughput
     from sightline.data.transforms import denormalise
 
@@ -191,7 +192,7 @@ def _trainer_maker(plan: FitPlan, start: Start, first: "list[pl.Callback]") -> "
     if loggers:
         callbacks.append(LearningRateMonitor())
     if arguments["enable_progress_bar"]:
-        callbacks.append(RichProgressBar(leave=True) if sys.stdout.isatty() else PlainProgress())
+        callbacks.append(TerminalProgress() if sys.stdout.isatty() else PlainProgress())
     if (kind := arguments["profiler"]) in PROFILERS:
         profiler = getattr(profilers, PROFILERS[kind])(dirpath=run_dir, filename="profile")
         arguments["profiler"] = profiler if plan.place.is_first else None

@@ -7,11 +7,14 @@ from typing import Any
 
 import pytest
 import pytorch_lightning as pl
+import rich
 import torch
+from pytorch_lightning.loggers import CSVLogger
 from torch.utils.data import DataLoader, TensorDataset
 
 from sightline.callbacks.epoch_table import EpochTable
 from sightline.callbacks.plain_progress import PlainProgress
+from sightline.callbacks.terminal_progress import TerminalProgress
 from sightline.callbacks.throughput import Throughput
 
 
@@ -30,7 +33,7 @@ class Clock:
 @pytest.fixture
 def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
     clock = Clock()
-    for module in ("throughput", "plain_progress"):
+    for module in ("throughput", "plain_progress", "terminal_progress"):
         monkeypatch.setattr(f"sightline.callbacks.{module}.time", clock)
     return clock
 
@@ -46,7 +49,9 @@ class Work(pl.LightningModule):
     def training_step(self, batch: Any, batch_idx: int) -> torch.Tensor:
         self.steps += 1
         self.clock.now += 0.03 if self.steps <= 10 else 0.01
-        return self.layer(batch[0]).mean()
+        loss = self.layer(batch[0]).mean()
+        self.log("train/step_loss", loss)
+        return loss
 
     def validation_step(self, batch: Any, batch_idx: int) -> None:
         self.clock.now += 0.05
@@ -58,9 +63,9 @@ class Work(pl.LightningModule):
 
 def fit(folder: Path, clock: Clock, *callbacks: pl.Callback, epochs: int, **arguments: Any) -> None:
     loader = DataLoader(TensorDataset(torch.zeros(40, 1), torch.zeros(40)), batch_size=4)
-    progress = any(isinstance(callback, PlainProgress) for callback in callbacks)
+    progress = any(isinstance(callback, PlainProgress | TerminalProgress) for callback in callbacks)
     quiet: dict[str, Any] = {"logger": False, "enable_checkpointing": False, "enable_progress_bar": progress}
-    trainer = pl.Trainer(max_epochs=epochs, callbacks=[*callbacks], default_root_dir=folder, **quiet, **arguments)
+    trainer = pl.Trainer(max_epochs=epochs, callbacks=[*callbacks], default_root_dir=folder, **(quiet | arguments))
     trainer.fit(Work(clock), loader, loader)
 
 
@@ -103,3 +108,25 @@ def test_plain_progress_prints_epochs_and_what_is_slow(
     ends = [line for line in lines if line.endswith(" s")]
     assert "val/accuracy" not in ends[0]
     assert "val/accuracy 1.0000" in ends[1]
+
+
+@pytest.mark.parametrize("columns", [60, 120])
+def test_the_bar_of_a_terminal_fits_and_leaves_the_lines_of_the_epochs(
+    columns: int, clock: Clock, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    console = {"force_terminal": True, "width": columns, "_environ": {}}
+    try:
+        fit(tmp_path, clock, TerminalProgress(console_kwargs=console), epochs=2, logger=CSVLogger(tmp_path))
+    finally:
+        rich.reconfigure()
+    drawn = re.sub(r"\x1b\[[\d;?]*[A-Za-z]", "", capsys.readouterr().out)
+    lines = [line.rstrip() for line in re.split(r"[\r\n]+", drawn) if "━" in line or "epoch" in line]
+    ends = [line for line in lines if line.endswith(" s")]
+    assert [line.split("  ")[:2] for line in ends] == [
+        ["epoch 1/2", "val/accuracy 0.0000"],
+        ["epoch 2/2", "val/accuracy 1.0000"],
+    ]
+    bars = [line for line in lines if "━" in line]
+    assert any(re.search("10/10.* loss: -?[0-9.]+$", line) for line in bars)
+    assert max(map(len, bars)) <= columns
+    assert all("v_num" not in line for line in bars)

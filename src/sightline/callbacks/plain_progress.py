@@ -43,23 +43,23 @@ class PlainProgress(ProgressBar):
             self._last = time.monotonic()
             loss = trainer.callback_metrics.get("train/step_loss", float("nan"))
             print(
-                f"{self._epoch(trainer)}  batch {batch_idx + 1}/{self.total_train_batches}  loss {float(loss):.4f}",
+                f"{number_epoch(trainer)}  batch {batch_idx + 1}/{self.total_train_batches}  loss {float(loss):.4f}",
                 flush=True,
             )
 
     def on_train_epoch_end(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if not self._is_enabled:
             return
-        metrics = trainer.callback_metrics
-        shown = "  ".join(
-            f"{name} {float(metrics[name]):.4f}" for name in SHOWN if name in metrics and self._is_new(name)
-        )
-        print(f"{self._epoch(trainer)}  {shown}  {time.monotonic() - self._start:.1f} s", flush=True)
+        print(describe_epoch(trainer, self._validated, time.monotonic() - self._start), flush=True)
 
-    def _is_new(self, name: str) -> bool:
-        """Lightning keeps the last validation's values in epochs that have none."""
-        return self._validated or not name.startswith("val/")
 
-    @staticmethod
-    def _epoch(trainer: pl.Trainer) -> str:
-        return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs if trainer.max_epochs else '…'}"
+def describe_epoch(trainer: pl.Trainer, is_validated: bool, seconds: float) -> str:
+    """What an epoch reached; Lightning keeps the last validation's values in epochs that have none."""
+    metrics = trainer.callback_metrics
+    names = [name for name in SHOWN if name in metrics and (is_validated or not name.startswith("val/"))]
+    shown = "  ".join(f"{name} {float(metrics[name]):.4f}" for name in names)
+    return f"{number_epoch(trainer)}  {shown}  {seconds:.1f} s"
+
+
+def number_epoch(trainer: pl.Trainer) -> str:
+    return f"epoch {trainer.current_epoch + 1}/{trainer.max_epochs if trainer.max_epochs else '…'}"
