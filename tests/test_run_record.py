@@ -36,6 +36,14 @@ def test_an_output_folder_with_a_run_in_it_is_refused(tmp_path: Path) -> None:
         open_folder(tmp_path, "train", "x", str(tmp_path))
 
 
+def test_an_output_folder_with_other_things_in_it_is_refused(tmp_path: Path) -> None:
+    (tmp_path / ".job").mkdir()  # what a launch keeps there is no stranger
+    assert open_folder(tmp_path, "train", "x", str(tmp_path)) == tmp_path
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(BadInput, match="other things lie in this folder, like photos; name a new or an empty one"):
+        open_folder(tmp_path, "train", "x", str(tmp_path))
+
+
 def test_an_output_that_cannot_be_made_is_refused(tmp_path: Path) -> None:
     (tmp_path / "file").write_text("")
     with pytest.raises(BadInput, match="cannot make this folder"):

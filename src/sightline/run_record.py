@@ -41,7 +41,7 @@ def open_folder(runs: Path, task: str, name: str, output: str | None = None) -> 
     A folder of that second that is there already makes it `<time>-1`, `<time>-2` and so on. Only folders below `runs`
     move the link `runs/latest`.
 
-    Raises: BadInput when `output` holds a run or cannot be made.
+    Raises: BadInput when `output` holds a run, or anything that is not hidden, or cannot be made.
     """
     if output is not None:
         return _open_output(Path(output).expanduser().absolute())
@@ -67,8 +67,13 @@ def _open_output(folder: Path) -> Path:
         raise BadInput(f"output={folder}: this folder already holds a run; name another or remove it first")
     try:
         folder.mkdir(parents=True, exist_ok=True)
+        strangers = sorted(path.name for path in folder.iterdir() if not path.name.startswith((".", "lost+found")))
     except OSError as error:
         raise BadInput(f"output={folder}: cannot make this folder ({error.strerror}); name another") from error
+    if strangers:
+        raise BadInput(
+            f"output={folder}: other things lie in this folder, like {strangers[0]}; name a new or an empty one"
+        )
     return folder
 
 
