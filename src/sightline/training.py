@@ -250,7 +250,7 @@ def _log_hparams(trainer: "pl.Trainer", cfg: DictConfig, metrics: dict[str, floa
 
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(_hparams(cfg), metrics)
+            logger.log_hyperparams(_hparams(cfg), metrics, step=trainer.global_step)
             if (file := run_dir / "confusion_matrix.png").is_file():
                 picture = matplotlib.image.imread(file)[..., :3]
                 logger.experiment.add_image("confusion_matrix", picture, trainer.global_step, dataformats="HWC")
