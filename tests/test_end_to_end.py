@@ -97,6 +97,9 @@ def test_tensorboard_shows_scalars_images_and_hparams(trained: Path) -> None:
     tags = events.Tags()
     assert {"train/loss", "train/step_loss", "val/accuracy", "lr-AdamW"} <= set(tags["scalars"])
     assert {"train/images", "confusion_matrix"} <= set(tags["images"])
+    accuracies = events.Scalars("val/accuracy")
+    assert [event.step for event in accuracies] == sorted(event.step for event in accuracies)
+    assert accuracies[-1].value == pytest.approx(metrics_of(trained)["val/accuracy"])
     plugin = events.summary_metadata["_hparams_/session_start_info"].plugin_data
     assert plugin.plugin_name == "hparams"
 
@@ -157,6 +160,8 @@ def test_predict_writes_classes_and_pictures(trained: Path, cli: Cli, tmp_path: 
     done = cli("predict", f"run={trained}", f"images={photos}", "pictures=true", f"output={tmp_path / 'out'}")
     assert done.returncode == 0, done.stderr
     assert "broken.png" in done.stderr
+    assert "" not in done.stdout.splitlines(), "bars that are not drawn leave empty lines"
+    assert "UserWarning" not in done.stderr
     with (tmp_path / "out" / "predictions.csv").open() as file:
         rows = list(csv.DictReader(file))
     assert [row["file"] for row in rows] == ["blue/photo.jpg", "red/photo.jpg"]

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
 from sightline.data.splits import Manifest
 from sightline.errors import BadInput
-from sightline.preparation import open_data, prepare
+from sightline.preparation import make_datamodule, open_data, prepare
+from sightline.task_spec import TaskSpec
 from tests.conftest import PROJECT, TINY, Cli, compose_config, write_image
 
 
@@ -49,7 +50,9 @@ def test_prepare_leaves_the_audit_and_a_pinned_split(root: Path) -> None:
 
 def test_a_bad_file_stops_by_default_and_the_report_names_it(root: Path) -> None:
     (root / "train" / "red" / "00.png").write_bytes(b"")
-    with pytest.raises(BadInput, match=r"1 bad file.*train/red/00.png \(empty\).*data.on_bad_file=skip"):
+    with pytest.raises(
+        BadInput, match=r"1 bad file.*red/00.png \(empty\).*data.on_bad_file=skip data.max_bad_fraction=0.013"
+    ):
         prepare(config(root))
     assert not (root.parent / "runs").exists()
     report = next((root.parent / "cache" / "audits").glob("*/audit.html"))
@@ -59,7 +62,9 @@ def test_a_bad_file_stops_by_default_and_the_report_names_it(root: Path) -> None
 def test_skipped_files_are_counted_and_named_in_the_record(root: Path) -> None:
     bad = root / "train" / "red" / "00.png"
     bad.write_bytes(bad.read_bytes()[:500])
-    with pytest.raises(BadInput, match=r"data.max_bad_fraction=0.01: 1 of 78 files are bad"):
+    with pytest.raises(
+        BadInput, match=r"data.max_bad_fraction=0.01: 1 of 78 files are bad.*set data.max_bad_fraction=0.013"
+    ):
         prepare(config(root, "data.on_bad_file=skip"))
     result = prepare(config(root, "data.on_bad_file=skip", "data.max_bad_fraction=0.05"))
     record = json.loads((result.run_dir / "run.json").read_text())
@@ -232,3 +237,16 @@ def test_a_picture_of_the_augmentations(colors: Path, tmp_path: Path) -> None:
         assert image.size == (5 * 36 + 4, 3 * 36 + 4)
         tiles = {np.asarray(image)[4:36, 4 + 36 * n : 36 + 36 * n].tobytes() for n in range(5)}
     assert len(tiles) == 5, "every draw is another"
+
+
+def test_more_workers_than_cores_are_told_once_with_the_key(
+    root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("os.sched_getaffinity", lambda process: {0}, raising=False)
+    cfg = compose_config("train", "data=folder", f"data.root={root}", f"paths.cache={root.parent / 'cache'}", *TINY)
+    opened = open_data(cfg)
+    for num_workers in (0, 1, 2):
+        OmegaConf.update(cfg, "data.num_workers", num_workers)
+        make_datamodule(cfg, opened, TaskSpec(tuple(opened.manifest.class_names), 32, (0.5,) * 3, (0.5,) * 3))
+    told = [record.message for record in caplog.records if "num_workers" in record.message]
+    assert told == ["data.num_workers=2: only 1 core(s) are lent to this process; fewer may be faster"]

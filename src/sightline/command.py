@@ -9,8 +9,9 @@ import warnings
 from collections.abc import Callable, Mapping
 from typing import Any, NoReturn
 
+import rich
 from hydra.core.hydra_config import HydraConfig
-from hydra.errors import HydraException
+from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
@@ -92,13 +93,20 @@ def _interrupt(number: int, frame: Any) -> NoReturn:
 
 def _quieten() -> None:
     """Leave out what libraries say about themselves; what they warn about our data and settings stays."""
-    for name in ("pytorch_lightning.utilities.rank_zero", "pytorch_lightning.accelerators.cuda"):
+    if not sys.stdout.isatty():
+        rich.reconfigure(quiet=True)  # a bar that is not drawn leaves an empty line
+    for name in (
+        "pytorch_lightning.utilities.rank_zero",
+        "pytorch_lightning.accelerators.cuda",
+        "matplotlib.font_manager",
+    ):
         logging.getLogger(name).setLevel(logging.WARNING)
     for message in (
         ".*does not have many workers.*",
         ".*The number of training batches .* is smaller than the logging interval.*",
         ".*Checkpoint directory .* exists and is not empty.*",
         ".*persistent_workers.*",
+        "This DataLoader will create .* worker processes.*",  # said once, with the key, when the data is made ready
         ".*your dataloader is not resumable.*",  # its sampler is
         ".*Detected call of `lr_scheduler.step.*",
         ".*module.s. in eval mode at the start of training.*",
@@ -155,6 +163,10 @@ def _explain_unknown_key(error: OmegaConfBaseException) -> str:
 
 
 def _explain_composition(error: HydraException) -> str:
+    if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
+        options = sorted(set(error.options))
+        hint = did_you_mean(error.missing_cfg_file.rpartition("/")[2], options)
+        return f"Could not find '{error.missing_cfg_file}'{hint}; there are: {', '.join(options)}"
     return "\n".join(line.rstrip() for line in str(error).splitlines() if line.strip())
 
 

@@ -5,6 +5,8 @@ import hashlib
 import io
 import json
 import logging
+import math
+import os
 import shutil
 from collections import Counter
 from collections.abc import Callable
@@ -292,15 +294,17 @@ def _check_bad_files(data: DictConfig, bad: dict[str, str], num_images: int, pag
         return
     named = "; ".join(f"{file} ({kind})" for file, kind in list(bad.items())[:MOST_NAMED])
     more = f" and {len(bad) - MOST_NAMED} more" if len(bad) > MOST_NAMED else ""
+    share = math.ceil(1000 * len(bad) / num_images) / 1000
     if data.on_bad_file == "error":
+        larger = f" data.max_bad_fraction={share:g}" if len(bad) > data.max_bad_fraction * num_images else ""
         raise BadInput(
             f"data.root={data.root}: {len(bad)} bad file(s): {named}{more}; all are in {page}. Repair or remove them, "
-            "or leave them out with data.on_bad_file=skip"
+            f"or leave them out with data.on_bad_file=skip{larger}"
         )
     if len(bad) > data.max_bad_fraction * num_images:
         raise BadInput(
             f"data.max_bad_fraction={data.max_bad_fraction}: {len(bad)} of {num_images} files are bad: {named}{more}; "
-            f"all are in {page}. Repair or remove them, or allow a larger fraction"
+            f"all are in {page}. Repair or remove them, or set data.max_bad_fraction={share:g}"
         )
     log.warning("%d bad file(s) are left out: %s%s", len(bad), named, more)
 
@@ -368,6 +372,7 @@ def make_datamodule(cfg: DictConfig, opened: OpenedData | StreamedData | None, s
     from sightline.data.datamodule import ImageDataModule, SyntheticDataset
 
     data = cfg.data
+    _check_workers(data.num_workers)
     loading: dict[str, Any] = {"batch_size": data.batch_size, "num_workers": data.num_workers, "seed": cfg.seed}
     if opened is None:
         images = SyntheticDataset(data.num_synthetic, spec)
@@ -391,6 +396,14 @@ def make_datamodule(cfg: DictConfig, opened: OpenedData | StreamedData | None, s
     if data.sampler == "balanced":
         datamodule.sampler = BalancedSampler(train.images.labels, cfg.seed)
     return datamodule
+
+
+def _check_workers(num_workers: int) -> None:
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if num_workers > cores:
+        log.warning(
+            "data.num_workers=%d: only %d core(s) are lent to this process; fewer may be faster", num_workers, cores
+        )
 
 
 def shard_cache(cache: str, limit_gb: float = 50.0) -> "ShardCache":
