@@ -159,4 +159,6 @@ def _compare(cfg: "DictConfig", subject: "Subject", other: FinishedRun, images: 
         raise BadInput(
             f"against={cfg.against}: it was trained with another limit of batches; measure a folder with data.root"
         )
-    return compare(subject, Predictions(theirs.logits, subject.labels), str(other.path))
+    section = compare(subject, Predictions(theirs.logits, subject.labels), str(other.path))
+    log.info("%s", section.text)
+    return section
