@@ -41,7 +41,7 @@ class TerminalProgress(RichProgressBar):
 
     def configure_columns(self, trainer: pl.Trainer) -> list[Any]:
         columns = super().configure_columns(trainer)
-        if self._console.width >= NARROW:
+        if self._console is None or self._console.width >= NARROW:
             return columns
         return [column for column in columns if not isinstance(column, CustomTimeColumn | ProcessingSpeedColumn)]
 
