@@ -38,6 +38,7 @@ def test_an_output_folder_with_a_run_in_it_is_refused(tmp_path: Path) -> None:
 
 def test_an_output_folder_with_other_things_in_it_is_refused(tmp_path: Path) -> None:
     (tmp_path / ".job").mkdir()  # what a launch keeps there is no stranger
+    (tmp_path / "checkpoints").mkdir()  # nor a copy of a run that was cut short
     assert open_folder(tmp_path, "train", "x", str(tmp_path)) == tmp_path
     (tmp_path / "photos").mkdir()
     with pytest.raises(BadInput, match="other things lie in this folder, like photos; name a new or an empty one"):
