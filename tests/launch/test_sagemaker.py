@@ -241,11 +241,14 @@ def test_who_follows_may_leave(service: FakeSageMaker, tmp_path: Path, caplog: p
 
     caplog.set_level("WARNING")
     threading.Thread(target=interrupt).start()
-    with pytest.raises(Interrupted), Follower(backend, jobs, shows_output=True) as follower:
-        run_jobs(backend, [job], 1, jobs, follower.tell)
+    with (
+        pytest.raises(Interrupted),
+        Follower(backend, jobs, shows_output=True, leaves_running=True) as follower,
+    ):
+        run_jobs(backend, [job], 1, jobs, follower.tell, leaves_running=True)
     (machine,) = service.machines.values()
     assert (machine.state, machine.is_stopped) == ("InProgress", False)
-    assert "a-job runs on; find it again with" in caplog.text
+    assert "a-job runs on; follow, fetch and stop it with" in caplog.text
     for verb in ("logs", "fetch", "stop"):
         assert f"jobs.py {verb} a-job" in caplog.text
     backend.stop(machine.name)

@@ -137,7 +137,7 @@ def test_leaving_a_job_and_finding_it_again(service: FakeSageMaker, colors: Path
     follower.send_signal(signal.SIGINT)
     _, said = follower.communicate(timeout=60)
     assert follower.returncode == 130
-    assert "runs on; find it again with" in said
+    assert "runs on; follow, fetch and stop it with" in said
     (machine,) = service.machines.values()
     assert machine.state == "InProgress"
     (line,) = [line for line in said.splitlines() if " stop " in line]

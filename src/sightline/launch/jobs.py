@@ -8,6 +8,9 @@ from pathlib import Path
 from rich.console import Console
 from rich.table import Table
 
+from sightline.errors import Interrupted
+from sightline.launch.backend import Backend
+from sightline.launch.follow import say_it_runs_on
 from sightline.launch.job import State
 from sightline.launch.records import JobRecord, backend_of, fetch_recorded, find_record, read_records
 
@@ -64,14 +67,24 @@ def _state_of(record: JobRecord, jobs: Path) -> tuple[str, str]:
     return status.state, status.reason or ""
 
 
+def _follow(backend: Backend, record: JobRecord, jobs: Path) -> None:
+    """Print what a job prints; one that runs goes on when nobody looks any more."""
+    try:
+        for line in backend.logs(record.job_id):
+            print(line, flush=True)
+    except Interrupted:
+        if not backend.status(record.job_id).is_over:
+            say_it_runs_on(record.name, jobs)
+        raise
+
+
 def _do(given: argparse.Namespace, record: JobRecord, jobs: Path) -> None:
     backend = backend_of(record, jobs)
     if given.verb == "status":
         status = backend.status(record.job_id)
         print(status.state + (f": {status.reason}" if status.reason else ""))
     elif given.verb == "logs":
-        for line in backend.logs(record.job_id):
-            print(line, flush=True)
+        _follow(backend, record, jobs)
     elif given.verb == "metrics":
         for point in backend.metrics(record.job_id):
             print(json.dumps(vars(point)))

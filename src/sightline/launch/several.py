@@ -16,11 +16,18 @@ Told = Callable[[Job, str, Status], None]
 
 
 def run_jobs(
-    backend: Backend, jobs: Sequence[Job], n_parallel: int, records: Path, tell: Told, changes: str | None = None
+    backend: Backend,
+    jobs: Sequence[Job],
+    n_parallel: int,
+    records: Path,
+    tell: Told,
+    changes: str | None = None,
+    *,
+    leaves_running: bool = False,
 ) -> list[Status]:
     """Run every job and wait; return how each ended. One that runs already is attached to, one that stopped goes on.
 
-    Raises: Interrupted when a signal came: once every running job has stopped, or at once where jobs run elsewhere.
+    Raises: Interrupted when a signal came: once every running job has stopped, or at once with `leaves_running`.
     """
     ended: dict[int, Status] = {}
     tries = dict.fromkeys(range(len(jobs)), 0)
@@ -51,7 +58,7 @@ def run_jobs(
                     else:
                         ended[number] = status
         except BaseException:
-            if not backend.is_remote:
+            if not leaves_running:
                 stop_and_wait(backend, list(running.values()))
             raise
     return [ended[number] for number in range(len(jobs))]
