@@ -4,6 +4,8 @@ import hashlib
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -82,6 +84,18 @@ def test_the_repository_is_made_once_and_what_is_there_is_not_pushed(
     address = push(f"{REPOSITORY}:abc", ecr)
     assert re.fullmatch(rf"\d+\.dkr\.ecr\.eu-west-1\.amazonaws\.com/{REPOSITORY}:abc", address)
     assert capsys.readouterr().out == f"unchanged: {address}\n"
+
+
+def test_what_pushing_needs_is_asked_for_before_anything_is_built() -> None:
+    """In one message, and by somebody who could not build either."""
+    nothing = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "PATH"), "/nonexistent")
+    environment = {**nothing, "AWS_EC2_METADATA_DISABLED": "true", "PYTHONPATH": str(PROJECT / "src")}
+    command = [sys.executable, "-m", "sightline.launch.image", "push"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: make push-image: AWS is not set up; give\n")
+    assert "AWS_REGION=NAME" in done.stderr
+    assert "aws configure sso" in done.stderr
 
 
 def test_a_run_outside_a_checkout_says_the_commit_of_its_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

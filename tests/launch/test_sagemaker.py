@@ -25,6 +25,7 @@ from sightline.launch.sagemaker import SageMaker
 from sightline.launch.sagemaker_status import status_of
 from sightline.launch.settings import SageMakerSettings, check_settings
 from sightline.launch.several import run_jobs
+from sightline.launch.storage import Storage
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -116,6 +117,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"instance_count": 0}, "launch.instance_count=0: must be 1 or more"),
     ({"input_mode": "Pipe"}, "launch.input_mode=Pipe: must be one of File, FastFile"),
     ({"data_s3": "signs"}, "launch.data_s3=signs: must be s3://bucket/folder"),
+    ({"data_s3": "s3://My_Bucket/signs"}, "launch.data_s3=s3://My_Bucket/signs: must be s3://bucket/folder"),
+    ({"bucket": "My_Bucket"}, "launch.bucket=My_Bucket: must be the name of a bucket, 3 to 63 small letters"),
+    ({"image": "my image"}, "launch.image=my image: must be the address of an image"),
+    ({"tags": {"aws:team": "vision"}}, "launch.tags: aws:team begins with aws:"),
+    ({"tags": {"k" * 129: "v"}}, "launch.tags: Tags[2].Key has 129 letters, at most 128"),
+    ({"prefix": "p" * 1024}, "launch.prefix: OutputDataConfig.S3OutputPath has"),
+    ({"instance_type": "p3.2xlarge"}, "launch.instance_type: ResourceConfig.InstanceType=p3.2xlarge is not one of"),
     ({"subnets": ["subnet-1"]}, "launch.subnets and launch.security_groups: set both or none"),
     ({"max_cost_usd": 1.0}, "launch.max_cost_usd=1: 1 x ml.g5.xlarge for 720 minutes can cost 16.90 USD"),
     ({"max_cost_usd": 1.0, "instance_type": "ml.r8i.large"}, "the price of launch.instance_type=ml.r8i.large"),
@@ -276,6 +284,17 @@ def test_folders_are_uploaded_once(service: FakeSageMaker, aws: Callable[[str], 
         backend.plan(Job("x", PROGRAM, (f"images={quoted}",)))["InputDataConfig"]
         != service.requests[0]["InputDataConfig"]
     )
+
+
+@pytest.mark.parametrize(("kms_key", "expected"), [(None, "AES256"), ("alias/experiments", "aws:kms")])
+def test_what_is_uploaded_is_encrypted(
+    kms_key: str | None, expected: str, service: FakeSageMaker, aws: Callable[[str], Any], tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_text("a")
+    prefix = f"{service.folder.name}/{expected}/"
+    assert Storage(aws("s3"), kms_key).upload(tmp_path / "a.png", f"s3://{BUCKET}/{prefix}") == 1
+    for each in aws("s3").list_objects_v2(Bucket=BUCKET, Prefix=prefix)["Contents"]:
+        assert aws("s3").head_object(Bucket=BUCKET, Key=each["Key"])["ServerSideEncryption"] == expected
 
 
 def test_an_image_that_nobody_pushed(service: FakeSageMaker, tmp_path: Path) -> None:

@@ -47,13 +47,20 @@ REFUSED = [
     ("launch.spot=perhaps", "launch.spot: Value 'perhaps'"),
     ("model.weights=nowhere.safetensors", "nowhere.safetensors"),
     ("launch.max_cost_usd=1", "launch.max_cost_usd=1: 1 x ml.g5.xlarge for 720 minutes can cost 16.90 USD"),
+    ("launch.instance_count=2 divergence.action=rollback", "set divergence.action=stop, or launch.instance_count=1"),
+    (
+        "hparams_search=optuna divergence.action=rollback launch.instance_count=2",
+        "divergence.action=rollback: only the",
+    ),
+    ("launch.region=eu-wset-1", "launch.region=eu-wset-1: AWS's client knows no such region (did you mean eu-west-1?)"),
+    ("data=folder data.root=s3:/photos/signs", "data.root=s3:/photos/signs: must be s3://bucket/folder"),
     ("launch.instance_type=ml.g5.huge", "ResourceConfig.InstanceType=ml.g5.huge is not one of"),
 ]
 
 
-@pytest.mark.parametrize(("word", "message"), REFUSED)
-def test_bad_input_is_refused_here(word: str, message: str, cli: Cli, tmp_path: Path) -> None:
-    words = ["launch=sagemaker", "launch.dry_run=true", DIRTY, f"paths.runs={tmp_path / 'runs'}", word]
+@pytest.mark.parametrize(("given", "message"), REFUSED)
+def test_bad_input_is_refused_here(given: str, message: str, cli: Cli, tmp_path: Path) -> None:
+    words = ["launch=sagemaker", "launch.dry_run=true", DIRTY, f"paths.runs={tmp_path / 'runs'}", *given.split()]
     done = cli("train", *words, **COMPLETE)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr

@@ -25,6 +25,7 @@ from sightline.launch.jobs import main as jobs
 from sightline.launch.metric_definitions import metric_definitions
 
 MOST_SECONDS = 240.0
+SECRET = "a-key-that-nobody-may-see"
 
 
 def words_for(service: FakeSageMaker, colors: Path, runs: Path, *words: str) -> list[str]:
@@ -54,8 +55,10 @@ def test_the_same_command_as_a_training_job(
 ) -> None:
     explain = ["explanation.methods=[grad_cam]", "explanation.num_images=2"]
     words = words_for(service, colors, tmp_path / "runs", "trainer.max_epochs=2", *explain)
-    done = cli("train", *words)
+    done = cli("train", *words, AWS_SECRET_ACCESS_KEY=SECRET)
     assert done.returncode == 0, done.stderr
+    assert SECRET not in done.stdout + done.stderr + json.dumps(service.requests)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
     folder = Path(done.stdout.strip().splitlines()[-1].removeprefix("results: "))
     assert (folder / "explanations" / "index.html").is_file()
     assert (folder / "model" / "model.safetensors").is_file()

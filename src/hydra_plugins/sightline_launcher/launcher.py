@@ -54,16 +54,21 @@ class SightlineLauncher(Launcher):
     ) -> tuple[list[str], list[list[str]], str]:
         """The name of each run's experiment, the words that it gets, and the program."""
         from hydra_plugins.sightline_sweeper.composition import check, script
-        from hydra_plugins.sightline_sweeper.places import REMOTE, words_that_leave
+        from hydra_plugins.sightline_sweeper.places import REMOTE, check_hosts, check_places, words_that_leave
         from sightline.errors import BadInput
 
         if settings["n_parallel"] < 1:
             raise BadInput(f"launch.n_parallel={settings['n_parallel']}: must be 1 or more")
         name = self.config.hydra.job.name
         composed = [check(self.hydra_context, self.config, list(words)) for words in job_overrides]
+        for cfg in composed:
+            check_hosts(cfg, settings)
         words = [list(each) for each in job_overrides]
         if settings["backend"] in REMOTE:
             words = [words_that_leave(each, cfg, settings) for each, cfg in zip(words, composed, strict=True)]
+        else:
+            for each, cfg in zip(words, composed, strict=True):
+                check_places(each, cfg)
         return [str(cfg.get("name", name)) for cfg in composed], words, script()
 
     def _run(self, backend: Any, jobs: Sequence[Any], records: Path, changes: str | None) -> list[JobReturn]:

@@ -5,9 +5,6 @@ import json
 from collections.abc import Sequence
 from pathlib import Path
 
-from rich.console import Console
-from rich.table import Table
-
 from sightline.errors import Interrupted
 from sightline.launch.backend import Backend
 from sightline.launch.follow import say_it_runs_on
@@ -47,13 +44,14 @@ def main(runs: Path, words: Sequence[str] | None = None) -> None:
 
 
 def _list(jobs: Path) -> None:
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("job", "backend", "state", "submitted", "reason"):
-        table.add_column(column)
+    """A line for each job, whole however long it is: names are there to be copied."""
+    rows = [("job", "backend", "state", "submitted", "reason")]
     for record in read_records(jobs):
         state, reason = _state_of(record, jobs)
-        table.add_row(record.name, record.backend, state, record.submitted, reason)
-    Console(soft_wrap=True, highlight=False).print(table)
+        rows.append((record.name, record.backend, state, record.submitted, " ".join(reason.split())))
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    for row in rows:
+        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
 
 
 def _state_of(record: JobRecord, jobs: Path) -> tuple[str, str]:

@@ -60,7 +60,7 @@ class SageMaker:
 
     def _split(self, job: Job) -> tuple[list[str], dict[str, str]]:
         words, data = list(job.overrides), self.settings.data_s3
-        if data is not None:
+        if data:
             words = [word for word in words if key_of(word) != "data.root"]
             words.append(f"data.root={data.rstrip('/')}/")
         return split_channels(words, self.working_folder)

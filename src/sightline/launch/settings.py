@@ -5,13 +5,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sightline.errors import BadInput
+from sightline.launch.channels import ADDRESS, BUCKET
 
 INPUT_MODES = ("File", "FastFile")
 LONGEST_RUN_MINUTES = 28 * 24 * 60
 """MaxRuntimeInSeconds is 28 days at the most."""
 LONGEST_WARM_POOL_MINUTES = 360
 ROLE = re.compile(r"arn:aws[a-z-]*:iam::(\d{12}):role/?[\w+=,.@/-]+")
-BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+IMAGE = re.compile(r"[a-z0-9][\w.:/-]*(@sha256:[0-9a-f]{64})?", re.ASCII)
+RESERVED = "aws:"
+"""What the keys of tags must not begin with."""
 HOW_TO_GET = {
     "role": "launch.role=arn:aws:iam::…:role/… or SAGEMAKER_ROLE in .env: the role that the job runs as; "
     "docs/aws.md has its policy, and `aws iam list-roles --query 'Roles[].Arn'` lists those there are",
@@ -82,14 +85,18 @@ def check_settings(settings: SageMakerSettings, *, has_credentials: bool = True)
 def _check_names(settings: SageMakerSettings) -> None:
     for key, rule, hint in (
         ("role", ROLE, "an ARN like arn:aws:iam::<account>:role/<name>"),
-        ("bucket", BUCKET, "the name of a bucket, without s3://"),
+        ("bucket", BUCKET, "the name of a bucket, 3 to 63 small letters, digits, '-' and '.', without s3://"),
+        ("image", IMAGE, "the address of an image, like <registry>/<name>:<tag>, or null"),
+        ("data_s3", ADDRESS, "s3://bucket/folder"),
     ):
-        if not rule.fullmatch(str(getattr(settings, key))):
-            raise BadInput(f"launch.{key}={getattr(settings, key)}: must be {hint}")
+        value = getattr(settings, key)
+        if value and not rule.fullmatch(value):
+            raise BadInput(f"launch.{key}={value}: must be {hint}")
     if settings.input_mode not in INPUT_MODES:
         raise BadInput(f"launch.input_mode={settings.input_mode}: must be one of {', '.join(INPUT_MODES)}")
-    if settings.data_s3 is not None and not re.fullmatch(r"s3://[^/]+/.+", settings.data_s3):
-        raise BadInput(f"launch.data_s3={settings.data_s3}: must be s3://bucket/folder")
+    for name in settings.tags or {}:
+        if name.lower().startswith(RESERVED):
+            raise BadInput(f"launch.tags: {name} begins with {RESERVED}, which AWS keeps for itself; name it otherwise")
     if bool(settings.subnets) != bool(settings.security_groups):
         raise BadInput("launch.subnets and launch.security_groups: set both or none")
 
