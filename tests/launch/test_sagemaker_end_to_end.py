@@ -143,7 +143,7 @@ def test_leaving_a_job_and_finding_it_again(service: FakeSageMaker, colors: Path
     assert "runs on; follow, fetch and stop it with" in said
     (machine,) = service.machines.values()
     assert machine.state == "InProgress"
-    (line,) = [line for line in said.splitlines() if " stop " in line]
+    (line,) = [line for line in said.splitlines() if "jobs.py stop" in line]
     stop = line.split("python ", 1)[1].split()
     subprocess.run([sys.executable, *stop], check=True, env=dict(os.environ))
     wait(lambda: machine.state == "Stopped")
