@@ -31,10 +31,10 @@ def wait(true: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
-def interrupt(jobs: Path, num_jobs: int, words: Sequence[str]) -> tuple[str, list[JobRecord]]:
+def interrupt(jobs: Path, num_jobs: int, colors: Path, words: Sequence[str]) -> tuple[str, list[JobRecord]]:
     """Press Ctrl-C once so many jobs run; return what the command then says, and the jobs."""
     command = [sys.executable, str(PROJECT / "src" / "train.py"), *words, f"paths.runs={jobs.parent}"]
-    command += ["experiment=digits", *TINY, "trainer.max_epochs=5000", "stages=[fit]"]
+    command += ["data=folder", f"data.root={colors}", "name=colors", *TINY, "trainer.max_epochs=5000", "stages=[fit]"]
     follower = subprocess.Popen(
         command, cwd=jobs.parent.parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, process_group=0
     )
@@ -52,23 +52,24 @@ def exit_code(record: JobRecord) -> int:
 @pytest.mark.parametrize(
     "place", ["local_process", pytest.param("local_container", marks=pytest.mark.container)], ids=str
 )
-def test_a_single_job_runs_on(place: str, tmp_path: Path) -> None:
-    """Had the signal reached it, it would have ended by SIGINT; what is said is enough to stop it."""
+def test_a_single_job_runs_on(place: str, colors: Path, tmp_path: Path) -> None:
+    """The signal does not reach it, it trains; and what is said is enough to stop it."""
     jobs = tmp_path / "runs" / "jobs"
-    said, (record,) = interrupt(jobs, 1, [f"launch={place}", *PLACES[place]()])
+    said, (record,) = interrupt(jobs, 1, colors, [f"launch={place}", *PLACES[place]()])
     assert f"{record.name} runs on; follow, fetch and stop it with" in said
     assert said.splitlines()[-1] == "stopped by SIGINT"
+    backend = backend_of(record, jobs)
+    wait(lambda: backend.metrics(record.job_id))
     (stop,) = [line for line in said.splitlines() if "jobs.py stop" in line]
     subprocess.run([sys.executable, *shlex.split(stop.split("python ", 1)[1])], check=True)
-    backend = backend_of(record, jobs)
     wait(lambda: backend.status(record.job_id).is_over)
     assert exit_code(record) in BY_SIGTERM
 
 
-def test_several_jobs_stop(tmp_path: Path) -> None:
+def test_several_jobs_stop(colors: Path, tmp_path: Path) -> None:
     """They belong to a grid, which goes on with them."""
     jobs = tmp_path / "runs" / "jobs"
-    said, records = interrupt(jobs, 2, ["-m", "seed=1,2", "launch=local_process", "launch.n_parallel=2"])
+    said, records = interrupt(jobs, 2, colors, ["-m", "seed=1,2", "launch=local_process", "launch.n_parallel=2"])
     assert "runs on" not in said
     assert "go on with: " in said
     assert [exit_code(record) in BY_SIGTERM for record in records] == [True, True]

@@ -323,6 +323,31 @@ def test_an_image_that_is_in_the_registry_is_not_built(
     assert ended(backend, backend.submit(request)).state == State.SUCCEEDED
 
 
+DOCKER = """#!/bin/sh
+case "$1" in
+  --version) echo "Docker version 20.10.24";;
+  version) echo 20.10.24;;
+  build) echo "$@" > "${0%/*}/built"; exit 1;;
+  *) exit 1;;
+esac
+"""
+
+
+def test_the_build_before_a_push_gets_the_words_that_this_network_needs(
+    service: FakeSageMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "docker").write_text(DOCKER)
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    settings = {"push_image": True, "base_image": "ours:1", "build_args": "--network host --secret 'id=ca,src=a b'"}
+    backend = backend_for(service, tmp_path / "jobs", image=None, **settings)
+    with pytest.raises(RuntimeError, match="docker build of .* failed"):
+        start(backend, "x=0.1")
+    words = (tmp_path / "built").read_text()
+    assert "BASE_IMAGE=ours:1 --network host --secret id=ca,src=a b ." in words
+    assert not service.requests
+
+
 def test_an_archive_that_leads_out_of_the_folder(
     service: FakeSageMaker, aws: Callable[[str], Any], tmp_path: Path
 ) -> None:

@@ -136,11 +136,14 @@ def test_other_programs_take_a_run_with_them(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_leaving_at_once(service: FakeSageMaker, cli: Cli, tmp_path: Path) -> None:
-    """`launch.wait=false` prints the name and the commands; the last of them works."""
+    """`launch.wait=false` sends what a dry run prints, and says the name and the commands; the last of them works."""
     launch = [f"launch.prefix={service.folder.name}", "launch.image=image:1", "launch.poll_seconds=0.1", DIRTY]
-    words = ["launch=sagemaker", "launch.wait=false", *launch, f"paths.runs={tmp_path / 'runs'}"]
-    done = cli("train", "trainer.max_epochs=500", *words, **{**COMPLETE, "AWS_ENDPOINT_URL_SAGEMAKER": service.address})
+    words = ["trainer.max_epochs=500", "launch=sagemaker", *launch, f"paths.runs={tmp_path / 'runs'}"]
+    environment = {**COMPLETE, "AWS_ENDPOINT_URL_SAGEMAKER": service.address}
+    planned = json.loads(cli("train", *words, "launch.dry_run=true", **environment).stdout)
+    done = cli("train", *words, "launch.wait=false", **environment)
     assert done.returncode == 0, done.stderr
+    assert service.requests == [planned]
     assert "at most 16.90 USD" in done.stderr
     named, *commands = done.stdout.splitlines()
     assert [command.split(" ")[4] for command in commands] == ["logs", "fetch", "stop"]

@@ -35,6 +35,7 @@ class SageMakerSettings:
     region: str | None = None
     image: str | None = None  # the whole address of an image; null: the one that `make push-image` pushes
     base_image: str = ""  # what that one is built on; empty: what the Dockerfile says
+    build_args: str = ""  # further words of `docker build`
     instance_type: str = "ml.g5.xlarge"
     instance_count: int = 1
     volume_gb: int = 100
