@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 from tests.conftest import PROJECT
 
+from sightline.launch import image as launch_image
 from sightline.launch.image import CONTENT, DOCKERFILE, REPOSITORY, content_tag, push
 from sightline.run_record import git_commit
 
@@ -84,6 +85,31 @@ def test_the_repository_is_made_once_and_what_is_there_is_not_pushed(
     address = push(f"{REPOSITORY}:abc", ecr)
     assert re.fullmatch(rf"\d+\.dkr\.ecr\.eu-west-1\.amazonaws\.com/{REPOSITORY}:abc", address)
     assert capsys.readouterr().out == f"unchanged: {address}\n"
+
+
+DOCKER = """#!/bin/sh
+case "$1" in
+  --version) echo "Docker version 20.10.24";;
+  version) echo 20.10.24;;
+  build) echo >> src/train.py;;
+  rmi) echo "$2" > removed;;
+  *) exit 1;;
+esac
+"""
+
+
+def test_a_tree_that_changes_while_it_is_built_leaves_no_image(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name would tell of other files than those in it."""
+    (tree / "bin").mkdir()
+    (tree / "bin" / "docker").write_text(DOCKER)
+    (tree / "bin" / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tree / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setattr(launch_image, "PROJECT", tree)
+    monkeypatch.chdir(tree)
+    name = launch_image.image_name()
+    with pytest.raises(RuntimeError, match="files changed while"):
+        launch_image.build()
+    assert (tree / "removed").read_text().strip() == name
 
 
 def test_what_pushing_needs_is_asked_for_before_anything_is_built() -> None:

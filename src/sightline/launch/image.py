@@ -72,6 +72,9 @@ def build(base_image: str = DEFAULT_BASE, words: Sequence[str] = ()) -> str:
     command = [builder(), "build", "--file", str(DOCKERFILE), "--tag", name, *arguments, *words, "."]
     if subprocess.run(command, cwd=PROJECT, env={**os.environ, "DOCKER_BUILDKIT": "1"}).returncode:
         raise RuntimeError(f"docker build of {name} failed; its output above says why")
+    if image_name(base_image) != name:
+        docker("rmi", name)
+        raise RuntimeError(f"files changed while {name} was built, so it is not what its name says; build again")
     print(f"built: {name}")
     return name
 
