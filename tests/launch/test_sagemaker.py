@@ -406,5 +406,5 @@ def test_settings_and_their_file_agree() -> None:
     launch = dict(compose_config("train", "launch=sagemaker").launch)
     expected = asdict(SageMakerSettings())
     assert launch.keys() == expected.keys()
-    for key in expected.keys() - {"role", "bucket", "region", "image", "base_image"}:
+    for key in expected.keys() - {"role", "bucket", "region", "image", "base_image", "build_args"}:
         assert launch[key] == expected[key], key
