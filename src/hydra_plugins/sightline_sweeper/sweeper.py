@@ -69,7 +69,6 @@ class SightlineSweeper(Sweeper):
         from hydra.core.utils import configure_log
 
         from hydra_plugins.sightline_sweeper.composition import check, command_to_go_on
-        from hydra_plugins.sightline_sweeper.places import check_hosts
         from hydra_plugins.sightline_sweeper.words import split_words
         from sightline.config import FINAL_METRICS, validate_choice
         from sightline.launch.backend import Places, make_backend
@@ -86,6 +85,8 @@ class SightlineSweeper(Sweeper):
         backend = make_backend(self.said["backend"], settings.folder, places, launch)
 
         def check_trial(overrides: list[str]) -> None:
+            from hydra_plugins.sightline_sweeper.places import check_hosts
+
             assert self.hydra_context is not None
             cfg = check(self.hydra_context, self.config, [*words, *overrides[len(settings.fixed) :]])
             check_hosts(cfg, launch or {})
