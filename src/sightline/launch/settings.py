@@ -78,7 +78,8 @@ def check_settings(settings: SageMakerSettings, *, has_credentials: bool = True)
     if missing:
         lines = "".join(f"\n  {HOW_TO_GET[name]}" for name in missing)
         named = ", ".join(name if name == "credentials" else f"launch.{name}" for name in missing)
-        raise BadInput(f"launch=sagemaker: {named} {'is' if len(missing) == 1 else 'are'} not set; give{lines}")
+        verb = "is" if len(missing) == 1 and missing != ["credentials"] else "are"
+        raise BadInput(f"launch=sagemaker: {named} {verb} not set; give{lines}")
     _check_names(settings)
     _check_times(settings)
 
