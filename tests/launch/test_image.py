@@ -4,6 +4,8 @@ import hashlib
 import json
 import re
 import shutil
+import subprocess
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -11,6 +13,7 @@ from typing import Any
 import pytest
 from tests.conftest import PROJECT
 
+from sightline.launch import image as launch_image
 from sightline.launch.image import CONTENT, DOCKERFILE, REPOSITORY, content_tag, push
 from sightline.run_record import git_commit
 
@@ -82,6 +85,43 @@ def test_the_repository_is_made_once_and_what_is_there_is_not_pushed(
     address = push(f"{REPOSITORY}:abc", ecr)
     assert re.fullmatch(rf"\d+\.dkr\.ecr\.eu-west-1\.amazonaws\.com/{REPOSITORY}:abc", address)
     assert capsys.readouterr().out == f"unchanged: {address}\n"
+
+
+DOCKER = """#!/bin/sh
+case "$1" in
+  --version) echo "Docker version 20.10.24";;
+  version) echo 20.10.24;;
+  build) echo >> src/train.py;;
+  rmi) echo "$2" > removed;;
+  *) exit 1;;
+esac
+"""
+
+
+def test_a_tree_that_changes_while_it_is_built_leaves_no_image(tree: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its name would tell of other files than those in it."""
+    (tree / "bin").mkdir()
+    (tree / "bin" / "docker").write_text(DOCKER)
+    (tree / "bin" / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tree / 'bin'}:/usr/bin:/bin")
+    monkeypatch.setattr(launch_image, "PROJECT", tree)
+    monkeypatch.chdir(tree)
+    name = launch_image.image_name()
+    with pytest.raises(RuntimeError, match="files changed while"):
+        launch_image.build()
+    assert (tree / "removed").read_text().strip() == name
+
+
+def test_what_pushing_needs_is_asked_for_before_anything_is_built() -> None:
+    """In one message, and by somebody who could not build either."""
+    nothing = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "PATH"), "/nonexistent")
+    environment = {**nothing, "AWS_EC2_METADATA_DISABLED": "true", "PYTHONPATH": str(PROJECT / "src")}
+    command = [sys.executable, "-m", "sightline.launch.image", "push"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode == 2
+    assert done.stderr.startswith("error: make push-image: AWS is not set up; give\n")
+    assert "AWS_REGION=NAME" in done.stderr
+    assert "aws configure sso" in done.stderr
 
 
 def test_a_run_outside_a_checkout_says_the_commit_of_its_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -77,6 +77,8 @@ def test_settings_of_the_group_reach_the_backend(tmp_path: Path) -> None:
     assert (plan["image"], len(plan["hosts"])) == ("image:1", 3)
     with pytest.raises(BadInput, match="launch.instance_count=0: must be 1 or more"):
         make_backend("local_container", tmp_path, Places(), {"instance_count": 0})
+    with pytest.raises(BadInput, match="launch.shm_gb=0: must be above 0"):
+        make_backend("local_container", tmp_path, Places(), {"shm_gb": 0})
 
 
 def test_without_a_client_the_key_and_the_way_out_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -25,6 +25,7 @@ from sightline.launch.sagemaker import SageMaker
 from sightline.launch.sagemaker_status import status_of
 from sightline.launch.settings import SageMakerSettings, check_settings
 from sightline.launch.several import run_jobs
+from sightline.launch.storage import Storage
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 
@@ -116,6 +117,13 @@ REFUSED: list[tuple[dict[str, Any], str]] = [
     ({"instance_count": 0}, "launch.instance_count=0: must be 1 or more"),
     ({"input_mode": "Pipe"}, "launch.input_mode=Pipe: must be one of File, FastFile"),
     ({"data_s3": "signs"}, "launch.data_s3=signs: must be s3://bucket/folder"),
+    ({"data_s3": "s3://My_Bucket/signs"}, "launch.data_s3=s3://My_Bucket/signs: must be s3://bucket/folder"),
+    ({"bucket": "My_Bucket"}, "launch.bucket=My_Bucket: must be the name of a bucket, 3 to 63 small letters"),
+    ({"image": "my image"}, "launch.image=my image: must be the address of an image"),
+    ({"tags": {"aws:team": "vision"}}, "launch.tags: aws:team begins with aws:"),
+    ({"tags": {"k" * 129: "v"}}, "launch.tags: Tags[2].Key has 129 letters, at most 128"),
+    ({"prefix": "p" * 1024}, "launch.prefix: OutputDataConfig.S3OutputPath has"),
+    ({"instance_type": "p3.2xlarge"}, "launch.instance_type: ResourceConfig.InstanceType=p3.2xlarge is not one of"),
     ({"subnets": ["subnet-1"]}, "launch.subnets and launch.security_groups: set both or none"),
     ({"max_cost_usd": 1.0}, "launch.max_cost_usd=1: 1 x ml.g5.xlarge for 720 minutes can cost 16.90 USD"),
     ({"max_cost_usd": 1.0, "instance_type": "ml.r8i.large"}, "the price of launch.instance_type=ml.r8i.large"),
@@ -241,11 +249,14 @@ def test_who_follows_may_leave(service: FakeSageMaker, tmp_path: Path, caplog: p
 
     caplog.set_level("WARNING")
     threading.Thread(target=interrupt).start()
-    with pytest.raises(Interrupted), Follower(backend, jobs, shows_output=True) as follower:
-        run_jobs(backend, [job], 1, jobs, follower.tell)
+    with (
+        pytest.raises(Interrupted),
+        Follower(backend, jobs, shows_output=True, leaves_running=True) as follower,
+    ):
+        run_jobs(backend, [job], 1, jobs, follower.tell, leaves_running=True)
     (machine,) = service.machines.values()
     assert (machine.state, machine.is_stopped) == ("InProgress", False)
-    assert "a-job runs on; find it again with" in caplog.text
+    assert "a-job runs on; follow, fetch and stop it with" in caplog.text
     for verb in ("logs", "fetch", "stop"):
         assert f"jobs.py {verb} a-job" in caplog.text
     backend.stop(machine.name)
@@ -275,6 +286,17 @@ def test_folders_are_uploaded_once(service: FakeSageMaker, aws: Callable[[str], 
     )
 
 
+@pytest.mark.parametrize(("kms_key", "expected"), [(None, "AES256"), ("alias/experiments", "aws:kms")])
+def test_what_is_uploaded_is_encrypted(
+    kms_key: str | None, expected: str, service: FakeSageMaker, aws: Callable[[str], Any], tmp_path: Path
+) -> None:
+    (tmp_path / "a.png").write_text("a")
+    prefix = f"{service.folder.name}/{expected}/"
+    assert Storage(aws("s3"), kms_key).upload(tmp_path / "a.png", f"s3://{BUCKET}/{prefix}") == 1
+    for each in aws("s3").list_objects_v2(Bucket=BUCKET, Prefix=prefix)["Contents"]:
+        assert aws("s3").head_object(Bucket=BUCKET, Key=each["Key"])["ServerSideEncryption"] == expected
+
+
 def test_an_image_that_nobody_pushed(service: FakeSageMaker, tmp_path: Path) -> None:
     image = f"123456789012.dkr.ecr.{REGION}.amazonaws.com/sightline-train:abc"
     backend = backend_for(service, tmp_path / "jobs", image=image)
@@ -299,6 +321,31 @@ def test_an_image_that_is_in_the_registry_is_not_built(
     client.put_image(repositoryName=repository, imageManifest=manifest, imageManifestMediaType=kind, imageTag=tag)
     monkeypatch.setenv("PATH", "")
     assert ended(backend, backend.submit(request)).state == State.SUCCEEDED
+
+
+DOCKER = """#!/bin/sh
+case "$1" in
+  --version) echo "Docker version 20.10.24";;
+  version) echo 20.10.24;;
+  build) echo "$@" > "${0%/*}/built"; exit 1;;
+  *) exit 1;;
+esac
+"""
+
+
+def test_the_build_before_a_push_gets_the_words_that_this_network_needs(
+    service: FakeSageMaker, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "docker").write_text(DOCKER)
+    (tmp_path / "docker").chmod(0o755)
+    monkeypatch.setenv("PATH", f"{tmp_path}:/usr/bin:/bin")
+    settings = {"push_image": True, "base_image": "ours:1", "build_args": "--network host --secret 'id=ca,src=a b'"}
+    backend = backend_for(service, tmp_path / "jobs", image=None, **settings)
+    with pytest.raises(RuntimeError, match="docker build of .* failed"):
+        start(backend, "x=0.1")
+    words = (tmp_path / "built").read_text()
+    assert "BASE_IMAGE=ours:1 --network host --secret id=ca,src=a b ." in words
+    assert not service.requests
 
 
 def test_an_archive_that_leads_out_of_the_folder(
@@ -359,5 +406,5 @@ def test_settings_and_their_file_agree() -> None:
     launch = dict(compose_config("train", "launch=sagemaker").launch)
     expected = asdict(SageMakerSettings())
     assert launch.keys() == expected.keys()
-    for key in expected.keys() - {"role", "bucket", "region", "image", "base_image"}:
+    for key in expected.keys() - {"role", "bucket", "region", "image", "base_image", "build_args"}:
         assert launch[key] == expected[key], key

@@ -47,13 +47,20 @@ REFUSED = [
     ("launch.spot=perhaps", "launch.spot: Value 'perhaps'"),
     ("model.weights=nowhere.safetensors", "nowhere.safetensors"),
     ("launch.max_cost_usd=1", "launch.max_cost_usd=1: 1 x ml.g5.xlarge for 720 minutes can cost 16.90 USD"),
+    ("launch.instance_count=2 divergence.action=rollback", "set divergence.action=stop, or launch.instance_count=1"),
+    (
+        "hparams_search=optuna divergence.action=rollback launch.instance_count=2",
+        "divergence.action=rollback: only the",
+    ),
+    ("launch.region=eu-wset-1", "launch.region=eu-wset-1: AWS's client knows no such region (did you mean eu-west-1?)"),
+    ("data=folder data.root=s3:/photos/signs", "data.root=s3:/photos/signs: must be s3://bucket/folder"),
     ("launch.instance_type=ml.g5.huge", "ResourceConfig.InstanceType=ml.g5.huge is not one of"),
 ]
 
 
-@pytest.mark.parametrize(("word", "message"), REFUSED)
-def test_bad_input_is_refused_here(word: str, message: str, cli: Cli, tmp_path: Path) -> None:
-    words = ["launch=sagemaker", "launch.dry_run=true", DIRTY, f"paths.runs={tmp_path / 'runs'}", word]
+@pytest.mark.parametrize(("given", "message"), REFUSED)
+def test_bad_input_is_refused_here(given: str, message: str, cli: Cli, tmp_path: Path) -> None:
+    words = ["launch=sagemaker", "launch.dry_run=true", DIRTY, f"paths.runs={tmp_path / 'runs'}", *given.split()]
     done = cli("train", *words, **COMPLETE)
     assert done.returncode == 2, done.stderr
     assert message in done.stderr
@@ -129,11 +136,14 @@ def test_other_programs_take_a_run_with_them(cli: Cli, tmp_path: Path) -> None:
 
 
 def test_leaving_at_once(service: FakeSageMaker, cli: Cli, tmp_path: Path) -> None:
-    """`launch.wait=false` prints the name and the commands; the last of them works."""
+    """`launch.wait=false` sends what a dry run prints, and says the name and the commands; the last of them works."""
     launch = [f"launch.prefix={service.folder.name}", "launch.image=image:1", "launch.poll_seconds=0.1", DIRTY]
-    words = ["launch=sagemaker", "launch.wait=false", *launch, f"paths.runs={tmp_path / 'runs'}"]
-    done = cli("train", "trainer.max_epochs=500", *words, **{**COMPLETE, "AWS_ENDPOINT_URL_SAGEMAKER": service.address})
+    words = ["trainer.max_epochs=500", "launch=sagemaker", *launch, f"paths.runs={tmp_path / 'runs'}"]
+    environment = {**COMPLETE, "AWS_ENDPOINT_URL_SAGEMAKER": service.address}
+    planned = json.loads(cli("train", *words, "launch.dry_run=true", **environment).stdout)
+    done = cli("train", *words, "launch.wait=false", **environment)
     assert done.returncode == 0, done.stderr
+    assert service.requests == [planned]
     assert "at most 16.90 USD" in done.stderr
     named, *commands = done.stdout.splitlines()
     assert [command.split(" ")[4] for command in commands] == ["logs", "fetch", "stop"]

@@ -25,6 +25,7 @@ from sightline.launch.jobs import main as jobs
 from sightline.launch.metric_definitions import metric_definitions
 
 MOST_SECONDS = 240.0
+SECRET = "a-key-that-nobody-may-see"
 
 
 def words_for(service: FakeSageMaker, colors: Path, runs: Path, *words: str) -> list[str]:
@@ -54,8 +55,10 @@ def test_the_same_command_as_a_training_job(
 ) -> None:
     explain = ["explanation.methods=[grad_cam]", "explanation.num_images=2"]
     words = words_for(service, colors, tmp_path / "runs", "trainer.max_epochs=2", *explain)
-    done = cli("train", *words)
+    done = cli("train", *words, AWS_SECRET_ACCESS_KEY=SECRET)
     assert done.returncode == 0, done.stderr
+    assert SECRET not in done.stdout + done.stderr + json.dumps(service.requests)
+    assert not [path for path in tmp_path.rglob("*") if path.is_file() and SECRET.encode() in path.read_bytes()]
     folder = Path(done.stdout.strip().splitlines()[-1].removeprefix("results: "))
     assert (folder / "explanations" / "index.html").is_file()
     assert (folder / "model" / "model.safetensors").is_file()
@@ -137,10 +140,10 @@ def test_leaving_a_job_and_finding_it_again(service: FakeSageMaker, colors: Path
     follower.send_signal(signal.SIGINT)
     _, said = follower.communicate(timeout=60)
     assert follower.returncode == 130
-    assert "runs on; find it again with" in said
+    assert "runs on; follow, fetch and stop it with" in said
     (machine,) = service.machines.values()
     assert machine.state == "InProgress"
-    (line,) = [line for line in said.splitlines() if " stop " in line]
+    (line,) = [line for line in said.splitlines() if "jobs.py stop" in line]
     stop = line.split("python ", 1)[1].split()
     subprocess.run([sys.executable, *stop], check=True, env=dict(os.environ))
     wait(lambda: machine.state == "Stopped")

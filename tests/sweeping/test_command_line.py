@@ -2,6 +2,7 @@
 
 import csv
 import json
+import os
 import shutil
 from pathlib import Path
 
@@ -25,6 +26,7 @@ REFUSED = [
     ("hparams_search=optnua", "Could not find 'hparams_search/optnua'"),
     ("launch=local_process launch.n_parallel=0", "launch.n_parallel=0: must be 1 or more"),
     ("launch=local_process launch.n_paralel=2", "launch.n_paralel: no such key (did you mean launch.n_parallel?)"),
+    ("launch=local_process data=folder data.root=nowhere", "nowhere: no such file or folder; name one that is here"),
     ("launch=local_process trainer.max_epochs=1,0", "set trainer.max_epochs to 1 or more"),
 ]
 
@@ -38,8 +40,9 @@ def test_bad_input_leaves_nothing(words: str, message: str, cli: Cli, tmp_path: 
     assert not list(tmp_path.rglob("*"))
 
 
-def test_a_dry_run_prints_the_requests_and_starts_nothing(cli: Cli, tmp_path: Path) -> None:
-    words = ["launch=local_process", "launch.dry_run=true", "data.root=here", "data=folder"]
+def test_a_dry_run_prints_the_requests_and_starts_nothing(cli: Cli, colors: Path, tmp_path: Path) -> None:
+    root = os.path.relpath(colors, tmp_path)  # as true in the command's own folder, which lies beside this one
+    words = ["launch=local_process", "launch.dry_run=true", f"data.root={root}", "data=folder"]
     done = cli("train", "-m", "seed=1,2", f"paths.runs={tmp_path / 'runs'}", *words)
     assert done.returncode == 0, done.stderr
     requests = json.loads(done.stdout)

@@ -28,7 +28,7 @@ class SightlineLauncher(Launcher):
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
-        """Raises: BadInput before anything is started; Interrupted when a signal came, with what runs here stopped."""
+        """Raises: BadInput before anything is started; Interrupted when a signal came: a single job runs on."""
         from hydra_plugins.sightline_sweeper.places import changes_of_source, check_launch, launch_settings
         from sightline.launch.backend import Backend, Places, make_backend
         from sightline.launch.several import name_jobs
@@ -54,29 +54,38 @@ class SightlineLauncher(Launcher):
     ) -> tuple[list[str], list[list[str]], str]:
         """The name of each run's experiment, the words that it gets, and the program."""
         from hydra_plugins.sightline_sweeper.composition import check, script
-        from hydra_plugins.sightline_sweeper.places import REMOTE, words_that_leave
+        from hydra_plugins.sightline_sweeper.places import REMOTE, check_hosts, check_places, words_that_leave
         from sightline.errors import BadInput
 
         if settings["n_parallel"] < 1:
             raise BadInput(f"launch.n_parallel={settings['n_parallel']}: must be 1 or more")
         name = self.config.hydra.job.name
         composed = [check(self.hydra_context, self.config, list(words)) for words in job_overrides]
+        for cfg in composed:
+            check_hosts(cfg, settings)
         words = [list(each) for each in job_overrides]
         if settings["backend"] in REMOTE:
             words = [words_that_leave(each, cfg, settings) for each, cfg in zip(words, composed, strict=True)]
+        else:
+            for each, cfg in zip(words, composed, strict=True):
+                check_places(each, cfg)
         return [str(cfg.get("name", name)) for cfg in composed], words, script()
 
     def _run(self, backend: Any, jobs: Sequence[Any], records: Path, changes: str | None) -> list[JobReturn]:
         from hydra_plugins.sightline_sweeper.composition import command_to_go_on
-        from sightline.launch.follow import Follower
+        from sightline.launch.follow import Follower, command_to_fetch
         from sightline.launch.job import State
         from sightline.launch.records import fetch_recorded, find_record
         from sightline.launch.several import run_jobs
 
-        n_parallel = self.config.launch.n_parallel
+        n_parallel, is_single = self.config.launch.n_parallel, len(jobs) == 1
+        leaves_running = is_single or backend.is_remote
+        follower = Follower(backend, records, shows_output=is_single, leaves_running=leaves_running)
         try:
-            with command_to_go_on(), Follower(backend, records, shows_output=len(jobs) == 1) as follower:
-                statuses = run_jobs(backend, jobs, n_parallel, records, follower.tell, changes)
+            with command_to_go_on(), follower:
+                statuses = run_jobs(
+                    backend, jobs, n_parallel, records, follower.tell, changes, leaves_running=leaves_running
+                )
         finally:
             backend.close()
         returns = []
@@ -84,7 +93,8 @@ class SightlineLauncher(Launcher):
             result = JobReturn(overrides=job.overrides)
             if status.state == State.SUCCEEDED:
                 result.status = JobStatus.COMPLETED
-                folder = fetch_recorded(backend, find_record(records, job.name), records / job.name)
+                with command_to_fetch(job.name, records):
+                    folder = fetch_recorded(backend, find_record(records, job.name), records / job.name)
                 metrics = read_metrics(folder)
                 result.return_value = metrics.get(self.config.get("optimized_metric"))
                 _print_cost(folder)

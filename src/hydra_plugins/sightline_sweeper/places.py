@@ -40,13 +40,14 @@ def check_launch(settings: dict[str, Any]) -> dict[str, Any]:
     """
     if settings.get("backend") != "sagemaker":
         return settings
-    from sightline.launch.aws import find_region, has_credentials
+    from sightline.launch.aws import check_region, find_region, has_credentials
     from sightline.launch.prices import check_bound, describe_bound
     from sightline.launch.settings import SageMakerSettings, check_settings
 
     settings = {**settings, "region": settings["region"] or find_region()}
     typed = SageMakerSettings(**settings)
     check_settings(typed, has_credentials=typed.dry_run or has_credentials())
+    check_region(str(typed.region))
     bound = typed.instance_type, typed.instance_count, typed.max_run_minutes
     check_bound(*bound, typed.max_cost_usd)
     if not typed.dry_run:
@@ -66,6 +67,26 @@ def changes_of_source(settings: dict[str, Any]) -> str | None:
     changes = source_changes()
     check_source(changes, settings["allow_dirty"])
     return changes
+
+
+def check_hosts(cfg: DictConfig, settings: dict[str, Any]) -> None:
+    """Raises: BadInput for a run that cannot be shared by several machines, each of which has a folder of its own."""
+    from sightline.errors import BadInput
+
+    count = settings.get("instance_count", 1)
+    if count > 1 and OmegaConf.select(cfg, "divergence.action") == "rollback":
+        raise BadInput(
+            f"launch.instance_count={count} divergence.action=rollback: only the first machine has the checkpoint to "
+            "go back to; set divergence.action=stop, or launch.instance_count=1"
+        )
+
+
+def check_places(words: Sequence[str], cfg: DictConfig) -> None:
+    """Raises: BadInput for a place that the words name and that is not on this machine."""
+    from sightline.launch.channels import PLACES, name_places, split_channels
+
+    composed = {key: OmegaConf.select(cfg, key) for key in PLACES}
+    split_channels(name_places(words, composed, Path(cfg.paths.runs), Path.cwd()), Path.cwd())
 
 
 def words_that_leave(words: Sequence[str], cfg: DictConfig, settings: dict[str, Any]) -> list[str]:

@@ -85,8 +85,11 @@ class SightlineSweeper(Sweeper):
         backend = make_backend(self.said["backend"], settings.folder, places, launch)
 
         def check_trial(overrides: list[str]) -> None:
+            from hydra_plugins.sightline_sweeper.places import check_hosts
+
             assert self.hydra_context is not None
-            check(self.hydra_context, self.config, [*words, *overrides[len(settings.fixed) :]])
+            cfg = check(self.hydra_context, self.config, [*words, *overrides[len(settings.fixed) :]])
+            check_hosts(cfg, launch or {})
 
         for point in settings.space.corners():
             check_trial(settings.overrides(point))

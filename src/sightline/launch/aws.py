@@ -1,6 +1,7 @@
 """AWS's client, and what AWS's own configuration says."""
 
 import logging
+from difflib import get_close_matches
 from typing import Any
 
 from sightline.errors import BadInput
@@ -30,6 +31,19 @@ class Clients:
 def find_region() -> str | None:
     """The region of the environment or of `aws configure`."""
     return _session().get_config_variable("region")
+
+
+def check_region(region: str) -> None:
+    """Raises: BadInput for a region that the client has never heard of."""
+    session = _session()
+    partitions = session.get_available_partitions()
+    known = {name for each in partitions for name in session.get_available_regions("sagemaker", each)}
+    if region not in known:
+        near = get_close_matches(region, sorted(known), n=1)
+        hint = f" (did you mean {near[0]}?)" if near else f"; known are {', '.join(sorted(known))}"
+        raise BadInput(
+            f"launch.region={region}: AWS's client knows no such region{hint}; for a newer one: pip install -U boto3"
+        )
 
 
 def has_credentials() -> bool:

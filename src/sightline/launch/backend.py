@@ -18,7 +18,7 @@ class Backend(Protocol):
     poll_seconds: float
     """How often it is worth asking for news."""
     is_remote: bool
-    """Whether its jobs see none of this machine's files, and go on when the one who follows them leaves."""
+    """Whether its jobs run on other machines: then a grid of them, too, goes on when the one who follows it leaves."""
 
     @property
     def remembered(self) -> Mapping[str, Any]:

@@ -19,6 +19,8 @@ NAMES_A_RUN = ("run", "against", "resume", "model.teacher")
 """Keys whose value may also be a path below the folder of runs."""
 MOST_CHANNELS = 20
 """What SageMaker takes."""
+BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+ADDRESS = re.compile(rf"s3://{BUCKET.pattern}/.+")
 PLAIN = re.compile(r"[\w./@-]+", re.ASCII)
 
 
@@ -27,12 +29,16 @@ def name_places(overrides: Iterable[str], composed: Mapping[str, Any], runs: Pat
 
     `composed` holds the value of each key of `PLACES` that the task has. A place that is not on this machine is left
     to the far side, unless an override named it.
+
+    Raises: BadInput for what begins like an s3:// address and is none.
     """
     words = [word for word in overrides if key_of(word) not in PLACES]
     given = {key_of(word) for word in overrides} & set(PLACES)
     for key, value in composed.items():
         if key not in PLACES or value is None or str(value) in NO_PLACES:
             continue
+        if str(value).lower().startswith("s3:") and not ADDRESS.fullmatch(str(value)):
+            raise BadInput(f"{key}={value}: must be s3://bucket/folder, the bucket as AWS allows it")
         place = _absolute(key, str(value), runs, folder)
         if key in given or "://" in place or Path(place).exists():
             words.append(f"{key}={quoted(place)}")

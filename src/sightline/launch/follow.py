@@ -3,10 +3,11 @@
 import logging
 import shlex
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from types import TracebackType
 
-from sightline.errors import Interrupted
 from sightline.launch.backend import Backend
 from sightline.launch.job import Job, Status
 
@@ -17,16 +18,37 @@ PROGRAM = Path(__file__).resolve().parents[2] / "jobs.py"
 
 def commands(name: str, records: Path) -> list[str]:
     """What to type to follow, fetch and stop a job."""
-    ends = shlex.join([name, "--runs", str(records.parent)])
-    return [f"python {PROGRAM} {verb} {ends}" for verb in ("logs", "fetch", "stop")]
+    return [_command(verb, name, records) for verb in ("logs", "fetch", "stop")]
+
+
+def _command(verb: str, name: str, records: Path) -> str:
+    return f"python {shlex.join([str(PROGRAM), verb, name, '--runs', str(records.parent)])}"
+
+
+def say_it_runs_on(name: str, records: Path) -> None:
+    """What whoever stops following a job has to know."""
+    log.warning("%s runs on; follow, fetch and stop it with", name)
+    for line in commands(name, records):
+        log.warning("  %s", line)
+
+
+@contextmanager
+def command_to_fetch(name: str, records: Path) -> Iterator[None]:
+    """Say how to get the results of a finished job when fetching breaks off: the same command would run it anew."""
+    try:
+        yield
+    except BaseException:
+        log.warning("%s has finished, its results are not all here; get them with", name)
+        log.warning("  %s", _command("fetch", name, records))
+        raise
 
 
 class Follower:
-    """Says what jobs do while it is entered; where they go on without us, an interruption says that, too."""
+    """Says what jobs do while it is entered; left early, it says which of them run on and how to find them."""
 
-    def __init__(self, backend: Backend, records: Path, *, shows_output: bool) -> None:
+    def __init__(self, backend: Backend, records: Path, *, shows_output: bool, leaves_running: bool) -> None:
         self.backend, self.records = backend, records
-        self.shows_output = shows_output and backend.is_remote
+        self.shows_output, self.leaves_running = shows_output, leaves_running
         self._running: list[Job] = []
         self._thread: threading.Thread | None = None
 
@@ -56,8 +78,6 @@ class Follower:
     ) -> None:
         if error is None and self._thread is not None:
             self._thread.join(SECONDS_FOR_THE_LAST_LINES)
-        if isinstance(error, Interrupted) and self.backend.is_remote:
+        if error is not None and self.leaves_running:
             for job in self._running:
-                log.warning("%s runs on; find it again with", job.name)
-                for line in commands(job.name, self.records):
-                    log.warning("  %s", line)
+                say_it_runs_on(job.name, self.records)

@@ -72,6 +72,9 @@ def build(base_image: str = DEFAULT_BASE, words: Sequence[str] = ()) -> str:
     command = [builder(), "build", "--file", str(DOCKERFILE), "--tag", name, *arguments, *words, "."]
     if subprocess.run(command, cwd=PROJECT, env={**os.environ, "DOCKER_BUILDKIT": "1"}).returncode:
         raise RuntimeError(f"docker build of {name} failed; its output above says why")
+    if image_name(base_image) != name:
+        docker("rmi", name)
+        raise RuntimeError(f"files changed while {name} was built, so it is not what its name says; build again")
     print(f"built: {name}")
     return name
 
@@ -145,9 +148,10 @@ def main(words: Sequence[str] | None = None) -> int:
         if given.verb == "name":
             print(image_name(given.base_image))
             return 0
+        client = _client(given.region) if given.verb == "push" else None
         name = build(given.base_image, further)
-        if given.verb == "push":
-            push(name, _client(given.region))
+        if client is not None:
+            _push_to_account(name, client)
     except (BadInput, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
         return 2 if isinstance(error, BadInput) else 1
@@ -155,14 +159,27 @@ def main(words: Sequence[str] | None = None) -> int:
 
 
 def _client(region: str | None) -> Any:
-    """Raises: BadInput where AWS's own configuration lacks something."""
-    import boto3
-    from botocore.exceptions import BotoCoreError
+    """Raises: BadInput that names all that AWS's own configuration lacks."""
+    from sightline.launch.aws import Clients, check_region, find_region, has_credentials
+    from sightline.launch.settings import HOW_TO_GET
+
+    region = region or os.environ.get("AWS_REGION") or find_region()
+    missing = [] if region else ["AWS_REGION=NAME in .env, or `aws configure set region NAME`"]
+    missing += [] if has_credentials() else [HOW_TO_GET["credentials"]]
+    if missing or region is None:
+        raise BadInput("make push-image: AWS is not set up; give" + "".join(f"\n  {each}" for each in missing))
+    check_region(region)
+    return Clients(region).get("ecr")
+
+
+def _push_to_account(image: str, client: Any) -> None:
+    """Raises: RuntimeError with what AWS has against it."""
+    from botocore.exceptions import BotoCoreError, ClientError
 
     try:
-        return boto3.client("ecr", region_name=region or os.environ.get("AWS_REGION") or None)
-    except BotoCoreError as error:
-        raise BadInput(f"--region: {error}; name one, or set AWS_REGION") from error
+        push(image, client)
+    except (BotoCoreError, ClientError) as error:
+        raise RuntimeError(f"make push-image: {error}; docs/aws.md has the policy") from error
 
 
 if __name__ == "__main__":

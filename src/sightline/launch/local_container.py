@@ -44,6 +44,8 @@ class ContainerSettings:
     def __post_init__(self) -> None:
         if self.instance_count < 1:
             raise BadInput(f"launch.instance_count={self.instance_count}: must be 1 or more")
+        if self.shm_gb <= 0:
+            raise BadInput(f"launch.shm_gb={self.shm_gb:g}: must be above 0, like 8")
 
     @classmethod
     def of(cls, said: Mapping[str, Any]) -> "ContainerSettings":

@@ -2,11 +2,30 @@
 
 import re
 from collections.abc import Iterator
+from difflib import get_close_matches
 from typing import Any
 
 from sightline.errors import BadInput
 
 EXTRA = "launch=sagemaker needs boto3: pip install 'sightline[sagemaker]'"
+
+
+SETTINGS = {
+    "AlgorithmSpecification.TrainingImage": "launch.image",
+    "CheckpointConfig.S3Uri": "launch.prefix",
+    "OutputDataConfig.KmsKeyId": "launch.kms_key",
+    "OutputDataConfig.S3OutputPath": "launch.prefix",
+    "ResourceConfig.InstanceCount": "launch.instance_count",
+    "ResourceConfig.InstanceType": "launch.instance_type",
+    "ResourceConfig.VolumeKmsKeyId": "launch.kms_key",
+    "ResourceConfig.VolumeSizeInGB": "launch.volume_gb",
+    "RoleArn": "launch.role",
+    "Tags": "launch.tags",
+    "TensorBoardOutputConfig.S3OutputPath": "launch.prefix",
+    "VpcConfig.SecurityGroupIds": "launch.security_groups",
+    "VpcConfig.Subnets": "launch.subnets",
+}
+"""What sets a field of a request."""
 
 
 def check_request(operation: str, request: dict[str, Any]) -> None:
@@ -21,9 +40,14 @@ def check_request(operation: str, request: dict[str, Any]) -> None:
     if report.has_errors():
         problems = report.generate_report().splitlines()
     else:
-        problems = list(_find_problems(shape, request, ""))
+        problems = [_with_setting(problem) for problem in _find_problems(shape, request, "")]
     if problems:
         raise BadInput(f"{operation} would be refused: {'; '.join(problems)}")
+
+
+def _with_setting(problem: str) -> str:
+    field = re.split(r"[\[= ]", problem, maxsplit=1)[0]
+    return f"{SETTINGS[field]}: {problem}" if field in SETTINGS else problem
 
 
 def _shape(operation: str) -> Any:
@@ -57,7 +81,9 @@ def _find_problems(shape: Any, value: Any, where: str) -> Iterator[str]:
 def _check_text(shape: Any, text: str, where: str) -> Iterator[str]:
     yield from _check_size(shape, len(text), where, "letters")
     if shape.enum and text not in shape.enum:
-        yield f"{where}={text} is not one of {len(shape.enum)} that there are"
+        near = get_close_matches(text, shape.enum, n=3)
+        hint = f" (did you mean {' or '.join(near)}?)" if near else ""
+        yield f"{where}={text} is not one of {len(shape.enum)} that there are{hint}"
     pattern = shape.metadata.get("pattern")
     if pattern is not None and not _fits(pattern, text):
         yield f"{where}={text[:80]} does not fit {pattern}"

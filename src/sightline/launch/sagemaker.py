@@ -3,6 +3,7 @@
 import functools
 import logging
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -60,7 +61,7 @@ class SageMaker:
 
     def _split(self, job: Job) -> tuple[list[str], dict[str, str]]:
         words, data = list(job.overrides), self.settings.data_s3
-        if data is not None:
+        if data:
             words = [word for word in words if key_of(word) != "data.root"]
             words.append(f"data.root={data.rstrip('/')}/")
         return split_channels(words, self.working_folder)
@@ -101,7 +102,7 @@ class SageMaker:
             raise BadInput(f"launch.image={address}: it is not in the registry; make push-image puts it there")
         from sightline.launch.image import build, push
 
-        push(build(self.settings.base_image), self._clients.get("ecr"))
+        push(build(self.settings.base_image, shlex.split(self.settings.build_args)), self._clients.get("ecr"))
 
     def _is_pushed(self, account: str, repository: str, tag: str) -> bool:
         """Whether a registry has an image; one that we may not ask counts as having it."""

@@ -5,13 +5,16 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from sightline.errors import BadInput
+from sightline.launch.channels import ADDRESS, BUCKET
 
 INPUT_MODES = ("File", "FastFile")
 LONGEST_RUN_MINUTES = 28 * 24 * 60
 """MaxRuntimeInSeconds is 28 days at the most."""
 LONGEST_WARM_POOL_MINUTES = 360
 ROLE = re.compile(r"arn:aws[a-z-]*:iam::(\d{12}):role/?[\w+=,.@/-]+")
-BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
+IMAGE = re.compile(r"[a-z0-9][\w.:/-]*(@sha256:[0-9a-f]{64})?", re.ASCII)
+RESERVED = "aws:"
+"""What the keys of tags must not begin with."""
 HOW_TO_GET = {
     "role": "launch.role=arn:aws:iam::…:role/… or SAGEMAKER_ROLE in .env: the role that the job runs as; "
     "docs/aws.md has its policy, and `aws iam list-roles --query 'Roles[].Arn'` lists those there are",
@@ -32,6 +35,7 @@ class SageMakerSettings:
     region: str | None = None
     image: str | None = None  # the whole address of an image; null: the one that `make push-image` pushes
     base_image: str = ""  # what that one is built on; empty: what the Dockerfile says
+    build_args: str = ""  # further words of `docker build`
     instance_type: str = "ml.g5.xlarge"
     instance_count: int = 1
     volume_gb: int = 100
@@ -74,7 +78,8 @@ def check_settings(settings: SageMakerSettings, *, has_credentials: bool = True)
     if missing:
         lines = "".join(f"\n  {HOW_TO_GET[name]}" for name in missing)
         named = ", ".join(name if name == "credentials" else f"launch.{name}" for name in missing)
-        raise BadInput(f"launch=sagemaker: {named} {'is' if len(missing) == 1 else 'are'} not set; give{lines}")
+        verb = "is" if len(missing) == 1 and missing != ["credentials"] else "are"
+        raise BadInput(f"launch=sagemaker: {named} {verb} not set; give{lines}")
     _check_names(settings)
     _check_times(settings)
 
@@ -82,14 +87,18 @@ def check_settings(settings: SageMakerSettings, *, has_credentials: bool = True)
 def _check_names(settings: SageMakerSettings) -> None:
     for key, rule, hint in (
         ("role", ROLE, "an ARN like arn:aws:iam::<account>:role/<name>"),
-        ("bucket", BUCKET, "the name of a bucket, without s3://"),
+        ("bucket", BUCKET, "the name of a bucket, 3 to 63 small letters, digits, '-' and '.', without s3://"),
+        ("image", IMAGE, "the address of an image, like <registry>/<name>:<tag>, or null"),
+        ("data_s3", ADDRESS, "s3://bucket/folder"),
     ):
-        if not rule.fullmatch(str(getattr(settings, key))):
-            raise BadInput(f"launch.{key}={getattr(settings, key)}: must be {hint}")
+        value = getattr(settings, key)
+        if value and not rule.fullmatch(value):
+            raise BadInput(f"launch.{key}={value}: must be {hint}")
     if settings.input_mode not in INPUT_MODES:
         raise BadInput(f"launch.input_mode={settings.input_mode}: must be one of {', '.join(INPUT_MODES)}")
-    if settings.data_s3 is not None and not re.fullmatch(r"s3://[^/]+/.+", settings.data_s3):
-        raise BadInput(f"launch.data_s3={settings.data_s3}: must be s3://bucket/folder")
+    for name in settings.tags or {}:
+        if name.lower().startswith(RESERVED):
+            raise BadInput(f"launch.tags: {name} begins with {RESERVED}, which AWS keeps for itself; name it otherwise")
     if bool(settings.subnets) != bool(settings.security_groups):
         raise BadInput("launch.subnets and launch.security_groups: set both or none")
 

@@ -6,21 +6,32 @@ from pathlib import Path
 
 from sightline.launch.backend import Backend
 from sightline.launch.interruption import Interruption
-from sightline.launch.job import Job, State, Status, job_name
+from sightline.launch.job import Job, State, Status, job_name, key_of
 from sightline.launch.records import find_record, has_succeeded, submit_recorded
 from sightline.run_record import git_commit
 
 MOST_TRIES = 3
 """Of a job that ends for want of a machine."""
+OF_WHO_SUBMITS = tuple(
+    f"launch.{key}" for key in "dry_run wait n_parallel poll_seconds allow_dirty push_image max_cost_usd".split()
+)
+"""Settings that say nothing of what runs and where: with others it is still the same job."""
 Told = Callable[[Job, str, Status], None]
 
 
 def run_jobs(
-    backend: Backend, jobs: Sequence[Job], n_parallel: int, records: Path, tell: Told, changes: str | None = None
+    backend: Backend,
+    jobs: Sequence[Job],
+    n_parallel: int,
+    records: Path,
+    tell: Told,
+    changes: str | None = None,
+    *,
+    leaves_running: bool = False,
 ) -> list[Status]:
     """Run every job and wait; return how each ended. One that runs already is attached to, one that stopped goes on.
 
-    Raises: Interrupted when a signal came: once every running job has stopped, or at once where jobs run elsewhere.
+    Raises: Interrupted when a signal came: once every running job has stopped, or at once with `leaves_running`.
     """
     ended: dict[int, Status] = {}
     tries = dict.fromkeys(range(len(jobs)), 0)
@@ -51,7 +62,7 @@ def run_jobs(
                     else:
                         ended[number] = status
         except BaseException:
-            if not backend.is_remote:
+            if not leaves_running:
                 stop_and_wait(backend, list(running.values()))
             raise
     return [ended[number] for number in range(len(jobs))]
@@ -83,4 +94,5 @@ def name_jobs(
 
 
 def _digest(script: str, words: Sequence[str]) -> str:
-    return hashlib.sha256("\n".join([script, *words]).encode()).hexdigest()[:10]
+    told = [word for word in words if key_of(word) not in OF_WHO_SUBMITS]
+    return hashlib.sha256("\n".join([script, *told]).encode()).hexdigest()[:10]
