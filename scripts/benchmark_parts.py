@@ -76,8 +76,8 @@ def time_validation(cfg: DictConfig) -> float:
     count: list[int] = []
     step = Classifier.validation_step
 
-    def timed(self: Classifier, batch: tuple[torch.Tensor, ...], *rest: int) -> None:
-        step(self, batch, *rest)
+    def timed(self: Classifier, batch: tuple[torch.Tensor, torch.Tensor], batch_idx: int) -> None:
+        step(self, batch, batch_idx)
         ends.append(time.perf_counter())
         count.append(len(batch[0]))
 

@@ -508,7 +508,8 @@ def refuse_unknown_keys(cfg: DictConfig, prefix: str = "") -> None:
         name = f"{prefix}{key}"
         if known is not None and key not in known:
             raise BadInput(f"{name}: no such key{did_you_mean(str(key), known, prefix)}; leave it out")
-        if OmegaConf.is_dict(node := cfg._get_node(key)) and not node._is_none() and not node._is_missing():
+        node = cfg._get_node(key)  # as it is: reading `cfg[key]` would look for values that are not given yet
+        if isinstance(node, DictConfig) and not (node._is_none() or node._is_missing() or node._is_interpolation()):
             refuse_unknown_keys(node, f"{name}.")
 
 
