@@ -4,6 +4,7 @@ import logging
 import math
 import time
 import warnings
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,20 +37,20 @@ def open_study(settings: Settings) -> "optuna.Study":
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    make_sampler(settings, 0)  # before anything is written
+    sampler = make_sampler(settings, 0)  # before anything is written
     pruner = make_pruner(settings)
     points = [settings.space.encode(point) for point in [*settings.enqueue, *_points_from_before(settings)]]
     study = optuna.create_study(
         study_name=settings.name,
         storage=_open_storage(settings.storage, settings.folder / JOURNAL),
         directions=[optuna.study.StudyDirection[direction.upper()] for direction in settings.metrics.values()],
+        sampler=sampler,
         pruner=pruner,
         load_if_exists=True,
     )
     _compare(study, settings)
     settings.folder.mkdir(parents=True, exist_ok=True)
     study.set_metric_names(list(settings.metrics))
-    study.sampler = make_sampler(settings, len(study.get_trials(deepcopy=False)))
     for point in points:
         study.enqueue_trial(point, skip_if_exists=True)
     return study
@@ -63,14 +64,15 @@ def _open_storage(storage: str | None, journal: Path) -> Any:
         journal.parent.mkdir(parents=True, exist_ok=True)
         return open_journal(journal)
     import optuna
-    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
     for attempt in range(MOST_OPENINGS):
         try:
             return optuna.storages.RDBStorage(storage)
         except (ImportError, SQLAlchemyError, ValueError) as error:
             cause = str(error).splitlines()[0]
-            is_beginning = "already exists" in cause  # another sweep makes the tables at this moment
+            # another sweep makes the tables, or their first rows, at this moment
+            is_beginning = isinstance(error, IntegrityError) or "already exists" in cause or "is locked" in cause
             if not is_beginning or attempt == MOST_OPENINGS - 1:
                 raise BadInput(f"hydra.sweeper.storage={storage}: {cause}; give an SQL URL, or null") from error
             time.sleep(1.0)
@@ -92,20 +94,42 @@ def _compare(study: "optuna.Study", settings: Settings) -> None:
                 f"hydra.sweeper.study_name={settings.name}: this study has another space: {'; '.join(lines)}. Put it "
                 "back, name another study, or go on with hydra.sweeper.allow_new_space=true"
             )
+        _check_kinds(study, settings)
         log.warning("%s goes on with another space: %s", settings.name, "; ".join(lines))
     if before != now:
         study.set_user_attr(DESCRIPTION, now)
 
 
-def make_sampler(settings: Settings, num_trials: int) -> "optuna.samplers.BaseSampler":
-    """The sampler; one with a seed goes on with other numbers than it began with, or its first points would repeat."""
+def _check_kinds(study: "optuna.Study", settings: Settings) -> None:
+    """Raises: BadInput for a change of a parameter that Optuna does not take within a study."""
+    from optuna.distributions import check_distribution_compatibility
+
+    known = {key: kind for trial in study.get_trials(deepcopy=False) for key, kind in trial.distributions.items()}
+    for parameter in settings.space.parameters:
+        if parameter.key not in known:
+            continue
+        try:
+            check_distribution_compatibility(known[parameter.key], parameter.distribution())
+        except ValueError as error:
+            raise BadInput(
+                f"hydra.sweeper.params.{parameter.key}: within a study the limits of a parameter may change, its kind, "
+                f"scale and choices may not ({error}); begin another one with the best of this: "
+                f"hydra.sweeper.study_name=NAME hydra.sweeper.warm_start={settings.name}"
+            ) from error
+
+
+def make_sampler(settings: Settings, num_trials: int, salt: str = "") -> "optuna.samplers.BaseSampler":
+    """The sampler; one with a seed goes on with other numbers than it began with, or its first points would repeat.
+
+    `salt` makes a difference between sweeps that go on at the same moment.
+    """
     import optuna
 
     if settings.sampler is None:
         return optuna.samplers.TPESampler()
     node = dict(settings.sampler)
     if num_trials and isinstance(node.get("seed"), int):
-        node["seed"] = (node["seed"] + 7919 * num_trials) % 2**32
+        node["seed"] = (node["seed"] + 7919 * num_trials + zlib.crc32(salt.encode())) % 2**32
     if is_grid(settings) and "search_space" not in node:
         node["search_space"] = {parameter.key: parameter.grid() for parameter in settings.space.parameters}
         return _grid_sampler(node)
@@ -154,7 +178,10 @@ def _build(node: Mapping[str, Any], what: str, kind: type) -> Any:
         made = instantiate(dict(node), _convert_="all")
     except (HydraException, ImportError, TypeError, ValueError) as error:
         cause = str(error.__cause__ or error).splitlines()[0]
-        raise BadInput(f"{key} ({node.get('_target_')}): {cause}; change or remove that argument") from error
+        raise BadInput(
+            f"{key} ({node.get('_target_')}): {cause}; change or remove that argument, or write all of it anew: "
+            f"{key}={{_target_:{node.get('_target_')}}}"
+        ) from error
     if not isinstance(made, kind):
         raise BadInput(f"{key}: _target_={node.get('_target_')}: is no {what}; see optuna.{what}s")
     return made
