@@ -295,8 +295,8 @@ def _apply_audit(data: DictConfig, report: Path, opened: OpenedData) -> OpenedDa
     for finding in findings:
         num_findings[finding["kind"]] = num_findings.get(finding["kind"], 0) + 1
     if num_findings:
-        counts = ", ".join(f"{count} {kind}" for kind, count in num_findings.items())
-        log.warning("the audit found %s: see %s", counts, page)
+        counts = ", ".join(f"{kind.replace('_', ' ')} {count:,}" for kind, count in num_findings.items())
+        log.warning("findings of the audit: %s; see %s", counts, page)
     if leaks := [finding for finding in findings if finding["kind"] == "leak"]:
         _report_leaks(data, leaks, page)
     manifest = opened.manifest
