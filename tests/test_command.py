@@ -1,9 +1,14 @@
 """The wrapper of every entry point: which error has which exit code."""
 
+import json
 import signal
+import subprocess
+import sys
+from pathlib import Path
 
 import pytest
 from hydra.errors import HydraException
+from tests.conftest import PROJECT, Cli
 
 from sightline.command import exit_code, explain
 from sightline.errors import BadInput, Interrupted
@@ -26,3 +31,21 @@ from sightline.errors import BadInput, Interrupted
 def test_errors_and_their_codes(error: BaseException, code: int | None, text: str) -> None:
     assert exit_code(error) == code
     assert text in explain(error)
+
+
+def test_a_reader_that_leaves_is_no_error() -> None:
+    """As in `train.py --help | head -3`."""
+    command = [sys.executable, str(PROJECT / "src" / "train.py"), "--help"]
+    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert process.stdout is not None
+    assert process.stderr is not None
+    process.stdout.close()
+    assert process.stderr.read() == ""
+    assert process.wait() == 128 + signal.SIGPIPE, "as a shell counts other programs that end so"
+
+
+def test_the_flag_for_several_runs_may_stand_anywhere(cli: Cli, tmp_path: Path) -> None:
+    words = ["data=synthetic", "-m", "seed=1,2", f"paths.runs={tmp_path}", "launch=local_process"]
+    done = cli("train", *words, "launch.dry_run=true")
+    assert done.returncode == 0, done.stderr
+    assert len(json.loads(done.stdout)) == 2

@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import select
 import signal
 import sys
 import warnings
@@ -25,6 +26,7 @@ from sightline.run_record import reason
 
 FAILED, BAD_INPUT, GATE_NOT_MET = 1, 2, 4
 FULL_ERROR = "HYDRA_FULL_ERROR"
+SEVERAL = ("-m", "--multirun")
 NULL_GROUP = "Config group override must be a string or a list"
 """How Hydra refuses `group=null`, which means what `~group` does."""
 
@@ -53,7 +55,8 @@ def run(main: Callable[[], Any], positional: str | None = None) -> NoReturn:
     """Run a Hydra program and exit: 0 done, 1 failed, 2 bad input, 4 a gate was not met, 130 or 143 interrupted.
 
     The reason is the last line on stderr; `HYDRA_FULL_ERROR=1` shows the traceback too. A first word without `=` is
-    the value of the key `positional`, where there is one.
+    the value of the key `positional`, where there is one. When whoever reads the output leaves, as `head` does, the
+    program ends without a word.
     """
     load_env_file()
     shows_traceback = os.environ.get(FULL_ERROR) == "1"
@@ -63,13 +66,16 @@ def run(main: Callable[[], Any], positional: str | None = None) -> NoReturn:
     place.given.update({name: os.environ[name] for name in place.NAMES if name in os.environ})
     if positional and len(sys.argv) > 1 and "=" not in sys.argv[1] and not sys.argv[1].startswith("-"):
         sys.argv[1] = f"{positional}={sys.argv[1]}"
+    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in SEVERAL)  # Hydra takes no flag between words
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     _quieten()
     try:
-        main()
+        _run_and_flush(main)
     except BaseException as raised:
         error = raised.__cause__ if isinstance(raised, _TaskFailed) and raised.__cause__ else raised
+        if isinstance(error, BrokenPipeError) and _nobody_reads():
+            _end_unread()
         code = exit_code(error)
         if code is None:
             raise
@@ -83,6 +89,29 @@ def run(main: Callable[[], Any], positional: str | None = None) -> NoReturn:
         if not shows_traceback:
             os.environ.pop(FULL_ERROR)
     sys.exit(0)
+
+
+def _run_and_flush(main: Callable[[], Any]) -> None:
+    """Run a program until its last line is out: what is left to the interpreter's end fails with a complaint."""
+    try:
+        main()
+    except SystemExit:
+        sys.stdout.flush()
+        raise
+    sys.stdout.flush()
+
+
+def _nobody_reads() -> bool:
+    """Whether our output goes into a pipe whose reader is gone."""
+    poll = select.poll()
+    poll.register(sys.stdout.fileno(), 0)
+    return any(event & (select.POLLERR | select.POLLHUP) for _, event in poll.poll(0))
+
+
+def _end_unread() -> NoReturn:
+    """End as other programs do that write to nobody."""
+    os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is still to be written
+    sys.exit(128 + signal.SIGPIPE)
 
 
 def _interrupt(number: int, frame: Any) -> NoReturn:
