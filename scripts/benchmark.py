@@ -6,6 +6,7 @@
     python scripts/benchmark.py evaluate --run RUN
     python scripts/benchmark.py sweep [--trials 60 --places 4]
     python scripts/benchmark.py validation|logging|start [experiment=gtsrb …]
+    python scripts/benchmark.py trial [--trials 5]
 
 The first: images per second of train.py's own fit against the bare PyTorch step, in one process. Both sides train the
 same network on synthetic images with the same size, batch, precision, memory format and optimizer.
@@ -23,8 +24,9 @@ own, whose peak memory counts everything in it.
 
 The fourth: images per second of evaluate.py, with and without corruptions, against the bare forward pass.
 
-The fifth is in benchmark_sweep.py: what a sweep waits, and what pruning saves. The others are in benchmark_parts.py:
-the rate of validation, what logging costs, and the seconds until a first step.
+The fifth is in benchmark_sweep.py: what a sweep waits, and what pruning saves; what a trial costs beside its training is
+in benchmark_trial.py. The others are in benchmark_parts.py: the rate of validation, what logging costs, and the seconds
+until a first step.
 """
 
 import argparse
@@ -447,5 +449,9 @@ if __name__ == "__main__":
         import benchmark_parts
 
         benchmark_parts.main(sys.argv[1:])
+    elif sys.argv[1:2] == ["trial"]:
+        import benchmark_trial
+
+        benchmark_trial.main(sys.argv[2:])
     else:
         main()

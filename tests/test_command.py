@@ -8,10 +8,10 @@ from pathlib import Path
 
 import pytest
 from hydra.errors import HydraException
-from tests.conftest import PROJECT, Cli
 
 from sightline.command import exit_code, explain
 from sightline.errors import BadInput, Interrupted
+from tests.conftest import PROJECT, Cli
 
 
 @pytest.mark.parametrize(

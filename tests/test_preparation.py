@@ -4,6 +4,7 @@ import json
 import shutil
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import numpy as np
@@ -11,6 +12,8 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
+from sightline.data.audit import Audit, audit
+from sightline.data.inspection import Inspection
 from sightline.data.splits import Manifest
 from sightline.errors import BadInput
 from sightline.preparation import make_datamodule, open_data, prepare
@@ -46,6 +49,22 @@ def test_prepare_leaves_the_audit_and_a_pinned_split(root: Path) -> None:
     after = dict(zip(again.paths, again.splits, strict=True))
     assert all(after[path] == split for path, split in before.items())
     assert len(again) == len(manifest) + 30
+
+
+def test_runs_that_begin_at_once_audit_their_data_once(root: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """As trials of a sweep do: half an audit is none, and each of them needs it."""
+    audited = []
+
+    def count(manifest: Manifest, inspection: Inspection) -> Audit:
+        audited.append(manifest)
+        return audit(manifest, inspection)
+
+    monkeypatch.setattr("sightline.data.audit.audit", count)
+    cfg = config(root)
+    with ThreadPoolExecutor(4) as pool:
+        opened = list(pool.map(open_data, [cfg] * 4))
+    assert len(audited) == 1
+    assert len({each.report for each in opened}) == 1
 
 
 def test_a_bad_file_stops_by_default_and_the_report_names_it(root: Path) -> None:

@@ -243,23 +243,39 @@ def _find_pinned(setting: str, root: Path) -> Manifest | None:
 
 
 def _audit_once(manifest: Manifest, inspection: Any, cache: Path) -> Path:
-    """The folder of this data's audit, made now unless the same files have been audited before."""
-    folder = cache / "audits" / manifest.sha256[:32]
-    if all((folder / name).is_file() for name in AUDIT_FILES):
-        return folder
-    from sightline.data.audit import audit
-    from sightline.data.audit_report import write_report
+    """The folder of this data's audit, made now unless the same files have been audited before.
 
-    found: Audit = audit(manifest, inspection)
+    Of several runs that begin at once, one makes it and the others wait.
+    """
+    from filelock import FileLock
+
+    folder = cache / "audits" / manifest.sha256[:32]
+    if _is_audited(folder):
+        return folder
     try:
-        folder.mkdir(parents=True, exist_ok=True)
-        write_report(found, manifest, folder / "audit.html")
-        write_json(folder / "audit.json", found.to_dict())
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not _is_audited(folder):
+                _audit(manifest, inspection, folder)
     except OSError as error:
         raise BadInput(
             f"paths.cache={cache}: the audit cannot be written ({error}); name another folder, or set data.audit=skip"
         ) from error
     return folder
+
+
+def _is_audited(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in AUDIT_FILES)
+
+
+def _audit(manifest: Manifest, inspection: Any, folder: Path) -> None:
+    from sightline.data.audit import audit
+    from sightline.data.audit_report import write_report
+
+    found: Audit = audit(manifest, inspection)
+    folder.mkdir(exist_ok=True)
+    write_report(found, manifest, folder / "audit.html")
+    write_json(folder / "audit.json", found.to_dict())
 
 
 def _apply_audit(data: DictConfig, report: Path, opened: OpenedData) -> OpenedData:

@@ -94,8 +94,8 @@ def _point_latest_to(runs: Path, folder: Path) -> None:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never half of it."""
-    partial = path.with_name(path.name + ".partial")
+    """Write JSON so that a reader sees the old file or the new one, never half of it, whoever else writes it."""
+    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
     partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=True) + "\n", encoding="utf-8")
     partial.replace(path)
 

@@ -246,8 +246,6 @@ def _log_hparams(trainer: "pl.Trainer", cfg: DictConfig, metrics: dict[str, floa
     import matplotlib.image
     from pytorch_lightning.loggers import TensorBoardLogger
 
-    from sightline.explanation.panels import join_panels
-
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
             logger.log_hyperparams(_hparams(cfg), metrics, step=trainer.global_step)
@@ -255,6 +253,8 @@ def _log_hparams(trainer: "pl.Trainer", cfg: DictConfig, metrics: dict[str, floa
                 picture = matplotlib.image.imread(file)[..., :3]
                 logger.experiment.add_image("confusion_matrix", picture, trainer.global_step, dataformats="HWC")
             if panels := sorted((run_dir / "explanations").glob("*.png")):
+                from sightline.explanation.panels import join_panels
+
                 logger.experiment.add_image("explanations", join_panels(panels), trainer.global_step, dataformats="HWC")
             logger.save()
 

@@ -2,7 +2,10 @@
 
 import csv
 import json
+import os
 import shutil
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -21,6 +24,7 @@ REFUSED = [
     ("hparams_search=optuna hydra.sweeper.n_trails=3", "n_trails"),
     ("hparams_search=optuna hydra.sweeper.n_trials=0", "hydra.sweeper.n_trials=0: must be 1 or more"),
     ("hparams_search=optuna hydra.sweeper.sampler._target_=os.system", "_target_=os.system: must come from optuna"),
+    ("hparams_search=optuna hydra.sweeper.pruner={_target_:optuna.pruners.Median}", "hydra.sweeper.pruner (optuna.pru"),
     ("hparams_search=optuna hydra.sweeper.metrics={val/acuracy:maximize}", "val/acuracy: must be one of val/loss"),
     ("hparams_search=optnua", "Could not find 'hparams_search/optnua'"),
     ("launch=local_process launch.n_parallel=0", "launch.n_parallel=0: must be 1 or more"),
@@ -63,6 +67,7 @@ def test_a_sweep_of_real_trainings(cli: Cli, colors: Path, tmp_path: Path) -> No
         "hparams_search=momentum",
         "hydra.sweeper.n_trials=3",
         "hydra.sweeper.n_parallel=2",
+        "hydra.sweeper.pruner={_target_:optuna.pruners.MedianPruner}",  # in place of another, which has arguments
     ]
     enqueue = "hydra.sweeper.enqueue=[{model/optimizer:sgd,model.lr:0.05,model.optimizer.momentum:0.9}]"
     done = cli("train", *words, enqueue)
@@ -92,7 +97,7 @@ def check_best(folder: Path, tmp_path: Path) -> None:
     assert isinstance(trial, dict)
     composed = to_plain(cfg)
     for config in (trial, composed):
-        for key in ("output", "stages"):
+        for key in ("output", "stages", "paths"):
             config.pop(key)
     assert composed == trial
 
@@ -111,7 +116,40 @@ def test_the_best_is_refitted_and_tested_once(cli: Cli, colors: Path, tmp_path: 
         assert (config.seed, config.data.with_validation) == (seed, True)
         record = json.loads((run / "run.json").read_text())
         assert record["status"] == "finished"
-    assert "over 2 seeds" in done.stdout
+    assert "over 2 seed(s)" in done.stdout
+    assert "Trained anew on train and validation, and tested once" in (folder / "report.html").read_text()
+
+
+IMPORTED_LATER = """
+import importlib, runpy, sys
+from hydra_plugins.sightline_sweeper.sweeper import preloaded
+for name in preloaded():
+    importlib.import_module(name)
+before = set(sys.modules)
+try:
+    runpy.run_path(sys.argv[0], run_name="__main__")
+finally:
+    print("later:", *sorted(set(sys.modules) - before))
+"""
+
+
+@pytest.mark.slow
+def test_a_preloaded_process_has_what_a_training_imports(colors: Path, tmp_path: Path) -> None:
+    """Every trial would import the rest again."""
+    script = str(PROJECT / "src" / "train.py")
+    program = f"import sys; sys.argv[0] = {script!r}\n{IMPORTED_LATER}"
+    words = [word for word in tiny(colors, tmp_path) if word not in ("stages=[fit,test]", "logger=none")]
+    done = subprocess.run(
+        [sys.executable, "-c", program, *words, "stages=[fit]", f"output={tmp_path / 'run'}"],
+        env={**os.environ, "PYTHONPATH": str(PROJECT / "src")},
+        capture_output=True,
+        text=True,
+        timeout=300,
+    )
+    assert done.returncode == 0, done.stderr
+    later = next(line for line in done.stdout.splitlines() if line.startswith("later:")).split()[1:]
+    heavy = "torch torchvision timm captum sklearn pytorch_lightning albumentations s3fs jinja2 sightline".split()
+    assert not [name for name in later if name.split(".")[0] in heavy]
 
 
 @pytest.mark.slow

@@ -97,8 +97,10 @@ def test_killed_and_started_again(rounds: int, n_trials: int, seed: int, tmp_pat
 
 
 @pytest.mark.slow
-def test_two_sweeps_share_a_study(tmp_path: Path) -> None:
-    storage = f"sqlite:///{tmp_path / 'shared.db'}"
+@pytest.mark.parametrize("kind", ["journal", "database"])
+def test_two_sweeps_share_a_study(kind: str, tmp_path: Path) -> None:
+    """They are started at the same moment."""
+    storage = f"sqlite:///{tmp_path / 'shared.db'}" if kind == "database" else None
     first, second = Sweeping(tmp_path, 14, storage), Sweeping(tmp_path, 14, storage)
     for sweeping in (first, second):
         assert sweeping.process.wait(timeout=MOST_SECONDS) == 0, (tmp_path / "stderr.txt").read_text()

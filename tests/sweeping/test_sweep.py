@@ -2,6 +2,9 @@
 
 import csv
 import json
+import os
+import re
+import socket
 import time
 from pathlib import Path
 from typing import Any
@@ -15,6 +18,7 @@ from tests.sweeping.conftest import MEDIAN, RANDOM, RunSweep, make_settings
 from sightline.errors import BadInput
 from sightline.launch.backend import Places
 from sightline.launch.local_process import LocalProcess
+from sightline.sweeping.results import write_text
 from sightline.sweeping.sweep import sweep
 
 
@@ -28,7 +32,7 @@ def points(folder: Path) -> list[tuple[str, str]]:
 
 
 def test_leaves_what_it_promises(run_sweep: RunSweep, tmp_path: Path) -> None:
-    results = run_sweep(pruner=MEDIAN, n_trials=8)
+    results = run_sweep("nap=0.01", "paths.cache=elsewhere", pruner=MEDIAN, n_trials=8)
     folder = tmp_path / "demo"
     assert sum(results["num_trials"].values()) == 8
     assert OmegaConf.to_container(OmegaConf.load(folder / "results.yaml")) == results
@@ -45,10 +49,41 @@ def test_leaves_what_it_promises(run_sweep: RunSweep, tmp_path: Path) -> None:
     assert len(list((folder / "tensorboard").iterdir())) >= len(complete)
     best = OmegaConf.load(folder / "best.yaml")
     assert best.x == results["best_params"]["x"]
+    assert "paths" not in best, "where things lie is none of its settings"
     storage = optuna.storages.JournalStorage(
         JournalFileBackend(str(folder / "study.journal"))
     )  # as optuna-dashboard opens it
     assert len(optuna.load_study(study_name="demo", storage=storage).trials) == 8
+
+
+def test_plots_are_seen_on_light_and_dark_pages(run_sweep: RunSweep, tmp_path: Path) -> None:
+    """Lines and points have a contrast of 3 to both pages; Optuna's own colours reach from white to dark blue."""
+    params = {"x": {"interval": [0, 1]}, "y": {"choice": [0.2, 0.4, 0.6]}}
+    run_sweep("nap=0.01", "epochs=4", pruner=MEDIAN, n_trials=8, params=params)
+    page = (tmp_path / "demo" / "report.html").read_text()
+    plots = [part.split("</script>")[0] for part in page.split("Plotly.newPlot(")[1:]]
+    drawn = [plot.split('"template":')[0] for plot in plots]
+    colors = {color for plot in drawn for color in re.findall(r'"color":"(rgb\(.+?\)|#\w{6})"', plot)}
+    colors |= {color for plot in plots for color in re.findall(r"#\w{6}", plot.split('"colorway":[')[-1].split("]")[0])}
+    assert len(colors) > 12
+    for color in colors:
+        assert contrast(color, "#ffffff") > 3, color
+        assert contrast(color, "#14171c") > 3, color
+
+
+def contrast(one: str, other: str) -> float:
+    """Of two colours, by WCAG 2.2."""
+    low, high = sorted((luminance(one), luminance(other)))
+    return (high + 0.05) / (low + 0.05)
+
+
+def luminance(color: str) -> float:
+    parts = (
+        re.findall(r"\d+", color) if color.startswith("rgb") else [int(part, 16) for part in re.findall(r"\w\w", color)]
+    )
+    shares = [int(part) / 255 for part in parts]
+    linear = [share / 12.92 if share <= 0.04045 else ((share + 0.055) / 1.055) ** 2.4 for share in shares]
+    return sum(weight * share for weight, share in zip((0.2126, 0.7152, 0.0722), linear, strict=True))
 
 
 def test_goes_on_to_the_total_without_repeating(run_sweep: RunSweep, tmp_path: Path) -> None:
@@ -91,10 +126,11 @@ def test_failures_are_recorded_and_the_sweep_goes_on(run_sweep: RunSweep, tmp_pa
     assert sum(results["num_trials"].values()) == 16
 
 
-def test_too_many_failures_end_it(run_sweep: RunSweep, tmp_path: Path) -> None:
+def test_too_many_failures_end_it(run_sweep: RunSweep, capfd: pytest.CaptureFixture[str]) -> None:
     results = run_sweep("fail=exit", "nap=0.01", n_trials=50, max_failures=4)
     assert results["ended_by"] == "failures"
     assert 4 <= results["num_trials"]["failed"] <= 6, "those beside the fourth may have failed too"
+    assert "[W " not in capfd.readouterr().err, "what cannot be drawn stands on the page"
 
 
 def test_time_budget_leaves_the_rest_to_the_next_start(run_sweep: RunSweep, tmp_path: Path) -> None:
@@ -182,6 +218,7 @@ def test_samplers_and_pruners_of_optuna(run_sweep: RunSweep, sampler: dict[str, 
         ({"sampler": {"_target_": "os.system"}}, "_target_=os.system: must come from optuna"),
         ({"sampler": {"_target_": "optuna.samplers.TPE"}}, "hydra.sweeper.sampler (optuna.samplers.TPE)"),
         ({"sampler": {"_target_": "optuna.samplers.TPESampler", "sede": 1}}, "unexpected keyword argument 'sede'"),
+        ({"pruner": {"_target_": "optuna.pruners.MedianPruner", "min_resource": 2}}, "or write all of it anew"),
         ({"pruner": {"_target_": "optuna.samplers.TPESampler"}}, "is no pruner; see optuna.pruners"),
         ({"sampler": {"_target_": "optuna.samplers.GridSampler"}}, "a grid needs choice or range"),
         ({"storage": "nonsense"}, "hydra.sweeper.storage=nonsense"),
@@ -195,6 +232,16 @@ def test_bad_input_leaves_nothing(run_sweep: RunSweep, tmp_path: Path, changes: 
         run_sweep(**changes)
     assert message in str(refused.value)
     assert not list(tmp_path.rglob("*"))
+
+
+def test_a_full_disk_leaves_the_file_before_and_no_part_of_another(tmp_path: Path) -> None:
+    path = tmp_path / "report.html"
+    path.write_text("before")
+    (tmp_path / f".{path.name}.{socket.gethostname()}-{os.getpid()}").symlink_to("/dev/full")
+    with pytest.raises(OSError, match="No space left"):
+        write_text(path, "now" * 100_000)
+    assert list(tmp_path.iterdir()) == [path]
+    assert path.read_text() == "before"
 
 
 class Priced(LocalProcess):

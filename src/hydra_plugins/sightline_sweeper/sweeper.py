@@ -3,6 +3,7 @@
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +14,22 @@ from omegaconf import DictConfig, OmegaConf
 
 log = logging.getLogger(__name__)
 PRELOADED = (
-    "torch torchvision timm torchmetrics pytorch_lightning albumentations tensorboard sklearn.metrics "
-    "matplotlib.pyplot torch.utils.tensorboard sightline.training sightline.models.classifier "
-    "sightline.data.datamodule sightline.evaluation.evaluate sightline.callbacks.resumable"
+    "torch torchvision timm torchmetrics pytorch_lightning albumentations tensorboard sklearn.metrics filelock "
+    "matplotlib.pyplot torch.utils.tensorboard sightline.command sightline.training sightline.models.classifier "
+    "sightline.models.losses sightline.models.views sightline.data.datamodule sightline.data.audit_report "
+    "sightline.data.balanced_sampler sightline.evaluation.measurement sightline.evaluation.robustness "
+    "sightline.callbacks.resumable sightline.callbacks.rollback sightline.callbacks.best_checkpoints "
+    "sightline.callbacks.gradual_unfreezing sightline.callbacks.progressive_resizing sightline.callbacks.weight_ema "
+    "sightline.callbacks.epoch_table sightline.callbacks.plain_progress sightline.callbacks.tensorboard_images "
+    "sightline.callbacks.log_continuation sightline.callbacks.throughput sightline.checkpoint_averaging"
 ).split()
-"""What a training imports before its first step."""
-TESTED = ("test/accuracy", "test/macro_f1")
+"""What a training imports."""
+IF_INSTALLED = ("s3fs",)
+"""What Lightning imports when it writes a checkpoint, where it is there."""
+
+
+def preloaded() -> list[str]:
+    return [*PRELOADED, *(name for name in IF_INSTALLED if find_spec(name))]
 
 
 @dataclass
@@ -42,7 +53,7 @@ class SightlineSweeperConfig:
     refit_seeds: int = 3
     allow_new_space: bool = False  # go on with a study whose space or settings were others
     backend: str = "${oc.select:launch.backend,local_process}"  # where trials run
-    preload: list[str] = field(default_factory=lambda: list(PRELOADED))  # imported once for all trials; []: each anew
+    preload: list[str] = field(default_factory=preloaded)  # imported once for all trials; []: each anew
 
 
 ConfigStore.instance().store(
@@ -69,13 +80,14 @@ class SightlineSweeper(Sweeper):
         from hydra.core.utils import configure_log
 
         from hydra_plugins.sightline_sweeper.composition import check, command_to_go_on
-        from hydra_plugins.sightline_sweeper.words import split_words
+        from hydra_plugins.sightline_sweeper.words import split_words, whole_nodes
         from sightline.config import FINAL_METRICS, validate_choice
         from sightline.launch.backend import Places, make_backend
         from sightline.sweeping.sweep import sweep
 
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
         searched, words = split_words(arguments)
+        self.said |= whole_nodes(self.config.hydra.overrides.hydra, ("sampler", "pruner"))
         launch = self._launch()
         settings = self._settings(searched, words, launch)
         if "optimized_metric" in self.config:
@@ -161,6 +173,8 @@ def _print_first(settings: Any, backend: Any) -> None:
 
 def _conclude(results: dict[str, Any], folder: Path) -> None:
     """Say what came out, and raise what a command must fail for."""
+    from sightline.sweeping.refit import TESTED, describe_spread
+
     counts = results["num_trials"]
     counted = ", ".join(f"{count} {state}" for state, count in counts.items())
     if results["ended_by"] == "failures":
@@ -176,6 +190,5 @@ def _conclude(results: dict[str, Any], folder: Path) -> None:
         print(f"best: trial {results['best_trial']}, {results['best_value']}: {words}")
     for name, values in results.get("refit", {}).get("metrics", {}).items():
         if name in TESTED:
-            spread = f" ± {values['standard_deviation']:.4f}" if values["standard_deviation"] is not None else ""
-            print(f"{name}: {values['mean']:.4f}{spread} over {len(values['values'])} seeds, trained on validation too")
+            print(f"{name}: {describe_spread(values)}")
     print(f"results: {folder}")

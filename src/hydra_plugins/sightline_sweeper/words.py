@@ -1,9 +1,11 @@
 """The words of a command line: those that search, and those that are the same in every trial."""
 
+from collections.abc import Sequence
 from typing import Any
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
 from hydra.core.override_parser.types import ChoiceSweep, IntervalSweep, Override, QuotedString, RangeSweep
+from omegaconf import OmegaConf
 
 from sightline.errors import BadInput
 
@@ -18,6 +20,16 @@ def split_words(words: list[str]) -> tuple[dict[str, Any], list[str]]:
         else:
             others.append(str(override.input_line))
     return searched, others
+
+
+def whole_nodes(words: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
+    """By key what `hydra.sweeper.<key>={…}` says: all of it, where Hydra would add it to what a file says."""
+    found = {}
+    for override in OverridesParser.create().parse_overrides(list(words)):
+        key = override.get_key_element().removeprefix("hydra.sweeper.")
+        if key in keys and isinstance(override.value(), dict):
+            found[key] = OmegaConf.to_container(OmegaConf.create(override.value()))
+    return found
 
 
 def _parameter(override: Override) -> dict[str, Any]:

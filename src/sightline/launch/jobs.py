@@ -2,13 +2,15 @@
 
 import argparse
 import json
-from collections.abc import Sequence
+import sys
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 from rich.console import Console
 from rich.table import Table
 
-from sightline.launch.job import State
+from sightline.launch.backend import Backend
+from sightline.launch.job import State, Status
 from sightline.launch.records import JobRecord, backend_of, fetch_recorded, find_record, read_records
 
 VERBS = {
@@ -19,6 +21,10 @@ VERBS = {
     "fetch": "its run folder into a folder here (--into)",
     "stop": "end it; the same command that started it goes on with it",
 }
+
+WIDTH_OF_THE_OTHERS = 80
+MOST_COLUMNS = 1000
+"""Of a line that a program reads."""
 
 
 def main(runs: Path, words: Sequence[str] | None = None) -> None:
@@ -44,13 +50,19 @@ def main(runs: Path, words: Sequence[str] | None = None) -> None:
 
 
 def _list(jobs: Path) -> None:
+    if not (records := read_records(jobs)):
+        print(f"no jobs in {jobs}")
+        return
     table = Table(box=None, padding=(0, 2, 0, 0))
     for column in ("job", "backend", "state", "submitted", "reason"):
-        table.add_column(column)
-    for record in read_records(jobs):
+        table.add_column(column, no_wrap=column != "reason", overflow="fold")
+    for record in records:
         state, reason = _state_of(record, jobs)
         table.add_row(record.name, record.backend, state, record.submitted, reason)
-    Console(soft_wrap=True, highlight=False).print(table)
+    console = Console(highlight=False)
+    longest = max(len(record.name) for record in records)
+    console.width = max(console.width, longest + WIDTH_OF_THE_OTHERS) if console.is_terminal else MOST_COLUMNS
+    console.print(table, soft_wrap=True)
 
 
 def _state_of(record: JobRecord, jobs: Path) -> tuple[str, str]:
@@ -67,15 +79,41 @@ def _state_of(record: JobRecord, jobs: Path) -> tuple[str, str]:
 def _do(given: argparse.Namespace, record: JobRecord, jobs: Path) -> None:
     backend = backend_of(record, jobs)
     if given.verb == "status":
-        status = backend.status(record.job_id)
-        print(status.state + (f": {status.reason}" if status.reason else ""))
+        print(_describe(backend.status(record.job_id)))
     elif given.verb == "logs":
-        for line in backend.logs(record.job_id):
-            print(line, flush=True)
+        _print_lines(backend.logs(record.job_id), backend, record)
     elif given.verb == "metrics":
-        for point in backend.metrics(record.job_id):
-            print(json.dumps(vars(point)))
+        _print_lines((json.dumps(vars(point)) for point in backend.metrics(record.job_id)), backend, record)
     elif given.verb == "fetch":
-        print(f"results: {fetch_recorded(backend, record, given.into or jobs / record.name)}")
+        status = backend.status(record.job_id)
+        folder = fetch_recorded(backend, record, given.into or jobs / record.name)
+        if not status.is_over:
+            print(f"{record.name} is {status.state}: this is what it has so far", file=sys.stderr)
+        print(f"results: {folder}")
     else:
-        backend.stop(record.job_id)
+        _stop(backend, record)
+
+
+def _describe(status: Status) -> str:
+    """State and reason, which may begin with the state."""
+    reason = status.reason or str(status.state)
+    return reason if reason.startswith(status.state) else f"{status.state}: {reason}"
+
+
+def _print_lines(lines: Iterable[str], backend: Backend, record: JobRecord) -> None:
+    """Print what there is; say why when that is nothing."""
+    is_empty = True
+    for line in lines:
+        print(line, flush=True)
+        is_empty = False
+    if is_empty:
+        print(f"nothing of {record.name}, which is {_describe(backend.status(record.job_id))}", file=sys.stderr)
+
+
+def _stop(backend: Backend, record: JobRecord) -> None:
+    status = backend.status(record.job_id)
+    backend.stop(record.job_id)
+    if status.is_over:
+        print(f"{record.name} is over: {_describe(status)}")
+    else:
+        print(f"{record.name} was told to stop; the command that started it goes on with it")

@@ -163,6 +163,8 @@ class LocalProcess:
 
     def fetch(self, job_id: str, into: Path) -> Path:
         folder = Path(job_id)
+        if not folder.is_dir():
+            raise BadInput(f"{folder}: the job's folder is gone; the command that started it begins it again")
         if into.resolve() != folder.resolve():
             shutil.copytree(folder, into, dirs_exist_ok=True, ignore=shutil.ignore_patterns(HIDDEN))
         return into

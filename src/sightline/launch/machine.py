@@ -1,5 +1,6 @@
 """What this machine has, and each job's share of it."""
 
+import functools
 import os
 import subprocess
 
@@ -36,6 +37,11 @@ def visible_gpus() -> list[str]:
     limited = os.environ.get("CUDA_VISIBLE_DEVICES")
     if limited is not None:
         return [name for name in limited.split(",") if name.strip()]
+    return list(_gpus_of_the_driver())
+
+
+@functools.cache  # it may take a second, and is asked for with every job
+def _gpus_of_the_driver() -> tuple[str, ...]:
     try:
         listed = subprocess.run(
             ["nvidia-smi", "--query-gpu=index", "--format=csv,noheader"],
@@ -45,5 +51,5 @@ def visible_gpus() -> list[str]:
             timeout=20,
         )
     except (OSError, subprocess.SubprocessError):
-        return []
-    return listed.stdout.split()
+        return ()
+    return tuple(listed.stdout.split())

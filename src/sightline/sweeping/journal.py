@@ -7,15 +7,20 @@ from pathlib import Path
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalStorage
 
 
-class FileLock:
-    """A lock that ends with its process; Optuna's own stays after a kill, and the next start waits 30 s for it."""
+class JournalLock:
+    """The lock on a journal that somebody writes to; whoever gets it finds whole lines.
 
-    def __init__(self, path: Path) -> None:
-        self.path, self._descriptor = path, -1
+    It ends with its process; Optuna's own stays after a kill, and the next start waits 30 s for it.
+    """
+
+    def __init__(self, journal: Path) -> None:
+        self.journal, self._descriptor = journal, -1
 
     def acquire(self) -> bool:
-        self._descriptor = os.open(self.path, os.O_RDWR | os.O_CREAT, 0o644)
+        lock = self.journal.with_name(f".{self.journal.name}.lock")
+        self._descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
         fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        _drop_half_line(self.journal)
         return True
 
     def release(self) -> None:
@@ -23,17 +28,21 @@ class FileLock:
 
 
 def open_journal(path: Path) -> JournalStorage:
-    """The storage in a journal file, without the half line that a kill may have left."""
-    lock = FileLock(path.with_name(f".{path.name}.lock"))
+    """The storage in a journal file."""
+    lock = JournalLock(path)
     lock.acquire()
-    try:
-        _drop_half_line(path)
-    finally:
-        lock.release()
+    lock.release()
     backend: BaseJournalBackend = JournalFileBackend(str(path), lock)  # pyright: ignore[reportArgumentType]
     return JournalStorage(backend)
 
 
 def _drop_half_line(path: Path) -> None:
-    if path.is_file() and (content := path.read_bytes()) and not content.endswith(b"\n"):
-        os.truncate(path, content.rfind(b"\n") + 1)
+    """Cut off what a kill or a full disk has left; a line behind it would make the journal unreadable."""
+    if not path.is_file() or not (size := path.stat().st_size):
+        return
+    with path.open("rb+") as file:
+        file.seek(-1, os.SEEK_END)
+        if file.read(1) == b"\n":
+            return
+        file.seek(0)
+        file.truncate(file.read(size).rfind(b"\n") + 1)

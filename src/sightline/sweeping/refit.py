@@ -15,6 +15,8 @@ if TYPE_CHECKING:
     import optuna
 
 log = logging.getLogger(__name__)
+TESTED = ("test/accuracy", "test/macro_f1")
+"""What is said of a refit first."""
 OF_A_REFIT = ("stages=[fit,test]", "data.with_validation=true", "checkpoint.average_best=1")
 
 
@@ -63,6 +65,13 @@ def summarise(measured: Sequence[Mapping[str, float]]) -> dict[str, dict[str, An
         deviation = statistics.stdev(values) if len(values) > 1 else None
         summary[name] = {"mean": statistics.fmean(values), "standard_deviation": deviation, "values": values}
     return summary
+
+
+def describe_spread(summary: Mapping[str, Any]) -> str:
+    """A metric over the seeds in a line."""
+    deviation = summary["standard_deviation"]
+    spread = "" if deviation is None else f" ± {deviation:.4f}"
+    return f"{summary['mean']:.4f}{spread} over {len(summary['values'])} seed(s), trained on validation too"
 
 
 def _tell(job: Job, job_id: str, status: Status) -> None:

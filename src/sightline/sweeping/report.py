@@ -2,10 +2,12 @@
 
 import html
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sightline.sweeping.refit import TESTED, describe_spread
 from sightline.sweeping.results import state_of, summarise, write_text
 from sightline.sweeping.settings import Settings
 from sightline.sweeping.study import REASON, is_counted
@@ -16,27 +18,38 @@ if TYPE_CHECKING:
 
 MOST_ROWS = 500
 FAINT, MIDDLING = "rgba(128, 136, 148, 0.3)", "#808894"
-ON_ANY_PAGE = {"paper_bgcolor": "rgba(0,0,0,0)", "plot_bgcolor": "rgba(0,0,0,0)", "font": {"color": MIDDLING}}
+SERIES = ["#2f81f7", "#d9730d", "#2da44e", "#e5534b", "#9a6fe0", "#23919a", "#c85a9e", "#a0724a"]
+ON_ANY_PAGE = {
+    "paper_bgcolor": "rgba(0,0,0,0)",
+    "plot_bgcolor": "rgba(0,0,0,0)",
+    "font": {"color": MIDDLING},
+    "colorway": SERIES,
+}
 """Plots that are as readable on a light page as on a dark one."""
+LOW_TO_HIGH = ["rgb(217, 115, 13)", "rgb(128, 136, 148)", "rgb(47, 129, 247)"]
+PALE = "#cccccc"
+"""What Optuna draws trials in that kept no constraint."""
+COLOR_OF_STATE = {"COMPLETE": "#2f81f7", "PRUNED": "#d9730d", "FAIL": "#e5534b", "RUNNING": "#2da44e"}
+"""Colours with a contrast of 3 or more to black and to white, and told apart by the colour-blind."""
 
 
-def write_report(study: "optuna.Study", settings: Settings) -> Path:
-    """Write the page: the best trial, the plots that this study has enough trials for, and the table of trials."""
+def write_report(study: "optuna.Study", settings: Settings, refit: Mapping[str, Any] | None = None) -> Path:
+    """Write the page: the best trial, the plots that this study has enough trials for, and the table of trials.
+
+    `refit` is what the best configuration reached when it was trained anew.
+    """
     from jinja2 import Environment, PackageLoader
     from plotly.offline import get_plotlyjs
 
     sections = []
     for title, text, make in plots(study, settings):
         try:
-            with warnings.catch_warnings():  # that an importance rests on few trials: the page shows how many
-                warnings.simplefilter("ignore")
+            with _silence():
                 figure = make()
         except (ValueError, RuntimeError, ZeroDivisionError) as error:  # too few trials, or all of them equal
             sections.append({"title": title, "text": f"{text} Not drawn: {error}", "plot": ""})
         else:
-            figure.update_layout(template="none", margin={"t": 30}, title=None, **ON_ANY_PAGE)
-            figure.update_xaxes(gridcolor=FAINT, zerolinecolor=FAINT, linecolor=FAINT)
-            figure.update_yaxes(gridcolor=FAINT, zerolinecolor=FAINT, linecolor=FAINT, automargin=True)
+            _color(figure)
             plot = figure.to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False})
             sections.append({"title": title, "text": text, "plot": plot})
     template = Environment(loader=PackageLoader("sightline.sweeping", "."), autoescape=True).get_template(
@@ -46,6 +59,8 @@ def write_report(study: "optuna.Study", settings: Settings) -> Path:
         name=settings.name,
         results=summarise(study, settings),
         metrics=dict(settings.metrics),
+        refit=refit,
+        tested=_tested(refit),
         sections=sections,
         columns=["trial", "state", *settings.metrics, *settings.space.keys, "seconds", "remark"],
         rows=[_row(trial, settings) for trial in study.get_trials(deepcopy=False) if is_counted(trial)][-MOST_ROWS:],
@@ -54,6 +69,55 @@ def write_report(study: "optuna.Study", settings: Settings) -> Path:
     path = settings.folder / "report.html"
     write_text(path, page)
     return path
+
+
+@contextmanager
+def _silence() -> Iterator[None]:
+    """Leave out what Optuna says of studies with few trials: the page shows how many there are."""
+    import optuna
+
+    before = optuna.logging.get_verbosity()
+    optuna.logging.set_verbosity(optuna.logging.ERROR)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
+    finally:
+        optuna.logging.set_verbosity(before)
+
+
+def _tested(refit: Mapping[str, Any] | None) -> dict[str, str]:
+    found = refit["metrics"] if refit else {}
+    return {name: describe_spread(found[name]) for name in TESTED if name in found}
+
+
+def _color(figure: "go.Figure") -> None:
+    """Give a plot colours that are seen on a light page and on a dark one."""
+    lines = {"gridcolor": FAINT, "zerolinecolor": FAINT, "linecolor": FAINT}
+    figure.update_layout(template="none", margin={"t": 30}, title=None, **ON_ANY_PAGE)
+    figure.update_xaxes(**lines)
+    figure.update_yaxes(**lines, automargin=True, title_standoff=12)
+    figure.update_annotations(font_color=MIDDLING)
+    for trace in figure.data:
+        if trace.type == "scatter" and trace.marker.colorscale is not None:
+            trace.marker.update(colorscale=LOW_TO_HIGH, reversescale=False, line={"color": MIDDLING, "width": 0.5})
+        elif trace.type == "scatter" and trace.marker.color == PALE:
+            trace.marker.color = MIDDLING
+        elif trace.type == "bar" and trace.name in COLOR_OF_STATE:
+            trace.marker.color = COLOR_OF_STATE[trace.name]
+
+
+def _draw_parallel_coordinates(study: "optuna.Study", chosen: Mapping[str, Any]) -> "go.Figure":
+    """Optuna's plot, in which a line's colour says how far up it begins, on the axis of the metric."""
+    from optuna import visualization as draw
+    from plotly.colors import sample_colorscale
+
+    figure = draw.plot_parallel_coordinate(study, **chosen)
+    for trace in figure.data:
+        if trace.mode == "lines":
+            color = sample_colorscale(LOW_TO_HIGH, [float(trace.y[0])])[0]
+            trace.update(line={"color": color, "width": 1.5}, opacity=0.8)
+    return figure
 
 
 Plot = tuple[str, str, "Callable[[], go.Figure]"]
@@ -83,7 +147,7 @@ def plots(study: "optuna.Study", settings: Settings) -> Iterator[Plot]:
         yield (
             f"Parallel coordinates of {metric}",
             "A line is a trial.",
-            lambda chosen=chosen: draw.plot_parallel_coordinate(study, **chosen),
+            lambda chosen=chosen: _draw_parallel_coordinates(study, chosen),
         )
         yield f"Slices of {metric}", "A point is a trial.", lambda chosen=chosen: draw.plot_slice(study, **chosen)
     if len(metrics) == 1:

@@ -22,8 +22,8 @@ if TYPE_CHECKING:
 
 STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
 COUNTED = ("complete", "pruned", "failed")
-NOT_OF_IT = ("stages=", "optimized_metric=", "resume=")
-"""Overrides that say what a trial does, not what it is."""
+NOT_OF_IT = ("stages=", "optimized_metric=", "resume=", "paths.")
+"""Overrides that say what a trial does or where, not what it is."""
 
 
 def state_of(trial: "optuna.trial.FrozenTrial") -> str:
@@ -123,7 +123,7 @@ def _card(trial: "optuna.trial.FrozenTrial", settings: Settings, num_complete: i
         f"#   command: python src/train.py experiment={name}",
         f"#   score:   {reached}, the best of {num_complete} and so a little lucky; the test set was not read",
         f"#   time:    {seconds:.0f} s beside what else ran",
-        f"#   machine: {platform.machine()}, {num_cores()} cores, {date.today().isoformat()}",
+        f"#   machine: {platform.machine()}, {num_cores()} core(s), {date.today().isoformat()}",
     ]
     return "\n".join(lines) + "\n"
 
@@ -143,5 +143,8 @@ def _set(content: dict[str, Any], path: Sequence[str], value: Any) -> None:
 def write_text(path: Path, text: str) -> None:
     """Write a file that is whole or not there, whoever else writes it at the same moment."""
     partial = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}")
-    partial.write_text(text, encoding="utf-8")
-    partial.replace(path)
+    try:
+        partial.write_text(text, encoding="utf-8")
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)

@@ -154,7 +154,10 @@ def _build(node: Mapping[str, Any], what: str, kind: type) -> Any:
         made = instantiate(dict(node), _convert_="all")
     except (HydraException, ImportError, TypeError, ValueError) as error:
         cause = str(error.__cause__ or error).splitlines()[0]
-        raise BadInput(f"{key} ({node.get('_target_')}): {cause}; change or remove that argument") from error
+        raise BadInput(
+            f"{key} ({node.get('_target_')}): {cause}; change or remove that argument, or write all of it anew: "
+            f"{key}={{_target_:{node.get('_target_')}}}"
+        ) from error
     if not isinstance(made, kind):
         raise BadInput(f"{key}: _target_={node.get('_target_')}: is no {what}; see optuna.{what}s")
     return made

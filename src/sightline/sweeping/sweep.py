@@ -43,14 +43,16 @@ def _sweep(settings: Settings, backend: Backend, check: Callable[[list[str]], No
         try:
             end = loop.run()
         finally:
+            owner.release()
             table.close(loop)
             seconds = round(time.monotonic() - loop.started, 3)
             results = write_results(study, settings, ended_by=end, seconds=seconds)
-            owner.release()
-    if settings.refit and end == "finished" and best_trials(study):
-        results = write_results(study, settings, ended_by=end, seconds=seconds, refit=refit(study, settings, backend))
     write_report(study, settings)
     write_hyperparameter_table(study, settings)
+    if settings.refit and end == "finished" and best_trials(study):
+        again = refit(study, settings, backend)
+        results = write_results(study, settings, ended_by=end, seconds=seconds, refit=again)
+        write_report(study, settings, again)
     return results
 
 
