@@ -1,8 +1,10 @@
 """What a sweep shows while it runs: a table in a terminal, a line for each finished trial elsewhere."""
 
 import logging
+import re
 import statistics
 import time
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
@@ -71,11 +73,17 @@ class LiveTable:
 
 def table_of(loop: "Loop") -> Table:
     table = Table(title=f"{loop.settings.name}: {summary(loop)}", title_justify="left", box=None, padding=(0, 2, 0, 0))
-    for column in ("trial", "state", *loop.settings.space.keys, *loop.settings.metrics):
+    for column in ("trial", "state", *short_names(loop.settings.space.keys), *loop.settings.metrics):
         table.add_column(column)
     for trial in loop.trials()[-MOST_ROWS:]:
         table.add_row(*row_of(trial, loop))
     return table
+
+
+def short_names(keys: Sequence[str]) -> list[str]:
+    """The last part of each key where no other one ends so: a terminal is narrow."""
+    ends = [re.split("[./]", key)[-1] for key in keys]
+    return [end if ends.count(end) == 1 else key for key, end in zip(keys, ends, strict=True)]
 
 
 def row_of(trial: "optuna.trial.FrozenTrial", loop: "Loop") -> list[str]:
