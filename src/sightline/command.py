@@ -3,6 +3,7 @@
 import functools
 import logging
 import os
+import re
 import select
 import signal
 import sys
@@ -27,6 +28,10 @@ from sightline.run_record import reason
 FAILED, BAD_INPUT, GATE_NOT_MET = 1, 2, 4
 FULL_ERROR = "HYDRA_FULL_ERROR"
 SEVERAL = ("-m", "--multirun")
+ONE_RUN = {"hparams_search": "null", "launch": "here"}
+"""Groups that mean several runs, unless they say this."""
+OPEN = re.compile(r"hydra\.sweeper\.((sampler|pruner)[.=]|(metrics|params)=)")
+"""Nodes that hold what Optuna takes; Hydra knows none of their keys."""
 NULL_GROUP = "Config group override must be a string or a list"
 """How Hydra refuses `group=null`, which means what `~group` does."""
 
@@ -66,7 +71,7 @@ def run(main: Callable[[], Any], positional: str | None = None) -> NoReturn:
     place.given.update({name: os.environ[name] for name in place.NAMES if name in os.environ})
     if positional and len(sys.argv) > 1 and "=" not in sys.argv[1] and not sys.argv[1].startswith("-"):
         sys.argv[1] = f"{positional}={sys.argv[1]}"
-    sys.argv[1:] = sorted(sys.argv[1:], key=lambda word: word not in SEVERAL)  # Hydra takes no flag between words
+    sys.argv[1:] = _as_hydra_takes_them(sys.argv[1:])
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     _quieten()
@@ -89,6 +94,17 @@ def run(main: Callable[[], Any], positional: str | None = None) -> NoReturn:
         if not shows_traceback:
             os.environ.pop(FULL_ERROR)
     sys.exit(0)
+
+
+def _as_hydra_takes_them(words: list[str]) -> list[str]:
+    """The flag for several runs in front; it, too, where a group sets that mode, or Hydra hides what is wrong."""
+    flags = [word for word in words if word.startswith("-")]
+    said = dict(word.split("=", 1) for word in words if "=" in word)
+    if not flags and "hydra.mode" not in said and any(said.get(key, one) != one for key, one in ONE_RUN.items()):
+        flags = ["-m"]
+    first = [flag for flag in flags if flag in SEVERAL]
+    others = [word for word in words if word not in SEVERAL]
+    return [*first, *(f"++{word}" if OPEN.match(word) else word for word in others)]
 
 
 def _run_and_flush(main: Callable[[], Any]) -> None:

@@ -26,6 +26,10 @@ REFUSED = [
     ("hparams_search=optuna hydra.sweeper.sampler._target_=os.system", "_target_=os.system: must come from optuna"),
     ("hparams_search=optuna hydra.sweeper.pruner={_target_:optuna.pruners.Median}", "hydra.sweeper.pruner (optuna.pru"),
     ("hparams_search=optuna hydra.sweeper.metrics={val/acuracy:maximize}", "val/acuracy: must be one of val/loss"),
+    ("hparams_search=optuna hydra.sweeper.sampler.sede=3", "unexpected keyword argument 'sede'"),
+    ("hparams_search=accuracy_and_speed hydra.sweeper.metrics={test/loss:minimize}", "chosen on the test set"),
+    ("hparams_search=optuna hydra.sweeper.params={model.lr:{interval:[2,1]}}", "interval=[2, 1] is empty"),
+    ("hparams_search=optuna model.lr=interval(0.1,1) trainer.max_epoch=2", "trainer.max_epoch: no such key"),
     ("hparams_search=optnua", "Could not find 'hparams_search/optnua'"),
     ("launch=local_process launch.n_parallel=0", "launch.n_parallel=0: must be 1 or more"),
     ("launch=local_process launch.n_paralel=2", "launch.n_paralel: no such key (did you mean launch.n_parallel?)"),
@@ -67,7 +71,7 @@ def test_a_sweep_of_real_trainings(cli: Cli, colors: Path, tmp_path: Path) -> No
         "hparams_search=momentum",
         "hydra.sweeper.n_trials=3",
         "hydra.sweeper.n_parallel=2",
-        "hydra.sweeper.pruner={_target_:optuna.pruners.MedianPruner}",  # in place of another, which has arguments
+        "hydra.sweeper.pruner={_target_:optuna.pruners.MedianPruner,n_startup_trials:4}",  # in place of another one
     ]
     enqueue = "hydra.sweeper.enqueue=[{model/optimizer:sgd,model.lr:0.05,model.optimizer.momentum:0.9}]"
     done = cli("train", *words, enqueue)

@@ -28,8 +28,8 @@ def test_the_table_says_what_each_trial_is_and_how_far_the_sweep(tmp_path: Path)
     backend.close()
     assert "running" in shown[0]
     lines = shown[-1].splitlines()
-    assert lines[0].startswith("demo: 3 of 3, best 0.7")
-    assert lines[0].strip().endswith("left")
+    assert lines[0].strip() == "demo: 3 of 3, best 0.7642 (trial 2)"
+    assert any("s left" in each.replace("\n", " ") for each in shown), "before the end"
     assert lines[1].split() == ["trial", "state", "x", "y", "val/accuracy"]
     assert [line.split()[:2] for line in lines[2:]] == [[str(number), "complete"] for number in range(3)]
 

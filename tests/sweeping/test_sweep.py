@@ -110,6 +110,10 @@ def test_another_space_is_refused_with_the_difference(run_sweep: RunSweep, tmp_p
     with pytest.raises(BadInput, match="name another study"):
         run_sweep(n_trials=3, metrics={"val/accuracy": "minimize"})
     assert sum(run_sweep(n_trials=3, params=other, allow_new_space=True)["num_trials"].values()) == 3
+    for changed in ({"interval": [0.1, 2], "log": True}, {"choice": [0.1, 0.2]}):
+        with pytest.raises(BadInput, match="x: within a study .* hydra.sweeper.warm_start=demo"):
+            run_sweep(n_trials=4, params=other | {"x": changed}, allow_new_space=True)
+    assert [row["state"] for row in rows(tmp_path)] == ["complete"] * 3
 
 
 def test_failures_are_recorded_and_the_sweep_goes_on(run_sweep: RunSweep, tmp_path: Path) -> None:

@@ -87,7 +87,7 @@ class SightlineSweeper(Sweeper):
 
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
         searched, words = split_words(arguments)
-        self.said |= whole_nodes(self.config.hydra.overrides.hydra, ("sampler", "pruner"))
+        self.said |= whole_nodes(self.config.hydra.overrides.hydra, ("sampler", "pruner", "metrics", "params"))
         launch = self._launch()
         settings = self._settings(searched, words, launch)
         if "optimized_metric" in self.config:

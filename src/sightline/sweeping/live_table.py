@@ -110,11 +110,11 @@ def summary(loop: "Loop") -> str:
 
 
 def seconds_left(loop: "Loop") -> float | None:
-    """The median trial times what is left, shared by the places; None before the first one has finished."""
+    """The median trial times what is left, shared by the places; None before the first and after the last has finished."""
     durations = [trial.duration.total_seconds() for trial in loop.trials() if is_counted(trial) and trial.duration]
-    if not durations:
-        return None
     left = loop.n_trials - loop.counted()
+    if not durations or left <= 0:
+        return None
     return statistics.median(durations) * left / min(loop.settings.n_parallel, max(1, left))
 
 

@@ -40,6 +40,16 @@ class Parameter:
             return trial.suggest_int(self.key, int(self.low), int(self.high), step=step, log=self.log)
         return trial.suggest_float(self.key, self.low, self.high, step=self.step, log=self.log)
 
+    def distribution(self) -> "optuna.distributions.BaseDistribution":
+        """The parameter as Optuna keeps it."""
+        from optuna.distributions import CategoricalDistribution, FloatDistribution, IntDistribution
+
+        if self.values:
+            return CategoricalDistribution([_encode(value) for value in self.values])
+        if self.is_integer:
+            return IntDistribution(int(self.low), int(self.high), log=self.log, step=int(self.step or 1))
+        return FloatDistribution(self.low, self.high, log=self.log, step=self.step)
+
     def applies(self, point: Mapping[str, Any]) -> bool:
         return all(key in point and point[key] in allowed for key, allowed in self.when.items())
 

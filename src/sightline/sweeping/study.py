@@ -92,9 +92,28 @@ def _compare(study: "optuna.Study", settings: Settings) -> None:
                 f"hydra.sweeper.study_name={settings.name}: this study has another space: {'; '.join(lines)}. Put it "
                 "back, name another study, or go on with hydra.sweeper.allow_new_space=true"
             )
+        _check_kinds(study, settings)
         log.warning("%s goes on with another space: %s", settings.name, "; ".join(lines))
     if before != now:
         study.set_user_attr(DESCRIPTION, now)
+
+
+def _check_kinds(study: "optuna.Study", settings: Settings) -> None:
+    """Raises: BadInput for a change of a parameter that Optuna does not take within a study."""
+    from optuna.distributions import check_distribution_compatibility
+
+    known = {key: kind for trial in study.get_trials(deepcopy=False) for key, kind in trial.distributions.items()}
+    for parameter in settings.space.parameters:
+        if parameter.key not in known:
+            continue
+        try:
+            check_distribution_compatibility(known[parameter.key], parameter.distribution())
+        except ValueError as error:
+            raise BadInput(
+                f"hydra.sweeper.params.{parameter.key}: within a study the limits of a parameter may change, its kind, "
+                f"scale and choices may not ({error}); begin another one with the best of this: "
+                f"hydra.sweeper.study_name=NAME hydra.sweeper.warm_start={settings.name}"
+            ) from error
 
 
 def make_sampler(settings: Settings, num_trials: int) -> "optuna.samplers.BaseSampler":
