@@ -110,7 +110,7 @@ def summary(loop: "Loop") -> str:
 
 
 def seconds_left(loop: "Loop") -> float | None:
-    """The median trial times what is left, shared by the places; None before the first one has finished, or the last."""
+    """The median trial times what is left, shared by the places; None before the first and after the last one."""
     durations = [trial.duration.total_seconds() for trial in loop.trials() if is_counted(trial) and trial.duration]
     left = loop.n_trials - loop.counted()
     if not durations or left <= 0:
