@@ -16,7 +16,8 @@ log = logging.getLogger(__name__)
 PRELOADED = (
     "torch torchvision timm torchmetrics pytorch_lightning albumentations tensorboard sklearn.metrics filelock "
     "matplotlib.pyplot torch.utils.tensorboard sightline.command sightline.training sightline.models.classifier "
-    "sightline.models.losses sightline.models.views sightline.data.datamodule sightline.data.audit_report "
+    "sightline.models.losses sightline.models.views sightline.models.checkpoint sightline.models.batch_size "
+    "torch.utils.serialization.config sightline.data.datamodule sightline.data.audit_report "
     "sightline.data.balanced_sampler sightline.evaluation.measurement sightline.evaluation.robustness "
     "sightline.callbacks.resumable sightline.callbacks.rollback sightline.callbacks.best_checkpoints "
     "sightline.callbacks.gradual_unfreezing sightline.callbacks.progressive_resizing sightline.callbacks.weight_ema "

@@ -26,7 +26,7 @@ def whole_nodes(words: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
     """By key what `hydra.sweeper.<key>={…}` says: all of it, where Hydra would add it to what a file says."""
     found = {}
     for override in OverridesParser.create().parse_overrides(list(words)):
-        key = override.get_key_element().removeprefix("hydra.sweeper.")
+        key = override.get_key_element().lstrip("+").removeprefix("hydra.sweeper.")
         if key in keys and isinstance(override.value(), dict):
             found[key] = OmegaConf.to_container(OmegaConf.create(override.value()))
     return found

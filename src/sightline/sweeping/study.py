@@ -63,14 +63,15 @@ def _open_storage(storage: str | None, journal: Path) -> Any:
         journal.parent.mkdir(parents=True, exist_ok=True)
         return open_journal(journal)
     import optuna
-    from sqlalchemy.exc import SQLAlchemyError
+    from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
     for attempt in range(MOST_OPENINGS):
         try:
             return optuna.storages.RDBStorage(storage)
         except (ImportError, SQLAlchemyError, ValueError) as error:
             cause = str(error).splitlines()[0]
-            is_beginning = "already exists" in cause  # another sweep makes the tables at this moment
+            # another sweep makes the tables, or their first rows, at this moment
+            is_beginning = isinstance(error, IntegrityError) or "already exists" in cause or "is locked" in cause
             if not is_beginning or attempt == MOST_OPENINGS - 1:
                 raise BadInput(f"hydra.sweeper.storage={storage}: {cause}; give an SQL URL, or null") from error
             time.sleep(1.0)
