@@ -6,6 +6,7 @@ import os
 import re
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,10 @@ from tests.sweeping.conftest import MEDIAN, RANDOM, RunSweep, make_settings
 from sightline.errors import BadInput
 from sightline.launch.backend import Places
 from sightline.launch.local_process import LocalProcess
-from sightline.sweeping.results import write_text
+from sightline.sweeping.loop import Loop
+from sightline.sweeping.ownership import Owner
+from sightline.sweeping.results import write_results, write_text
+from sightline.sweeping.study import open_study
 from sightline.sweeping.sweep import sweep
 
 
@@ -97,6 +101,21 @@ def test_goes_on_to_the_total_without_repeating(run_sweep: RunSweep, tmp_path: P
     again = run_sweep(n_trials=9)
     assert again["num_trials"]["complete"] == 9
     assert len(rows(tmp_path)) == 9
+
+
+def test_two_sweeps_that_begin_at_once_propose_different_points(tmp_path: Path) -> None:
+    """Both have the same seed, and both find an empty study."""
+    settings = make_settings(tmp_path, n_trials=8, n_parallel=2)
+    loops = []
+    for _ in range(2):
+        backend = LocalProcess(settings.folder, Places(2, ("json",)), grace_seconds=5.0)
+        loops.append(Loop(settings, open_study(settings), backend, Owner(settings.folder / ".sweeps")))
+    with ThreadPoolExecutor(2) as pool:
+        assert list(pool.map(Loop.run, loops)) == ["finished"] * 2
+    for loop in loops:
+        loop.backend.close()
+    write_results(loops[0].study, settings)
+    assert len(set(points(tmp_path))) == 8
 
 
 def test_another_space_is_refused_with_the_difference(run_sweep: RunSweep, tmp_path: Path) -> None:

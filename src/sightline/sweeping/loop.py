@@ -27,6 +27,7 @@ from sightline.sweeping.study import (
     grid_size,
     is_counted,
     is_grid,
+    make_sampler,
 )
 
 if TYPE_CHECKING:
@@ -76,6 +77,7 @@ class Loop:
         self.started = time.monotonic()
         self._adopted_at = self._asked_cost_at = -math.inf
         self._is_exhausted = False
+        self._num_sampled: int | None = None
         study.stop = self._exhaust  # samplers of a finite grid call it at its end
 
     def run(self) -> str:
@@ -210,13 +212,26 @@ class Loop:
             active = self.study.get_trials(deepcopy=False, states=(optuna.trial.TrialState.RUNNING,))
             if self._is_exhausted or self.counted() + len(active) >= self.n_trials:
                 return False
+            self._freshen_sampler()
             trial = self.study.ask()
             trial.set_user_attr(OWNER, self.owner.name)
+            self._num_sampled = self._num_begun()
             if self._num_before(trial.number) >= self.n_trials:  # another machine asked at the same moment
                 self._retire(trial, "another sweep had made the last trial")
                 return False
             self._prepare(trial)
         return True
+
+    def _freshen_sampler(self) -> None:
+        """Give the sampler other numbers when somebody else has asked: a sweep with the same seed proposes the same."""
+        if (number := self._num_begun()) != self._num_sampled:
+            salt = self.owner.name if self.settings.storage else ""
+            self.study.sampler = make_sampler(self.settings, number, salt)
+
+    def _num_begun(self) -> int:
+        from optuna.trial import TrialState
+
+        return sum(trial.state != TrialState.WAITING for trial in self.trials())
 
     def _num_before(self, number: int) -> int:
         from optuna.trial import TrialState

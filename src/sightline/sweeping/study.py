@@ -4,6 +4,7 @@ import logging
 import math
 import time
 import warnings
+import zlib
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -36,20 +37,20 @@ def open_study(settings: Settings) -> "optuna.Study":
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     warnings.filterwarnings("ignore", category=optuna.exceptions.ExperimentalWarning)
-    make_sampler(settings, 0)  # before anything is written
+    sampler = make_sampler(settings, 0)  # before anything is written
     pruner = make_pruner(settings)
     points = [settings.space.encode(point) for point in [*settings.enqueue, *_points_from_before(settings)]]
     study = optuna.create_study(
         study_name=settings.name,
         storage=_open_storage(settings.storage, settings.folder / JOURNAL),
         directions=[optuna.study.StudyDirection[direction.upper()] for direction in settings.metrics.values()],
+        sampler=sampler,
         pruner=pruner,
         load_if_exists=True,
     )
     _compare(study, settings)
     settings.folder.mkdir(parents=True, exist_ok=True)
     study.set_metric_names(list(settings.metrics))
-    study.sampler = make_sampler(settings, len(study.get_trials(deepcopy=False)))
     for point in points:
         study.enqueue_trial(point, skip_if_exists=True)
     return study
@@ -117,15 +118,18 @@ def _check_kinds(study: "optuna.Study", settings: Settings) -> None:
             ) from error
 
 
-def make_sampler(settings: Settings, num_trials: int) -> "optuna.samplers.BaseSampler":
-    """The sampler; one with a seed goes on with other numbers than it began with, or its first points would repeat."""
+def make_sampler(settings: Settings, num_trials: int, salt: str = "") -> "optuna.samplers.BaseSampler":
+    """The sampler; one with a seed goes on with other numbers than it began with, or its first points would repeat.
+
+    `salt` makes a difference between sweeps that go on at the same moment.
+    """
     import optuna
 
     if settings.sampler is None:
         return optuna.samplers.TPESampler()
     node = dict(settings.sampler)
     if num_trials and isinstance(node.get("seed"), int):
-        node["seed"] = (node["seed"] + 7919 * num_trials) % 2**32
+        node["seed"] = (node["seed"] + 7919 * num_trials + zlib.crc32(salt.encode())) % 2**32
     if is_grid(settings) and "search_space" not in node:
         node["search_space"] = {parameter.key: parameter.grid() for parameter in settings.space.parameters}
         return _grid_sampler(node)
