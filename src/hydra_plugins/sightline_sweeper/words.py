@@ -27,8 +27,9 @@ def whole_nodes(words: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
     found = {}
     for override in OverridesParser.create().parse_overrides(list(words)):
         key = override.get_key_element().lstrip("+").removeprefix("hydra.sweeper.")
-        if key in keys and isinstance(override.value(), dict):
-            found[key] = OmegaConf.to_container(OmegaConf.create(override.value()))
+        value = override.value()
+        if key in keys and isinstance(value, dict):
+            found[key] = OmegaConf.to_container(OmegaConf.create(value))
     return found
 
 

@@ -93,12 +93,12 @@ def _tested(refit: Mapping[str, Any] | None) -> dict[str, str]:
 
 def _color(figure: "go.Figure") -> None:
     """Give a plot colours that are seen on a light page and on a dark one."""
-    lines = {"gridcolor": FAINT, "zerolinecolor": FAINT, "linecolor": FAINT}
+    lines: dict[str, Any] = {"gridcolor": FAINT, "zerolinecolor": FAINT, "linecolor": FAINT}
     figure.update_layout(template="none", margin={"t": 30}, title=None, **ON_ANY_PAGE)
     figure.update_xaxes(**lines)
     figure.update_yaxes(**lines, automargin=True, title_standoff=12)
     figure.update_annotations(font_color=MIDDLING)
-    for trace in figure.data:
+    for trace in _traces(figure):
         if trace.type == "scatter" and trace.marker.colorscale is not None:
             trace.marker.update(colorscale=LOW_TO_HIGH, reversescale=False, line={"color": MIDDLING, "width": 0.5})
         elif trace.type == "scatter" and trace.marker.color == PALE:
@@ -107,13 +107,17 @@ def _color(figure: "go.Figure") -> None:
             trace.marker.color = COLOR_OF_STATE[trace.name]
 
 
+def _traces(figure: "go.Figure") -> tuple[Any, ...]:
+    return figure.data  # pyright: ignore[reportReturnType]  (plotly says of what kind in no annotation)
+
+
 def _draw_parallel_coordinates(study: "optuna.Study", chosen: Mapping[str, Any]) -> "go.Figure":
     """Optuna's plot, in which a line's colour says how far up it begins, on the axis of the metric."""
     from optuna import visualization as draw
     from plotly.colors import sample_colorscale
 
     figure = draw.plot_parallel_coordinate(study, **chosen)
-    for trace in figure.data:
+    for trace in _traces(figure):
         if trace.mode == "lines":
             color = sample_colorscale(LOW_TO_HIGH, [float(trace.y[0])])[0]
             trace.update(line={"color": color, "width": 1.5}, opacity=0.8)
