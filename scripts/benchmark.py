@@ -24,9 +24,9 @@ own, whose peak memory counts everything in it.
 
 The fourth: images per second of evaluate.py, with and without corruptions, against the bare forward pass.
 
-The fifth is in benchmark_sweep.py: what a sweep waits, and what pruning saves; what a trial costs beside its training is
-in benchmark_trial.py. The others are in benchmark_parts.py: the rate of validation, what logging costs, and the seconds
-until a first step.
+The fifth is in benchmark_sweep.py: what a sweep waits, and what pruning saves; what a trial costs beside its training
+is in benchmark_trial.py. The others are in benchmark_parts.py: the rate of validation, what logging costs, and the
+seconds until a first step.
 """
 
 import argparse
