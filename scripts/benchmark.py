@@ -80,7 +80,7 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=3, help="how many photos are explained (default 3)")
     parser.add_argument("--run", help="a finished run for `benchmark.py evaluate`")
     parser.add_argument("--split", default="test", help="of that run (default test)")
-    arguments = parser.parse_args()
+    arguments = parser.parse_intermixed_args()
     if arguments.overrides[:1] == ["data"]:
         if arguments.root is None:
             parser.error("benchmark.py data: name the images with --root FOLDER")

@@ -36,7 +36,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("overrides", nargs="*", help="as on the command line of train.py")
     parser.add_argument("--turns", type=int, default=5, help="how often the two sides alternate (default 5)")
     parser.add_argument("--steps", type=int, default=30, help="counted steps of each side in a turn (default 30)")
-    arguments = parser.parse_args(words)
+    arguments = parser.parse_intermixed_args(words)
     PARTS[arguments.part](arguments)
 
 

@@ -286,3 +286,10 @@ def test_money_ends_a_sweep_and_more_of_it_goes_on(tmp_path: Path) -> None:
     assert run(100.0)["ended_by"] == "finished"
     with pytest.raises(BadInput, match="hydra.sweeper.cost_budget_usd=0: must be above 0"):
         run(0)
+
+
+def test_a_trial_whose_sweep_died_before_its_point_gets_a_point_of_its_own(run_sweep: RunSweep, tmp_path: Path) -> None:
+    run_sweep(n_trials=3)
+    open_study(make_settings(tmp_path)).ask()  # nobody suggested anything for it
+    run_sweep(n_trials=6)
+    assert len(set(points(tmp_path))) == len(points(tmp_path)) == 6

@@ -167,10 +167,12 @@ class Loop:
         trial = optuna.Trial(self.study, frozen._trial_id)
         trial.set_user_attr(OWNER, self.owner.name)
         if OVERRIDES not in frozen.user_attrs:  # killed between asking and signing
+            self._freshen_sampler()
             try:
                 self._prepare(trial)
             except ValueError as error:
                 self._retire(trial, f"died with its sweep before it began ({error})")
+            self._num_sampled = self._num_begun()
             return
         point = self.settings.space.decode(frozen.params)
         overrides = self.settings.overrides(point)
