@@ -1,8 +1,13 @@
 """Jobs as processes, where the contract does not reach: folders whose names Hydra would read as something else."""
 
+import os
+import subprocess
+import sys
 from pathlib import Path
+from subprocess import PIPE
 
 from hydra.core.override_parser.overrides_parser import OverridesParser
+from tests.conftest import PROJECT
 
 from sightline.launch.job import Job
 from sightline.launch.local_process import LocalProcess
@@ -20,3 +25,14 @@ def test_a_folder_of_any_name_is_the_folder(tmp_path: Path) -> None:
 def test_an_output_in_quotes_is_the_text_in_them(tmp_path: Path) -> None:
     plan = LocalProcess(tmp_path).plan(Job("a-job", "src/train.py", (f"output='{tmp_path}/a b'",)))
     assert plan["folder"] == f"{tmp_path}/a b"
+
+
+def test_a_preloaded_process_whose_asker_was_killed_ends_without_a_word() -> None:
+    words = [sys.executable, "-m", "sightline.launch.preloaded", "json"]
+    environment = {**os.environ, "PYTHONPATH": str(PROJECT / "src")}
+    with subprocess.Popen(words, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.wait(timeout=60) == 0
+        assert process.stderr.read() == b""
