@@ -3,7 +3,6 @@
 import io
 import re
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import matplotlib
 import numpy as np
@@ -26,11 +25,6 @@ def arrange(figure: Figure) -> None:
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
     figure.set_layout_engine("none")
-
-
-def save_png(figure: Figure, path: Path) -> None:
-    """A figure on white, at 110 dots per inch."""
-    figure.savefig(path, dpi=110, pil_kwargs={"compress_level": 1})  # half the time for a tenth more bytes
 
 
 def to_svg(figure: Figure) -> str:

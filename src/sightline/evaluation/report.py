@@ -12,7 +12,7 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
-from sightline.evaluation.figures import arrange, save_png, to_svg
+from sightline.evaluation.figures import arrange, to_svg
 from sightline.evaluation.gates import LESS_IS_BETTER, is_met
 from sightline.evaluation.model_quality import describe_quality
 from sightline.evaluation.subject import Picture, Section, Subject, Table
@@ -42,7 +42,7 @@ def write_sections(folder: Path, sections: Sequence[Section]) -> None:
             _write_csv((folder if name in IN_RUN_FOLDER else inner) / f"{name}.csv", table)
         for name, figure in section.figures.items():
             arrange(figure)
-            save_png(figure, (folder if name in IN_RUN_FOLDER else inner) / f"{name}.png")
+            figure.savefig((folder if name in IN_RUN_FOLDER else inner) / f"{name}.png", dpi=110)
 
 
 def write_report(
