@@ -60,7 +60,8 @@ def test_a_zoom_shows_the_middle_larger() -> None:
 
 
 def test_a_run_is_measured_over_views_and_so_is_its_evaluation(colors: Path, tmp_path: Path) -> None:
-    words = words_of(colors, tmp_path / "run", "trainer.max_epochs=1", "test_time_augmentation=flip_and_shifts")
+    options = ("trainer.max_epochs=1", "trainer.precision=32-true", "test_time_augmentation=flip_and_shifts")
+    words = words_of(colors, tmp_path / "run", *options)
     expected = train(compose_config("train", *words)).metrics
     run = f"run={tmp_path / 'run'}"
     again = evaluate(compose_config("evaluate", run, "evaluation=short", f"output={tmp_path / 'again'}")).metrics

@@ -20,6 +20,7 @@ from sightline.models.distillation import Teacher
 from sightline.models.metrics import classification_metrics
 from sightline.models.mixing import Mixing
 from sightline.models.parameter_groups import parameter_groups, stages
+from sightline.models.small_maps import speed_up_small_maps
 from sightline.task_spec import TaskSpec
 
 Batch = tuple[torch.Tensor, torch.Tensor]
@@ -57,6 +58,7 @@ class Classifier(pl.LightningModule):
         self.backbone, self.spec, self.card, self.recipe = backbone, spec, card, recipe
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         speed_up_strided_depthwise(self.backbone)
+        speed_up_small_maps(self.backbone)
         self.backbone.to(memory_format=self.memory_format)  # pyright: ignore[reportCallIssue]  (torch's stub lacks it)
         self.loss = recipe.loss
         self.train_size = spec.image_size
