@@ -6,10 +6,12 @@ from pathlib import Path
 import pytest
 import torch
 from torch import nn
+from torch.utils.data import DataLoader
 
 from sightline.data.device_cache import DeviceDataset
 from sightline.errors import BadInput
 from sightline.evaluation.evaluate import evaluate
+from sightline.finished_run import find_images, make_loader_of, open_finished_run
 from sightline.models.averaging import average_checkpoints
 from sightline.models.checkpoint import load_model
 from sightline.models.views import AveragedViews, zoomed
@@ -153,3 +155,22 @@ def test_a_compiled_network_sees_batches_of_one_size() -> None:
     assert len(graphs) == 1, "not compiled again for the last batch"
     for ours, theirs in zip(got, expected, strict=True):
         torch.testing.assert_close(ours, theirs, rtol=1e-4, atol=1e-5)
+
+
+def test_images_that_training_kept_decoded_are_not_decoded_again(colors: Path, tmp_path: Path) -> None:
+    kept = f"paths.cache={tmp_path / 'cache'}"
+    train(compose_config("train", *words_of(colors, tmp_path / "run", kept, "trainer.max_epochs=1", "stages=[fit]")))
+
+    def loader_with(*words: str) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
+        cfg = compose_config("evaluate", f"run={tmp_path / 'run'}", "split=val", *words)
+        run = open_finished_run(cfg, cfg.run)
+        return make_loader_of(cfg, run, find_images(cfg, run), "val")
+
+    from_store, from_files = loader_with(kept), loader_with(f"paths.cache={tmp_path / 'other'}")
+    assert from_store.dataset.store is not None  # pyright: ignore[reportAttributeAccessIssue]
+    assert from_files.dataset.store is None  # pyright: ignore[reportAttributeAccessIssue]
+    assert (from_store.num_workers, loader_with(kept, "data.num_workers=1").num_workers) == (0, 1)
+    for (pixels, labels), (decoded, same_labels) in zip(from_store, from_files, strict=True):
+        assert torch.equal(pixels, decoded)
+        assert torch.equal(labels, same_labels)
+    assert not (tmp_path / "other").exists(), "evaluation keeps nothing"

@@ -6,16 +6,16 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.data.sources import localise
-from sightline.data.splits import Manifest, find_test_images
+from sightline.data.splits import Manifest, Selection, find_test_images
 from sightline.errors import BadInput
-from sightline.preparation import OpenedData, StreamedData, open_shards, shard_cache
+from sightline.preparation import OpenedData, StreamedData, image_cache, open_shards, shard_cache
 
 if TYPE_CHECKING:
     import torch
     from omegaconf import DictConfig
     from torch.utils.data import DataLoader
 
-    from sightline.data.shard_stores import ShardCache
+    from sightline.data.cache import ImageStore
     from sightline.models.checkpoint import SavedModel
     from sightline.task_spec import TaskSpec
 
@@ -124,40 +124,38 @@ def make_loader_of(
     cfg: "DictConfig", run: FinishedRun, images: OpenedData | StreamedData, split: str
 ) -> "DataLoader[tuple[torch.Tensor, torch.Tensor]]":
     """Batches of a split in the manifest's order, without augmentation, read as the run read them."""
-    data = run.settings.get("data", {})
-    return split_loader(
-        images,
-        split,
-        run.spec,
-        cache=shard_cache(cfg.paths.cache),
-        batch_size=cfg.data.batch_size or data.get("batch_size", 64),
-        num_workers=data.get("num_workers", 2) if cfg.data.num_workers is None else cfg.data.num_workers,
-    )
+    from sightline.data.datamodule import ImageDataset
+    from sightline.data.loader import make_loader
+
+    data, chosen = run.settings.get("data", {}), cfg.data
+    batch_size = chosen.batch_size or data.get("batch_size", 64)
+    num_workers = data.get("num_workers", 2) if chosen.num_workers is None else chosen.num_workers
+    if isinstance(images, StreamedData):
+        from sightline.data.shard_loading import ShardDataset, make_shard_loader
+
+        shards = ShardDataset(images.location, split, run.spec, cache=shard_cache(cfg.paths.cache))
+        return make_shard_loader(shards, batch_size=batch_size, num_workers=num_workers)
+    selected = images.manifest.select(split)
+    store = _decoded(cfg, selected, split, run.spec)
+    if store is not None and chosen.num_workers is None:
+        num_workers = 0  # reading decoded images is less than handing them over
+    return make_loader(ImageDataset(selected, run.spec, store=store), batch_size=batch_size, num_workers=num_workers)
+
+
+def _decoded(cfg: "DictConfig", images: Selection, split: str, spec: "TaskSpec") -> "ImageStore | None":
+    """The images that training has kept decoded, if it has: for one reading none are kept."""
+    from sightline.data.cache import Pixels
+
+    if not _are_own(cfg, split):
+        return None  # to find others they would have to be hashed
+    return image_cache(cfg.paths.cache).find(images, Pixels(spec))
+
+
+def _are_own(cfg: "DictConfig", split: str) -> bool:
+    """Whether the images of a split are those of the run."""
+    return cfg.data.root is None or split == "val"
 
 
 def batch_limit(cfg: "DictConfig", run: FinishedRun, split: str) -> int | float | None:
     """The limit of batches that training had, where its own images are measured."""
-    is_own = cfg.data.root is None or split == "val"
-    return run.settings.get("trainer", {}).get(f"limit_{split}_batches") if is_own else None
-
-
-def split_loader(
-    images: OpenedData | StreamedData,
-    split: str,
-    spec: "TaskSpec",
-    *,
-    batch_size: int,
-    num_workers: int,
-    cache: "ShardCache | None" = None,
-) -> "DataLoader[tuple[torch.Tensor, torch.Tensor]]":
-    """Batches of a split in the manifest's order, without augmentation."""
-    from sightline.data.datamodule import ImageDataset
-    from sightline.data.loader import make_loader
-
-    if isinstance(images, StreamedData):
-        from sightline.data.shard_loading import ShardDataset, make_shard_loader
-
-        shards = ShardDataset(images.location, split, spec, cache=cache)
-        return make_shard_loader(shards, batch_size=batch_size, num_workers=num_workers)
-    dataset = ImageDataset(images.manifest.select(split), spec)
-    return make_loader(dataset, batch_size=batch_size, num_workers=num_workers)
+    return run.settings.get("trainer", {}).get(f"limit_{split}_batches") if _are_own(cfg, split) else None

@@ -29,6 +29,7 @@ from sightline.run_record import RunRecord, open_folder, write_json
 if TYPE_CHECKING:
     from sightline.data.audit import Audit
     from sightline.data.batch_augmentation import BatchAugmentation
+    from sightline.data.cache import ImageCache
     from sightline.data.datamodule import ImageDataModule, ImageDataset
     from sightline.data.shard_packing import ShardInfo
     from sightline.data.shard_stores import ShardCache
@@ -422,6 +423,13 @@ def _check_workers(num_workers: int) -> None:
         )
 
 
+def image_cache(cache: str, limit_gb: float = 50.0, mode: str = "auto") -> "ImageCache":
+    """Where decoded images are kept."""
+    from sightline.data.cache import ImageCache
+
+    return ImageCache(Path(cache) / "images", limit_gb=limit_gb, mode=mode)
+
+
 def shard_cache(cache: str, limit_gb: float = 50.0) -> "ShardCache":
     """Where shards that stream are kept."""
     from sightline.data.shard_stores import ShardCache
@@ -431,10 +439,10 @@ def shard_cache(cache: str, limit_gb: float = 50.0) -> "ShardCache":
 
 def _dataset_maker(cfg: DictConfig, manifest: Manifest) -> "Callable[..., ImageDataset]":
     """Makes the data set of a split, over the cache that all runs share."""
-    from sightline.data.cache import ImageCache, Pixels
+    from sightline.data.cache import Pixels
     from sightline.data.datamodule import ImageDataset
 
-    cache = ImageCache(Path(cfg.paths.cache) / "images", limit_gb=cfg.data.cache_gb, mode=cfg.data.cache)
+    cache = image_cache(cfg.paths.cache, cfg.data.cache_gb, cfg.data.cache)
     all_folds = Selection(manifest, np.flatnonzero(manifest.splits != TEST)) if cfg.data.num_folds else None
 
     def make(

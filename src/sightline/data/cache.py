@@ -111,6 +111,10 @@ class ImageCache:
     def __init__(self, folder: Path, *, limit_gb: float, mode: str = "auto", num_workers: int | None = None) -> None:
         self.folder, self.limit, self.mode, self.num_workers = folder, limit_gb * 1e9, mode, num_workers
 
+    def find(self, images: Selection, pixels: Pixels) -> ImageStore | None:
+        """The images' store, if an earlier run has built it."""
+        return _open(self.folder / pixels.key(images.manifest.digests[images.rows])) if self.folder.is_dir() else None
+
     def store(self, images: Selection, pixels: Pixels) -> ImageStore | None:
         """The images' store, built now unless an earlier run has; None where the files are to be read instead.
 
