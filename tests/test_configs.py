@@ -85,7 +85,7 @@ def test_every_experiment_takes_a_step(
 
 
 SETTINGS = [
-    *itertools.product(["model/optimizer"], ["adam", "sgd", "rmsprop", "lamb"]),
+    *itertools.product(["model/optimizer"], ["adam", "sgd", "rmsprop", "lamb", "muon"]),
     *itertools.product(["model/scheduler"], ["cosine", "plateau", "constant", "warmup_cosine"]),
     *itertools.product(["augmentation"], ["none", "albumentations", "strong", "a3"]),
     *itertools.product(["logger"], ["none", "csv"]),

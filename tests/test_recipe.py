@@ -149,6 +149,19 @@ def test_norms_and_biases_without_weight_decay(decays: bool, uneven: Path) -> No
     assert counted == len(list(classifier_of(uneven).parameters()))
 
 
+@pytest.mark.parametrize(("optimizer", "is_orthogonal"), [("muon", True), ("adamw", False)])
+def test_muon_moves_matrices_in_all_directions_alike(optimizer: str, is_orthogonal: bool, uneven: Path) -> None:
+    classifier = classifier_of(uneven, f"model/optimizer={optimizer}", "model.lr=0.1", "model.optimizer.weight_decay=0")
+    weight = classifier.backbone.get_parameter("layer1.0.conv1.weight")
+    before = weight.detach().clone()
+    steps = classifier.make_optimizer()
+    torch.manual_seed(0)
+    weight.grad = torch.randn_like(weight)
+    steps.step()
+    lengths = torch.linalg.svdvals((weight.detach() - before).flatten(1))
+    assert (lengths.min() > 0.7 * lengths.max()) == is_orthogonal
+
+
 @pytest.mark.parametrize("scheduler", ["one_cycle", "warmup_cosine", "cosine"])
 def test_layers_near_the_input_take_smaller_steps(scheduler: str, uneven: Path, tmp_path: Path) -> None:
     words = ["model.layer_lr_decay=0.5", f"model/scheduler={scheduler}", "model.norm_weight_decay=false"]

@@ -182,6 +182,7 @@ def test_the_printed_command_goes_on(struck: Struck, undisturbed: Undisturbed, c
         ("model.ema_decay=0.9", "trainer.val_check_interval=2", "trainer.precision=bf16-mixed"),
         ("augmentation.mixup=0.4", "augmentation.cutmix=1.0", "augmentation.start_size=0.5", "data.sampler=balanced"),
         ("checkpoint.average_best=2", "model.drop_path_rate=0.2", "model.norm_weight_decay=false"),
+        ("model/optimizer=muon", "model.lr=0.01", "model.norm_weight_decay=false"),
         ("model.layer_lr_decay=0.7", "model/scheduler=warmup_cosine", "model.loss=focal"),
     ],
     ids=lambda more: more[0],
