@@ -99,6 +99,7 @@ def test_tables_and_pictures_are_written(predictions: Predictions, tmp_path: Pat
         assert (tmp_path / name).stat().st_size > 5000
     page = (tmp_path / "evaluation" / "report.html").read_text()
     assert f"{metrics['test/accuracy']:.4f}" in page
+    assert "top-5 accuracy" in page
     assert "prefers-color-scheme: dark" in page
     assert 'src="http' not in page
     assert 'href="http' not in page

@@ -27,7 +27,7 @@ HEADLINES = {
     "accuracy": "accuracy",
     "macro_f1": "macro F1",
     "top5_accuracy": "top-5 accuracy",
-    "ece_calibrated": "calibration error",
+    "ece_calibrated": "calibration error, calibrated",
     "coverage": "answered at the threshold",
     "corruption/mean_accuracy": "accuracy when damaged",
 }
@@ -65,7 +65,7 @@ def write_report(
         num_images=len(subject.predictions),
         num_classes=subject.spec.num_classes,
         day=date.today().isoformat(),
-        headlines=_headlines(metrics, subject.split),
+        headlines=_headlines(metrics, subject),
         gates=[_describe_gate(gate, bound, metrics) for gate, bound in gates.items()],
         sections=[_show(section) for section in sections],
     )
@@ -80,11 +80,12 @@ def _write_csv(path: Path, table: Table) -> None:
         writer.writerows(table.rows)
 
 
-def _headlines(metrics: Mapping[str, float], split: str) -> list[dict[str, str]]:
+def _headlines(metrics: Mapping[str, float], subject: Subject) -> list[dict[str, str]]:
     """The few numbers at the top, with their intervals."""
     shown = []
     for key, title in HEADLINES.items():
-        if (name := f"{split}/{key}") not in metrics:
+        says_nothing = key == "top5_accuracy" and subject.spec.num_classes <= 5
+        if (name := f"{subject.split}/{key}") not in metrics or says_nothing:
             continue
         grouped = "_grouped" if f"{name}_low_grouped" in metrics else ""
         low, high = metrics.get(f"{name}_low{grouped}"), metrics.get(f"{name}_high{grouped}")
