@@ -53,7 +53,9 @@ def evaluate(cfg: "DictConfig") -> EvaluateResult:
     from sightline.evaluation.measurement import build_evaluators, measure_subject
     from sightline.evaluation.predictions import predict_split
     from sightline.evaluation.subject import Subject
+    from sightline.models.inference import keep_freed_memory
 
+    keep_freed_memory()
     evaluators = build_evaluators(cfg.evaluation)
     run = open_finished_run(cfg, cfg.run, cfg.precision)
     other = None if cfg.against is None else _open_other(cfg, run)

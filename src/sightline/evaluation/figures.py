@@ -24,7 +24,7 @@ def arrange(figure: Figure) -> None:
     """Find the places of all parts once: a constrained layout is found anew for each file that is written."""
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
-    figure.set_layout_engine("none")
+    figure.set_layout_engine(None)  # "none" would leave a place holder, with which each file is drawn twice
 
 
 def to_svg(figure: Figure) -> str:

@@ -42,8 +42,10 @@ def predict(cfg: "DictConfig") -> PredictResult:
     given = Path(cfg.images).expanduser().absolute()
     files = _find(given)
     from sightline.models.checkpoint import find_run, load_model, run_folder
+    from sightline.models.inference import keep_freed_memory
     from sightline.serving.predictor import Predictor, file_loader
 
+    keep_freed_memory()
     path = find_run(cfg.run, Path(cfg.paths.runs))
     folder = run_folder(path)
     trained = json.loads((folder / "run.json").read_text(encoding="utf-8")) if folder else {}
