@@ -107,6 +107,15 @@ def test_the_best_checkpoints_are_averaged_if_that_is_no_worse(precision: str, c
     assert result.metrics["val/loss"] == pytest.approx(expected, rel=1e-5)
 
 
+def test_the_average_sees_images_augmented_in_whole_numbers(colors: Path, tmp_path: Path) -> None:
+    options = ("trainer.precision=bf16-mixed", "augmentation=signs", "augmentation.batch.before.blur.p=1")
+    words = words_of(colors, tmp_path / "run", "trainer.max_epochs=2", "checkpoint.average_best=2", *options)
+    train(compose_config("train", *words, "stages=[fit]"))
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert record["status"] == "finished"
+    assert len(record["averaged"]["checkpoints"]) == 2
+
+
 def test_images_on_the_device_are_the_same_images(colors: Path, tmp_path: Path) -> None:
     """The weights after an epoch are those of a run that reads them in every epoch, to the last bit."""
     more = ("augmentation=signs", "trainer.max_epochs=2", "data.sampler=balanced")
@@ -174,3 +183,6 @@ def test_images_that_training_kept_decoded_are_not_decoded_again(colors: Path, t
         assert torch.equal(pixels, decoded)
         assert torch.equal(labels, same_labels)
     assert not (tmp_path / "other").exists(), "evaluation keeps nothing"
+    without = words_of(colors, tmp_path / "off", "data.cache=off", "trainer.max_epochs=1", "stages=[fit]")
+    train(compose_config("train", *without))
+    assert loader_with(kept, f"run={tmp_path / 'off'}").dataset.store is None  # pyright: ignore[reportAttributeAccessIssue]

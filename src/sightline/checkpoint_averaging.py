@@ -34,8 +34,7 @@ def average_if_better(
         return best.network, {"checkpoints": [path.name for path in paths], "used": False}
     averaged = average_checkpoints(paths)
     datamodule.seek(0, 0)
-    moved = (tuple(column.to(device) for column in batch) for batch in datamodule.train_dataloader())
-    batches = (datamodule.on_after_batch_transfer(batch, 0)[0] for batch in moved)
+    batches = (_augmented(datamodule, batch, device) for batch in datamodule.train_dataloader())
     with autocast(str(trainer.precision), device):
         measure_batch_norm(averaged, batches, device)
     score, alone = (_score(cfg, network, best, datamodule, trainer) for network in (averaged, best.network))
@@ -43,6 +42,16 @@ def average_if_better(
     log.info("average of %d checkpoints: %s %.4f, the best alone %.4f", len(paths), monitor, score, alone)
     facts = {"checkpoints": [path.name for path in paths], "monitor": monitor, "score": score, "best": alone}
     return (averaged if is_used else best.network), {**facts, "used": is_used}
+
+
+def _augmented(
+    datamodule: "ImageDataModule", batch: "tuple[torch.Tensor, ...]", device: "torch.device"
+) -> "torch.Tensor":
+    """The images of a batch as training saw them, made outside of the network's precision."""
+    import torch
+
+    with torch.autocast(device.type, enabled=False):
+        return datamodule.on_after_batch_transfer(tuple(column.to(device) for column in batch), 0)[0]
 
 
 def _score(

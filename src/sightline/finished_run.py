@@ -123,7 +123,7 @@ def _open_same_shards(data: dict[str, Any]) -> StreamedData:
 def make_loader_of(
     cfg: "DictConfig", run: FinishedRun, images: OpenedData | StreamedData, split: str
 ) -> "DataLoader[tuple[torch.Tensor, torch.Tensor]]":
-    """Batches of a split in the manifest's order, without augmentation, read as the run read them."""
+    """Batches of a split in the manifest's order, without augmentation, from decoded images where there are some."""
     from sightline.data.datamodule import ImageDataset
     from sightline.data.loader import make_loader
 
@@ -136,19 +136,19 @@ def make_loader_of(
         shards = ShardDataset(images.location, split, run.spec, cache=shard_cache(cfg.paths.cache))
         return make_shard_loader(shards, batch_size=batch_size, num_workers=num_workers)
     selected = images.manifest.select(split)
-    store = _decoded(cfg, selected, split, run.spec)
+    store = _decoded(cfg, run, selected, split)
     if store is not None and chosen.num_workers is None:
         num_workers = 0  # reading decoded images is less than handing them over
     return make_loader(ImageDataset(selected, run.spec, store=store), batch_size=batch_size, num_workers=num_workers)
 
 
-def _decoded(cfg: "DictConfig", images: Selection, split: str, spec: "TaskSpec") -> "ImageStore | None":
+def _decoded(cfg: "DictConfig", run: FinishedRun, images: Selection, split: str) -> "ImageStore | None":
     """The images that training has kept decoded, if it has: for one reading none are kept."""
     from sightline.data.cache import Pixels
 
-    if not _are_own(cfg, split):
-        return None  # to find others they would have to be hashed
-    return image_cache(cfg.paths.cache).find(images, Pixels(spec))
+    if not _are_own(cfg, split) or run.settings.get("data", {}).get("cache") == "off":
+        return None  # to find images that are not the run's they would have to be hashed
+    return image_cache(cfg.paths.cache).find(images, Pixels(run.spec))
 
 
 def _are_own(cfg: "DictConfig", split: str) -> bool:

@@ -151,6 +151,21 @@ def test_a_damaged_store_is_built_anew(colors: Path, tmp_path: Path) -> None:
     assert not (again.folder / "pixels.bin").read_bytes().endswith(b"more")
 
 
+def test_who_only_reads_neither_builds_nor_removes(colors: Path, tmp_path: Path) -> None:
+    images, cache = make_manifest(colors).select("val"), cache_in(tmp_path / "cache")
+    assert cache.find(images, Pixels(SPEC)) is None
+    assert not cache.folder.exists()
+    store = cache.store(images, Pixels(SPEC))
+    found = cache.find(images, Pixels(SPEC))
+    assert store is not None
+    assert found is not None
+    assert found.folder == store.folder
+    with (store.folder / "pixels.bin").open("ab") as file:
+        file.write(b"more")
+    assert cache.find(images, Pixels(SPEC)) is None
+    assert (store.folder / "pixels.bin").read_bytes().endswith(b"more"), "whoever builds it anew removes it"
+
+
 def test_a_bad_file_is_named_and_leaves_no_store(colors: Path, tmp_path: Path) -> None:
     root = tmp_path / "in"
     shutil.copytree(colors, root)

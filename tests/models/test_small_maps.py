@@ -79,6 +79,31 @@ def test_large_maps_and_frozen_weights_stay_with_torch() -> None:
     assert not uses_products(fast, torch.randn(2, 8, 4, 4, requires_grad=True))
 
 
+@pytest.mark.parametrize("bias", [False, True])
+def test_what_follows_may_change_the_output_in_place(bias: bool) -> None:
+    plain, fast = pair(64, 1, 1, 0, bias=bias)
+    images = torch.randn(3, 8, 1, 1)
+    assert uses_products(fast, images)
+    outputs = [nn.Sequential(each, nn.ReLU(inplace=True))(images) for each in (plain, fast)]
+    torch.testing.assert_close(outputs[1], outputs[0])
+    for output in outputs:
+        output.sum().backward()
+    torch.testing.assert_close(fast.weight.grad, plain.weight.grad)
+
+
+def test_squeeze_and_excite_networks_train() -> None:
+    network = timm.create_model("mobilenetv3_small_050", num_classes=3)
+    assert speed_up_small_maps(network)
+    network(torch.randn(2, 3, 64, 64)).sum().backward()
+
+
+def test_no_images_and_too_small_ones_are_torchs_business() -> None:
+    _, fast = pair(512, 3, 1, 0)
+    assert fast(torch.randn(0, 8, 4, 4)).shape == (0, 512, 2, 2)
+    with pytest.raises(RuntimeError, match="Kernel size"):
+        fast(torch.randn(2, 8, 2, 2))
+
+
 def test_one_image_without_a_batch() -> None:
     plain, fast = pair(512, 3, 1, 1)
     image = torch.randn(8, 2, 2)

@@ -1,5 +1,6 @@
 """Images decoded once into a memory-mapped file, shared by every worker, trial and run of this machine."""
 
+import contextlib
 import hashlib
 import json
 import logging
@@ -112,8 +113,15 @@ class ImageCache:
         self.folder, self.limit, self.mode, self.num_workers = folder, limit_gb * 1e9, mode, num_workers
 
     def find(self, images: Selection, pixels: Pixels) -> ImageStore | None:
-        """The images' store, if an earlier run has built it."""
-        return _open(self.folder / pixels.key(images.manifest.digests[images.rows])) if self.folder.is_dir() else None
+        """The images' store, if an earlier run has built it and it can be read."""
+        folder = self.folder / pixels.key(images.manifest.digests[images.rows])
+        try:
+            store = ImageStore(folder)
+        except (OSError, ValueError, KeyError):
+            return None
+        with contextlib.suppress(OSError):  # somebody else's, to read alone
+            os.utime(folder / "store.json")
+        return store
 
     def store(self, images: Selection, pixels: Pixels) -> ImageStore | None:
         """The images' store, built now unless an earlier run has; None where the files are to be read instead.

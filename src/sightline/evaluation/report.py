@@ -27,7 +27,7 @@ HEADLINES = {
     "accuracy": "accuracy",
     "macro_f1": "macro F1",
     "top5_accuracy": "top-5 accuracy",
-    "ece_calibrated": "calibration error, calibrated",
+    "ece_calibrated": "calibration error, once calibrated",
     "coverage": "answered at the threshold",
     "corruption/mean_accuracy": "accuracy when damaged",
 }
