@@ -22,7 +22,7 @@ The third: integrated gradients of a trained mobilenetv2_100 (ImageNet weights, 
 plain call with 200 steps against ours with 200 steps, and ours until its tolerance. Each side runs in a process of its
 own, whose peak memory counts everything in it.
 
-The fourth: images per second of evaluate.py, with and without corruptions, against the bare forward pass.
+The fourth: images per second of evaluate.py, with and without corruptions, against bare forward passes.
 
 The fifth is in benchmark_sweep.py: what a sweep waits, and what pruning saves; what a trial costs beside its training
 is in benchmark_trial.py. The others are in benchmark_parts.py: the rate of validation, what logging costs, and the
@@ -32,6 +32,7 @@ seconds until a first step.
 import argparse
 import gc
 import json
+import multiprocessing
 import os
 import platform
 import resource
@@ -41,6 +42,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from concurrent.futures import ProcessPoolExecutor
 from datetime import date
 from functools import partial
 from pathlib import Path
@@ -79,6 +81,9 @@ def main() -> None:
     parser.add_argument("--weights", help="safetensors file of mobilenetv2_100 for `benchmark.py explain`")
     parser.add_argument("--images", type=int, default=3, help="how many photos are explained (default 3)")
     parser.add_argument("--run", help="a finished run for `benchmark.py evaluate`")
+    parser.add_argument(
+        "--evaluations", nargs="+", default=["short", "default"], help="of `benchmark.py evaluate` (short default)"
+    )
     parser.add_argument("--split", default="test", help="of that run (default test)")
     arguments = parser.parse_intermixed_args()
     if arguments.overrides[:1] == ["data"]:
@@ -324,29 +329,13 @@ def explain_ours(network: torch.nn.Module, spec: TaskSpec, pixels: torch.Tensor,
 
 
 def benchmark_evaluate(arguments: argparse.Namespace) -> None:
-    """Images that evaluate.py classifies in a second, all else included, against the bare forward pass."""
+    """Images that evaluate.py classifies in a second, all else included, against bare forward passes.
+
+    Those have a process of their own each: one as PyTorch comes, one that keeps freed memory, as evaluate.py does.
+    """
     from sightline.evaluation.evaluate import evaluate
-    from sightline.finished_run import find_images, make_loader_of, open_finished_run
-    from sightline.models.inference import run_network
 
     words = [f"run={arguments.run}", f"split={arguments.split}", *arguments.overrides[1:]]
-    cfg = compose_task("evaluate", words)
-    run = open_finished_run(cfg, cfg.run)
-    pixels = next(iter(make_loader_of(cfg, run, find_images(cfg, run), cfg.split)))[0]
-    batches = max(1, 2000 // len(pixels))
-
-    def bare() -> float:
-        images = normalise(pixels, run.spec)
-        start = time.perf_counter()
-        run_network(
-            run.saved.network,
-            (images for _ in range(batches)),
-            device=run.device,
-            precision=run.precision,
-            prepare=lambda batch: batch,
-            channels_last=run.channels_last,
-        )
-        return batches * len(pixels) / (time.perf_counter() - start)
 
     def ours(name: str) -> float:
         with tempfile.TemporaryDirectory() as folder:
@@ -359,8 +348,38 @@ def benchmark_evaluate(arguments: argparse.Namespace) -> None:
             forwards = images + (min(images, 1000) * 15 if name == "default" else 0)
             return forwards / seconds
 
-    bare()
-    take_turns(arguments.turns, bare, {"evaluation=short": lambda: ours("short"), "default": lambda: ours("default")})
+    spawn = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(1, spawn) as plain, ProcessPoolExecutor(1, spawn, keep_freed_memory) as keeping:
+
+        def bare(pool: ProcessPoolExecutor) -> float:
+            return pool.submit(time_forward, words).result()
+
+        for warm_up in (partial(bare, plain), partial(bare, keeping), partial(ours, "short")):
+            warm_up()
+        sides = {name: lambda name=name: ours(name) for name in arguments.evaluations}
+        sides = {"bare that keeps freed memory": lambda: bare(keeping), **sides}
+        take_turns(arguments.turns, lambda: bare(plain), sides)
+
+
+def time_forward(words: list[str]) -> float:
+    """Images per second of a run's network over equal batches in memory, about 2,000 images in all."""
+    from sightline.finished_run import find_images, make_loader_of, open_finished_run
+    from sightline.models.inference import run_network
+
+    cfg = compose_task("evaluate", words)
+    run = open_finished_run(cfg, cfg.run)
+    pixels = next(iter(make_loader_of(cfg, run, find_images(cfg, run), cfg.split)))[0]
+    batches, images = max(1, 2000 // len(pixels)), normalise(pixels, run.spec)
+    start = time.perf_counter()
+    run_network(
+        run.saved.network,
+        (images for _ in range(batches)),
+        device=run.device,
+        precision=run.precision,
+        prepare=lambda batch: batch,
+        channels_last=run.channels_last,
+    )
+    return batches * len(pixels) / (time.perf_counter() - start)
 
 
 def compose_task(task: str, words: list[str]) -> DictConfig:

@@ -11,6 +11,7 @@ from sightline.recipe import better
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
     import pytorch_lightning as pl
+    import torch
     from torch import nn
 
     from sightline.data.datamodule import ImageDataModule
