@@ -39,7 +39,7 @@ def stop_and_go_on(struck: Struck, run: Path, fault: str, *more: str) -> int:
     ("moment", "workers", "precision", "from_step"),
     [
         pytest.param("step:1", 0, "32-true", 1, marks=pytest.mark.slow),
-        ("step:9", 2, "bf16-mixed", 5),
+        pytest.param("step:9", 2, "bf16-mixed", 5, marks=pytest.mark.slow),
         ("validation:3", 2, "bf16-mixed", 5),
         pytest.param("writing:2", 0, "32-true", 4, marks=pytest.mark.slow),
         pytest.param("epoch:1", 2, "32-true", 3, marks=pytest.mark.slow),
@@ -103,6 +103,7 @@ def scalars(run: Path) -> dict[str, list[tuple[int, float]]]:
     }
 
 
+@pytest.mark.slow
 def test_what_may_change_between_a_stop_and_going_on(struck: Struck, undisturbed: Undisturbed, tmp_path: Path) -> None:
     run = tmp_path / "run"
     assert struck(run, fault="SIGINT@step:3").code == 130
