@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from sightline.errors import BadInput, Interrupted
-from sightline.run_record import RunRecord, open_folder
+from sightline.runs.record import RunRecord, open_folder
 
 
 def read(folder: Path) -> dict:

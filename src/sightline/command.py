@@ -18,12 +18,12 @@ from hydra.types import RunMode
 from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from sightline import run_record
 from sightline.config import did_you_mean, refuse_unknown_keys
 from sightline.distributed import place
 from sightline.env_file import load_env_file
 from sightline.errors import BadInput, GateNotMet, Interrupted
-from sightline.run_record import reason
+from sightline.runs import record as run_record
+from sightline.runs.record import reason
 
 FAILED, BAD_INPUT, GATE_NOT_MET = 1, 2, 4
 FULL_ERROR = "HYDRA_FULL_ERROR"

@@ -14,7 +14,7 @@ from sightline.distributed.place import Place
 from sightline.errors import BadInput
 from sightline.recipe import better, recipe_callbacks
 from sightline.resuming import Start
-from sightline.run_record import RunRecord
+from sightline.runs.record import RunRecord
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
     import pytorch_lightning as pl

@@ -12,7 +12,7 @@ from omegaconf import DictConfig
 from sightline.config import LrFinderConfig, command_line_overrides, to_plain, validate, validate_lr_finder, with_value
 from sightline.construction import build_training
 from sightline.preparation import OpenedData, StreamedData, describe_data, open_training_data
-from sightline.run_record import RunRecord, open_folder, write_json
+from sightline.runs.record import RunRecord, open_folder, write_json
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
     import torch

@@ -10,7 +10,7 @@ from typing import Any
 from omegaconf import DictConfig
 
 from sightline.config import validate_models
-from sightline.run_record import open_folder
+from sightline.runs.record import open_folder
 
 log = logging.getLogger(__name__)
 TABLE_WIDTH = 140

@@ -24,7 +24,7 @@ from sightline.data.inspection import inspect_files
 from sightline.data.sources import localise
 from sightline.data.splits import TEST, Manifest, Selection, SplitRule, make_manifest
 from sightline.errors import BadInput
-from sightline.run_record import RunRecord, open_folder, write_json
+from sightline.runs.record import RunRecord, open_folder, write_json
 
 if TYPE_CHECKING:
     from sightline.data.audit import Audit

@@ -16,10 +16,10 @@ from typing import Any
 
 from omegaconf import DictConfig
 
-from sightline import run_record
 from sightline.config import command_line_overrides, to_plain
 from sightline.errors import BadInput, Interrupted
-from sightline.run_record import open_folder
+from sightline.runs import record as run_record
+from sightline.runs.record import open_folder
 
 log = logging.getLogger(__name__)
 MAY_DIFFER = (

@@ -25,7 +25,7 @@ from sightline.fitting import FitPlan, plan_fit, run_fit
 from sightline.lr_finding import earlier_lr, save_sweep, with_lr
 from sightline.preparation import OpenedData, StreamedData, describe_data, open_training_data
 from sightline.resuming import Start, facts_of, find_run_to_continue, open_run
-from sightline.run_record import RunRecord, now, write_json
+from sightline.runs.record import RunRecord, now, write_json
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
     import pytorch_lightning as pl

@@ -15,7 +15,7 @@ from tests.conftest import PROJECT
 
 from sightline.launch import image as launch_image
 from sightline.launch.image import CONTENT, DOCKERFILE, REPOSITORY, content_tag, push
-from sightline.run_record import git_commit
+from sightline.runs.record import git_commit
 
 
 @pytest.fixture
@@ -125,9 +125,9 @@ def test_what_pushing_needs_is_asked_for_before_anything_is_built() -> None:
 
 
 def test_a_run_outside_a_checkout_says_the_commit_of_its_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sightline.run_record.built_from", ["abc-dirty"])
+    monkeypatch.setattr("sightline.runs.record.built_from", ["abc-dirty"])
     assert git_commit(tmp_path) == ("abc", True)
-    monkeypatch.setattr("sightline.run_record.built_from", ["abc"])
+    monkeypatch.setattr("sightline.runs.record.built_from", ["abc"])
     assert git_commit(tmp_path) == ("abc", False)
-    monkeypatch.setattr("sightline.run_record.built_from", [])
+    monkeypatch.setattr("sightline.runs.record.built_from", [])
     assert git_commit(tmp_path) == (None, None)

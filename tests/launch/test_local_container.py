@@ -14,7 +14,7 @@ from sightline.launch.containers import container_words
 from sightline.launch.engine import mount
 from sightline.launch.job import Job
 from sightline.launch.local_container import ContainerSettings, LocalContainer
-from sightline.launch.run_folder import name_places_here
+from sightline.runs.folder import name_places_here
 
 HOSTILE = "a, b \"c\" 'd' é=1"
 

@@ -38,8 +38,8 @@ def check(context: HydraContext, config: DictConfig, words: list[str]) -> DictCo
 
 def script() -> str:
     """The program that was started, below the project where it lies there."""
-    from sightline import run_record
     from sightline.launch.local_process import SOURCE
+    from sightline.runs import record as run_record
 
     path = Path(run_record.command_line[0]).absolute()
     return path.relative_to(SOURCE.parent).as_posix() if path.is_relative_to(SOURCE.parent) else str(path)
@@ -48,8 +48,8 @@ def script() -> str:
 @contextmanager
 def command_to_go_on() -> Iterator[None]:
     """Say how to go on when a signal ends the work."""
-    from sightline import run_record
     from sightline.errors import Interrupted
+    from sightline.runs import record as run_record
 
     try:
         yield

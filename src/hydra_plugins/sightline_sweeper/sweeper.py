@@ -131,7 +131,7 @@ class SightlineSweeper(Sweeper):
         from hydra_plugins.sightline_sweeper.places import REMOTE, words_that_leave
         from sightline.errors import BadInput
         from sightline.launch.job import STAYS_HERE, key_of, with_absolute_paths
-        from sightline.run_record import git_commit
+        from sightline.runs.record import git_commit
         from sightline.sweeping.settings import Settings, direction_of
         from sightline.sweeping.space import parse_space
 

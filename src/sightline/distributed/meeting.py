@@ -19,7 +19,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.distributed import place as places
 from sightline.distributed.place import Place
 from sightline.errors import BadInput, Interrupted
-from sightline.run_record import reason
+from sightline.runs.record import reason
 
 if TYPE_CHECKING:
     from multiprocessing.process import BaseProcess

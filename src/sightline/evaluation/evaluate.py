@@ -24,7 +24,7 @@ from sightline.finished_run import (
     open_finished_run,
 )
 from sightline.preparation import OpenedData, StreamedData
-from sightline.run_record import RunRecord, open_folder, write_json
+from sightline.runs.record import RunRecord, open_folder, write_json
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -16,7 +16,7 @@ from sightline.evaluation.figures import arrange, to_svg
 from sightline.evaluation.gates import LESS_IS_BETTER, is_met
 from sightline.evaluation.model_quality import describe_quality
 from sightline.evaluation.subject import Picture, Section, Subject, Table
-from sightline.run_record import write_json
+from sightline.runs.record import write_json
 
 TEMPLATE = "report.html.j2"
 IN_RUN_FOLDER = ("confusion_matrix", "per_class")

@@ -11,7 +11,7 @@ from sightline.data.layouts import find_files
 from sightline.data.transforms import UnreadableImage, load_rgb, prepare
 from sightline.errors import BadInput
 from sightline.finished_run import FinishedRun, find_images, make_loader_of, open_finished_run
-from sightline.run_record import RunRecord, open_folder, write_json
+from sightline.runs.record import RunRecord, open_folder, write_json
 
 if TYPE_CHECKING:
     import torch

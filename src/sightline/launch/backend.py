@@ -6,7 +6,8 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from sightline.errors import BadInput
-from sightline.launch.job import Job, MetricPoint, Status
+from sightline.launch.job import Job, Status
+from sightline.runs.folder import MetricPoint
 
 BACKENDS = ("local_process", "local_container", "sagemaker")
 

@@ -17,8 +17,8 @@ from typing import Any
 from sightline.launch.container_folder import ContainerFolder
 from sightline.launch.engine import ask, docker, mount, remove
 from sightline.launch.machine import THREAD_LIMITS, visible_gpus
-from sightline.launch.run_folder import read_json
 from sightline.launch.supervisor import HIDDEN
+from sightline.runs.folder import read_json
 
 SECONDS_FOR_THE_OTHERS = 60.0
 """After the first host has ended, or one has failed."""

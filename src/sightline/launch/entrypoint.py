@@ -25,7 +25,7 @@ from sightline.launch.hosts import EndOfTheFirst, Hosts
 from sightline.launch.hyperparameters import TRAIN, script_of, to_overrides
 from sightline.launch.job import key_of
 from sightline.launch.machine import visible_gpus
-from sightline.launch.run_folder import read_json, reason_of
+from sightline.runs.folder import read_json, reason_of
 
 PROJECT = Path(__file__).resolve().parents[3]
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

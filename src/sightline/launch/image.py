@@ -18,7 +18,7 @@ from typing import Any
 from sightline.env_file import load_env_file
 from sightline.errors import BadInput
 from sightline.launch.engine import ask, builder, docker, has_image, require_engine
-from sightline.run_record import DIRTY, git_commit
+from sightline.runs.record import DIRTY, git_commit
 
 PROJECT = Path(__file__).resolve().parents[3]
 REPOSITORY = "sightline-train"

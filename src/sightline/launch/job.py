@@ -57,17 +57,6 @@ class Status:
         return self.state in (State.SUCCEEDED, State.FAILED, State.STOPPED)
 
 
-@dataclass(frozen=True)
-class MetricPoint:
-    """One number that a job has reported; `step` is the epoch, None for what it measured at its end."""
-
-    name: str
-    step: int | None
-    value: float
-    time: float | None = None
-    """Seconds since 1970, where the backend knows."""
-
-
 def job_name(*parts: str) -> str:
     """A name that every backend takes, made of words that may hold anything."""
     joined = "-".join(re.sub(r"[^a-zA-Z0-9]+", "-", part).strip("-") for part in parts)

@@ -21,9 +21,9 @@ from sightline.launch.image import DEFAULT_BASE, image_name
 from sightline.launch.job import Job, State, Status, job_name
 from sightline.launch.local_process import SOURCE, LocalProcess
 from sightline.launch.machine import environments
-from sightline.launch.run_folder import name_places_here, note_launch, read_json
 from sightline.launch.supervisor import HIDDEN, write
-from sightline.run_record import COMMIT
+from sightline.runs.folder import name_places_here, note_launch, read_json
+from sightline.runs.record import COMMIT
 
 STOP_SECONDS = 120
 """Between the order to end and the end for good, as on SageMaker."""

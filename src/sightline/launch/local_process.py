@@ -16,10 +16,10 @@ from sightline.errors import BadInput
 from sightline.launch import supervisor
 from sightline.launch.backend import Places
 from sightline.launch.channels import quoted, unquoted
-from sightline.launch.job import Job, MetricPoint, State, Status, far_side, key_of, with_absolute_paths
+from sightline.launch.job import Job, State, Status, far_side, key_of, with_absolute_paths
 from sightline.launch.machine import environments
-from sightline.launch.run_folder import read_json, read_points, reason_of
 from sightline.launch.supervisor import HIDDEN, is_locked
+from sightline.runs.folder import MetricPoint, read_json, read_points, reason_of
 
 SOURCE = Path(__file__).resolve().parents[2]
 GRACE_SECONDS = 60.0

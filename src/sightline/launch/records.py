@@ -7,8 +7,8 @@ from typing import Any
 from sightline.errors import BadInput
 from sightline.launch.backend import Backend, Places, make_backend
 from sightline.launch.job import Job, State
-from sightline.launch.run_folder import read_json
-from sightline.run_record import now, write_json
+from sightline.runs.folder import read_json
+from sightline.runs.record import now, write_json
 
 
 @dataclass(frozen=True)

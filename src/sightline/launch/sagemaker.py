@@ -12,9 +12,8 @@ from sightline.errors import BadInput
 from sightline.launch.aws import Clients
 from sightline.launch.channels import split_channels
 from sightline.launch.cloudwatch import JobLog
-from sightline.launch.content_hash import content_hash
 from sightline.launch.image_address import image_address
-from sightline.launch.job import Job, MetricPoint, State, Status, key_of
+from sightline.launch.job import Job, State, Status, key_of
 from sightline.launch.job_cost import cost_of
 from sightline.launch.prices import check_bound
 from sightline.launch.request_check import check_request
@@ -24,6 +23,8 @@ from sightline.launch.sagemaker_status import is_over, status_of
 from sightline.launch.settings import SageMakerSettings, check_settings
 from sightline.launch.storage import Storage
 from sightline.launch.training_jobs import TrainingJobs, attempt_name
+from sightline.runs.content_hash import content_hash
+from sightline.runs.folder import MetricPoint
 
 log = logging.getLogger(__name__)
 REGISTRY = re.compile(r"(\d{12})\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?/([^:]+):(.+)")

@@ -6,10 +6,9 @@ from pathlib import Path
 from typing import Any
 
 from sightline.launch.container_folder import OPT_ML
-from sightline.launch.job import MetricPoint
 from sightline.launch.job_cost import cost_of
-from sightline.launch.run_folder import name_places_here, note_launch, read_json, read_points
 from sightline.launch.storage import Storage, extract
+from sightline.runs.folder import MetricPoint, name_places_here, note_launch, read_json, read_points
 
 ARCHIVES = {"model.tar.gz": "model", "output.tar.gz": "."}
 """What the service packs at the end, and where in a run folder it belongs."""

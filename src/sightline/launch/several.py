@@ -8,7 +8,7 @@ from sightline.launch.backend import Backend
 from sightline.launch.interruption import Interruption
 from sightline.launch.job import Job, State, Status, job_name, key_of
 from sightline.launch.records import find_record, has_succeeded, submit_recorded
-from sightline.run_record import git_commit
+from sightline.runs.record import git_commit
 
 MOST_TRIES = 3
 """Of a job that ends for want of a machine."""

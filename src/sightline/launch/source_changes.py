@@ -4,7 +4,7 @@ import subprocess
 from pathlib import Path
 
 from sightline.errors import BadInput
-from sightline.run_record import git_commit
+from sightline.runs.record import git_commit
 
 PROJECT = Path(__file__).resolve().parents[3]
 SENT = ("src", "configs", "dockers", "pyproject.toml", "constraints.txt")

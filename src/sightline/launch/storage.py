@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import BadInput
-from sightline.launch.content_hash import files_of
+from sightline.runs.content_hash import files_of
 
 NUM_TRANSFERS = 16
 MISSING = ("404", "NoSuchKey", "NotFound")

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.config import to_plain, validate_loading
 from sightline.data.layouts import find_files
 from sightline.errors import BadInput
-from sightline.run_record import RunRecord, open_folder
+from sightline.runs.record import RunRecord, open_folder
 
 if TYPE_CHECKING:
     import torch

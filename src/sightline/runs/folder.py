@@ -3,13 +3,24 @@
 import csv
 import json
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sightline.launch.job import MetricPoint
-from sightline.run_record import write_json
+from sightline.runs.record import write_json
 
 NOT_METRICS = ("epoch", "step", "lr")
+
+
+@dataclass(frozen=True)
+class MetricPoint:
+    """One number that a run has reported; `step` is the epoch, None for what it measured at its end."""
+
+    name: str
+    step: int | None
+    value: float
+    time: float | None = None
+    """Seconds since 1970, where it is known."""
 
 
 def read_points(folder: Path) -> list[MetricPoint]:
