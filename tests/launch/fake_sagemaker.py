@@ -20,8 +20,8 @@ from typing import Any
 
 from tests.conftest import PROJECT
 
-from sightline.launch.cloudwatch import GROUP
-from sightline.launch.storage import split_address
+from sightline.aws.logs import GROUP
+from sightline.aws.s3 import split_address
 
 BILLED = 0.3
 """The share of a spot machine's time that is billed."""

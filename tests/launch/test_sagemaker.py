@@ -16,16 +16,16 @@ from tests.launch.conftest import BUCKET, REGION, ROLE, backend_for
 from tests.launch.contract.test_backend import PROGRAM, ended, wait
 from tests.launch.fake_sagemaker import FakeSageMaker
 
+from sightline.aws.request_check import check_request
+from sightline.aws.s3 import Storage
 from sightline.errors import BadInput, Interrupted
 from sightline.launch.follow import Follower
 from sightline.launch.job import Job, State, Status
 from sightline.launch.records import fetch_recorded, find_record, has_succeeded, submit_recorded
-from sightline.launch.request_check import check_request
 from sightline.launch.sagemaker import SageMaker
 from sightline.launch.sagemaker_status import status_of
 from sightline.launch.settings import SageMakerSettings, check_settings
 from sightline.launch.several import run_jobs
-from sightline.launch.storage import Storage
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

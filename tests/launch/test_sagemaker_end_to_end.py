@@ -20,7 +20,7 @@ from tests.conftest import PROJECT, TINY, Cli
 from tests.launch.conftest import BUCKET, ROLE
 from tests.launch.fake_sagemaker import FakeSageMaker
 
-from sightline.launch.cloudwatch import GROUP
+from sightline.aws.logs import GROUP
 from sightline.launch.jobs import main as jobs
 from sightline.launch.metric_definitions import metric_definitions
 

@@ -40,8 +40,8 @@ def check_launch(settings: dict[str, Any]) -> dict[str, Any]:
     """
     if settings.get("backend") != "sagemaker":
         return settings
-    from sightline.launch.aws import check_region, find_region, has_credentials
-    from sightline.launch.prices import check_bound, describe_bound
+    from sightline.aws.clients import check_region, find_region, has_credentials
+    from sightline.aws.prices import check_bound, describe_bound
     from sightline.launch.settings import SageMakerSettings, check_settings
 
     settings = {**settings, "region": settings["region"] or find_region()}

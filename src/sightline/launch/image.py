@@ -160,7 +160,7 @@ def main(words: Sequence[str] | None = None) -> int:
 
 def _client(region: str | None) -> Any:
     """Raises: BadInput that names all that AWS's own configuration lacks."""
-    from sightline.launch.aws import Clients, check_region, find_region, has_credentials
+    from sightline.aws.clients import Clients, check_region, find_region, has_credentials
     from sightline.launch.settings import HOW_TO_GET
 
     region = region or os.environ.get("AWS_REGION") or find_region()

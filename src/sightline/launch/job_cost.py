@@ -4,7 +4,7 @@ import time
 from collections.abc import Sequence
 from typing import Any
 
-from sightline.launch.prices import find_price
+from sightline.aws.prices import find_price
 
 
 def cost_of(attempts: Sequence[dict[str, Any]]) -> dict[str, Any]:

@@ -8,20 +8,20 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from sightline.aws.clients import Clients
+from sightline.aws.logs import JobLog
+from sightline.aws.prices import check_bound
+from sightline.aws.request_check import check_request
+from sightline.aws.s3 import Storage
 from sightline.errors import BadInput
-from sightline.launch.aws import Clients
 from sightline.launch.channels import split_channels
-from sightline.launch.cloudwatch import JobLog
 from sightline.launch.image_address import image_address
 from sightline.launch.job import Job, State, Status, key_of
 from sightline.launch.job_cost import cost_of
-from sightline.launch.prices import check_bound
-from sightline.launch.request_check import check_request
 from sightline.launch.sagemaker_request import make_request
 from sightline.launch.sagemaker_results import fetch_run, read_metrics
 from sightline.launch.sagemaker_status import is_over, status_of
 from sightline.launch.settings import SageMakerSettings, check_settings
-from sightline.launch.storage import Storage
 from sightline.launch.training_jobs import TrainingJobs, attempt_name
 from sightline.runs.content_hash import content_hash
 from sightline.runs.folder import MetricPoint

@@ -2,8 +2,8 @@
 
 from typing import Any
 
+from sightline.aws.clients import Clients
 from sightline.errors import BadInput
-from sightline.launch.aws import Clients
 from sightline.launch.sagemaker_status import is_over
 
 POLICY = "docs/aws.md has the policy"

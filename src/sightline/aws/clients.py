@@ -4,8 +4,8 @@ import logging
 from difflib import get_close_matches
 from typing import Any
 
+from sightline.aws.request_check import EXTRA
 from sightline.errors import BadInput
-from sightline.launch.request_check import EXTRA
 
 
 class Clients:
