@@ -49,10 +49,10 @@ format: setup ## put the formatting right
 	$(PY) -m ruff check --fix .
 
 image: setup ## build the image of jobs; an unchanged tree builds nothing
-	$(PY) -m sightline.launch.image build $(BUILD_ARGS)
+	$(PY) -m sightline.launch.container.image build $(BUILD_ARGS)
 
 push-image: setup ## put that image into the registry of the AWS account
-	$(PY) -m sightline.launch.image push $(BUILD_ARGS)
+	$(PY) -m sightline.launch.container.image push $(BUILD_ARGS)
 
 sagemaker-train: setup ## train as a job of SageMaker, and fetch the results: make sagemaker-train EXPERIMENT=gtsrb
 	$(PY) src/train.py experiment=$(EXPERIMENT) launch=sagemaker launch.push_image=true $(ARGS)

@@ -72,7 +72,7 @@ def run(
 ) -> tuple[list[tuple[float, float]], float, float, int]:
     """The points in order, the seconds of all trials together, the best value, and the epochs that were run."""
     from sightline.launch.backend import Places
-    from sightline.launch.local_process import LocalProcess
+    from sightline.launch.local.backend import LocalProcess
     from sightline.sweeping.settings import Settings
     from sightline.sweeping.space import parse_space
     from sightline.sweeping.sweep import sweep
@@ -111,7 +111,7 @@ def run_in_batches(folder: Path, points: Sequence[tuple[float, float]], places: 
     """The same points, so many at once, and nothing new before the slowest has ended."""
     from sightline.launch.backend import Places
     from sightline.launch.job import Job
-    from sightline.launch.local_process import LocalProcess
+    from sightline.launch.local.backend import LocalProcess
 
     backend = LocalProcess(folder, Places(places, ("json",)))
     jobs = [

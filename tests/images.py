@@ -9,8 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from sightline.launch.engine import builder, why_no_engine
-from sightline.launch.image import build
+from sightline.launch.container.engine import builder, why_no_engine
+from sightline.launch.container.image import build
 from tests.conftest import PROJECT
 
 PROGRAM = "tests/launch/contract/program.py"

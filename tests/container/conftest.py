@@ -2,7 +2,7 @@
 
 import pytest
 
-from sightline.launch.engine import why_no_engine
+from sightline.launch.container.engine import why_no_engine
 
 
 @pytest.fixture(autouse=True, scope="session")

@@ -15,8 +15,8 @@ import pytest
 from tests.conftest import PROJECT
 from tests.images import image
 
-from sightline.launch.engine import docker
-from sightline.launch.image import CONTENT, DOCKERFILE, REPOSITORY, push
+from sightline.launch.container.engine import docker
+from sightline.launch.container.image import CONTENT, DOCKERFILE, REPOSITORY, push
 
 pytestmark = pytest.mark.container
 
@@ -38,7 +38,7 @@ def test_it_holds_the_code_and_nothing_else() -> None:
         expected |= set(tracked.stdout.splitlines())
     assert files == expected
     (config,) = json.loads(docker("image", "inspect", image()))
-    assert config["Config"]["Entrypoint"] == ["python", "-m", "sightline.launch.entrypoint"]
+    assert config["Config"]["Entrypoint"] == ["python", "-m", "sightline.launch.container.entrypoint"]
     assert config["Config"]["Cmd"] == ["train"]
     assert not [name for name in config["Config"]["Env"] if "AWS" in name or "TOKEN" in name or "SECRET" in name]
 

@@ -8,7 +8,7 @@ import yaml
 from tests.conftest import TINY, Cli
 from tests.images import image
 
-from sightline.launch.engine import docker
+from sightline.launch.container.engine import docker
 from sightline.launch.jobs import main as jobs
 
 pytestmark = pytest.mark.container

@@ -12,10 +12,10 @@ import pytest
 from tests.images import image
 
 from sightline.launch.backend import Backend
-from sightline.launch.container_folder import ContainerFolder
-from sightline.launch.hyperparameters import to_hyperparameters
+from sightline.launch.container.backend import ContainerSettings, LocalContainer
+from sightline.launch.container.folder import ContainerFolder
+from sightline.launch.container.hyperparameters import to_hyperparameters
 from sightline.launch.job import Job, State, Status
-from sightline.launch.local_container import ContainerSettings, LocalContainer
 
 pytestmark = pytest.mark.container
 WORDS = (

@@ -11,7 +11,7 @@ import pytest
 from tests.conftest import PROJECT
 from tests.images import image
 
-from sightline.launch.engine import docker
+from sightline.launch.container.engine import docker
 
 pytestmark = pytest.mark.container
 PYTHON = Path(os.environ.get("SAGEMAKER_PYTHON", PROJECT / ".venv-sagemaker" / "bin" / "python"))

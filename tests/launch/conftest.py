@@ -10,8 +10,8 @@ from typing import Any
 import pytest
 from tests.launch.fake_sagemaker import FakeSageMaker, running
 
-from sightline.launch.sagemaker import SageMaker
-from sightline.launch.settings import SageMakerSettings
+from sightline.launch.sagemaker.backend import SageMaker
+from sightline.launch.sagemaker.settings import SageMakerSettings
 
 REGION, BUCKET, ROLE = "eu-west-1", "experiments", "arn:aws:iam::123456789012:role/sightline"
 

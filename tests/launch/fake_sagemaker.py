@@ -138,7 +138,7 @@ class Machine:
         log = self.base.parent / f"log-{self.num_starts}.txt"
         with log.open("wb") as output:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "sightline.launch.entrypoint", "train"],
+                [sys.executable, "-m", "sightline.launch.container.entrypoint", "train"],
                 cwd=self.base.parent,
                 env=self._environment(),
                 stdout=output,

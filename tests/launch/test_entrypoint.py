@@ -13,10 +13,10 @@ from typing import Any
 import pytest
 from tests.conftest import PROJECT, compose_config
 
-from sightline.launch.container_folder import ContainerFolder
-from sightline.launch.entrypoint import far_words, is_inside_sagemaker, reason
-from sightline.launch.hosts import EndOfTheFirst, Hosts
-from sightline.launch.hyperparameters import SCRIPT, to_hyperparameters
+from sightline.launch.container.entrypoint import far_words, is_inside_sagemaker, reason
+from sightline.launch.container.folder import ContainerFolder
+from sightline.launch.container.hosts import EndOfTheFirst, Hosts
+from sightline.launch.container.hyperparameters import SCRIPT, to_hyperparameters
 
 ECHO = "tests/launch/echo.py"
 PROGRAM = "tests/launch/contract/program.py"
@@ -38,7 +38,7 @@ def start(folder: ContainerFolder, *words: str, script: str = ECHO, hosts: Any =
 
 def start_in(base: Path) -> subprocess.Popen[str]:
     return subprocess.Popen(
-        [sys.executable, "-m", "sightline.launch.entrypoint", "train", "--base-dir", str(base)],
+        [sys.executable, "-m", "sightline.launch.container.entrypoint", "train", "--base-dir", str(base)],
         env={**os.environ, "PYTHONPATH": str(PROJECT / "src")},
         stderr=subprocess.PIPE,
         stdout=subprocess.PIPE,
@@ -95,7 +95,7 @@ def test_a_failure_leaves_one_clear_line(
     (folder.config / "hyperparameters.json").write_text(
         json.dumps({**dict(word.split("=", 1) for word in words), SCRIPT: script})
     )
-    command = [sys.executable, "-m", "sightline.launch.entrypoint", "train", "--base-dir", str(folder.base)]
+    command = [sys.executable, "-m", "sightline.launch.container.entrypoint", "train", "--base-dir", str(folder.base)]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(PROJECT / "src")}, capture_output=True)
     assert done.returncode == code
     assert folder.failure.read_text() == why
@@ -120,7 +120,7 @@ def test_a_folder_that_cannot_be_written_is_said_and_not_thrown(tmp_path: Path) 
 def test_a_program_outside_the_project_is_refused(folder: ContainerFolder) -> None:
     folder.config.mkdir(parents=True)
     (folder.config / "hyperparameters.json").write_text(json.dumps({SCRIPT: "../../bin/evil.py"}))
-    command = [sys.executable, "-m", "sightline.launch.entrypoint", "train"]
+    command = [sys.executable, "-m", "sightline.launch.container.entrypoint", "train"]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT / "src"), "SM_BASE_DIR": str(folder.base)}
     assert subprocess.run(command, env=environment, capture_output=True).returncode == 2
     assert "../../bin/evil.py" in folder.failure.read_text()
@@ -216,7 +216,8 @@ def test_the_others_end_after_the_first() -> None:
         free.bind(("", 0))
         port = free.getsockname()[1]
     program = (
-        f"from sightline.launch.hosts import *; EndOfTheFirst(Hosts(('localhost', 'x'), 'localhost'), {port}); input()"
+        "from sightline.launch.container.hosts import *; "
+        f"EndOfTheFirst(Hosts(('localhost', 'x'), 'localhost'), {port}); input()"
     )
     first = subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(PROJECT / "src")}

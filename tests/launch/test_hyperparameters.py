@@ -8,7 +8,7 @@ from tests.conftest import compose_config
 
 from sightline.config import to_plain
 from sightline.errors import BadInput
-from sightline.launch.hyperparameters import SCRIPT, script_of, to_hyperparameters, to_overrides
+from sightline.launch.container.hyperparameters import SCRIPT, script_of, to_hyperparameters, to_overrides
 
 VALUES = [
     "plain",

@@ -13,8 +13,8 @@ from typing import Any
 import pytest
 from tests.conftest import PROJECT
 
-from sightline.launch import image as launch_image
-from sightline.launch.image import CONTENT, DOCKERFILE, REPOSITORY, content_tag, push
+from sightline.launch.container import image as launch_image
+from sightline.launch.container.image import CONTENT, DOCKERFILE, REPOSITORY, content_tag, push
 from sightline.runs.record import git_commit
 
 
@@ -116,7 +116,7 @@ def test_what_pushing_needs_is_asked_for_before_anything_is_built() -> None:
     """In one message, and by somebody who could not build either."""
     nothing = dict.fromkeys(("AWS_CONFIG_FILE", "AWS_SHARED_CREDENTIALS_FILE", "PATH"), "/nonexistent")
     environment = {**nothing, "AWS_EC2_METADATA_DISABLED": "true", "PYTHONPATH": str(PROJECT / "src")}
-    command = [sys.executable, "-m", "sightline.launch.image", "push"]
+    command = [sys.executable, "-m", "sightline.launch.container.image", "push"]
     done = subprocess.run(command, env=environment, capture_output=True, text=True)
     assert done.returncode == 2
     assert done.stderr.startswith("error: make push-image: AWS is not set up; give\n")

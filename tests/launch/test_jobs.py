@@ -14,7 +14,7 @@ from sightline.errors import BadInput
 from sightline.launch.backend import Places
 from sightline.launch.job import Job
 from sightline.launch.jobs import main
-from sightline.launch.local_process import LocalProcess
+from sightline.launch.local.backend import LocalProcess
 from sightline.launch.records import submit_recorded
 
 PROGRAM = "tests/launch/contract/program.py"

@@ -10,10 +10,10 @@ from tests.conftest import Cli
 
 from sightline.errors import BadInput
 from sightline.launch.backend import Places, make_backend
-from sightline.launch.containers import container_words
-from sightline.launch.engine import mount
+from sightline.launch.container.backend import ContainerSettings, LocalContainer
+from sightline.launch.container.containers import container_words
+from sightline.launch.container.engine import mount
 from sightline.launch.job import Job
-from sightline.launch.local_container import ContainerSettings, LocalContainer
 from sightline.runs.folder import name_places_here
 
 HOSTILE = "a, b \"c\" 'd' é=1"

@@ -10,7 +10,7 @@ from hydra.core.override_parser.overrides_parser import OverridesParser
 from tests.conftest import PROJECT
 
 from sightline.launch.job import Job
-from sightline.launch.local_process import LocalProcess
+from sightline.launch.local.backend import LocalProcess
 
 
 def test_a_folder_of_any_name_is_the_folder(tmp_path: Path) -> None:
@@ -28,7 +28,7 @@ def test_an_output_in_quotes_is_the_text_in_them(tmp_path: Path) -> None:
 
 
 def test_a_preloaded_process_whose_asker_was_killed_ends_without_a_word() -> None:
-    words = [sys.executable, "-m", "sightline.launch.preloaded", "json"]
+    words = [sys.executable, "-m", "sightline.launch.local.preloaded", "json"]
     environment = {**os.environ, "PYTHONPATH": str(PROJECT / "src")}
     with subprocess.Popen(words, stdin=PIPE, stdout=PIPE, stderr=PIPE, env=environment) as process:
         assert process.stdout is not None

@@ -19,13 +19,13 @@ from tests.launch.fake_sagemaker import FakeSageMaker
 from sightline.aws.request_check import check_request
 from sightline.aws.s3 import Storage
 from sightline.errors import BadInput, Interrupted
-from sightline.launch.follow import Follower
 from sightline.launch.job import Job, State, Status
+from sightline.launch.job_array import run_jobs
+from sightline.launch.log_following import Follower
 from sightline.launch.records import fetch_recorded, find_record, has_succeeded, submit_recorded
-from sightline.launch.sagemaker import SageMaker
-from sightline.launch.sagemaker_status import status_of
-from sightline.launch.settings import SageMakerSettings, check_settings
-from sightline.launch.several import run_jobs
+from sightline.launch.sagemaker.backend import SageMaker
+from sightline.launch.sagemaker.settings import SageMakerSettings, check_settings
+from sightline.launch.sagemaker.status import status_of
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 

@@ -22,7 +22,7 @@ from tests.launch.fake_sagemaker import FakeSageMaker
 
 from sightline.aws.logs import GROUP
 from sightline.launch.jobs import main as jobs
-from sightline.launch.metric_definitions import metric_definitions
+from sightline.launch.sagemaker.metric_definitions import metric_definitions
 
 MOST_SECONDS = 240.0
 SECRET = "a-key-that-nobody-may-see"

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sightline.launch.backend import Places
-from sightline.launch.local_process import LocalProcess
+from sightline.launch.local.backend import LocalProcess
 from sightline.sweeping.settings import Settings
 from sightline.sweeping.space import parse_space
 from sightline.sweeping.sweep import sweep

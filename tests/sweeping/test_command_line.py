@@ -128,7 +128,7 @@ def test_the_best_is_refitted_and_tested_once(cli: Cli, colors: Path, tmp_path: 
 
 IMPORTED_LATER = """
 import importlib, runpy, sys
-from hydra_plugins.sightline_sweeper.sweeper import preloaded
+from hydra_plugins.sightline_plugins.sweeper import preloaded
 for name in preloaded():
     importlib.import_module(name)
 before = set(sys.modules)

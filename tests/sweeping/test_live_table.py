@@ -7,7 +7,7 @@ from rich.console import Console
 from tests.sweeping.conftest import make_settings
 
 from sightline.launch.backend import Places
-from sightline.launch.local_process import LocalProcess
+from sightline.launch.local.backend import LocalProcess
 from sightline.sweeping.live_table import short_names, table_of
 from sightline.sweeping.loop import Loop
 from sightline.sweeping.ownership import Owner

@@ -18,7 +18,7 @@ from tests.sweeping.conftest import MEDIAN, RANDOM, RunSweep, make_settings
 
 from sightline.errors import BadInput
 from sightline.launch.backend import Places
-from sightline.launch.local_process import LocalProcess
+from sightline.launch.local.backend import LocalProcess
 from sightline.sweeping.loop import Loop
 from sightline.sweeping.ownership import Owner
 from sightline.sweeping.results import write_results, write_text

@@ -76,16 +76,16 @@ def make_backend(name: str, jobs: Path, places: Places, settings: Mapping[str, A
     Raises: BadInput for a name that there is no backend for.
     """
     if name == "local_process":
-        from sightline.launch.local_process import LocalProcess
+        from sightline.launch.local.backend import LocalProcess
 
         return LocalProcess(jobs, places)
     if name == "sagemaker":
-        from sightline.launch.sagemaker import SageMaker
-        from sightline.launch.settings import SageMakerSettings
+        from sightline.launch.sagemaker.backend import SageMaker
+        from sightline.launch.sagemaker.settings import SageMakerSettings
 
         return SageMaker(jobs, SageMakerSettings(**(settings or {})))
     if name == "local_container":
-        from sightline.launch.local_container import ContainerSettings, LocalContainer
+        from sightline.launch.container.backend import ContainerSettings, LocalContainer
 
         return LocalContainer(jobs, places, ContainerSettings.of(settings or {}))
     raise BadInput(f"launch.backend={name}: must be one of {', '.join(BACKENDS)}")

@@ -11,8 +11,8 @@ from rich.table import Table
 
 from sightline.errors import Interrupted
 from sightline.launch.backend import Backend
-from sightline.launch.follow import say_it_runs_on
 from sightline.launch.job import State, Status
+from sightline.launch.log_following import say_it_runs_on
 from sightline.launch.records import JobRecord, backend_of, fetch_recorded, find_record, read_records
 
 VERBS = {

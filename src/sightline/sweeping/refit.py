@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.launch.backend import Backend
 from sightline.launch.job import Job, State, Status, job_name, key_of
-from sightline.launch.several import run_jobs
+from sightline.launch.job_array import run_jobs
 from sightline.sweeping.settings import Settings
 from sightline.sweeping.study import OVERRIDES, best_trials
 

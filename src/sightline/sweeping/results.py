@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import OmegaConf
 
 from sightline.launch.job import key_of
-from sightline.launch.machine import num_cores
+from sightline.launch.local.machine import num_cores
 from sightline.sweeping.settings import Settings
 from sightline.sweeping.study import REASON, RETIRED, REUSED, best_trials, is_counted
 

@@ -8,8 +8,8 @@ from tests.images import image_with_program
 from tests.launch.conftest import backend_for
 
 from sightline.launch.backend import Backend, Places
-from sightline.launch.local_container import ContainerSettings, LocalContainer
-from sightline.launch.local_process import LocalProcess
+from sightline.launch.container.backend import ContainerSettings, LocalContainer
+from sightline.launch.local.backend import LocalProcess
 
 BACKENDS: dict[str, Callable[[Path], Backend]] = {
     "local_process": lambda jobs: LocalProcess(jobs, grace_seconds=5.0),

@@ -6,8 +6,8 @@ from pathlib import Path
 from typing import Any
 
 from sightline.aws.s3 import Storage, extract
-from sightline.launch.container_folder import OPT_ML
-from sightline.launch.job_cost import cost_of
+from sightline.launch.container.folder import OPT_ML
+from sightline.launch.sagemaker.job_cost import cost_of
 from sightline.runs.folder import MetricPoint, name_places_here, note_launch, read_json, read_points
 
 ARCHIVES = {"model.tar.gz": "model", "output.tar.gz": "."}

@@ -1,4 +1,4 @@
-"""What the image starts: python -m sightline.launch.entrypoint train|selftest
+"""What the image starts: python -m sightline.launch.container.entrypoint train|selftest
 
 `train` reads what SageMaker lays below /opt/ml, runs the program that the job names, passes signals on to it, and
 leaves its results, or the reason of a failure, where they are collected. The standard library alone: what goes wrong
@@ -20,14 +20,14 @@ from typing import Any
 
 from sightline.errors import BadInput
 from sightline.launch.channels import quoted
-from sightline.launch.container_folder import OPT_ML, ContainerFolder
-from sightline.launch.hosts import EndOfTheFirst, Hosts
-from sightline.launch.hyperparameters import TRAIN, script_of, to_overrides
+from sightline.launch.container.folder import OPT_ML, ContainerFolder
+from sightline.launch.container.hosts import EndOfTheFirst, Hosts
+from sightline.launch.container.hyperparameters import TRAIN, script_of, to_overrides
 from sightline.launch.job import key_of
-from sightline.launch.machine import visible_gpus
+from sightline.launch.local.machine import visible_gpus
 from sightline.runs.folder import read_json, reason_of
 
-PROJECT = Path(__file__).resolve().parents[3]
+PROJECT = Path(__file__).resolve().parents[4]
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTED = tuple(128 + number for number in SIGNALS)
 MOST_LETTERS = 1024
@@ -40,12 +40,14 @@ DIE_WITH_PARENT = 1
 
 
 def main(words: Sequence[str] | None = None) -> int:
-    parser = argparse.ArgumentParser(prog="sightline.launch.entrypoint", description="Train, or test the image itself.")
+    parser = argparse.ArgumentParser(
+        prog="sightline.launch.container.entrypoint", description="Train, or test the image itself."
+    )
     parser.add_argument("verb", choices=("train", "selftest"))
     parser.add_argument("--base-dir", type=Path, help=f"instead of {OPT_ML}; SM_BASE_DIR says it, too")
     given, overrides = parser.parse_known_args(words)
     if given.verb == "selftest":
-        from sightline.launch.selftest import selftest
+        from sightline.launch.container.selftest import selftest
 
         return selftest()
     base = given.base_dir or Path(os.environ.get("SM_BASE_DIR") or OPT_ML)

@@ -15,14 +15,14 @@ from sightline.aws.request_check import check_request
 from sightline.aws.s3 import Storage
 from sightline.errors import BadInput
 from sightline.launch.channels import split_channels
-from sightline.launch.image_address import image_address
 from sightline.launch.job import Job, State, Status, key_of
-from sightline.launch.job_cost import cost_of
-from sightline.launch.sagemaker_request import make_request
-from sightline.launch.sagemaker_results import fetch_run, read_metrics
-from sightline.launch.sagemaker_status import is_over, status_of
-from sightline.launch.settings import SageMakerSettings, check_settings
-from sightline.launch.training_jobs import TrainingJobs, attempt_name
+from sightline.launch.sagemaker.image_address import image_address
+from sightline.launch.sagemaker.job_cost import cost_of
+from sightline.launch.sagemaker.request import make_request
+from sightline.launch.sagemaker.results import fetch_run, read_metrics
+from sightline.launch.sagemaker.settings import SageMakerSettings, check_settings
+from sightline.launch.sagemaker.status import is_over, status_of
+from sightline.launch.sagemaker.training_jobs import TrainingJobs, attempt_name
 from sightline.runs.content_hash import content_hash
 from sightline.runs.folder import MetricPoint
 
@@ -101,7 +101,7 @@ class SageMaker:
             return
         if self.settings.image or not self.settings.push_image:
             raise BadInput(f"launch.image={address}: it is not in the registry; make push-image puts it there")
-        from sightline.launch.image import build, push
+        from sightline.launch.container.image import build, push
 
         push(build(self.settings.base_image, shlex.split(self.settings.build_args)), self._clients.get("ecr"))
 

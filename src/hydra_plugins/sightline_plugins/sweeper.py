@@ -35,7 +35,7 @@ def preloaded() -> list[str]:
 
 @dataclass
 class SightlineSweeperConfig:
-    _target_: str = "hydra_plugins.sightline_sweeper.sweeper.SightlineSweeper"
+    _target_: str = "hydra_plugins.sightline_plugins.sweeper.SightlineSweeper"
     _recursive_: bool = False
     study_name: str = "${name}"  # names the folder runs/sweeps/<study_name>
     n_trials: int = 20  # finished ones, over all starts: complete, pruned and failed
@@ -58,7 +58,7 @@ class SightlineSweeperConfig:
 
 
 ConfigStore.instance().store(
-    group="hydra/sweeper", name="sightline", node=SightlineSweeperConfig, provider="sightline_sweeper"
+    group="hydra/sweeper", name="sightline", node=SightlineSweeperConfig, provider="sightline_plugins"
 )
 
 
@@ -80,8 +80,8 @@ class SightlineSweeper(Sweeper):
         """Raises: BadInput, Interrupted; RuntimeError when too many trials failed, or all of them."""
         from hydra.core.utils import configure_log
 
-        from hydra_plugins.sightline_sweeper.composition import check, command_to_go_on
-        from hydra_plugins.sightline_sweeper.words import split_words, whole_nodes
+        from hydra_plugins.sightline_plugins.composition import check, command_to_go_on
+        from hydra_plugins.sightline_plugins.words import split_words, whole_nodes
         from sightline.config import FINAL_METRICS, validate_choice
         from sightline.launch.backend import Places, make_backend
         from sightline.sweeping.sweep import sweep
@@ -98,7 +98,7 @@ class SightlineSweeper(Sweeper):
         backend = make_backend(self.said["backend"], settings.folder, places, launch)
 
         def check_trial(overrides: list[str]) -> None:
-            from hydra_plugins.sightline_sweeper.places import check_hosts
+            from hydra_plugins.sightline_plugins.places import check_hosts
 
             assert self.hydra_context is not None
             cfg = check(self.hydra_context, self.config, [*words, *overrides[len(settings.fixed) :]])
@@ -118,7 +118,7 @@ class SightlineSweeper(Sweeper):
 
         Raises: BadInput for those that are missing, or for code that no commit has.
         """
-        from hydra_plugins.sightline_sweeper.places import changes_of_source, check_launch, launch_settings
+        from hydra_plugins.sightline_plugins.places import changes_of_source, check_launch, launch_settings
 
         if OmegaConf.select(self.config, "launch.backend") is None:
             return None
@@ -127,8 +127,8 @@ class SightlineSweeper(Sweeper):
         return settings
 
     def _settings(self, searched: dict[str, Any], words: Sequence[str], launch: dict[str, Any] | None) -> Any:
-        from hydra_plugins.sightline_sweeper.composition import script
-        from hydra_plugins.sightline_sweeper.places import REMOTE, words_that_leave
+        from hydra_plugins.sightline_plugins.composition import script
+        from hydra_plugins.sightline_plugins.places import REMOTE, words_that_leave
         from sightline.errors import BadInput
         from sightline.launch.job import STAYS_HERE, key_of, with_absolute_paths
         from sightline.runs.record import git_commit

@@ -4,7 +4,7 @@ from typing import Any
 
 from sightline.aws.clients import Clients
 from sightline.errors import BadInput
-from sightline.launch.sagemaker_status import is_over
+from sightline.launch.sagemaker.status import is_over
 
 POLICY = "docs/aws.md has the policy"
 

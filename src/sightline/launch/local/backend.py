@@ -13,15 +13,15 @@ from types import MappingProxyType
 from typing import Any
 
 from sightline.errors import BadInput
-from sightline.launch import supervisor
 from sightline.launch.backend import Places
 from sightline.launch.channels import quoted, unquoted
 from sightline.launch.job import Job, State, Status, far_side, key_of, with_absolute_paths
-from sightline.launch.machine import environments
-from sightline.launch.supervisor import HIDDEN, is_locked
+from sightline.launch.local import supervisor
+from sightline.launch.local.machine import environments
+from sightline.launch.local.supervisor import HIDDEN, is_locked
 from sightline.runs.folder import MetricPoint, read_json, read_points, reason_of
 
-SOURCE = Path(__file__).resolve().parents[2]
+SOURCE = Path(__file__).resolve().parents[3]
 GRACE_SECONDS = 60.0
 """Between the order to end and the end for good: a run writes its checkpoint in this time."""
 ENDED_BY_ORDER = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
@@ -108,7 +108,7 @@ class LocalProcess:
             if key.endswith("_NUM_THREADS"):  # libraries read it when they load
                 environment[key] = plan["places"][0][key]
         process = subprocess.Popen(
-            [sys.executable, "-m", "sightline.launch.preloaded", *plan["preload"]],
+            [sys.executable, "-m", "sightline.launch.local.preloaded", *plan["preload"]],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,

@@ -38,7 +38,7 @@ def check(context: HydraContext, config: DictConfig, words: list[str]) -> DictCo
 
 def script() -> str:
     """The program that was started, below the project where it lies there."""
-    from sightline.launch.local_process import SOURCE
+    from sightline.launch.local.backend import SOURCE
     from sightline.runs import record as run_record
 
     path = Path(run_record.command_line[0]).absolute()

@@ -10,7 +10,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from sightline.launch.container_folder import ContainerFolder
+from sightline.launch.container.folder import ContainerFolder
 
 JOB = {
     "experiment": "digits",
@@ -43,7 +43,7 @@ def selftest() -> int:
         folder.config.mkdir(parents=True)
         (folder.config / "hyperparameters.json").write_text(json.dumps(JOB))
         (folder.config / "resourceconfig.json").write_text(json.dumps({"current_host": "algo-1", "hosts": ["algo-1"]}))
-        command = [sys.executable, "-m", "sightline.launch.entrypoint", "train", "--base-dir", name]
+        command = [sys.executable, "-m", "sightline.launch.container.entrypoint", "train", "--base-dir", name]
         code = subprocess.run(command, env=os.environ | {"SIGHTLINE_SCRATCH": f"{name}/scratch"}).returncode
         missing = [path for path in _promised(folder) if not path.is_file()]
     if code or missing:

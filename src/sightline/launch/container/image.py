@@ -1,4 +1,4 @@
-"""The image that jobs run in: python -m sightline.launch.image build|push
+"""The image that jobs run in: python -m sightline.launch.container.image build|push
 
 Its tag is a hash of what goes into it, so an unchanged tree builds and pushes nothing.
 """
@@ -17,10 +17,10 @@ from typing import Any
 
 from sightline.env_file import load_env_file
 from sightline.errors import BadInput
-from sightline.launch.engine import ask, builder, docker, has_image, require_engine
+from sightline.launch.container.engine import ask, builder, docker, has_image, require_engine
 from sightline.runs.record import DIRTY, git_commit
 
-PROJECT = Path(__file__).resolve().parents[3]
+PROJECT = Path(__file__).resolve().parents[4]
 REPOSITORY = "sightline-train"
 DOCKERFILE = Path("dockers", "train", "Dockerfile")
 CONTENT = ("pyproject.toml", "constraints.txt", "src", "configs", str(DOCKERFILE), ".dockerignore")
@@ -139,7 +139,9 @@ def _push(address: str, client: Any) -> None:
 
 def main(words: Sequence[str] | None = None) -> int:
     load_env_file()
-    parser = argparse.ArgumentParser(prog="sightline.launch.image", description="Build and push the image of jobs.")
+    parser = argparse.ArgumentParser(
+        prog="sightline.launch.container.image", description="Build and push the image of jobs."
+    )
     parser.add_argument("verb", choices=("build", "push", "name"))
     parser.add_argument("--base-image", default=os.environ.get("BASE_IMAGE", DEFAULT_BASE))
     parser.add_argument("--region", help="of the registry; else AWS's own configuration says it")
@@ -161,7 +163,7 @@ def main(words: Sequence[str] | None = None) -> int:
 def _client(region: str | None) -> Any:
     """Raises: BadInput that names all that AWS's own configuration lacks."""
     from sightline.aws.clients import Clients, check_region, find_region, has_credentials
-    from sightline.launch.settings import HOW_TO_GET
+    from sightline.launch.sagemaker.settings import HOW_TO_GET
 
     region = region or os.environ.get("AWS_REGION") or find_region()
     missing = [] if region else ["AWS_REGION=NAME in .env, or `aws configure set region NAME`"]

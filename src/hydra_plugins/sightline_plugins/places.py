@@ -19,7 +19,7 @@ def launch_settings(config: DictConfig) -> dict[str, Any]:
 
     Raises: what is wrong with them, by key.
     """
-    from sightline.launch.settings import SageMakerSettings
+    from sightline.launch.sagemaker.settings import SageMakerSettings
 
     schemas = {"sagemaker": SageMakerSettings}
     launch = OmegaConf.to_container(config.launch, resolve=True)
@@ -42,7 +42,7 @@ def check_launch(settings: dict[str, Any]) -> dict[str, Any]:
         return settings
     from sightline.aws.clients import check_region, find_region, has_credentials
     from sightline.aws.prices import check_bound, describe_bound
-    from sightline.launch.settings import SageMakerSettings, check_settings
+    from sightline.launch.sagemaker.settings import SageMakerSettings, check_settings
 
     settings = {**settings, "region": settings["region"] or find_region()}
     typed = SageMakerSettings(**settings)

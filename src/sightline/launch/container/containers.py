@@ -14,10 +14,10 @@ import time
 from pathlib import Path
 from typing import Any
 
-from sightline.launch.container_folder import ContainerFolder
-from sightline.launch.engine import ask, docker, mount, remove
-from sightline.launch.machine import THREAD_LIMITS, visible_gpus
-from sightline.launch.supervisor import HIDDEN
+from sightline.launch.container.engine import ask, docker, mount, remove
+from sightline.launch.container.folder import ContainerFolder
+from sightline.launch.local.machine import THREAD_LIMITS, visible_gpus
+from sightline.launch.local.supervisor import HIDDEN
 from sightline.runs.folder import read_json
 
 SECONDS_FOR_THE_OTHERS = 60.0

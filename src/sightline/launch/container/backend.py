@@ -10,18 +10,18 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import BadInput
-from sightline.launch import containers
 from sightline.launch.backend import Places
 from sightline.launch.channels import split_channels
-from sightline.launch.container_folder import OPT_ML, ContainerFolder
-from sightline.launch.containers import SCRATCH
-from sightline.launch.engine import has_image, require_engine, variables
-from sightline.launch.hyperparameters import script_of, to_hyperparameters
-from sightline.launch.image import DEFAULT_BASE, image_name
+from sightline.launch.container import containers
+from sightline.launch.container.containers import SCRATCH
+from sightline.launch.container.engine import has_image, require_engine, variables
+from sightline.launch.container.folder import OPT_ML, ContainerFolder
+from sightline.launch.container.hyperparameters import script_of, to_hyperparameters
+from sightline.launch.container.image import DEFAULT_BASE, image_name
 from sightline.launch.job import Job, State, Status, job_name
-from sightline.launch.local_process import SOURCE, LocalProcess
-from sightline.launch.machine import environments
-from sightline.launch.supervisor import HIDDEN, write
+from sightline.launch.local.backend import SOURCE, LocalProcess
+from sightline.launch.local.machine import environments
+from sightline.launch.local.supervisor import HIDDEN, write
 from sightline.runs.folder import name_places_here, note_launch, read_json
 from sightline.runs.record import COMMIT
 

@@ -14,7 +14,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from sightline.launch.supervisor import HIDDEN, supervise
+from sightline.launch.local.supervisor import HIDDEN, supervise
 
 
 def main(modules: list[str]) -> None:

@@ -16,8 +16,8 @@ log = logging.getLogger(__name__)
 ConfigStore.instance().store(
     group="hydra/launcher",
     name="sightline",
-    node={"_target_": "hydra_plugins.sightline_launcher.launcher.SightlineLauncher"},
-    provider="sightline_launcher",
+    node={"_target_": "hydra_plugins.sightline_plugins.launcher.SightlineLauncher"},
+    provider="sightline_plugins",
 )
 
 
@@ -29,9 +29,9 @@ class SightlineLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Raises: BadInput before anything is started; Interrupted when a signal came: a single job runs on."""
-        from hydra_plugins.sightline_sweeper.places import changes_of_source, check_launch, launch_settings
+        from hydra_plugins.sightline_plugins.places import changes_of_source, check_launch, launch_settings
         from sightline.launch.backend import Backend, Places, make_backend
-        from sightline.launch.several import name_jobs
+        from sightline.launch.job_array import name_jobs
 
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
         settings, records = launch_settings(self.config), Path(self.config.paths.runs).absolute() / "jobs"
@@ -53,8 +53,8 @@ class SightlineLauncher(Launcher):
         self, job_overrides: Sequence[Sequence[str]], settings: dict[str, Any]
     ) -> tuple[list[str], list[list[str]], str]:
         """The name of each run's experiment, the words that it gets, and the program."""
-        from hydra_plugins.sightline_sweeper.composition import check, script
-        from hydra_plugins.sightline_sweeper.places import REMOTE, check_hosts, check_places, words_that_leave
+        from hydra_plugins.sightline_plugins.composition import check, script
+        from hydra_plugins.sightline_plugins.places import REMOTE, check_hosts, check_places, words_that_leave
         from sightline.errors import BadInput
 
         if settings["n_parallel"] < 1:
@@ -72,11 +72,11 @@ class SightlineLauncher(Launcher):
         return [str(cfg.get("name", name)) for cfg in composed], words, script()
 
     def _run(self, backend: Any, jobs: Sequence[Any], records: Path, changes: str | None) -> list[JobReturn]:
-        from hydra_plugins.sightline_sweeper.composition import command_to_go_on
-        from sightline.launch.follow import Follower, command_to_fetch
+        from hydra_plugins.sightline_plugins.composition import command_to_go_on
         from sightline.launch.job import State
+        from sightline.launch.job_array import run_jobs
+        from sightline.launch.log_following import Follower, command_to_fetch
         from sightline.launch.records import fetch_recorded, find_record
-        from sightline.launch.several import run_jobs
 
         n_parallel, is_single = self.config.launch.n_parallel, len(jobs) == 1
         leaves_running = is_single or backend.is_remote
@@ -123,7 +123,7 @@ def _print_cost(folder: Path) -> None:
 
 def _leave(backend: Any, jobs: Sequence[Any], records: Path, changes: str | None) -> list[JobReturn]:
     """Submit and say how to find the jobs again."""
-    from sightline.launch.follow import commands
+    from sightline.launch.log_following import commands
     from sightline.launch.records import submit_recorded
 
     for job in jobs:

@@ -5,11 +5,11 @@ import json
 from collections.abc import Mapping
 from typing import Any
 
-from sightline.launch.container_folder import OPT_ML
-from sightline.launch.hyperparameters import to_hyperparameters
+from sightline.launch.container.folder import OPT_ML
+from sightline.launch.container.hyperparameters import to_hyperparameters
 from sightline.launch.job import Job, job_name
-from sightline.launch.metric_definitions import metric_definitions
-from sightline.launch.settings import SageMakerSettings
+from sightline.launch.sagemaker.metric_definitions import metric_definitions
+from sightline.launch.sagemaker.settings import SageMakerSettings
 
 CHECKPOINTS = str(OPT_ML / "checkpoints")
 TENSORBOARD = str(OPT_ML / "output" / "tensorboard")

@@ -1,1 +1,0 @@
-"""The Hydra launcher: hydra/launcher=sightline."""

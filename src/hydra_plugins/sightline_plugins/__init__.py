@@ -1,0 +1,1 @@
+"""Hydra's doors: hydra/launcher=sightline and hydra/sweeper=sightline."""

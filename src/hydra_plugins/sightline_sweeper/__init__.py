@@ -1,1 +1,0 @@
-"""The Hydra sweeper: hydra/sweeper=sightline."""

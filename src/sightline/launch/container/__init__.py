@@ -1,0 +1,1 @@
+"""Jobs in containers, the image they run in, and what that image starts."""
