@@ -59,14 +59,14 @@ from PIL import Image  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 from sightline.config import build, model_arguments  # noqa: E402
-from sightline.construction import NUM_SYNTHETIC_CLASSES  # noqa: E402
 from sightline.data.splits import Manifest  # noqa: E402
 from sightline.data.transforms import normalise  # noqa: E402
 from sightline.models.backbones import create_backbone  # noqa: E402
 from sightline.models.inference import autocast, choose_device, choose_precision, keep_freed_memory  # noqa: E402
 from sightline.preparation import OpenedData, make_datamodule, open_data  # noqa: E402
 from sightline.task_spec import TaskSpec  # noqa: E402
-from sightline.training import train  # noqa: E402
+from sightline.training.build import NUM_SYNTHETIC_CLASSES  # noqa: E402
+from sightline.training.train import train  # noqa: E402
 
 WARM_UP = 10
 """Steps that neither side counts."""

@@ -23,11 +23,11 @@ import torch
 from omegaconf import DictConfig
 
 from sightline.config import model_arguments
-from sightline.construction import NUM_SYNTHETIC_CLASSES
 from sightline.models.backbones import create_backbone
 from sightline.models.classifier import Classifier
 from sightline.models.inference import autocast
-from sightline.training import train
+from sightline.training.build import NUM_SYNTHETIC_CLASSES
+from sightline.training.train import train
 
 
 def main(words: list[str]) -> None:

@@ -11,7 +11,7 @@ SHOWN = ("lr", "steepest", "tenth_of_divergence")
 @hydra.main(version_base="1.3", config_path="../configs", config_name="find_lr")
 @command.task
 def main(cfg: DictConfig) -> float:
-    from sightline.lr_finding import find_lr
+    from sightline.training.lr_finding import find_lr
 
     result = find_lr(cfg)
     command.print_metrics(result.metrics, SHOWN, result.run_dir)

@@ -11,7 +11,7 @@ SHOWN = ("val/accuracy", "test/loss", "test/accuracy", "test/macro_f1", "train/i
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train")
 @command.task
 def main(cfg: DictConfig) -> float | None:
-    from sightline.training import train
+    from sightline.training.train import train
 
     result = train(cfg)
     command.print_metrics(result.metrics, SHOWN, result.run_dir)

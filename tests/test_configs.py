@@ -10,7 +10,7 @@ from safetensors.torch import save_file
 
 from sightline.config import to_plain, validate
 from sightline.evaluation.evaluate import evaluate
-from sightline.training import train
+from sightline.training.train import train
 from tests.conftest import PROJECT, TINY, compose_config
 
 CONFIGS = PROJECT / "configs"

@@ -8,12 +8,12 @@ import pytest
 import torch
 from PIL import Image
 
-from sightline.construction import build_training
 from sightline.errors import BadInput
-from sightline.lr_finding import find_lr, sweep_configuration
-from sightline.models.lr_finder import read_sweep, sweep_lr
 from sightline.preparation import open_training_data
-from sightline.training import train
+from sightline.training.build import build_training
+from sightline.training.lr_finder import read_sweep, sweep_lr
+from sightline.training.lr_finding import find_lr, sweep_configuration
+from sightline.training.train import train
 from tests.conftest import TINY, Cli, compose_config
 from tests.reliability.conftest import Struck, Undisturbed, assert_same, record_of, struck, undisturbed  # noqa: F401
 

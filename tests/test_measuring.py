@@ -12,12 +12,12 @@ from sightline.data.device_cache import DeviceDataset
 from sightline.errors import BadInput
 from sightline.evaluation.evaluate import evaluate
 from sightline.finished_run import find_images, make_loader_of, open_finished_run
-from sightline.models.averaging import average_checkpoints
 from sightline.models.checkpoint import load_model
 from sightline.models.views import AveragedViews, zoomed
 from sightline.preparation import make_datamodule, open_training_data
 from sightline.serving.predictor import Predictor
-from sightline.training import train
+from sightline.training.averaging import average_checkpoints
+from sightline.training.train import train
 from tests.conftest import TINY, compose_config
 from tests.models.test_classifier import RECIPE_FOR_STEPS, make_classifier
 

@@ -7,8 +7,8 @@ import pytest
 import timm
 
 from sightline.errors import BadInput
-from sightline.model_listing import list_models
 from sightline.models.catalogue import describe, matching
+from sightline.models.listing import list_models
 from tests.conftest import Cli, compose_config
 
 

@@ -11,14 +11,14 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sightline.config import validate
-from sightline.construction import build_classifier
 from sightline.errors import BadInput
 from sightline.models.checkpoint import load_model
 from sightline.models.classifier import Classifier
 from sightline.models.inference import set_tf32
 from sightline.preparation import make_datamodule, open_training_data
-from sightline.recipe import recipe_callbacks
-from sightline.training import train
+from sightline.training.build import build_classifier
+from sightline.training.recipe import recipe_callbacks
+from sightline.training.train import train
 from tests.conftest import TINY, compose_config, write_image
 from tests.models.test_classifier import fit
 

@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from sightline import resuming
 from sightline.errors import BadInput
-from sightline.resuming import facts_of, open_run, resume_command
 from sightline.runs import record as run_record
+from sightline.training import resume as resuming
+from sightline.training.resume import facts_of, open_run, resume_command
 from tests.conftest import compose_config
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import torch
 
-from sightline.training import train
+from sightline.training.train import train
 from tests.conftest import TINY, compose_config
 
 

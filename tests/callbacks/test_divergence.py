@@ -19,7 +19,7 @@ from sightline.callbacks import divergence as divergence_module
 from sightline.callbacks.divergence import Diverged, Divergence
 from sightline.data import datamodule as datamodule_module
 from sightline.data.transforms import normalise
-from sightline.training import train
+from sightline.training.train import train
 
 SHORT = [word for word in TINY if "max_epochs" not in word]
 

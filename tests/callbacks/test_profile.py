@@ -15,7 +15,7 @@ from sightline.callbacks.step_times import PARTS, StepTimes
 from sightline.callbacks.throughput import Throughput
 from sightline.data import datamodule as datamodule_module
 from sightline.data.transforms import load_rgb
-from sightline.training import train
+from sightline.training.train import train
 
 SHORT = [word for word in TINY if "max_epochs" not in word]
 

@@ -7,7 +7,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from tests.conftest import TINY, compose_config
 
 from sightline.errors import BadInput
-from sightline.training import train
+from sightline.training.train import train
 
 
 def words_of(colors: Path, folder: Path, *more: str) -> list[str]:

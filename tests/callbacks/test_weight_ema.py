@@ -15,7 +15,7 @@ from torch.optim.lr_scheduler import ConstantLR
 from sightline.callbacks.weight_ema import WeightEMA
 from sightline.models.checkpoint import load_model
 from sightline.models.classifier import Recipe
-from sightline.training import train
+from sightline.training.train import train
 
 RECIPE = Recipe(partial(SGD, lr=0.1), partial(ConstantLR, factor=1.0))
 

@@ -11,7 +11,7 @@ from tests.conftest import COLORS, TINY, Cli, compose_config
 
 from sightline.explanation.choosing import choose_telling
 from sightline.explanation.explain import explain
-from sightline.training import train
+from sightline.training.train import train
 
 KEYS = (
     "image label predicted probability method steps completeness_error converged insertion_auc deletion_auc "

@@ -12,10 +12,10 @@ from omegaconf import OmegaConf
 from tests.conftest import PROJECT, TINY, Cli, compose_config
 
 from sightline.errors import BadInput
-from sightline.models import batch_size as batch_size_module
-from sightline.models.batch_size import OutOfMemory, available_memory, is_out_of_memory
 from sightline.models.classifier import Classifier
-from sightline.training import train
+from sightline.training import batch_size as batch_size_module
+from sightline.training.batch_size import OutOfMemory, available_memory, is_out_of_memory
+from sightline.training.train import train
 
 SHORT = [word for word in TINY if "batch_size" not in word]
 
@@ -104,7 +104,7 @@ import resource, sys
 import psutil, torch, timm, pytorch_lightning, torchvision, albumentations, matplotlib.pyplot
 from pytorch_lightning.callbacks import RichProgressBar
 from sightline import command
-from sightline.training import train
+from sightline.training.train import train
 from tests.conftest import compose_config
 
 cfg = compose_config("train", *sys.argv[1:])

@@ -26,7 +26,7 @@ import pytorch_lightning as pl
 
 import sightline.evaluation.measurement as evaluation
 import sightline.models.checkpoint
-import sightline.training  # noqa: F401
+import sightline.training.train  # noqa: F401
 from sightline.callbacks import checkpoint_files
 
 LONGEST_SECONDS, HUNG = 300, 1000

@@ -15,14 +15,14 @@ from omegaconf import DictConfig, OmegaConf
 log = logging.getLogger(__name__)
 PRELOADED = (
     "torch torchvision timm torchmetrics pytorch_lightning albumentations tensorboard sklearn.metrics filelock "
-    "matplotlib.pyplot torch.utils.tensorboard sightline.command sightline.training sightline.models.classifier "
-    "sightline.models.losses sightline.models.views sightline.models.checkpoint sightline.models.batch_size "
+    "matplotlib.pyplot torch.utils.tensorboard sightline.command sightline.training.train sightline.models.classifier "
+    "sightline.models.losses sightline.models.views sightline.models.checkpoint sightline.training.batch_size "
     "torch.utils.serialization.config sightline.data.datamodule sightline.data.audit_report "
     "sightline.data.balanced_sampler sightline.evaluation.measurement sightline.evaluation.robustness "
     "sightline.callbacks.resumable sightline.callbacks.rollback sightline.callbacks.best_checkpoints "
     "sightline.callbacks.gradual_unfreezing sightline.callbacks.progressive_resizing sightline.callbacks.weight_ema "
     "sightline.callbacks.epoch_table sightline.callbacks.plain_progress sightline.callbacks.tensorboard_images "
-    "sightline.callbacks.log_continuation sightline.callbacks.throughput sightline.checkpoint_averaging"
+    "sightline.callbacks.log_continuation sightline.callbacks.throughput sightline.training.checkpoint_averaging"
 ).split()
 """What a training imports."""
 IF_INSTALLED = ("s3fs",)

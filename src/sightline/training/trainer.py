@@ -12,9 +12,9 @@ from omegaconf import DictConfig
 from sightline.config import STRATEGIES, build, to_plain
 from sightline.distributed.place import Place
 from sightline.errors import BadInput
-from sightline.recipe import better, recipe_callbacks
-from sightline.resuming import Start
 from sightline.runs.record import RunRecord
+from sightline.training.recipe import better, recipe_callbacks
+from sightline.training.resume import Start
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
     import pytorch_lightning as pl
@@ -117,7 +117,7 @@ def run_fit(plan: FitPlan, start: Start, record: RunRecord, facts: dict[str, Any
     Raises: Diverged; OutOfMemory with the batch size that would fit.
     """
     from sightline.callbacks.divergence import Diverged
-    from sightline.models.batch_size import is_out_of_memory
+    from sightline.training.batch_size import is_out_of_memory
 
     divergence, rollback = _make_watchers(plan, record)
     make_trainer = _trainer_maker(plan, start, [_make_resumable(plan, start.folder, facts), divergence, rollback])
@@ -213,7 +213,7 @@ def _explain_out_of_memory(cause: str, trainer: "pl.Trainer", classifier: "Class
     """The error that names the batch size whose step was tried and fits."""
     import gc
 
-    from sightline.models.batch_size import explain_out_of_memory, find_batch_size
+    from sightline.training.batch_size import explain_out_of_memory, find_batch_size
 
     device, precision = trainer.strategy.root_device, str(trainer.precision)
     accumulated = trainer.accumulate_grad_batches

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from sightline.recipe import better
+from sightline.training.recipe import better
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
     import pytorch_lightning as pl
@@ -25,8 +25,8 @@ def average_if_better(
 ) -> "tuple[nn.Module, dict[str, Any]]":
     """The average of the best checkpoints, or the best alone where validation finds the average worse."""
     from sightline.callbacks.best_checkpoints import BestCheckpoints
-    from sightline.models.averaging import average_checkpoints, measure_batch_norm
     from sightline.models.inference import autocast
+    from sightline.training.averaging import average_checkpoints, measure_batch_norm
 
     kept = next(each for each in trainer.checkpoint_callbacks if isinstance(each, BestCheckpoints))
     paths = sorted(path for path in map(Path, kept.scores) if path.is_file())

@@ -10,16 +10,16 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from sightline.config import LrFinderConfig, command_line_overrides, to_plain, validate, validate_lr_finder, with_value
-from sightline.construction import build_training
 from sightline.preparation import OpenedData, StreamedData, describe_data, open_training_data
 from sightline.runs.record import RunRecord, open_folder, write_json
+from sightline.training.build import build_training
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
     import torch
     from matplotlib.figure import Figure
 
     from sightline.data.datamodule import ImageDataModule
-    from sightline.models.lr_finder import LrSweep
+    from sightline.training.lr_finder import LrSweep
 
 log = logging.getLogger(__name__)
 ANY_LR = 1e-3
@@ -37,7 +37,7 @@ def find_lr(cfg: DictConfig) -> LrResult:
 
     Raises: BadInput when the configuration cannot be trained, or the loss falls at no rate.
     """
-    from sightline.models.lr_finder import require_suggestion
+    from sightline.training.lr_finder import require_suggestion
 
     finder = cfg.lr_finder
     validate_lr_finder(finder)
@@ -61,7 +61,7 @@ def with_lr(cfg: DictConfig, opened: OpenedData | StreamedData | None) -> "tuple
 
     Raises: BadInput when the loss falls at no rate.
     """
-    from sightline.models.lr_finder import require_suggestion
+    from sightline.training.lr_finder import require_suggestion
 
     sweep = sweep_configuration(cfg, opened, LrFinderConfig())
     cfg = with_value(cfg, "model.lr", float(f"{require_suggestion(sweep):.2g}"))
@@ -82,7 +82,7 @@ def sweep_configuration(cfg: DictConfig, opened: OpenedData | StreamedData | Non
     import pytorch_lightning as pl
 
     from sightline.models.inference import choose_device, choose_precision
-    from sightline.models.lr_finder import sweep_lr
+    from sightline.training.lr_finder import sweep_lr
 
     cfg = with_value(cfg, "model.lr", ANY_LR)
     pl.seed_everything(cfg.seed, verbose=False)

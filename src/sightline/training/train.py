@@ -18,20 +18,20 @@ from sightline.config import (
     validate,
     with_value,
 )
-from sightline.construction import build_training, with_batch_size
 from sightline.distributed.meeting import Meeting
 from sightline.distributed.place import Place, all_devices, find_place, hush
-from sightline.fitting import FitPlan, plan_fit, run_fit
-from sightline.lr_finding import earlier_lr, save_sweep, with_lr
 from sightline.preparation import OpenedData, StreamedData, describe_data, open_training_data
-from sightline.resuming import Start, facts_of, find_run_to_continue, open_run
 from sightline.runs.record import RunRecord, now, write_json
+from sightline.training.build import build_training, with_batch_size
+from sightline.training.lr_finding import earlier_lr, save_sweep, with_lr
+from sightline.training.resume import Start, facts_of, find_run_to_continue, open_run
+from sightline.training.trainer import FitPlan, plan_fit, run_fit
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
     import pytorch_lightning as pl
 
     from sightline.models.classifier import Classifier
-    from sightline.models.lr_finder import LrSweep
+    from sightline.training.lr_finder import LrSweep
 
 log = logging.getLogger(__name__)
 BEST = Path("checkpoints", "best.ckpt")
@@ -202,11 +202,11 @@ def _last_train_metrics(trainer: "pl.Trainer") -> dict[str, float]:
 
 def _export_and_measure(plan: FitPlan, trainer: "pl.Trainer", record: RunRecord) -> dict[str, float]:
     """Write `model/` from the best checkpoint, then measure that file: validation always, test if there is one."""
-    from sightline.checkpoint_averaging import average_if_better
     from sightline.evaluation.measurement import build_evaluators, measure_run
     from sightline.evaluation.predictions import Runner
     from sightline.models.checkpoint import load_model, save_model
     from sightline.models.views import with_views
+    from sightline.training.checkpoint_averaging import average_if_better
 
     cfg, datamodule, run_dir = plan.cfg, plan.datamodule, record.folder
     best = load_model(run_dir / BEST)

@@ -9,7 +9,7 @@ from omegaconf import DictConfig
 from sightline.config import model_arguments, with_value
 from sightline.errors import BadInput
 from sightline.preparation import OpenedData, StreamedData, describe_data, make_datamodule
-from sightline.recipe import build_recipe, smallest_size
+from sightline.training.recipe import build_recipe, smallest_size
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
     from torch import nn
@@ -28,8 +28,8 @@ def with_batch_size(cfg: DictConfig, opened: OpenedData | StreamedData | None) -
 
     Raises: BadInput when not even two images fit.
     """
-    from sightline.models.batch_size import find_batch_size
     from sightline.models.inference import choose_device, choose_precision
+    from sightline.training.batch_size import find_batch_size
 
     num_images = describe_data(cfg, opened)["num_images"]["train"]
     device = choose_device(cfg.trainer.accelerator)

@@ -1,0 +1,1 @@
+"""How a classifier is trained, from a configuration to a measured model."""
