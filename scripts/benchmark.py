@@ -59,11 +59,11 @@ from PIL import Image  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
 from sightline.config import build, model_arguments  # noqa: E402
-from sightline.data.splits import Manifest  # noqa: E402
+from sightline.data.manifest import Manifest  # noqa: E402
+from sightline.data.preparation import OpenedData, make_datamodule, open_data  # noqa: E402
 from sightline.data.transforms import normalise  # noqa: E402
 from sightline.models.backbones import create_backbone  # noqa: E402
 from sightline.models.inference import autocast, choose_device, choose_precision, keep_freed_memory  # noqa: E402
-from sightline.preparation import OpenedData, make_datamodule, open_data  # noqa: E402
 from sightline.task_spec import TaskSpec  # noqa: E402
 from sightline.training.build import NUM_SYNTHETIC_CLASSES  # noqa: E402
 from sightline.training.train import train  # noqa: E402
@@ -279,7 +279,7 @@ def describe_side(side: dict[str, Any]) -> str:
 
 def measure_side(side: str, root: str, weights: str, count: int) -> None:
     """Print what one side took, as JSON."""
-    from sightline.data.layouts import find_files
+    from sightline.data.collection.layouts import find_files
     from sightline.data.transforms import load_rgb, prepare
 
     network, _ = create_backbone("mobilenetv2_100", 1000, weights=weights)

@@ -44,7 +44,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "command": LOWEST | {"config", "distributed", "env_file", "run_record"},
     "env_file": LOWEST,
 }
-SERVING_FROM_DATA = {"sightline.data.transforms", "sightline.data.loader", "sightline.data.layouts"}
+SERVING_FROM_DATA = {"sightline.data.transforms", "sightline.data.loader", "sightline.data.collection.layouts"}
 """What serving may take from the data room: how pixels are prepared and loaded, and how files are found."""
 
 HEAVY = {"torch", "torchvision", "timm", "pytorch_lightning", "albumentations", "matplotlib", "tensorboard", "sklearn"}

@@ -8,8 +8,8 @@ import pytest
 import torch
 from PIL import Image
 
+from sightline.data.preparation import open_training_data
 from sightline.errors import BadInput
-from sightline.preparation import open_training_data
 from sightline.training.build import build_training
 from sightline.training.lr_finder import read_sweep, sweep_lr
 from sightline.training.lr_finding import find_lr, sweep_configuration

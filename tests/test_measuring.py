@@ -9,12 +9,12 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from sightline.data.device_cache import DeviceDataset
+from sightline.data.preparation import make_datamodule, open_training_data
 from sightline.errors import BadInput
 from sightline.evaluation.evaluate import evaluate
 from sightline.finished_run import find_images, make_loader_of, open_finished_run
 from sightline.models.checkpoint import load_model
 from sightline.models.views import AveragedViews, zoomed
-from sightline.preparation import make_datamodule, open_training_data
 from sightline.serving.predictor import Predictor
 from sightline.training.averaging import average_checkpoints
 from sightline.training.train import train

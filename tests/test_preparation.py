@@ -12,11 +12,11 @@ import pytest
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
 
-from sightline.data.audit import Audit, audit
-from sightline.data.inspection import Inspection
-from sightline.data.splits import Manifest
+from sightline.data.audit.audit import Audit, audit
+from sightline.data.audit.inspection import Inspection
+from sightline.data.manifest import Manifest
+from sightline.data.preparation import make_datamodule, open_data, prepare
 from sightline.errors import BadInput
-from sightline.preparation import make_datamodule, open_data, prepare
 from sightline.task_spec import TaskSpec
 from tests.conftest import PROJECT, TINY, Cli, compose_config, write_image
 
@@ -59,7 +59,7 @@ def test_runs_that_begin_at_once_audit_their_data_once(root: Path, monkeypatch: 
         audited.append(manifest)
         return audit(manifest, inspection)
 
-    monkeypatch.setattr("sightline.data.audit.audit", count)
+    monkeypatch.setattr("sightline.data.audit.audit.audit", count)
     cfg = config(root)
     with ThreadPoolExecutor(4) as pool:
         opened = list(pool.map(open_data, [cfg] * 4))

@@ -11,11 +11,11 @@ from safetensors.torch import save_file
 from torch import nn
 
 from sightline.config import validate
+from sightline.data.preparation import make_datamodule, open_training_data
 from sightline.errors import BadInput
 from sightline.models.checkpoint import load_model
 from sightline.models.classifier import Classifier
 from sightline.models.inference import set_tf32
-from sightline.preparation import make_datamodule, open_training_data
 from sightline.training.build import build_classifier
 from sightline.training.recipe import recipe_callbacks
 from sightline.training.train import train

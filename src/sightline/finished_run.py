@@ -5,10 +5,10 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.data.sources import localise
-from sightline.data.splits import Manifest, Selection, find_test_images
+from sightline.data.collection.sources import localise
+from sightline.data.manifest import Manifest, Selection, find_test_images
+from sightline.data.preparation import OpenedData, StreamedData, image_cache, open_shards, shard_cache
 from sightline.errors import BadInput
-from sightline.preparation import OpenedData, StreamedData, image_cache, open_shards, shard_cache
 
 if TYPE_CHECKING:
     import torch
@@ -131,7 +131,7 @@ def make_loader_of(
     batch_size = chosen.batch_size or data.get("batch_size", 64)
     num_workers = data.get("num_workers", 2) if chosen.num_workers is None else chosen.num_workers
     if isinstance(images, StreamedData):
-        from sightline.data.shard_loading import ShardDataset, make_shard_loader
+        from sightline.data.shards.loading import ShardDataset, make_shard_loader
 
         shards = ShardDataset(images.location, split, run.spec, cache=shard_cache(cfg.paths.cache))
         return make_shard_loader(shards, batch_size=batch_size, num_workers=num_workers)

@@ -5,8 +5,8 @@ from collections.abc import Iterator
 import pytest
 from tests.data.packed import make_table, pack_table
 
-from sightline.data.shard_stores import BucketStore
-from sightline.data.splits import Manifest
+from sightline.data.manifest import Manifest
+from sightline.data.shards.stores import BucketStore
 
 
 @pytest.fixture(scope="session")

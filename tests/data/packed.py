@@ -9,10 +9,10 @@ import torch
 from numpy.dtypes import StringDType
 from PIL import Image
 
-from sightline.data.shard_loading import ShardDataset, ShardLoader, make_shard_loader
-from sightline.data.shard_packing import pack
-from sightline.data.shard_stores import ShardCache
-from sightline.data.splits import Manifest
+from sightline.data.manifest import Manifest
+from sightline.data.shards.loading import ShardDataset, ShardLoader, make_shard_loader
+from sightline.data.shards.packing import pack
+from sightline.data.shards.stores import ShardCache
 from sightline.data.transforms import Augmentation
 from sightline.task_spec import TaskSpec
 

@@ -16,10 +16,10 @@ from tests.data.test_archives import make_zip
 from tests.data.test_download import Server, server  # noqa: F401 (a fixture)
 from tests.data.test_layouts import TEST_TABLE
 
-from sightline.data import adapters
-from sightline.data.adapters import DATA_SETS, fetch, write_cifar100
-from sightline.data.download import DownloadFailed
-from sightline.data.layouts import list_images
+from sightline.data.collection import adapters
+from sightline.data.collection.adapters import DATA_SETS, fetch, write_cifar100
+from sightline.data.collection.download import DownloadFailed
+from sightline.data.collection.layouts import list_images
 from sightline.errors import BadInput
 
 CLASSES = ["apple", "bicycle", "motorcycle"]

@@ -16,8 +16,8 @@ from typing import Any, cast
 
 import pytest
 
-from sightline.data import archives
-from sightline.data.archives import ARCHIVE_SUFFIXES, extract, is_archive, unpack, whole_folder
+from sightline.data.collection import archives
+from sightline.data.collection.archives import ARCHIVE_SUFFIXES, extract, is_archive, unpack, whole_folder
 from sightline.errors import BadInput
 
 FILES = {"train/red/1.png": b"one", "train/blue/2.png": b"two" * 1000, "empty.txt": b""}

@@ -10,10 +10,10 @@ import pytest
 from numpy.dtypes import StringDType
 from PIL import Image, ImageEnhance
 
-from sightline.data import audit as audit_module
-from sightline.data.audit import KINDS, Audit, audit
-from sightline.data.inspection import inspect_files
-from sightline.data.splits import SPLITS, Manifest
+from sightline.data.audit import audit as audit_module
+from sightline.data.audit.audit import KINDS, Audit, audit
+from sightline.data.audit.inspection import inspect_files
+from sightline.data.manifest import SPLITS, Manifest
 
 
 def tabulate(root: Path) -> Manifest:

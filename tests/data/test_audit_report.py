@@ -8,10 +8,10 @@ import pytest
 from PIL import Image
 from tests.data.test_audit import scene, tabulate
 
-from sightline.data.audit import Audit, Finding, audit
-from sightline.data.audit_report import describe, write_report
-from sightline.data.inspection import inspect_files
-from sightline.data.splits import Manifest
+from sightline.data.audit.audit import Audit, Finding, audit
+from sightline.data.audit.inspection import inspect_files
+from sightline.data.audit.report import describe, write_report
+from sightline.data.manifest import Manifest
 
 
 def audit_folder(root: Path) -> tuple[Audit, Manifest]:

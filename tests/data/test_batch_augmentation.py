@@ -25,10 +25,10 @@ from sightline.data.batch_augmentation import (
     RandomView,
 )
 from sightline.data.datamodule import ImageDataModule
-from sightline.data.splits import make_manifest
+from sightline.data.manifest import make_manifest
+from sightline.data.preparation import OpenedData, make_datamodule
 from sightline.data.transforms import denormalise
 from sightline.errors import BadInput
-from sightline.preparation import OpenedData, make_datamodule
 from sightline.task_spec import TaskSpec
 
 SPEC = TaskSpec(("blue", "green", "red"), 32, (0.5,) * 3, (0.25,) * 3)

@@ -16,10 +16,10 @@ import torch
 from tests.conftest import PROJECT, compose_config, write_image
 
 from sightline.data.cache import ImageCache, ImageStore, Pixels
-from sightline.data.splits import SplitRule, make_manifest
+from sightline.data.manifest import SplitRule, make_manifest
+from sightline.data.preparation import OpenedData, make_datamodule
 from sightline.data.transforms import UnreadableImage, load_rgb, prepare
 from sightline.errors import BadInput
-from sightline.preparation import OpenedData, make_datamodule
 from sightline.task_spec import TaskSpec
 
 SPEC = TaskSpec(("blue", "green", "red"), 24, (0.5,) * 3, (0.25,) * 3)
@@ -199,7 +199,7 @@ BUILD = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from sightline.data.cache import ImageCache, Pixels
-from sightline.data.splits import make_manifest
+from sightline.data.manifest import make_manifest
 from sightline.task_spec import TaskSpec
 
 if __name__ == "__main__":

@@ -9,9 +9,9 @@ import torch
 from tests.conftest import PROJECT, TINY, compose_config
 
 from sightline.data.datamodule import EpochSampler, ImageDataModule, ImageDataset, SharedBatches
-from sightline.data.splits import make_manifest
+from sightline.data.manifest import make_manifest
+from sightline.data.preparation import OpenedData, make_datamodule
 from sightline.data.transforms import Augmentation, load_rgb, prepare
-from sightline.preparation import OpenedData, make_datamodule
 from sightline.task_spec import TaskSpec
 
 SPEC = TaskSpec(("blue", "green", "red"), 32, (0.5,) * 3, (0.25,) * 3)

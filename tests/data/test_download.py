@@ -15,8 +15,8 @@ from typing import Any, cast
 
 import pytest
 
-from sightline.data import download as downloads
-from sightline.data.download import DownloadFailed, download, in_units, show_progress
+from sightline.data.collection import download as downloads
+from sightline.data.collection.download import DownloadFailed, download, in_units, show_progress
 from sightline.errors import BadInput
 
 BODY = bytes(range(256)) * 4000

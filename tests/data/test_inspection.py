@@ -17,13 +17,13 @@ import pytest
 from PIL import Image
 from tests.conftest import PROJECT, write_image
 
-from sightline.data.inspection import FACTS, STATUSES, Inspection, find_line_ending_damage, inspect_files
+from sightline.data.audit.inspection import FACTS, STATUSES, Inspection, find_line_ending_damage, inspect_files
 
 NOISE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 PROGRAM = """
 import sys
 from pathlib import Path
-from sightline.data.inspection import inspect_files
+from sightline.data.audit.inspection import inspect_files
 
 if __name__ == "__main__":
     root, index = Path(sys.argv[1]), Path(sys.argv[2])

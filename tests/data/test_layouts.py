@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sightline.data.layouts import ClassFiles, find_files, is_table, list_images
+from sightline.data.collection.layouts import ClassFiles, find_files, is_table, list_images
 from sightline.errors import BadInput
 
 

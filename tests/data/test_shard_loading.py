@@ -28,9 +28,9 @@ from tests.data.packed import (
 from torch.utils.data import Dataset
 
 from sightline.data.datamodule import ImageDataModule
-from sightline.data.shard_loading import ShardDataModule, ShardLoader
-from sightline.data.shard_stores import BucketStore, ShardCache, ShardFiles
-from sightline.data.splits import Manifest
+from sightline.data.manifest import Manifest
+from sightline.data.shards.loading import ShardDataModule, ShardLoader
+from sightline.data.shards.stores import BucketStore, ShardCache, ShardFiles
 from sightline.data.transforms import Augmentation, UnreadableImage, load_rgb, prepare
 from sightline.errors import BadInput
 

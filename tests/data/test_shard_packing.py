@@ -15,11 +15,12 @@ import pytest
 from tests.conftest import PROJECT
 from tests.data.packed import CLASSES, COUNTS, SHARD_MEGABYTES, SPEC, both, make_table, pack_table, rows_of
 
-from sightline.data import parallel, shard_packing
-from sightline.data.shard_loading import ShardDataset
-from sightline.data.shard_packing import read_shards
-from sightline.data.shard_stores import ShardCache, open_store
-from sightline.data.splits import SPLITS, Manifest
+from sightline.data import parallel
+from sightline.data.manifest import SPLITS, Manifest
+from sightline.data.shards import packing as shard_packing
+from sightline.data.shards.loading import ShardDataset
+from sightline.data.shards.packing import read_shards
+from sightline.data.shards.stores import ShardCache, open_store
 from sightline.data.transforms import load_rgb, prepare
 from sightline.errors import BadInput
 from sightline.task_spec import TaskSpec
@@ -153,5 +154,5 @@ def test_packing_counts_its_images(
 
 
 def test_packing_loads_no_torch_before_it_starts() -> None:
-    program = "import sys, sightline.data.shard_packing; sys.exit('torch' in sys.modules)"
+    program = "import sys, sightline.data.shards.packing; sys.exit('torch' in sys.modules)"
     assert subprocess.run([sys.executable, "-c", program], cwd=PROJECT / "src", timeout=60).returncode == 0

@@ -7,10 +7,10 @@ import pytest
 import torch
 from tests.data.packed import COUNTS, SHARD_MEGABYTES, SPEC, make_loader, pack_table
 
-from sightline.data.shard_loading import ShardDataset
-from sightline.data.shard_packing import read_shards
-from sightline.data.shard_stores import BucketStore, ShardCache, ShardFiles
-from sightline.data.splits import Manifest
+from sightline.data.manifest import Manifest
+from sightline.data.shards.loading import ShardDataset
+from sightline.data.shards.packing import read_shards
+from sightline.data.shards.stores import BucketStore, ShardCache, ShardFiles
 from sightline.errors import BadInput
 
 

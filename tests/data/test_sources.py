@@ -14,10 +14,10 @@ import pytest
 from tests.data.test_archives import make_zip
 from tests.data.test_download import Server, server  # noqa: F401 (a fixture)
 
-from sightline.data import sources
-from sightline.data.download import DownloadFailed
-from sightline.data.layouts import list_images
-from sightline.data.sources import localise
+from sightline.data.collection import sources
+from sightline.data.collection.download import DownloadFailed
+from sightline.data.collection.layouts import list_images
+from sightline.data.collection.sources import localise
 from sightline.errors import BadInput
 
 FILES = {"train/red/1.png": b"one", "train/blue/2.png": b"two" * 1000, "test/red/3.png": b"three"}

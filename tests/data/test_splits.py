@@ -7,8 +7,8 @@ import numpy as np
 import pytest
 from tests.conftest import write_image
 
-from sightline.data.digits import write_digits
-from sightline.data.splits import Manifest, SplitRule, find_test_images, make_manifest
+from sightline.data.collection.digits import write_digits
+from sightline.data.manifest import Manifest, SplitRule, find_test_images, make_manifest
 from sightline.errors import BadInput
 
 

@@ -7,7 +7,7 @@ import timm
 import torch
 from torch.utils.data import DataLoader
 
-from sightline.data.splits import Manifest
+from sightline.data.manifest import Manifest
 from sightline.evaluation.predictions import Predictions, Runner, predict_split
 from sightline.evaluation.subject import Subject
 from sightline.task_spec import Calibration, TaskSpec

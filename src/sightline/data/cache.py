@@ -17,8 +17,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sightline.data.manifest import Selection
 from sightline.data.parallel import map_chunks
-from sightline.data.splits import Selection
 from sightline.data.transforms import RESAMPLING, load_rgb, prepare
 from sightline.errors import BadInput
 from sightline.task_spec import TaskSpec

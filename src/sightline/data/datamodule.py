@@ -11,7 +11,7 @@ from torch.utils.data import DataLoader, Dataset, Sampler
 from sightline.data.batch_augmentation import BatchAugmentation
 from sightline.data.cache import ImageStore
 from sightline.data.loader import make_loader
-from sightline.data.splits import Selection
+from sightline.data.manifest import Selection
 from sightline.data.transforms import Augmentation, load_rgb, normalise, prepare
 from sightline.errors import BadInput
 from sightline.task_spec import TaskSpec

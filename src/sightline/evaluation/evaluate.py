@@ -14,6 +14,7 @@ from sightline.config import (
     validate_evaluation,
     validate_loading,
 )
+from sightline.data.preparation import OpenedData, StreamedData
 from sightline.errors import BadInput
 from sightline.finished_run import (
     FinishedRun,
@@ -23,7 +24,6 @@ from sightline.finished_run import (
     make_loader_of,
     open_finished_run,
 )
-from sightline.preparation import OpenedData, StreamedData
 from sightline.runs.record import RunRecord, open_folder, write_json
 
 if TYPE_CHECKING:

@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.config import build, gates_of
-from sightline.data.splits import Manifest
+from sightline.data.manifest import Manifest
 from sightline.evaluation.calibration import calibrate
 from sightline.evaluation.evaluators import PerClass, Scores
 from sightline.evaluation.predictions import Predictions, Runner, predict_split

@@ -10,7 +10,7 @@ import torch
 from matplotlib.figure import Figure
 from torch.utils.data import DataLoader
 
-from sightline.data.splits import Manifest
+from sightline.data.manifest import Manifest
 from sightline.evaluation.predictions import Predictions, Runner
 from sightline.task_spec import TaskSpec
 

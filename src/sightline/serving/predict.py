@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.config import to_plain, validate_loading
-from sightline.data.layouts import find_files
+from sightline.data.collection.layouts import find_files
 from sightline.errors import BadInput
 from sightline.runs.record import RunRecord, open_folder
 

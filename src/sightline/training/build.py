@@ -7,8 +7,8 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from sightline.config import model_arguments, with_value
+from sightline.data.preparation import OpenedData, StreamedData, describe_data, make_datamodule
 from sightline.errors import BadInput
-from sightline.preparation import OpenedData, StreamedData, describe_data, make_datamodule
 from sightline.training.recipe import build_recipe, smallest_size
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from sightline.config import LrFinderConfig, command_line_overrides, to_plain, validate, validate_lr_finder, with_value
-from sightline.preparation import OpenedData, StreamedData, describe_data, open_training_data
+from sightline.data.preparation import OpenedData, StreamedData, describe_data, open_training_data
 from sightline.runs.record import RunRecord, open_folder, write_json
 from sightline.training.build import build_training
 

@@ -18,9 +18,9 @@ from sightline.config import (
     validate,
     with_value,
 )
+from sightline.data.preparation import OpenedData, StreamedData, describe_data, open_training_data
 from sightline.distributed.meeting import Meeting
 from sightline.distributed.place import Place, all_devices, find_place, hush
-from sightline.preparation import OpenedData, StreamedData, describe_data, open_training_data
 from sightline.runs.record import RunRecord, now, write_json
 from sightline.training.build import build_training, with_batch_size
 from sightline.training.lr_finding import earlier_lr, save_sweep, with_lr

@@ -18,21 +18,21 @@ import numpy as np
 from omegaconf import DictConfig, OmegaConf
 
 from sightline.config import BatchAugmentationConfig, build, command_line_overrides, to_plain, validate_preparation
-from sightline.data.adapters import DATA_SETS, fetch
-from sightline.data.digits import write_digits
-from sightline.data.inspection import inspect_files
-from sightline.data.sources import localise
-from sightline.data.splits import TEST, Manifest, Selection, SplitRule, make_manifest
+from sightline.data.audit.inspection import inspect_files
+from sightline.data.collection.adapters import DATA_SETS, fetch
+from sightline.data.collection.digits import write_digits
+from sightline.data.collection.sources import localise
+from sightline.data.manifest import TEST, Manifest, Selection, SplitRule, make_manifest
 from sightline.errors import BadInput
 from sightline.runs.record import RunRecord, open_folder, write_json
 
 if TYPE_CHECKING:
-    from sightline.data.audit import Audit
+    from sightline.data.audit.audit import Audit
     from sightline.data.batch_augmentation import BatchAugmentation
     from sightline.data.cache import ImageCache
     from sightline.data.datamodule import ImageDataModule, ImageDataset
-    from sightline.data.shard_packing import ShardInfo
-    from sightline.data.shard_stores import ShardCache
+    from sightline.data.shards.packing import ShardInfo
+    from sightline.data.shards.stores import ShardCache
     from sightline.data.transforms import Augmentation
     from sightline.task_spec import TaskSpec
 
@@ -91,7 +91,7 @@ class StreamedData:
 
     def class_counts(self) -> list[int]:
         """How many training images each class has, by the manifest that lies beside the shards."""
-        from sightline.data.shard_stores import open_store
+        from sightline.data.shards.stores import open_store
 
         text = (open_store(self.location).read("manifest.csv") or b"").decode()
         rows = csv.DictReader(io.StringIO(text))
@@ -104,7 +104,7 @@ class StreamedData:
 
     def save(self, folder: Path) -> None:
         """Put the manifest into a run's folder."""
-        from sightline.data.shard_stores import open_store
+        from sightline.data.shards.stores import open_store
 
         (folder / "manifest.csv").write_bytes(open_store(self.location).read("manifest.csv") or b"")
 
@@ -134,7 +134,7 @@ def prepare(cfg: DictConfig) -> PrepareResult:
         if cfg.pin and cfg.data.num_folds is None:
             _pin(opened)
         if cfg.shards is not None:
-            from sightline.data.shard_packing import pack
+            from sightline.data.shards.packing import pack
 
             pack(opened.manifest, cfg.shards)
         metrics = {f"num_images/{split}": count for split, count in opened.manifest.num_images.items()}
@@ -186,7 +186,7 @@ def open_shards(location: str) -> StreamedData:
 
     Raises: BadInput when there is none.
     """
-    from sightline.data.shard_packing import read_shards
+    from sightline.data.shards.packing import read_shards
 
     info = read_shards(location)
     counts = ", ".join(f"{count} {split}" for split, count in info.num_images.items())
@@ -270,8 +270,8 @@ def _is_audited(folder: Path) -> bool:
 
 
 def _audit(manifest: Manifest, inspection: Any, folder: Path) -> None:
-    from sightline.data.audit import audit
-    from sightline.data.audit_report import write_report
+    from sightline.data.audit.audit import audit
+    from sightline.data.audit.report import write_report
 
     found: Audit = audit(manifest, inspection)
     folder.mkdir(exist_ok=True)
@@ -284,7 +284,7 @@ def _apply_audit(data: DictConfig, report: Path, opened: OpenedData) -> OpenedDa
 
     Raises: BadInput for bad files or leaks that it does not allow.
     """
-    from sightline.data.inspection import STATUSES
+    from sightline.data.audit.inspection import STATUSES
 
     findings = json.loads((report / "audit.json").read_text(encoding="utf-8"))["findings"]
     bad = {
@@ -384,9 +384,9 @@ def _build_all(nodes: DictConfig, key: str) -> dict[str, Any]:
 
 def make_datamodule(cfg: DictConfig, opened: OpenedData | StreamedData | None, spec: "TaskSpec") -> "ImageDataModule":
     """Batches of the images, or of random pixels where there are none."""
-    from sightline.data.balanced_sampler import BalancedSampler
     from sightline.data.batch_augmentation import source_of
     from sightline.data.datamodule import ImageDataModule, SyntheticDataset
+    from sightline.data.samplers import BalancedSampler
 
     data = cfg.data
     _check_workers(data.num_workers)
@@ -399,7 +399,7 @@ def make_datamodule(cfg: DictConfig, opened: OpenedData | StreamedData | None, s
     source, num_draws = source_of(spec, in_batches)
     augmentation = make_augmentation(cfg, source)
     if isinstance(opened, StreamedData):
-        from sightline.data.shard_loading import ShardDataModule
+        from sightline.data.shards.loading import ShardDataModule
 
         kept = shard_cache(cfg.paths.cache, data.cache_gb)
         return ShardDataModule(opened.location, spec, augmentation=augmentation, cache=kept, **loading)
@@ -432,7 +432,7 @@ def image_cache(cache: str, limit_gb: float = 50.0, mode: str = "auto") -> "Imag
 
 def shard_cache(cache: str, limit_gb: float = 50.0) -> "ShardCache":
     """Where shards that stream are kept."""
-    from sightline.data.shard_stores import ShardCache
+    from sightline.data.shards.stores import ShardCache
 
     return ShardCache(Path(cache) / "shards", limit_gb)
 

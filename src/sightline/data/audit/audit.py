@@ -13,9 +13,9 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sightline.data.inspection import STATUSES, Inspection
+from sightline.data.audit.inspection import STATUSES, Inspection
+from sightline.data.manifest import SPLITS, Manifest
 from sightline.data.parallel import map_chunks
-from sightline.data.splits import SPLITS, Manifest
 from sightline.data.transforms import UnreadableImage, load_rgb
 
 BAD_KINDS = STATUSES[1:]

@@ -11,8 +11,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sightline.data.audit import KINDS, Audit, Finding
-from sightline.data.splits import SPLITS, Manifest
+from sightline.data.audit.audit import KINDS, Audit, Finding
+from sightline.data.manifest import SPLITS, Manifest
 from sightline.data.transforms import UnreadableImage, load_rgb
 
 TEMPLATE = "audit.html.j2"

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sightline.data.archives import extract, unpack, whole_folder
-from sightline.data.digits import write_digits
-from sightline.data.download import DownloadFailed, download
+from sightline.data.collection.archives import extract, unpack, whole_folder
+from sightline.data.collection.digits import write_digits
+from sightline.data.collection.download import DownloadFailed, download
 from sightline.errors import BadInput
 
 log = logging.getLogger(__name__)

@@ -10,9 +10,9 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sightline.data.archives import ARCHIVE_SUFFIXES, extract, is_archive
-from sightline.data.download import DownloadFailed, download, in_units, show_progress
-from sightline.data.layouts import is_table, list_table_paths
+from sightline.data.collection.archives import ARCHIVE_SUFFIXES, extract, is_archive
+from sightline.data.collection.download import DownloadFailed, download, in_units, show_progress
+from sightline.data.collection.layouts import is_table, list_table_paths
 from sightline.errors import BadInput
 
 NUM_THREADS = 8

@@ -16,7 +16,7 @@ from pathlib import Path
 import numpy as np
 from numpy.dtypes import StringDType
 
-from sightline.data.layouts import IMAGE_SUFFIXES, ClassFiles, list_images
+from sightline.data.collection.layouts import IMAGE_SUFFIXES, ClassFiles, list_images
 from sightline.errors import BadInput
 
 log = logging.getLogger(__name__)

@@ -17,8 +17,8 @@ from torch.utils.data import DataLoader, Dataset, DistributedSampler
 from sightline.data.batch_augmentation import BatchAugmentation, source_of
 from sightline.data.datamodule import Batch, ImageDataModule, draw
 from sightline.data.loader import make_loader
-from sightline.data.shard_packing import read_shards, require_litdata
-from sightline.data.shard_stores import SHARDS_AT_ONCE, ShardCache, ShardFiles, StorageFailed, open_store
+from sightline.data.shards.packing import read_shards, require_litdata
+from sightline.data.shards.stores import SHARDS_AT_ONCE, ShardCache, ShardFiles, StorageFailed, open_store
 from sightline.data.transforms import Augmentation, UnreadableImage, prepare, to_rgb
 from sightline.errors import BadInput
 from sightline.task_spec import TaskSpec

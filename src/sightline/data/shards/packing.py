@@ -11,9 +11,9 @@ from pathlib import Path
 
 import numpy as np
 
+from sightline.data.manifest import SPLITS, Manifest
 from sightline.data.parallel import track
-from sightline.data.shard_stores import Store, open_store
-from sightline.data.splits import SPLITS, Manifest
+from sightline.data.shards.stores import Store, open_store
 from sightline.errors import BadInput
 
 log = logging.getLogger(__name__)

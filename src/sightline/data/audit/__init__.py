@@ -1,0 +1,1 @@
+"""What the images are worth: every file looked at, findings, and their page."""

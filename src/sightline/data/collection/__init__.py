@@ -1,0 +1,1 @@
+"""Where images are: found in folders, tables and archives, or fetched."""

@@ -1,0 +1,1 @@
+"""Data sets packed into shards, and read from them."""
