@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from sightline.models.depthwise import StridedDepthwiseConv2d, speed_up_strided_depthwise
+from sightline.models.cpu.depthwise import StridedDepthwiseConv2d, speed_up_strided_depthwise
 
 
 def pair(kernel: int, stride: int, padding: int, bias: bool = False) -> tuple[nn.Conv2d, nn.Conv2d]:

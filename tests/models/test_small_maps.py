@@ -7,7 +7,7 @@ import timm
 import torch
 from torch import nn
 
-from sightline.models.small_maps import SmallMapConv2d, speed_up_small_maps
+from sightline.models.cpu.small_maps import SmallMapConv2d, speed_up_small_maps
 
 
 def pair(channels: int, kernel: int, stride: int, padding: int, bias: bool = False) -> tuple[nn.Conv2d, nn.Conv2d]:

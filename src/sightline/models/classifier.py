@@ -15,12 +15,12 @@ from torchmetrics.classification import MulticlassAccuracy
 from sightline.distributed.agreement import mean
 from sightline.errors import BadInput
 from sightline.models.backbones import ModelCard, head_modules
-from sightline.models.depthwise import speed_up_strided_depthwise
+from sightline.models.cpu.depthwise import speed_up_strided_depthwise
+from sightline.models.cpu.small_maps import speed_up_small_maps
 from sightline.models.distillation import Teacher
 from sightline.models.metrics import classification_metrics
 from sightline.models.mixing import Mixing
 from sightline.models.parameter_groups import parameter_groups, stages
-from sightline.models.small_maps import speed_up_small_maps
 from sightline.task_spec import TaskSpec
 
 Batch = tuple[torch.Tensor, torch.Tensor]

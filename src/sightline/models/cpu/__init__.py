@@ -1,0 +1,1 @@
+"""Convolutions that train faster on processors."""
