@@ -73,7 +73,7 @@ def write_report(audit: Audit, manifest: Manifest, path: Path) -> None:
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(
-        loader=PackageLoader("sightline.data", "."),
+        loader=PackageLoader("sightline.data.audit", "."),
         autoescape=True,
         undefined=StrictUndefined,
         trim_blocks=True,

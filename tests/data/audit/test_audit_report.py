@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
-from tests.data.test_audit import scene, tabulate
+from tests.data.audit.test_audit import scene, tabulate
 
 from sightline.data.audit.audit import Audit, Finding, audit
 from sightline.data.audit.inspection import inspect_files

@@ -7,6 +7,8 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from tests.conftest import TINY, Cli, compose_config
+from tests.reliability.conftest import Struck, Undisturbed, assert_same, record_of, struck, undisturbed  # noqa: F401
 
 from sightline.data.preparation import open_training_data
 from sightline.errors import BadInput
@@ -14,8 +16,6 @@ from sightline.training.build import build_training
 from sightline.training.lr_finder import read_sweep, sweep_lr
 from sightline.training.lr_finding import find_lr, sweep_configuration
 from sightline.training.train import train
-from tests.conftest import TINY, Cli, compose_config
-from tests.reliability.conftest import Struck, Undisturbed, assert_same, record_of, struck, undisturbed  # noqa: F401
 
 RATES = np.geomspace(1e-6, 10, 120)
 

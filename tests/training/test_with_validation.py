@@ -4,9 +4,9 @@ import csv
 from pathlib import Path
 
 import torch
+from tests.conftest import TINY, compose_config
 
 from sightline.training.train import train
-from tests.conftest import TINY, compose_config
 
 
 def test_trains_on_both_and_keeps_the_last_epoch(colors: Path, tmp_path: Path) -> None:

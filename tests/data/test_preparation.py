@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 from omegaconf import DictConfig, OmegaConf
 from PIL import Image
+from tests.conftest import PROJECT, TINY, Cli, compose_config, write_image
 
 from sightline.data.audit.audit import Audit, audit
 from sightline.data.audit.inspection import Inspection
@@ -18,7 +19,6 @@ from sightline.data.manifest import Manifest
 from sightline.data.preparation import make_datamodule, open_data, prepare
 from sightline.errors import BadInput
 from sightline.task_spec import TaskSpec
-from tests.conftest import PROJECT, TINY, Cli, compose_config, write_image
 
 
 @pytest.fixture

@@ -8,6 +8,8 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from safetensors.torch import save_file
+from tests.conftest import TINY, compose_config, write_image
+from tests.models.test_classifier import fit
 from torch import nn
 
 from sightline.config import validate
@@ -19,8 +21,6 @@ from sightline.models.inference import set_tf32
 from sightline.training.build import build_classifier
 from sightline.training.recipe import recipe_callbacks
 from sightline.training.train import train
-from tests.conftest import TINY, compose_config, write_image
-from tests.models.test_classifier import fit
 
 LABELS = torch.tensor([0, 1, 2, 0, 1, 2])
 

@@ -5,12 +5,12 @@ import os
 from pathlib import Path
 
 import pytest
+from tests.conftest import compose_config
 
 from sightline.errors import BadInput
 from sightline.runs import record as run_record
 from sightline.training import resume as resuming
 from sightline.training.resume import facts_of, open_run, resume_command
-from tests.conftest import compose_config
 
 
 def opened(*words: str) -> Path:

@@ -12,9 +12,9 @@ from typing import Any
 import numpy as np
 import pytest
 from PIL import Image
-from tests.data.test_archives import make_zip
-from tests.data.test_download import Server, server  # noqa: F401 (a fixture)
-from tests.data.test_layouts import TEST_TABLE
+from tests.data.collection.test_archives import make_zip
+from tests.data.collection.test_download import Server, server  # noqa: F401 (a fixture)
+from tests.data.collection.test_layouts import TEST_TABLE
 
 from sightline.data.collection import adapters
 from sightline.data.collection.adapters import DATA_SETS, fetch, write_cifar100

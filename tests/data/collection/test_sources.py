@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.data.test_archives import make_zip
-from tests.data.test_download import Server, server  # noqa: F401 (a fixture)
+from tests.data.collection.test_archives import make_zip
+from tests.data.collection.test_download import Server, server  # noqa: F401 (a fixture)
 
 from sightline.data.collection import sources
 from sightline.data.collection.download import DownloadFailed

@@ -5,6 +5,8 @@ from pathlib import Path
 
 import pytest
 import torch
+from tests.conftest import TINY, compose_config
+from tests.models.test_classifier import RECIPE_FOR_STEPS, make_classifier
 from torch import nn
 from torch.utils.data import DataLoader
 
@@ -18,8 +20,6 @@ from sightline.models.views import AveragedViews, zoomed
 from sightline.serving.predictor import Predictor
 from sightline.training.averaging import average_checkpoints
 from sightline.training.train import train
-from tests.conftest import TINY, compose_config
-from tests.models.test_classifier import RECIPE_FOR_STEPS, make_classifier
 
 
 def words_of(root: Path, folder: Path, *more: str) -> list[str]:

@@ -5,11 +5,11 @@ from pathlib import Path
 
 import pytest
 import timm
+from tests.conftest import Cli, compose_config
 
 from sightline.errors import BadInput
 from sightline.models.catalogue import describe, matching
 from sightline.models.listing import list_models
-from tests.conftest import Cli, compose_config
 
 
 @pytest.mark.parametrize(("name", "millions", "giga"), [("resnet50", 25.56, 4.09), ("mobilenetv2_100", 3.50, 0.30)])
