@@ -4,17 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 from sightline import command
-
-SHOWN = (
-    "loss",
-    "accuracy",
-    "accuracy_low",
-    "accuracy_high",
-    "top5_accuracy",
-    "macro_precision",
-    "macro_recall",
-    "macro_f1",
-)
+from sightline.metrics import EVALUATE_TABLE
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="evaluate")
@@ -23,7 +13,7 @@ def main(cfg: DictConfig) -> None:
     from sightline.evaluation.evaluate import evaluate
 
     result = evaluate(cfg)
-    command.print_metrics(result.metrics, tuple(f"{cfg.split}/{name}" for name in SHOWN), result.run_dir)
+    command.print_metrics(result.metrics, tuple(f"{cfg.split}/{name}" for name in EVALUATE_TABLE), result.run_dir)
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 from sightline import command
+from sightline.metrics import EXPLAIN_TABLE
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="explain")
@@ -12,11 +13,7 @@ def main(cfg: DictConfig) -> None:
     from sightline.explanation.explain import explain
 
     result = explain(cfg)
-    shown = (
-        "insertion_auc random_insertion_auc deletion_auc random_deletion_auc correlation_with_shuffled_weights "
-        "worst_completeness_error num_not_converged steps seconds_per_image"
-    ).split()
-    names = [f"explanation/{method}/{key}" for method in cfg.explanation.methods for key in shown]
+    names = [f"explanation/{method}/{key}" for method in cfg.explanation.methods for key in EXPLAIN_TABLE]
     command.print_metrics(result.metrics, tuple(names), result.run_dir)
     if result.unreadable:
         print(f"skipped {len(result.unreadable)} file(s) that cannot be read; run.json names them")

@@ -4,8 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 from sightline import command
-
-SHOWN = ("lr", "steepest", "tenth_of_divergence")
+from sightline.metrics import FIND_LR_TABLE
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="find_lr")
@@ -14,7 +13,7 @@ def main(cfg: DictConfig) -> float:
     from sightline.training.lr_finding import find_lr
 
     result = find_lr(cfg)
-    command.print_metrics(result.metrics, SHOWN, result.run_dir)
+    command.print_metrics(result.metrics, FIND_LR_TABLE, result.run_dir)
     return result.metrics["lr"]
 
 

@@ -4,8 +4,7 @@ import hydra
 from omegaconf import DictConfig
 
 from sightline import command
-
-SHOWN = ("val/accuracy", "test/loss", "test/accuracy", "test/macro_f1", "train/images_per_second", "train/seconds")
+from sightline.metrics import TRAIN_TABLE
 
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train")
@@ -14,7 +13,7 @@ def main(cfg: DictConfig) -> float | None:
     from sightline.training.train import train
 
     result = train(cfg)
-    command.print_metrics(result.metrics, SHOWN, result.run_dir)
+    command.print_metrics(result.metrics, TRAIN_TABLE, result.run_dir)
     return result.metrics.get(cfg.optimized_metric)
 
 

@@ -15,6 +15,7 @@ from hydra.core.config_store import ConfigStore
 from omegaconf import MISSING, DictConfig, OmegaConf
 
 from sightline.errors import BadInput
+from sightline.metrics import FINAL_METRICS, FIT_METRICS
 from sightline.task_spec import CROPS, INTERPOLATIONS, VIEWS
 
 STAGES = ("fit", "test", "explain")
@@ -31,21 +32,6 @@ ON_BAD_FILE = ("error", "skip")
 ON_LEAK = ("warn", "error")
 ON_DIVERGENCE = ("stop", "rollback")
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
-FIT_METRICS = tuple(
-    f"val/{name}" for name in ("loss", "accuracy", "top5_accuracy", "macro_precision", "macro_recall", "macro_f1")
-)
-"""What validation reports in every epoch."""
-FINAL_METRICS = (
-    *FIT_METRICS,
-    "val/accuracy_low",
-    "val/accuracy_high",
-    "train/loss",
-    "train/accuracy",
-    "train/images_per_second",
-    "train/seconds",
-    "num_parameters",
-)
-"""What a run reports at its end, the test set left out."""
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
 """How several processes may train one network."""
 METHODS = ("integrated_gradients", "grad_cam", "occlusion", "smooth_grad")

@@ -82,8 +82,9 @@ class SightlineSweeper(Sweeper):
 
         from hydra_plugins.sightline_plugins.composition import check, command_to_go_on
         from hydra_plugins.sightline_plugins.words import split_words, whole_nodes
-        from sightline.config import FINAL_METRICS, validate_choice
+        from sightline.config import validate_choice
         from sightline.launch.backend import Places, make_backend
+        from sightline.metrics import FINAL_METRICS
         from sightline.sweeping.sweep import sweep
 
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
@@ -177,7 +178,8 @@ def _print_first(settings: Any, backend: Any) -> None:
 
 def _conclude(results: dict[str, Any], folder: Path) -> None:
     """Say what came out, and raise what a command must fail for."""
-    from sightline.sweeping.refit import TESTED, describe_spread
+    from sightline.metrics import REFIT_TABLE
+    from sightline.sweeping.refit import describe_spread
 
     counts = results["num_trials"]
     counted = ", ".join(f"{count} {state}" for state, count in counts.items())
@@ -193,6 +195,6 @@ def _conclude(results: dict[str, Any], folder: Path) -> None:
         words = " ".join(f"{key}={value}" for key, value in results["best_params"].items())
         print(f"best: trial {results['best_trial']}, {results['best_value']}: {words}")
     for name, values in results.get("refit", {}).get("metrics", {}).items():
-        if name in TESTED:
+        if name in REFIT_TABLE:
             print(f"{name}: {describe_spread(values)}")
     print(f"results: {folder}")

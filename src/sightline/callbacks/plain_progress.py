@@ -6,7 +6,7 @@ from typing import Any
 import pytorch_lightning as pl
 from pytorch_lightning.callbacks import ProgressBar
 
-SHOWN = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
+from sightline.metrics import EPOCH_LINE
 
 
 class PlainProgress(ProgressBar):
@@ -56,7 +56,7 @@ class PlainProgress(ProgressBar):
 def describe_epoch(trainer: pl.Trainer, is_validated: bool, seconds: float) -> str:
     """What an epoch reached; Lightning keeps the last validation's values in epochs that have none."""
     metrics = trainer.callback_metrics
-    names = [name for name in SHOWN if name in metrics and (is_validated or not name.startswith("val/"))]
+    names = [name for name in EPOCH_LINE if name in metrics and (is_validated or not name.startswith("val/"))]
     shown = "  ".join(f"{name} {float(metrics[name]):.4f}" for name in names)
     return f"{number_epoch(trainer)}  {shown}  {seconds:.1f} s"
 

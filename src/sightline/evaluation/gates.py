@@ -4,16 +4,7 @@ from collections.abc import Mapping
 
 from sightline.config import did_you_mean
 from sightline.errors import GateNotMet
-
-LESS_IS_BETTER = (
-    "loss nll nll_calibrated brier brier_calibrated ece ece_calibrated mean_error_increase label_suspects "
-    "accuracy_standard_deviation p_value"
-).split()
-
-
-def is_met(name: str, value: float, bound: float) -> bool:
-    """Whether a metric is at least its bound, or at most where less is better; never for nan."""
-    return value <= bound if name.rsplit("/", 1)[-1] in LESS_IS_BETTER else value >= bound
+from sightline.metrics import meets, mode_of
 
 
 def check_gates(metrics: Mapping[str, float], gates: Mapping[str, float]) -> None:
@@ -22,8 +13,8 @@ def check_gates(metrics: Mapping[str, float], gates: Mapping[str, float]) -> Non
     for name, bound in gates.items():
         if name not in metrics:
             failed.append(f"{name} was not measured{did_you_mean(name, metrics)}")
-        elif not is_met(name, metrics[name], bound):
-            more = "at most" if name.rsplit("/", 1)[-1] in LESS_IS_BETTER else "at least"
+        elif not meets(name, metrics[name], bound):
+            more = "at most" if mode_of(name) == "min" else "at least"
             failed.append(f"{name} is {metrics[name]:.4f} and must be {more} {bound:g}")
     if failed:
         raise GateNotMet(f"evaluation.gates: {'; '.join(failed)}")

@@ -13,9 +13,9 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from sightline.evaluation.figures import arrange, to_svg
-from sightline.evaluation.gates import LESS_IS_BETTER, is_met
 from sightline.evaluation.model_quality import describe_quality
 from sightline.evaluation.subject import Picture, Section, Subject, Table
+from sightline.metrics import meets, mode_of
 from sightline.runs.record import write_json
 
 TEMPLATE = "report.html.j2"
@@ -98,9 +98,9 @@ def _describe_gate(name: str, bound: float, metrics: Mapping[str, float]) -> dic
     value = metrics.get(name)
     return {
         "name": name,
-        "bound": f"{'≤' if name.rsplit('/', 1)[-1] in LESS_IS_BETTER else '≥'} {bound:g}",
+        "bound": f"{'≤' if mode_of(name) == 'min' else '≥'} {bound:g}",
         "value": "not measured" if value is None else f"{value:.4f}",
-        "is_met": value is not None and is_met(name, value, bound),
+        "is_met": value is not None and meets(name, value, bound),
     }
 
 

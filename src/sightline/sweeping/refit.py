@@ -15,7 +15,6 @@ if TYPE_CHECKING:
     import optuna
 
 log = logging.getLogger(__name__)
-TESTED = ("test/accuracy", "test/macro_f1")
 """What is said of a refit first."""
 OF_A_REFIT = ("stages=[fit,test]", "data.with_validation=true", "checkpoint.average_best=1")
 

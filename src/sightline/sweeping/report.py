@@ -7,7 +7,8 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.sweeping.refit import TESTED, describe_spread
+from sightline.metrics import REFIT_TABLE
+from sightline.sweeping.refit import describe_spread
 from sightline.sweeping.results import state_of, summarise, write_text
 from sightline.sweeping.settings import Settings
 from sightline.sweeping.study import REASON, is_counted
@@ -88,7 +89,7 @@ def _silence() -> Iterator[None]:
 
 def _tested(refit: Mapping[str, Any] | None) -> dict[str, str]:
     found = refit["metrics"] if refit else {}
-    return {name: describe_spread(found[name]) for name in TESTED if name in found}
+    return {name: describe_spread(found[name]) for name in REFIT_TABLE if name in found}
 
 
 def _color(figure: "go.Figure") -> None:

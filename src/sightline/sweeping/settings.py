@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import BadInput
+from sightline.metrics import mode_of
 from sightline.sweeping.space import Space, to_overrides
 
 DIRECTIONS = ("maximize", "minimize")
-LESS_IS_BETTER = ("loss", "nll", "brier", "ece", "ece_calibrated", "seconds", "num_parameters")
 
 
 @dataclass(frozen=True)
@@ -88,8 +88,8 @@ def comparable(words: Iterable[str]) -> list[str]:
 
 
 def direction_of(metric: str) -> str:
-    """Whether more or less of a metric is better, by its name."""
-    return "minimize" if metric.rsplit("/", 1)[-1] in LESS_IS_BETTER else "maximize"
+    """Optuna's word for a metric's mode."""
+    return "minimize" if mode_of(metric) == "min" else "maximize"
 
 
 def _check_metric(metric: str, direction: str) -> None:

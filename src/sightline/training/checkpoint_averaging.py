@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import DictConfig
 
-from sightline.training.recipe import better
+from sightline.metrics import mode_of
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
     import pytorch_lightning as pl
@@ -39,7 +39,7 @@ def average_if_better(
     with autocast(str(trainer.precision), device):
         measure_batch_norm(averaged, batches, device)
     score, alone = (_score(cfg, network, best, datamodule, trainer) for network in (averaged, best.network))
-    is_used = score <= alone if better(monitor) == "min" else score >= alone
+    is_used = score <= alone if mode_of(monitor) == "min" else score >= alone
     log.info("average of %d checkpoints: %s %.4f, the best alone %.4f", len(paths), monitor, score, alone)
     facts = {"checkpoints": [path.name for path in paths], "monitor": monitor, "score": score, "best": alone}
     return (averaged if is_used else best.network), {**facts, "used": is_used}

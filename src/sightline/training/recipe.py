@@ -8,6 +8,7 @@ from omegaconf import DictConfig
 
 from sightline.config import build
 from sightline.errors import BadInput
+from sightline.metrics import mode_of
 from sightline.task_spec import TaskSpec
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
@@ -63,7 +64,7 @@ def recipe_callbacks(cfg: DictConfig) -> "list[pl.Callback]":
         callbacks.append(ProgressiveResizing(cfg.augmentation.start_size))
     if cfg.checkpoint.average_best > 1:
         monitor = cfg.checkpoint.monitor
-        callbacks.append(BestCheckpoints(cfg.checkpoint.average_best, monitor, better(monitor)))
+        callbacks.append(BestCheckpoints(cfg.checkpoint.average_best, monitor, mode_of(monitor)))
     if cfg.model.ema_decay is not None:
         callbacks.append(WeightEMA(cfg.model.ema_decay))
     return callbacks
@@ -86,13 +87,8 @@ def _build_optimizer(cfg: DictConfig) -> Any:
 def _build_scheduler(cfg: DictConfig) -> Any:
     node, changes = cfg.model.scheduler, {}
     if node["_target_"].endswith("ReduceLROnPlateau"):
-        changes["mode"] = better(cfg.checkpoint.monitor)
+        changes["mode"] = mode_of(cfg.checkpoint.monitor)
     return build(node, "model.scheduler", **changes)
-
-
-def better(metric: str) -> str:
-    """Whether less or more of a metric is better."""
-    return "min" if metric.endswith("loss") else "max"
 
 
 def _open_teacher(cfg: DictConfig, spec: TaskSpec) -> "Teacher":

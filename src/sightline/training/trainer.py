@@ -12,8 +12,9 @@ from omegaconf import DictConfig
 from sightline.config import STRATEGIES, build, to_plain
 from sightline.distributed.place import Place
 from sightline.errors import BadInput
+from sightline.metrics import mode_of
 from sightline.runs.record import RunRecord
-from sightline.training.recipe import better, recipe_callbacks
+from sightline.training.recipe import recipe_callbacks
 from sightline.training.resume import Start
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
@@ -184,7 +185,7 @@ def _trainer_maker(plan: FitPlan, start: Start, first: "list[pl.Callback]") -> "
         *first,
         Throughput(),
         EpochTable(run_dir / "metrics.csv"),
-        ModelCheckpoint(best, "best", monitor=monitor, mode=better(monitor or ""), enable_version_counter=False),
+        ModelCheckpoint(best, "best", monitor=monitor, mode=mode_of(monitor or ""), enable_version_counter=False),
         TrainingImages(lambda images: denormalise(images, spec)),
         *plan.callbacks,
     ]
