@@ -19,7 +19,7 @@ from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from sightline.config import did_you_mean, refuse_unknown_keys
-from sightline.distributed import place
+from sightline.distributed import rank as place
 from sightline.env_file import load_env_file
 from sightline.errors import BadInput, GateNotMet, Interrupted
 from sightline.runs import record as run_record

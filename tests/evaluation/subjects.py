@@ -8,8 +8,8 @@ import torch
 from torch.utils.data import DataLoader
 
 from sightline.data.manifest import Manifest
+from sightline.evaluation.evaluation_input import EvaluationInput
 from sightline.evaluation.predictions import Predictions, Runner, predict_split
-from sightline.evaluation.subject import Subject
 from sightline.task_spec import Calibration, TaskSpec
 
 NAMES = tuple("abcdefg")
@@ -55,7 +55,7 @@ def make_subject(
     calibration: Calibration | None = None,
     group_size: int | None = None,
     count: int = 40,
-) -> Subject:
+) -> EvaluationInput:
     """Given predictions, or those of the network itself; images in groups of so many, in a row."""
     images = Images(count if predictions is None else len(predictions), labels=getattr(predictions, "labels", None))
     loader = DataLoader(images, batch_size=16, collate_fn=lambda batch: batch)
@@ -67,4 +67,4 @@ def make_subject(
         groups = np.array([f"group {index // group_size}" for index in range(len(images))], np.dtypes.StringDType())
         splits = np.full(len(images), 2, np.int8)
         manifest = Manifest(Path(), NAMES, paths, images.labels.numpy().astype(np.int32), splits, groups)
-    return Subject(found, runner, "test", loader, manifest)
+    return EvaluationInput(found, runner, "test", loader, manifest)

@@ -17,9 +17,9 @@ from sightline.evaluation.calibration import (
 from sightline.evaluation.comparison import compare
 from sightline.evaluation.evaluators import CalibrationError, Failures, Rejecting
 from sightline.evaluation.gates import check_gates
+from sightline.evaluation.label_errors import find_label_suspects
 from sightline.evaluation.predictions import Predictions
-from sightline.evaluation.rejecting import choose_threshold, coverage_curve
-from sightline.evaluation.suspects import find_label_suspects
+from sightline.evaluation.selective_prediction import choose_threshold, coverage_curve
 from sightline.task_spec import Calibration, TaskSpec
 
 

@@ -9,8 +9,8 @@ from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tests.conftest import COLORS, TINY, Cli, compose_config
 
-from sightline.explanation.choosing import choose_telling
 from sightline.explanation.explain import explain
+from sightline.explanation.sample_selection import choose_representative
 from sightline.training.train import train
 
 KEYS = (
@@ -103,11 +103,11 @@ def test_the_choice_is_over_classes_right_and_wrong_sure_and_unsure() -> None:
     labels = generator.integers(0, 5, 400)
     predicted = np.where(generator.uniform(size=400) < 0.7, labels, (labels + 1) % 5)
     confidences = generator.uniform(0.3, 1, 400)
-    chosen = choose_telling(labels, predicted, confidences, 20, seed=0)
+    chosen = choose_representative(labels, predicted, confidences, 20, seed=0)
     assert len(set(chosen)) == 20
     assert np.bincount(labels[chosen]).tolist() == [4] * 5
     is_right, is_sure = (labels == predicted)[chosen], (confidences >= np.median(confidences))[chosen]
     for right in (True, False):
         for sure in (True, False):
             assert ((is_right == right) & (is_sure == sure)).sum() == 5
-    assert choose_telling(labels[:3], predicted[:3], confidences[:3], 20, seed=0) != []
+    assert choose_representative(labels[:3], predicted[:3], confidences[:3], 20, seed=0) != []

@@ -27,7 +27,7 @@ BILLED = 0.3
 """The share of a spot machine's time that is billed."""
 SYNC_SECONDS = 0.1
 ENDED_BY_SIGTERM = 143
-MOST_REASON = 1024
+MAX_REASON = 1024
 
 
 class Refused(Exception):
@@ -81,7 +81,7 @@ class Machine:
             return self._end("Stopped")
         if code:
             failure = self.base / "output" / "failure"
-            said = failure.read_text(encoding="utf-8")[:MOST_REASON] if failure.is_file() else ""
+            said = failure.read_text(encoding="utf-8")[:MAX_REASON] if failure.is_file() else ""
             return self._end("Failed", f"AlgorithmError: {said}, exit code: {code}")
         return self._end("Completed")
 

@@ -16,16 +16,16 @@ from tests.images import image
 
 from sightline.launch.records import JobRecord, backend_of, read_records
 
-MOST_SECONDS = 120.0
+MAX_SECONDS = 120.0
 BY_SIGTERM = (128 + signal.SIGTERM, -signal.SIGTERM)
-PLACES = {
+PATH_KEYS = {
     "local_process": lambda: (),
     "local_container": lambda: (f"launch.image={image()}", "launch.allow_dirty=true"),
 }
 
 
 def wait(true: Callable[[], object]) -> None:
-    until = time.monotonic() + MOST_SECONDS
+    until = time.monotonic() + MAX_SECONDS
     while not true():
         assert time.monotonic() < until, "it never came"
         time.sleep(0.05)
@@ -40,7 +40,7 @@ def interrupt(jobs: Path, num_jobs: int, colors: Path, words: Sequence[str]) -> 
     )
     wait(lambda: len(list(jobs.glob("*.json"))) == num_jobs or follower.poll() is not None)
     os.killpg(follower.pid, signal.SIGINT)
-    _, said = follower.communicate(timeout=MOST_SECONDS)
+    _, said = follower.communicate(timeout=MAX_SECONDS)
     assert follower.returncode == 130, said
     return said, read_records(jobs)
 
@@ -55,7 +55,7 @@ def exit_code(record: JobRecord) -> int:
 def test_a_single_job_runs_on(place: str, colors: Path, tmp_path: Path) -> None:
     """The signal does not reach it, it trains; and what is said is enough to stop it."""
     jobs = tmp_path / "runs" / "jobs"
-    said, (record,) = interrupt(jobs, 1, colors, [f"launch={place}", *PLACES[place]()])
+    said, (record,) = interrupt(jobs, 1, colors, [f"launch={place}", *PATH_KEYS[place]()])
     assert f"{record.name} runs on; follow, fetch and stop it with" in said
     assert said.splitlines()[-1] == "stopped by SIGINT"
     backend = backend_of(record, jobs)

@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 
 from sightline.errors import BadInput
-from sightline.launch.backend import Places
+from sightline.launch.backend import Slots
 from sightline.launch.job import Job
 from sightline.launch.jobs import main
 from sightline.launch.local.backend import LocalProcess
@@ -22,7 +22,7 @@ PROGRAM = "tests/launch/contract/program.py"
 
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[LocalProcess]:
-    made = LocalProcess(tmp_path / "jobs", Places(1, ("json",)), grace_seconds=5.0)
+    made = LocalProcess(tmp_path / "jobs", Slots(1, ("json",)), grace_seconds=5.0)
     yield made
     made.close()
 

@@ -18,7 +18,7 @@ import pytest
 from tests.conftest import PROJECT
 
 NUM_EPOCHS = 6
-MOST_SECONDS = 120.0
+MAX_SECONDS = 120.0
 
 
 class Sweeping:
@@ -88,10 +88,10 @@ def test_killed_and_started_again(rounds: int, n_trials: int, seed: int, tmp_pat
         strike = STRIKES[number % len(STRIKES)]
         strike(sweeping, chance)
         if strike is not kill_trial:
-            sweeping.process.wait(timeout=MOST_SECONDS)
+            sweeping.process.wait(timeout=MAX_SECONDS)
         if sweeping.process.poll() is not None:
             sweeping.start()
-    assert sweeping.process.wait(timeout=MOST_SECONDS) == 0, (tmp_path / "stderr.txt").read_text()
+    assert sweeping.process.wait(timeout=MAX_SECONDS) == 0, (tmp_path / "stderr.txt").read_text()
     assert struck >= rounds - 1, "the sweep was over before it was struck often enough"
     check(sweeping, n_trials)
 
@@ -103,7 +103,7 @@ def test_two_sweeps_share_a_study(kind: str, tmp_path: Path) -> None:
     storage = f"sqlite:///{tmp_path / 'shared.db'}" if kind == "database" else None
     first, second = Sweeping(tmp_path, 14, storage), Sweeping(tmp_path, 14, storage)
     for sweeping in (first, second):
-        assert sweeping.process.wait(timeout=MOST_SECONDS) == 0, (tmp_path / "stderr.txt").read_text()
+        assert sweeping.process.wait(timeout=MAX_SECONDS) == 0, (tmp_path / "stderr.txt").read_text()
     check(first, 14)
 
 
@@ -132,7 +132,7 @@ def check(sweeping: Sweeping, n_trials: int) -> None:
 
 
 def wait(true: Callable[[], bool]) -> None:
-    until = time.monotonic() + MOST_SECONDS
+    until = time.monotonic() + MAX_SECONDS
     while not true():
         assert time.monotonic() < until, "it never came"
         time.sleep(0.02)

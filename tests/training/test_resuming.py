@@ -10,12 +10,12 @@ from tests.conftest import compose_config
 from sightline.errors import BadInput
 from sightline.runs import record as run_record
 from sightline.training import resume as resuming
-from sightline.training.resume import facts_of, open_run, resume_command
+from sightline.training.resume import open_run, resume_command, resume_fingerprint
 
 
 def opened(*words: str) -> Path:
     cfg = compose_config("train", *words)
-    with open_run(cfg, facts_of(cfg, "32-true", {"sha256": "0"})) as start:
+    with open_run(cfg, resume_fingerprint(cfg, "32-true", {"sha256": "0"})) as start:
         assert start.checkpoint is None
         return start.folder
 

@@ -30,14 +30,14 @@ class SightlineLauncher(Launcher):
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Raises: BadInput before anything is started; Interrupted when a signal came: a single job runs on."""
         from hydra_plugins.sightline_plugins.places import changes_of_source, check_launch, launch_settings
-        from sightline.launch.backend import Backend, Places, make_backend
+        from sightline.launch.backend import Backend, Slots, make_backend
         from sightline.launch.job_array import name_jobs
 
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
         settings, records = launch_settings(self.config), Path(self.config.paths.runs).absolute() / "jobs"
         settings = check_launch(settings)
         names, words, script = self._check(job_overrides, settings)
-        places = Places(settings["n_parallel"], settings["preload"])
+        places = Slots(settings["n_parallel"], settings["preload"])
         backend: Backend = make_backend(settings["backend"], records, places, settings)
         changes = changes_of_source(settings)
         jobs = name_jobs(backend, names, script, words, records)
@@ -54,7 +54,7 @@ class SightlineLauncher(Launcher):
     ) -> tuple[list[str], list[list[str]], str]:
         """The name of each run's experiment, the words that it gets, and the program."""
         from hydra_plugins.sightline_plugins.composition import check, script
-        from hydra_plugins.sightline_plugins.places import REMOTE, check_hosts, check_places, words_that_leave
+        from hydra_plugins.sightline_plugins.places import REMOTE, check_hosts, check_places, remote_overrides
         from sightline.errors import BadInput
 
         if settings["n_parallel"] < 1:
@@ -65,7 +65,7 @@ class SightlineLauncher(Launcher):
             check_hosts(cfg, settings)
         words = [list(each) for each in job_overrides]
         if settings["backend"] in REMOTE:
-            words = [words_that_leave(each, cfg, settings) for each, cfg in zip(words, composed, strict=True)]
+            words = [remote_overrides(each, cfg, settings) for each, cfg in zip(words, composed, strict=True)]
         else:
             for each, cfg in zip(words, composed, strict=True):
                 check_places(each, cfg)

@@ -83,22 +83,22 @@ def check_hosts(cfg: DictConfig, settings: dict[str, Any]) -> None:
 
 def check_places(words: Sequence[str], cfg: DictConfig) -> None:
     """Raises: BadInput for a place that the words name and that is not on this machine."""
-    from sightline.launch.channels import PLACES, name_places, split_channels
+    from sightline.launch.channels import PATH_KEYS, resolve_paths, split_channels
 
-    composed = {key: OmegaConf.select(cfg, key) for key in PLACES}
-    split_channels(name_places(words, composed, Path(cfg.paths.runs), Path.cwd()), Path.cwd())
+    composed = {key: OmegaConf.select(cfg, key) for key in PATH_KEYS}
+    split_channels(resolve_paths(words, composed, Path(cfg.paths.runs), Path.cwd()), Path.cwd())
 
 
-def words_that_leave(words: Sequence[str], cfg: DictConfig, settings: dict[str, Any]) -> list[str]:
+def remote_overrides(words: Sequence[str], cfg: DictConfig, settings: dict[str, Any]) -> list[str]:
     """The overrides with every place that the configuration names, for a backend that sees none of our files.
 
     Raises: BadInput when data are needed and are nowhere.
     """
     from sightline.errors import BadInput
-    from sightline.launch.channels import PLACES, find_own_data, name_places, quoted, unquoted
+    from sightline.launch.channels import PATH_KEYS, find_own_data, quoted, resolve_paths, unquoted
 
-    composed = {key: OmegaConf.select(cfg, key) for key in PLACES if OmegaConf.select(cfg, key) is not None}
-    named = name_places(words, composed, Path(cfg.paths.runs), Path.cwd())
+    composed = {key: OmegaConf.select(cfg, key) for key in PATH_KEYS if OmegaConf.select(cfg, key) is not None}
+    named = resolve_paths(words, composed, Path(cfg.paths.runs), Path.cwd())
     values = {word.partition("=")[0]: unquoted(word.partition("=")[2]) for word in named}
     if "run" in values and not values.keys() & {"data.root", "data.own_root", "images"}:
         own = find_own_data(values["run"])

@@ -83,7 +83,7 @@ class SightlineSweeper(Sweeper):
         from hydra_plugins.sightline_plugins.composition import check, command_to_go_on
         from hydra_plugins.sightline_plugins.words import split_words, whole_nodes
         from sightline.config import validate_choice
-        from sightline.launch.backend import Places, make_backend
+        from sightline.launch.backend import Slots, make_backend
         from sightline.metrics import FINAL_METRICS
         from sightline.sweeping.sweep import sweep
 
@@ -95,7 +95,7 @@ class SightlineSweeper(Sweeper):
         if "optimized_metric" in self.config:
             for metric in settings.metrics:
                 validate_choice("hydra.sweeper.metrics", metric, FINAL_METRICS)
-        places = Places(settings.n_parallel, self.said["preload"])
+        places = Slots(settings.n_parallel, self.said["preload"])
         backend = make_backend(self.said["backend"], settings.folder, places, launch)
 
         def check_trial(overrides: list[str]) -> None:
@@ -129,7 +129,7 @@ class SightlineSweeper(Sweeper):
 
     def _settings(self, searched: dict[str, Any], words: Sequence[str], launch: dict[str, Any] | None) -> Any:
         from hydra_plugins.sightline_plugins.composition import script
-        from hydra_plugins.sightline_plugins.places import REMOTE, words_that_leave
+        from hydra_plugins.sightline_plugins.places import REMOTE, remote_overrides
         from sightline.errors import BadInput
         from sightline.launch.job import STAYS_HERE, key_of, with_absolute_paths
         from sightline.runs.record import git_commit
@@ -140,7 +140,7 @@ class SightlineSweeper(Sweeper):
         here = Path.cwd()
         given = [word for word in words if key_of(word).split(".")[0] not in (*STAYS_HERE, "output", "stages")]
         if said["backend"] in REMOTE:
-            given = words_that_leave(given, cfg, launch or {})
+            given = remote_overrides(given, cfg, launch or {})
         else:
             given = with_absolute_paths(given, here)
         fixed = [*given, *(["stages=[fit]"] if "stages" in cfg else [])]

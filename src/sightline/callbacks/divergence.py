@@ -15,12 +15,12 @@ from pytorch_lightning.callbacks import Callback
 from sightline.distributed.agreement import is_alone, largest
 
 log = logging.getLogger(__name__)
-MOST_WAITING = 8
+MAX_WAITING = 8
 """Steps that a GPU may be ahead of the check: looking at a loss at once would make it wait."""
 WINDOW = 5
 """Losses whose median counts as exploding: one bad batch does not."""
-MOST_NAMED = 3
-LEAST_FALL = 0.005
+MAX_NAMED = 3
+MIN_FALL = 0.005
 """Share of itself by which a loss must fall to count as falling."""
 LEARNT = 0.5
 """Below this share of the loss of guessing a loss may stand still: it has been learnt."""
@@ -44,8 +44,8 @@ class Diverged(RuntimeError):
     def __init__(self, facts: dict[str, Any], changes: str = GO_BACK) -> None:
         self.facts = facts
         files = facts["files"]
-        named = ", ".join(files[:MOST_NAMED])
-        more = f" and {len(files) - MOST_NAMED} more (all in run.json)" if len(files) > MOST_NAMED else ""
+        named = ", ".join(files[:MAX_NAMED])
+        more = f" and {len(files) - MAX_NAMED} more (all in run.json)" if len(files) > MAX_NAMED else ""
         super().__init__(
             f"{facts['reason']}: step {facts['step']} (epoch {facts['epoch'] + 1}, batch {facts['batch'] + 1}), "
             f"learning rate {facts['lr']:g}, images {named}{more}; look at these images, {changes}"
@@ -118,7 +118,7 @@ class Divergence(Callback):
         while self._waiting:
             moment, loss, arrival = self._waiting[0]
             if arrival is not None:
-                is_recent = len(self._waiting) <= MOST_WAITING
+                is_recent = len(self._waiting) <= MAX_WAITING
                 if not waits and is_recent and not (is_alone() and arrival.query()):
                     return
                 arrival.synchronize()
@@ -173,7 +173,7 @@ class _Fall:
             return None
         before, after = statistics.fmean(earlier), statistics.fmean(later)
         noise = math.sqrt((statistics.variance(earlier) + statistics.variance(later)) / self.half)
-        is_falling = before - after > max(noise, LEAST_FALL * before)
+        is_falling = before - after > max(noise, MIN_FALL * before)
         return None if is_falling or after < learnt else (before, after)
 
 

@@ -10,7 +10,7 @@ from typing import Any
 from sightline.callbacks.step_times import PARTS, Step
 
 TEMPLATE = "profile.html.j2"
-MOST_COLUMNS = 160
+MAX_COLUMNS = 160
 """Steps, or groups of them, that the page draws."""
 WORTH_NAMING = 0.15
 """Share of a step from which a part besides the bottleneck is worth a line."""
@@ -161,7 +161,7 @@ def write_page(profile: dict[str, Any], path: Path) -> None:
 
 def _columns(steps: Sequence[dict[str, float]]) -> dict[str, Any]:
     """Stacked columns, 0 to 100 high, of the steps or of groups of them; the highest is that of the slowest."""
-    width = max(1, -(-len(steps) // MOST_COLUMNS))
+    width = max(1, -(-len(steps) // MAX_COLUMNS))
     groups = [steps[start : start + width] for start in range(0, len(steps), width)]
     means = [{part: statistics.fmean(step[part] for step in group) for part in PARTS} for group in groups]
     highest = max((sum(mean.values()) for mean in means), default=0.0) or 1.0

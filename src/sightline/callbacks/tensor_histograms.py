@@ -11,7 +11,7 @@ from pytorch_lightning.loggers import TensorBoardLogger
 from torch import nn
 
 log = logging.getLogger(__name__)
-MOST_VALUES = 100_000
+MAX_VALUES = 100_000
 """Of a larger tensor every so-many-th value is counted."""
 
 
@@ -90,7 +90,7 @@ def _writers(trainer: pl.Trainer) -> list[Any]:
 
 def _add(trainer: pl.Trainer, tag: str, tensor: torch.Tensor) -> None:
     values = tensor.detach().flatten()
-    values = values[:: max(1, len(values) // MOST_VALUES)].float().cpu()
+    values = values[:: max(1, len(values) // MAX_VALUES)].float().cpu()
     values = values[values.isfinite()]
     if len(values):
         for writer in _writers(trainer):

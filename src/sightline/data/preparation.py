@@ -38,7 +38,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 AUDIT_FILES = ("audit.json", "audit.html")
-MOST_NAMED = 5
+MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -309,8 +309,8 @@ def _apply_audit(data: DictConfig, report: Path, opened: OpenedData) -> OpenedDa
 def _check_bad_files(data: DictConfig, bad: dict[str, str], num_images: int, page: Path) -> None:
     if not bad:
         return
-    named = "; ".join(f"{file} ({kind})" for file, kind in list(bad.items())[:MOST_NAMED])
-    more = f" and {len(bad) - MOST_NAMED} more" if len(bad) > MOST_NAMED else ""
+    named = "; ".join(f"{file} ({kind})" for file, kind in list(bad.items())[:MAX_NAMED])
+    more = f" and {len(bad) - MAX_NAMED} more" if len(bad) > MAX_NAMED else ""
     share = math.ceil(1000 * len(bad) / num_images) / 1000
     if data.on_bad_file == "error":
         larger = f" data.max_bad_fraction={share:g}" if len(bad) > data.max_bad_fraction * num_images else ""

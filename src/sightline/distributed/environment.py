@@ -3,13 +3,13 @@
 from lightning_fabric.plugins import ClusterEnvironment
 from lightning_fabric.utilities.rank_zero import rank_zero_only
 
-from sightline.distributed.place import Place
+from sightline.distributed.rank import Rank
 
 
-class PlaceEnvironment(ClusterEnvironment):
-    """A `Place` in Lightning's words."""
+class RankEnvironment(ClusterEnvironment):
+    """A `Rank` in Lightning's words."""
 
-    def __init__(self, place: Place) -> None:
+    def __init__(self, place: Rank) -> None:
         super().__init__()
         self.place = place
 

@@ -8,7 +8,7 @@ from scipy.optimize import minimize_scalar
 from torchmetrics.functional.classification import multiclass_calibration_error
 
 from sightline.evaluation.predictions import Predictions
-from sightline.evaluation.rejecting import choose_threshold
+from sightline.evaluation.selective_prediction import choose_threshold
 from sightline.task_spec import Calibration
 
 NUM_BINS = 15

@@ -3,14 +3,14 @@
 import numpy as np
 from scipy.stats import binomtest
 
+from sightline.evaluation.evaluation_input import EvaluationInput, Section, Table
 from sightline.evaluation.intervals import Interval, macro_f1, resample, weighted_mean
 from sightline.evaluation.predictions import Predictions
-from sightline.evaluation.subject import Section, Subject, Table
 
-LEAST_SURE = 0.05
+MIN_SURE = 0.05
 
 
-def compare(subject: Subject, other: Predictions, name: str) -> Section:
+def compare(subject: EvaluationInput, other: Predictions, name: str) -> Section:
     """The difference to another run, with paired intervals over groups, and McNemar's exact test.
 
     The test counts the images that exactly one run gets right (Q. McNemar, Psychometrika 12, 1947); it takes images
@@ -23,7 +23,7 @@ def compare(subject: Subject, other: Predictions, name: str) -> Section:
     gain = float(mine.mean() - theirs.mean())
     interval = resample(weighted_mean(mine.astype(float) - theirs), subject.groups, seed=subject.seed)
     f1_gain, f1 = _compare_macro_f1(subject, other)
-    is_real = (interval.low > 0 or interval.high < 0) and (subject.has_groups or p_value < LEAST_SURE)
+    is_real = (interval.low > 0 or interval.high < 0) and (subject.has_groups or p_value < MIN_SURE)
     prefix = f"{subject.split}/against"
     metrics = {
         f"{prefix}/accuracy_difference": gain,
@@ -49,7 +49,7 @@ def compare(subject: Subject, other: Predictions, name: str) -> Section:
     return Section("Comparison", metrics, text, {"comparison": Table(("metric", "value"), rows)})
 
 
-def _compare_macro_f1(subject: Subject, other: Predictions) -> tuple[float, Interval]:
+def _compare_macro_f1(subject: EvaluationInput, other: Predictions) -> tuple[float, Interval]:
     labels, num_classes = subject.labels.numpy(), subject.spec.num_classes
     mine = macro_f1(labels, subject.predictions.predicted.numpy(), num_classes)
     theirs = macro_f1(labels, other.predicted.numpy(), num_classes)

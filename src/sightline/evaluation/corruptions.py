@@ -16,7 +16,7 @@ import numpy as np
 from sightline.data.transforms import quiet_albumentations
 
 SEVERITIES = (1, 2, 3, 4, 5)
-LEAST_SCALE, FULL_SIZE = 0.4, 224
+MIN_SCALE, FULL_SIZE = 0.4, 224
 
 
 @dataclass(frozen=True)
@@ -162,6 +162,6 @@ def corrupt(image: np.ndarray, name: str, severity: int, key: tuple[int, ...]) -
 def _make(name: str, severity: int, size: int) -> Any:
     library = quiet_albumentations()
     corruption = CORRUPTIONS[name]
-    step = corruption.make(library, corruption.values[severity - 1], max(LEAST_SCALE, size / FULL_SIZE))
+    step = corruption.make(library, corruption.values[severity - 1], max(MIN_SCALE, size / FULL_SIZE))
     step.p = 1.0
     return library.Compose([step])

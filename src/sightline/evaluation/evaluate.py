@@ -29,8 +29,8 @@ from sightline.runs.record import RunRecord, open_folder, write_json
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
+    from sightline.evaluation.evaluation_input import EvaluationInput, Section
     from sightline.evaluation.predictions import Runner
-    from sightline.evaluation.subject import Section, Subject
 
 log = logging.getLogger(__name__)
 
@@ -49,10 +49,10 @@ def evaluate(cfg: "DictConfig") -> EvaluateResult:
     validate_loading(cfg)
     validate_choice("split", cfg.split, SPLITS)
     validate_evaluation(cfg.evaluation, (cfg.split,))
+    from sightline.evaluation.evaluation_input import EvaluationInput
     from sightline.evaluation.gates import check_gates
     from sightline.evaluation.measurement import build_evaluators, measure_subject
     from sightline.evaluation.predictions import predict_split
-    from sightline.evaluation.subject import Subject
     from sightline.models.inference import keep_freed_memory
 
     keep_freed_memory()
@@ -67,7 +67,7 @@ def evaluate(cfg: "DictConfig") -> EvaluateResult:
         runner = _calibrated(cfg, run)
         predictions = predict_split(runner, loader, batch_limit(cfg, run, cfg.split))
         manifest = images.manifest if isinstance(images, OpenedData) else run.manifest
-        subject = Subject(predictions, runner, cfg.split, loader, manifest, cfg.evaluation.seed)
+        subject = EvaluationInput(predictions, runner, cfg.split, loader, manifest, cfg.evaluation.seed)
         further = [] if other is None else [_compare(cfg, subject, other, images)]
         gates = gates_of(cfg.evaluation)
         metrics = measure_subject(output, subject, evaluators, name=run.name, gates=gates, further=further)
@@ -149,7 +149,9 @@ def _calibrated(cfg: "DictConfig", run: FinishedRun) -> "Runner":
     return runner
 
 
-def _compare(cfg: "DictConfig", subject: "Subject", other: FinishedRun, images: OpenedData | StreamedData) -> "Section":
+def _compare(
+    cfg: "DictConfig", subject: "EvaluationInput", other: FinishedRun, images: OpenedData | StreamedData
+) -> "Section":
     """The other model on the same images."""
     from sightline.evaluation.comparison import compare
     from sightline.evaluation.predictions import Predictions, predict_split

@@ -7,17 +7,17 @@ import torch
 
 from sightline.evaluation import figures
 from sightline.evaluation.calibration import brier_score, expected_calibration_error, reliability
+from sightline.evaluation.evaluation_input import EvaluationInput, Picture, Section, Table
 from sightline.evaluation.intervals import macro_f1, resample, weighted_mean
-from sightline.evaluation.rejecting import coverage_curve
+from sightline.evaluation.label_errors import find_label_suspects
 from sightline.evaluation.scores import confusion_matrix, measure, per_class
-from sightline.evaluation.subject import Picture, Section, Subject, Table
-from sightline.evaluation.suspects import find_label_suspects
+from sightline.evaluation.selective_prediction import coverage_curve
 
 
 class Scores:
     """Accuracy, top-5 and the macro averages, with intervals that respect groups."""
 
-    def __call__(self, subject: Subject) -> Section:
+    def __call__(self, subject: EvaluationInput) -> Section:
         split, predictions = subject.split, subject.predictions
         metrics = measure(predictions, split)
         labels, predicted = predictions.labels.numpy(), predictions.predicted.numpy()
@@ -47,7 +47,7 @@ class Scores:
 class PerClass:
     """Precision, recall and F1 of each class, and the confusion matrix."""
 
-    def __call__(self, subject: Subject) -> Section:
+    def __call__(self, subject: EvaluationInput) -> Section:
         names = subject.spec.class_names
         scores, matrix = per_class(subject.predictions, names), confusion_matrix(subject.predictions)
         accuracy = float(subject.predictions.is_right.mean())
@@ -80,7 +80,7 @@ def _describe_confusions(matrix: np.ndarray, names: Sequence[str], count: int = 
 class CalibrationError:
     """Whether confidences can be believed, before and after the temperature that validation chose."""
 
-    def __call__(self, subject: Subject) -> Section:
+    def __call__(self, subject: EvaluationInput) -> Section:
         split, calibration = subject.split, subject.spec.calibration
         before, labels = subject.predictions.probabilities(), subject.labels
         metrics = {
@@ -130,7 +130,7 @@ def _negative_log_likelihood(probabilities: torch.Tensor, labels: torch.Tensor) 
 class Rejecting:
     """What accuracy is bought by answering only when sure, and the threshold that validation chose for a goal."""
 
-    def __call__(self, subject: Subject) -> Section:
+    def __call__(self, subject: EvaluationInput) -> Section:
         split, calibration = subject.split, subject.spec.calibration
         is_right = subject.predictions.is_right
         curve = coverage_curve(subject.confidences, is_right)
@@ -175,7 +175,7 @@ class Failures:
     def __init__(self, num_pictures: int = 12) -> None:
         self.num_pictures = num_pictures
 
-    def __call__(self, subject: Subject) -> Section:
+    def __call__(self, subject: EvaluationInput) -> Section:
         labels, predicted = subject.labels.numpy(), subject.predictions.predicted.numpy()
         probabilities = subject.probabilities.numpy()
         wrong = np.flatnonzero(~subject.predictions.is_right)
@@ -221,7 +221,7 @@ class Failures:
             },
         )
 
-    def _show(self, subject: Subject, indices: np.ndarray) -> list[Picture]:
+    def _show(self, subject: EvaluationInput, indices: np.ndarray) -> list[Picture]:
         chosen = indices[: self.num_pictures].tolist()
         names, labels, predicted = subject.spec.class_names, subject.labels, subject.predictions.predicted
         images = (image for batch in subject.pixels(chosen) for image in batch.numpy())

@@ -11,10 +11,10 @@ from matplotlib.colors import LinearSegmentedColormap
 from matplotlib.figure import Figure
 
 from sightline.evaluation.calibration import Bin
-from sightline.evaluation.rejecting import Coverage
 from sightline.evaluation.scores import ClassScore
+from sightline.evaluation.selective_prediction import Coverage
 
-MOST_NUMBERED = 15
+MAX_NUMBERED = 15
 """Up to this many classes every cell of a confusion matrix shows its count."""
 SHADES = LinearSegmentedColormap.from_list("shades", [(0.12, 0.47, 0.71, 0.0), (0.12, 0.47, 0.71, 1.0)])
 """From nothing to blue, so that zero has the page's colour, light or dark."""
@@ -52,7 +52,7 @@ def draw_confusion_matrix(matrix: torch.Tensor, class_names: Sequence[str], titl
     axes.set_xticks(range(count), labels=list(class_names), rotation=90, fontsize=size)
     axes.set_yticks(range(count), labels=list(class_names), fontsize=size)
     axes.set(xlabel="predicted", ylabel="label", title=title)
-    if count <= MOST_NUMBERED:
+    if count <= MAX_NUMBERED:
         for row in range(count):
             for column in range(count):
                 count_of_cell = int(matrix[row, column])

@@ -8,11 +8,11 @@ from typing import TYPE_CHECKING, Any
 from sightline.config import build, gates_of
 from sightline.data.manifest import Manifest
 from sightline.evaluation.calibration import calibrate
+from sightline.evaluation.evaluation_input import EvaluationInput, Evaluator, Section
 from sightline.evaluation.evaluators import PerClass, Scores
 from sightline.evaluation.predictions import Predictions, Runner, predict_split
 from sightline.evaluation.report import write_report
 from sightline.evaluation.scores import measure
-from sightline.evaluation.subject import Evaluator, Section, Subject
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
@@ -40,7 +40,7 @@ def with_calibration(runner: Runner, validation: Predictions, target_accuracy: f
 
 def measure_subject(
     folder: Path,
-    subject: Subject,
+    subject: EvaluationInput,
     evaluators: Sequence[Evaluator],
     *,
     name: str,
@@ -72,7 +72,7 @@ def measure_run(
     split = "test" if "test" in loaders else "val"
     predictions = predict_split(runner, loaders["test"], limits["test"]) if split == "test" else validation
     table = folder / "manifest.csv"
-    subject = Subject(
+    subject = EvaluationInput(
         predictions,
         runner,
         split,

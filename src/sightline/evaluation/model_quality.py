@@ -5,16 +5,16 @@ from typing import Any
 
 import numpy as np
 
+from sightline.evaluation.evaluation_input import EvaluationInput
 from sightline.evaluation.intervals import resample, weighted_mean
 from sightline.evaluation.scores import confusion_matrix
-from sightline.evaluation.subject import Subject
 
 NUM_RESAMPLES = 200
 BETAS = {"weighted_f0_5": 0.5, "weighted_f1": 1.0, "weighted_f2": 2.0}
 Statistic = Callable[[np.ndarray], float]
 
 
-def describe_quality(subject: Subject) -> dict[str, Any]:
+def describe_quality(subject: EvaluationInput) -> dict[str, Any]:
     """`multiclass_classification_metrics` as SageMaker's model quality monitor writes them; deviations by bootstrap."""
     names = subject.spec.class_names
     matrix = confusion_matrix(subject.predictions).tolist()
@@ -34,7 +34,7 @@ def _f_score(beta: float) -> Callable[..., np.ndarray]:
     return lambda hits, label, predicted: (1 + beta**2) * hits / (beta**2 * label + predicted)
 
 
-def _weighted(subject: Subject, score: Callable[..., np.ndarray]) -> Statistic:
+def _weighted(subject: EvaluationInput, score: Callable[..., np.ndarray]) -> Statistic:
     """The mean of a class's score, weighted by how many images the class has."""
     labels, predicted = subject.labels.numpy(), subject.predictions.predicted.numpy()
     right, count = subject.predictions.is_right, subject.spec.num_classes
@@ -50,6 +50,6 @@ def _weighted(subject: Subject, score: Callable[..., np.ndarray]) -> Statistic:
     return statistic
 
 
-def _value(subject: Subject, statistic: Statistic) -> dict[str, float]:
+def _value(subject: EvaluationInput, statistic: Statistic) -> dict[str, float]:
     deviation = resample(statistic, subject.groups, seed=subject.seed, num_resamples=NUM_RESAMPLES).standard_deviation
     return {"value": statistic(np.ones(len(subject.labels))), "standard_deviation": deviation}

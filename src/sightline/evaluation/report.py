@@ -12,16 +12,16 @@ import numpy as np
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
+from sightline.evaluation.evaluation_input import EvaluationInput, Picture, Section, Table
 from sightline.evaluation.figures import arrange, to_svg
 from sightline.evaluation.model_quality import describe_quality
-from sightline.evaluation.subject import Picture, Section, Subject, Table
 from sightline.metrics import meets, mode_of
 from sightline.runs.record import write_json
 
 TEMPLATE = "report.html.j2"
 IN_RUN_FOLDER = ("confusion_matrix", "per_class")
 """Tables and figures that lie beside metrics.json; the others in evaluation/."""
-MOST_ROWS = 25
+MAX_ROWS = 25
 PICTURE_SIZE = 128
 HEADLINES = {
     "accuracy": "accuracy",
@@ -46,7 +46,7 @@ def write_sections(folder: Path, sections: Sequence[Section]) -> None:
 
 
 def write_report(
-    folder: Path, subject: Subject, sections: Sequence[Section], *, name: str, gates: Mapping[str, float]
+    folder: Path, subject: EvaluationInput, sections: Sequence[Section], *, name: str, gates: Mapping[str, float]
 ) -> dict[str, float]:
     """Write everything below `folder` and return the metrics of all sections."""
     metrics = {key: value for section in sections for key, value in section.metrics.items()}
@@ -80,7 +80,7 @@ def _write_csv(path: Path, table: Table) -> None:
         writer.writerows(table.rows)
 
 
-def _headlines(metrics: Mapping[str, float], subject: Subject) -> list[dict[str, str]]:
+def _headlines(metrics: Mapping[str, float], subject: EvaluationInput) -> list[dict[str, str]]:
     """The few numbers at the top, with their intervals."""
     shown = []
     for key, title in HEADLINES.items():
@@ -107,7 +107,7 @@ def _describe_gate(name: str, bound: float, metrics: Mapping[str, float]) -> dic
 def _show(section: Section) -> dict[str, Any]:
     pictures = {title: [_show_picture(each) for each in found] for title, found in section.pictures.items()}
     tables = {
-        name: {"columns": table.columns, "rows": table.rows[:MOST_ROWS], "num_rows": len(table.rows)}
+        name: {"columns": table.columns, "rows": table.rows[:MAX_ROWS], "num_rows": len(table.rows)}
         for name, table in section.tables.items()
         if name not in section.figures and table.rows
     }

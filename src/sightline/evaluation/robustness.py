@@ -13,8 +13,8 @@ from sightline.config import did_you_mean
 from sightline.errors import BadInput
 from sightline.evaluation import figures
 from sightline.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
+from sightline.evaluation.evaluation_input import IMAGES_AT_ONCE, EvaluationInput, Picture, Section, Table
 from sightline.evaluation.intervals import wilson
-from sightline.evaluation.subject import IMAGES_AT_ONCE, Picture, Section, Subject, Table
 
 log = logging.getLogger(__name__)
 
@@ -42,7 +42,7 @@ class Corruptions:
         if max_images is not None and max_images < 1:
             raise BadInput(f"max_images={max_images}: must be 1 or more, or null for all")
 
-    def __call__(self, subject: Subject) -> Section:
+    def __call__(self, subject: EvaluationInput) -> Section:
         chosen = subject.choose_balanced(self.max_images)
         variants = [(name, severity) for name in self.names for severity in self.severities]
         damaged = _Damaged(subject, chosen, variants)
@@ -54,7 +54,11 @@ class Corruptions:
         return self._describe(subject, chosen, accuracies, damaged.num_altered / len(damaged.indices))
 
     def _describe(
-        self, subject: Subject, chosen: np.ndarray, accuracies: dict[tuple[str, int], float], share_altered: float
+        self,
+        subject: EvaluationInput,
+        chosen: np.ndarray,
+        accuracies: dict[tuple[str, int], float],
+        share_altered: float,
     ) -> Section:
         prefix = f"{subject.split}/corruption"
         clean = float(subject.predictions.is_right[chosen].mean())
@@ -87,7 +91,7 @@ class Corruptions:
             {"One image, damaged": self._show(subject, int(chosen[0]))},
         )
 
-    def _show(self, subject: Subject, index: int) -> list[Picture]:
+    def _show(self, subject: EvaluationInput, index: int) -> list[Picture]:
         image = next(subject.pixels([index]))[0].numpy()
         severity = self.severities[len(self.severities) // 2]
         damaged = [(name, corrupt(image, name, severity, _key(subject, index))) for name in self.names]
@@ -95,7 +99,7 @@ class Corruptions:
         return [Picture(image, ("clean", subject.names[index])), *pictures]
 
 
-def _key(subject: Subject, index: int) -> tuple[int, int]:
+def _key(subject: EvaluationInput, index: int) -> tuple[int, int]:
     """Of an image's draws: they follow from its name, in whatever order images come."""
     return subject.seed, zlib.crc32(subject.names[index].encode())
 
@@ -103,7 +107,7 @@ def _key(subject: Subject, index: int) -> tuple[int, int]:
 class _Damaged:
     """Every chosen image in every variant, read once; remembers which image and variant each was, and what changed."""
 
-    def __init__(self, subject: Subject, chosen: np.ndarray, variants: Sequence[tuple[str, int]]) -> None:
+    def __init__(self, subject: EvaluationInput, chosen: np.ndarray, variants: Sequence[tuple[str, int]]) -> None:
         self.subject, self.chosen, self.variants = subject, chosen, variants
         self.num_altered = 0
         self._indices: list[np.ndarray] = []

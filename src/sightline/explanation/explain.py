@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 CANDIDATES_PER_IMAGE = 32
 """So many images are classified for each one that is explained, to choose telling ones."""
-LEAST_CANDIDATES = 512
+MIN_CANDIDATES = 512
 
 
 @dataclass(frozen=True)
@@ -207,11 +207,11 @@ def choose_photos(dataset: Any, saved: "SavedModel", device: "torch.device", exp
     import torch
 
     from sightline.data.transforms import normalise
-    from sightline.explanation.choosing import choose_telling
+    from sightline.explanation.sample_selection import choose_representative
     from sightline.models.inference import run_network
 
     count = explanation.num_images
-    most = max(LEAST_CANDIDATES, CANDIDATES_PER_IMAGE * count)
+    most = max(MIN_CANDIDATES, CANDIDATES_PER_IMAGE * count)
     order = np.random.default_rng(explanation.seed).permutation(len(dataset))[:most]
     labels: list[torch.Tensor] = []
 
@@ -229,7 +229,9 @@ def choose_photos(dataset: Any, saved: "SavedModel", device: "torch.device", exp
         prepare=lambda batch: normalise(batch, saved.spec),
     )
     confidences, predicted = logits.softmax(dim=1).max(dim=1)
-    chosen = choose_telling(torch.cat(labels).numpy(), predicted.numpy(), confidences.numpy(), count, explanation.seed)
+    chosen = choose_representative(
+        torch.cat(labels).numpy(), predicted.numpy(), confidences.numpy(), count, explanation.seed
+    )
     indices = order[chosen].tolist()
     pixels, chosen_labels = dataset.__getitems__(indices)
     return Photos(pixels.cpu(), [dataset.name(index) for index in indices], chosen_labels.cpu())

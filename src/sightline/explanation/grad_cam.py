@@ -11,7 +11,7 @@ from sightline.errors import BadInput
 
 Grid = tuple[str, int, int]
 """Of a layer's output: its layout (NCHW, NHWC or NLC), and the rows and columns of its map."""
-LEAST_SIDE = 4
+MIN_SIDE = 4
 """Cells a side that a map should have: the last features of a small image may have one or two."""
 
 
@@ -42,7 +42,7 @@ class GradCam:
         """Of the latest layers first, those large enough before the others, without those that show nothing."""
         grids = [(layer, _grid_of(self.network, layer, images)) for layer in reversed(self.layers)]
         known = [(layer, grid) for layer, grid in grids if grid is not None]
-        for layer, grid in sorted(known, key=lambda pair: min(pair[1][1:]) < LEAST_SIDE):
+        for layer, grid in sorted(known, key=lambda pair: min(pair[1][1:]) < MIN_SIDE):
             maps = self._attribute(layer, grid, images, classes)
             if bool(maps.any()):  # behind a transformer's last block only the class token matters
                 yield maps

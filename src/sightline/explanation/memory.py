@@ -5,8 +5,8 @@ import torch
 from torch import nn
 
 SHARE_OF_FREE = 0.25
-MOST_AUTOMATIC_GB = 4.0
-MOST_AT_ONCE = 16
+MAX_AUTOMATIC_GB = 4.0
+MAX_AT_ONCE = 16
 """Larger batches are no faster on a processor, whose caches they leave."""
 OVERHEAD = 3.0
 """Activations and gradients of a backward pass over what autograd keeps, with the libraries' own buffers."""
@@ -17,7 +17,7 @@ def memory_budget(memory_gb: float | None, device: torch.device) -> float:
     if memory_gb is not None:
         return memory_gb * 1e9
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available
-    return min(SHARE_OF_FREE * free, MOST_AUTOMATIC_GB * 1e9)
+    return min(SHARE_OF_FREE * free, MAX_AUTOMATIC_GB * 1e9)
 
 
 def choose_batch_size(network: nn.Module, image: torch.Tensor, budget: float) -> int:
@@ -33,4 +33,4 @@ def choose_batch_size(network: nn.Module, image: torch.Tensor, budget: float) ->
     given = image[None].clone().contiguous(memory_format=torch.channels_last).requires_grad_()
     with torch.enable_grad(), torch.autograd.graph.saved_tensors_hooks(count, lambda tensor: tensor):
         network(given)
-    return int(min(max(1, budget // (OVERHEAD * max(1, kept))), MOST_AT_ONCE))
+    return int(min(max(1, budget // (OVERHEAD * max(1, kept))), MAX_AT_ONCE))

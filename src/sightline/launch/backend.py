@@ -62,7 +62,7 @@ class Backend(Protocol):
 
 
 @dataclass(frozen=True)
-class Places:
+class Slots:
     """How many jobs run side by side on a machine, and what is ready for them before they start."""
 
     n_parallel: int = 1
@@ -70,7 +70,7 @@ class Places:
     """Modules that are imported once, in a process that every job is a copy of; none: each starts from nothing."""
 
 
-def make_backend(name: str, jobs: Path, places: Places, settings: Mapping[str, Any] | None = None) -> Backend:
+def make_backend(name: str, jobs: Path, places: Slots, settings: Mapping[str, Any] | None = None) -> Backend:
     """The backend of a name; `jobs` is the folder for jobs that name no `output`, `settings` those of its group.
 
     Raises: BadInput for a name that there is no backend for.

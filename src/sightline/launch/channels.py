@@ -1,4 +1,4 @@
-"""Places on this machine as channels of a job: what is named here is mounted or uploaded, and named anew over there."""
+"""Paths of this machine as channels of a job: what is named here is mounted or uploaded, and named anew over there."""
 
 import re
 from collections.abc import Iterable, Mapping
@@ -6,36 +6,36 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import BadInput
-from sightline.launch.job import PLACES_ON_DISK, key_of
+from sightline.launch.job import PATHS_ON_DISK, key_of
 from sightline.runs.folder import read_json
 
 STAYS_HERE = ("output", "paths", "paths.data", "paths.cache", "paths.runs", "paths.inputs")
 """Where this machine reads and writes; the far side has places of its own."""
-PLACES = tuple(key for key in PLACES_ON_DISK if key not in STAYS_HERE)
+PATH_KEYS = tuple(key for key in PATHS_ON_DISK if key not in STAYS_HERE)
 """Keys whose value becomes a channel."""
-NO_PLACES = ("null", "auto", "none", "")
+NOT_PATHS = ("null", "auto", "none", "")
 """Values of such keys that name nothing."""
-NAMES_A_RUN = ("run", "against", "resume", "model.teacher")
+RUN_KEYS = ("run", "against", "resume", "model.teacher")
 """Keys whose value may also be a path below the folder of runs."""
-MOST_CHANNELS = 20
+MAX_CHANNELS = 20
 """What SageMaker takes."""
 BUCKET = re.compile(r"[a-z0-9][a-z0-9.-]{1,61}[a-z0-9]")
 ADDRESS = re.compile(rf"s3://{BUCKET.pattern}/.+")
 PLAIN = re.compile(r"[\w./@-]+", re.ASCII)
 
 
-def name_places(overrides: Iterable[str], composed: Mapping[str, Any], runs: Path, folder: Path) -> list[str]:
+def resolve_paths(overrides: Iterable[str], composed: Mapping[str, Any], runs: Path, folder: Path) -> list[str]:
     """The overrides with every place that the composed configuration names, absolute, whoever set it.
 
-    `composed` holds the value of each key of `PLACES` that the task has. A place that is not on this machine is left
+    `composed` holds the value of each key of `PATH_KEYS` that the task has. A place that is not on this machine is left
     to the far side, unless an override named it.
 
     Raises: BadInput for what begins like an s3:// address and is none.
     """
-    words = [word for word in overrides if key_of(word) not in PLACES]
-    given = {key_of(word) for word in overrides} & set(PLACES)
+    words = [word for word in overrides if key_of(word) not in PATH_KEYS]
+    given = {key_of(word) for word in overrides} & set(PATH_KEYS)
     for key, value in composed.items():
-        if key not in PLACES or value is None or str(value) in NO_PLACES:
+        if key not in PATH_KEYS or value is None or str(value) in NOT_PATHS:
             continue
         if str(value).lower().startswith("s3:") and not ADDRESS.fullmatch(str(value)):
             raise BadInput(f"{key}={value}: must be s3://bucket/folder, the bucket as AWS allows it")
@@ -69,20 +69,20 @@ def split_channels(overrides: Iterable[str], folder: Path) -> tuple[list[str], d
         place = unquoted(value)
         if key_of(word) in STAYS_HERE:
             continue
-        if key_of(word) not in PLACES or not equals or not _is_place(place):
+        if key_of(word) not in PATH_KEYS or not equals or not _is_place(place):
             rewritten.append(word)
             continue
         channel = key_of(word).replace(".", "_")
         channels[channel], inside = _locate(key_of(word), place, folder)
         rewritten.append(f"{key}={_far_place(channel, inside)}")
-    if len(channels) > MOST_CHANNELS:
-        raise BadInput(f"{', '.join(channels)}: {len(channels)} places, and a job has {MOST_CHANNELS} channels")
+    if len(channels) > MAX_CHANNELS:
+        raise BadInput(f"{', '.join(channels)}: {len(channels)} places, and a job has {MAX_CHANNELS} channels")
     return rewritten, channels
 
 
 def _is_place(value: str) -> bool:
     is_elsewhere = "://" in value and not value.startswith("s3://")
-    return value not in NO_PLACES and not value.startswith("${") and not is_elsewhere
+    return value not in NOT_PATHS and not value.startswith("${") and not is_elsewhere
 
 
 def _locate(key: str, place: str, folder: Path) -> tuple[str, str | None]:
@@ -96,7 +96,7 @@ def _locate(key: str, place: str, folder: Path) -> tuple[str, str | None]:
         raise BadInput(f"{key}={place}: no such file or folder; name one that is here, or an s3:// address")
     path = path.resolve()
     home = next((folder for folder in path.parents[:2] if (folder / "run.json").is_file()), None)
-    if key in NAMES_A_RUN and home is not None:  # what lies in a run's folder means little without it
+    if key in RUN_KEYS and home is not None:  # what lies in a run's folder means little without it
         return str(home), path.relative_to(home).as_posix()
     return str(path), path.name if path.is_file() else None
 
@@ -113,7 +113,7 @@ def _absolute(key: str, value: str, runs: Path, folder: Path) -> str:
     if "://" in value:
         return value
     path = folder / Path(value).expanduser()
-    if key in NAMES_A_RUN and not path.exists():
+    if key in RUN_KEYS and not path.exists():
         path = runs / value
     return str(path)
 

@@ -9,11 +9,11 @@ from pathlib import Path
 from sightline.errors import BadInput
 
 NAME = re.compile(r"[a-zA-Z0-9](-*[a-zA-Z0-9])*")
-MOST_LETTERS = 63
+MAX_LETTERS = 63
 """SageMaker's rule for the name of a job; the other backends can live with it."""
 STAYS_HERE = ("launch", "hydra", "hparams_search")
 """Groups that say where and how often to run: the far side must not submit again or begin a sweep of its own."""
-PLACES_ON_DISK = (
+PATHS_ON_DISK = (
     "data.root data.own_root data.manifest model.weights model.teacher run against resume images output paths.data "
     "paths.cache paths.runs"
 ).split()
@@ -30,9 +30,9 @@ class Job:
     commit: str | None = None
 
     def __post_init__(self) -> None:
-        if not NAME.fullmatch(self.name) or len(self.name) > MOST_LETTERS:
+        if not NAME.fullmatch(self.name) or len(self.name) > MAX_LETTERS:
             raise BadInput(
-                f"job name {self.name}: use letters, digits and single '-' between them, {MOST_LETTERS} at the most"
+                f"job name {self.name}: use letters, digits and single '-' between them, {MAX_LETTERS} at the most"
             )
 
 
@@ -60,7 +60,7 @@ class Status:
 def job_name(*parts: str) -> str:
     """A name that every backend takes, made of words that may hold anything."""
     joined = "-".join(re.sub(r"[^a-zA-Z0-9]+", "-", part).strip("-") for part in parts)
-    return joined[-MOST_LETTERS:].strip("-") or "job"
+    return joined[-MAX_LETTERS:].strip("-") or "job"
 
 
 def key_of(override: str) -> str:
@@ -81,7 +81,7 @@ def with_absolute_paths(overrides: Iterable[str], folder: Path) -> list[str]:
 
 def _absolute(override: str, folder: Path) -> str:
     key, equals, value = override.partition("=")
-    if key_of(override) not in PLACES_ON_DISK or not equals or "://" in value or value in ("null", "auto", "none", ""):
+    if key_of(override) not in PATHS_ON_DISK or not equals or "://" in value or value in ("null", "auto", "none", ""):
         return override
     if value.startswith(("/", "~", "$", "'", '"')):
         return override

@@ -10,9 +10,9 @@ from sightline.launch.job import Job, State, Status, job_name, key_of
 from sightline.launch.records import find_record, has_succeeded, submit_recorded
 from sightline.runs.record import git_commit
 
-MOST_TRIES = 3
+MAX_TRIES = 3
 """Of a job that ends for want of a machine."""
-OF_WHO_SUBMITS = tuple(
+SUBMITTER_KEYS = tuple(
     f"launch.{key}" for key in "dry_run wait n_parallel poll_seconds allow_dirty push_image max_cost_usd".split()
 )
 """Settings that say nothing of what runs and where: with others it is still the same job."""
@@ -57,7 +57,7 @@ def run_jobs(
                     del running[number]
                     tell(jobs[number], job_id, status)
                     tries[number] += 1
-                    if status.can_be_retried and tries[number] < MOST_TRIES:
+                    if status.can_be_retried and tries[number] < MAX_TRIES:
                         waiting.append(number)
                     else:
                         ended[number] = status
@@ -94,5 +94,5 @@ def name_jobs(
 
 
 def _digest(script: str, words: Sequence[str]) -> str:
-    told = [word for word in words if key_of(word) not in OF_WHO_SUBMITS]
+    told = [word for word in words if key_of(word) not in SUBMITTER_KEYS]
     return hashlib.sha256("\n".join([script, *told]).encode()).hexdigest()[:10]

@@ -25,7 +25,7 @@ VERBS = {
 }
 
 WIDTH_OF_THE_OTHERS = 80
-MOST_COLUMNS = 1000
+MAX_COLUMNS = 1000
 """Of a line that a program reads."""
 
 
@@ -68,7 +68,7 @@ def _list(jobs: Path) -> None:
         table.add_row(record.name, record.backend, state, record.submitted, reason)
     console = Console(highlight=False)
     longest = max(len(record.name) for record in records)
-    console.width = max(console.width, longest + WIDTH_OF_THE_OTHERS) if console.is_terminal else MOST_COLUMNS
+    console.width = max(console.width, longest + WIDTH_OF_THE_OTHERS) if console.is_terminal else MAX_COLUMNS
     console.print(table, soft_wrap=True)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import BadInput
-from sightline.launch.backend import Backend, Places, make_backend
+from sightline.launch.backend import Backend, Slots, make_backend
 from sightline.launch.job import Job, State
 from sightline.runs.folder import read_json
 from sightline.runs.record import now, write_json
@@ -81,4 +81,4 @@ def find_record(jobs: Path, name: str) -> JobRecord:
 
 
 def backend_of(record: JobRecord, jobs: Path) -> Backend:
-    return make_backend(record.backend, jobs, Places(), record.settings)
+    return make_backend(record.backend, jobs, Slots(), record.settings)

@@ -9,7 +9,7 @@ from sightline.runs.record import git_commit
 PROJECT = Path(__file__).resolve().parents[3]
 SENT = ("src", "configs", "dockers", "pyproject.toml", "constraints.txt")
 """What an image is made of."""
-MOST_NAMED = 5
+MAX_NAMED = 5
 
 
 def source_changes(project: Path = PROJECT) -> str | None:
@@ -28,9 +28,9 @@ def check_source(changes: str | None, allow_dirty: bool) -> None:
         return
     names = [line.split(" b/")[-1] for line in changes.splitlines() if line.startswith("diff --git")]
     names += [line.removeprefix("new file: ") for line in changes.splitlines() if line.startswith("new file: ")]
-    more = f" and {len(names) - MOST_NAMED} more" if len(names) > MOST_NAMED else ""
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
     raise BadInput(
-        f"launch.allow_dirty=false: no commit has this code ({', '.join(names[:MOST_NAMED])}{more} differ); commit it, "
+        f"launch.allow_dirty=false: no commit has this code ({', '.join(names[:MAX_NAMED])}{more} differ); commit it, "
         "or set launch.allow_dirty=true, and run.json gets the difference"
     )
 

@@ -19,7 +19,7 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True)
-class ModelCard:
+class Architecture:
     """What makes a network again: timm's name and arguments, the number of classes, and where its weights began."""
 
     name: str
@@ -55,7 +55,7 @@ def create_backbone(
     arguments: Mapping[str, Any] | None = None,
     pretrained: bool = False,
     weights: str | Path | None = None,
-) -> tuple[nn.Module, ModelCard]:
+) -> tuple[nn.Module, Architecture]:
     """A timm network with `num_classes` outputs, and its card.
 
     `weights` (a local safetensors file) beat `pretrained` (timm's hub).
@@ -76,7 +76,7 @@ def create_backbone(
         origin = f"timm {published.get('hf_hub_id') or name}"
     else:
         network, origin = _create(name, num_classes, arguments), "random"
-    return network, ModelCard(name, num_classes, arguments, origin)
+    return network, Architecture(name, num_classes, arguments, origin)
 
 
 def _create(name: str, num_classes: int, arguments: Mapping[str, Any], pretrained: bool = False) -> nn.Module:

@@ -16,7 +16,7 @@ from sightline.errors import BadInput
 from sightline.models.inference import autocast
 
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
-WARM_UP_STEPS, LEAST_STEPS, LEAST_SECONDS = 2, 3, 1.0
+WARM_UP_STEPS, MIN_STEPS, MIN_SECONDS = 2, 3, 1.0
 
 
 @dataclass(frozen=True)
@@ -109,7 +109,7 @@ def _steps_per_second(step: Callable[[], None], device: torch.device) -> float:
     count, start = 0, _now(device)
     for count in itertools.count(1):
         step()
-        if count >= LEAST_STEPS and _now(device) - start > LEAST_SECONDS:
+        if count >= MIN_STEPS and _now(device) - start > MIN_SECONDS:
             break
     return count / (_now(device) - start)
 

@@ -10,7 +10,7 @@ from safetensors.torch import load_file, save_file
 from torch import nn
 
 from sightline.errors import BadInput
-from sightline.models.backbones import ModelCard, state_dict_sha256
+from sightline.models.backbones import Architecture, state_dict_sha256
 from sightline.task_spec import TaskSpec
 
 BACKBONE = "backbone."
@@ -22,7 +22,7 @@ class SavedModel:
 
     network: nn.Module
     spec: TaskSpec
-    card: ModelCard
+    card: Architecture
     path: Path
 
 
@@ -53,7 +53,7 @@ def run_folder(path: Path) -> Path | None:
     return next((folder for folder in (path, path.parent, path.parent.parent) if (folder / "run.json").is_file()), None)
 
 
-def save_model(folder: Path, network: nn.Module, spec: TaskSpec, card: ModelCard) -> None:
+def save_model(folder: Path, network: nn.Module, spec: TaskSpec, card: Architecture) -> None:
     """Write `model.safetensors` (timm's tensor names), `task_spec.json` and `model.json` into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
@@ -96,7 +96,7 @@ def _load_folder(folder: Path) -> SavedModel:
     try:
         described = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         spec = TaskSpec.load(folder / "task_spec.json")
-        card = ModelCard(
+        card = Architecture(
             described["name"], described["num_classes"], described["arguments"], described.get("weights", "unknown")
         )
         state = load_file(folder / "model.safetensors")
@@ -109,7 +109,7 @@ def _load_folder(folder: Path) -> SavedModel:
 
 def _load_checkpoint(path: Path) -> SavedModel:
     checkpoint = _open_checkpoint(path)
-    card = ModelCard(**checkpoint["model_card"])
+    card = Architecture(**checkpoint["model_card"])
     return _assemble(card, TaskSpec.from_dict(checkpoint["task_spec"]), _backbone_state(checkpoint), path)
 
 
@@ -128,7 +128,7 @@ def _backbone_state(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {name.removeprefix(BACKBONE): tensor for name, tensor in state.items() if name.startswith(BACKBONE)}
 
 
-def _assemble(card: ModelCard, spec: TaskSpec, state: dict[str, torch.Tensor], path: Path) -> SavedModel:
+def _assemble(card: Architecture, spec: TaskSpec, state: dict[str, torch.Tensor], path: Path) -> SavedModel:
     if card.num_classes != spec.num_classes:
         raise BadInput(f"run={path}: the network has {card.num_classes} classes, its task names {spec.num_classes}")
     network = card.create()

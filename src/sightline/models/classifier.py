@@ -14,7 +14,7 @@ from torchmetrics.classification import MulticlassAccuracy
 
 from sightline.distributed.agreement import mean
 from sightline.errors import BadInput
-from sightline.models.backbones import ModelCard, head_modules
+from sightline.models.backbones import Architecture, head_modules
 from sightline.models.cpu.depthwise import speed_up_strided_depthwise
 from sightline.models.cpu.small_maps import speed_up_small_maps
 from sightline.models.distillation import Teacher
@@ -52,7 +52,7 @@ class Classifier(pl.LightningModule):
     """Trains a backbone on normalised images `(B, 3, H, W)` and labels `(B,)`."""
 
     def __init__(
-        self, backbone: nn.Module, spec: TaskSpec, card: ModelCard, recipe: Recipe, *, channels_last: bool = True
+        self, backbone: nn.Module, spec: TaskSpec, card: Architecture, recipe: Recipe, *, channels_last: bool = True
     ) -> None:
         super().__init__()
         self.backbone, self.spec, self.card, self.recipe = backbone, spec, card, recipe

@@ -62,7 +62,7 @@ def open_folder(runs: Path, task: str, name: str, output: str | None = None) -> 
     raise RuntimeError(f"{parent} already holds 10,000 runs of this second")
 
 
-OF_A_RUN = ("audit.html", "audit.json", "checkpoints", "config.yaml", "manifest.csv", "tensorboard", "lost+found")
+RUN_FILES = ("audit.html", "audit.json", "checkpoints", "config.yaml", "manifest.csv", "tensorboard", "lost+found")
 """What may lie in a folder without the record of a run: a copy that was cut short, and what a file system keeps."""
 
 
@@ -72,7 +72,7 @@ def _open_output(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-        strangers = [name for name in names if name not in OF_A_RUN]
+        strangers = [name for name in names if name not in RUN_FILES]
     except OSError as error:
         raise BadInput(f"output={folder}: cannot make this folder ({error.strerror}); name another") from error
     if strangers:

@@ -20,7 +20,7 @@ if TYPE_CHECKING:
     from sightline.sweeping.loop import Loop
 
 log = logging.getLogger(__name__)
-MOST_ROWS = 15
+MAX_ROWS = 15
 EVERY_SECONDS = 0.5
 
 
@@ -75,7 +75,7 @@ def table_of(loop: "Loop") -> Table:
     table = Table(title=f"{loop.settings.name}: {summary(loop)}", title_justify="left", box=None, padding=(0, 2, 0, 0))
     for column in ("trial", "state", *short_names(loop.settings.space.keys), *loop.settings.metrics):
         table.add_column(column)
-    for trial in loop.trials()[-MOST_ROWS:]:
+    for trial in loop.trials()[-MAX_ROWS:]:
         table.add_row(*row_of(trial, loop))
     return table
 

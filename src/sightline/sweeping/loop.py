@@ -34,7 +34,7 @@ if TYPE_CHECKING:
     import optuna
 
 log = logging.getLogger(__name__)
-MOST_ATTEMPTS = 3
+MAX_ATTEMPTS = 3
 """A trial that was stopped, and not by its sweep, goes on so often."""
 NUM_TAIL_LINES = 30
 ADOPT_EVERY_SECONDS = 5.0
@@ -320,7 +320,7 @@ class Loop:
         elif each.is_pruned:
             shutil.rmtree(self.settings.run_folder(each.trial.number) / "checkpoints", ignore_errors=True)
             self.study.tell(each.trial, state=states.PRUNED)
-        elif status.state == State.STOPPED and each.attempts < MOST_ATTEMPTS:
+        elif status.state == State.STOPPED and each.attempts < MAX_ATTEMPTS:
             self.pending.append(each)
         else:
             self._fail(each, status.reason or "failed")

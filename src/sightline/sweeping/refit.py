@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 """What is said of a refit first."""
-OF_A_REFIT = ("stages=[fit,test]", "data.with_validation=true", "checkpoint.average_best=1")
+REFIT_OVERRIDES = ("stages=[fit,test]", "data.with_validation=true", "checkpoint.average_best=1")
 
 
 def refit(study: "optuna.Study", settings: Settings, backend: Backend) -> dict[str, Any]:
@@ -32,7 +32,7 @@ def refit(study: "optuna.Study", settings: Settings, backend: Backend) -> dict[s
         Job(
             job_name(settings.name, "refit", str(trial.number), str(seed)),
             settings.script,
-            (*words, *OF_A_REFIT, f"seed={seed}", f"output={folder / f'{trial.number}-{seed}'}"),
+            (*words, *REFIT_OVERRIDES, f"seed={seed}", f"output={folder / f'{trial.number}-{seed}'}"),
             settings.commit,
         )
         for seed in seeds

@@ -17,7 +17,7 @@ if TYPE_CHECKING:
     import optuna
     import plotly.graph_objects as go
 
-MOST_ROWS = 500
+MAX_ROWS = 500
 FAINT, MIDDLING = "rgba(128, 136, 148, 0.3)", "#808894"
 SERIES = ["#2f81f7", "#d9730d", "#2da44e", "#e5534b", "#9a6fe0", "#23919a", "#c85a9e", "#a0724a"]
 ON_ANY_PAGE = {
@@ -64,7 +64,7 @@ def write_report(study: "optuna.Study", settings: Settings, refit: Mapping[str, 
         tested=_tested(refit),
         sections=sections,
         columns=["trial", "state", *settings.metrics, *settings.space.keys, "seconds", "remark"],
-        rows=[_row(trial, settings) for trial in study.get_trials(deepcopy=False) if is_counted(trial)][-MOST_ROWS:],
+        rows=[_row(trial, settings) for trial in study.get_trials(deepcopy=False) if is_counted(trial)][-MAX_ROWS:],
         plotly=get_plotlyjs(),
     )
     path = settings.folder / "report.html"

@@ -23,8 +23,8 @@ RETIRED, REASON, LOG_TAIL, REUSED, OVERRIDES, OWNER, JOB, PRUNED_AT, COST = (
     "retired reason log_tail reused overrides owner job_id pruned_at cost_usd".split()
 )
 """Names of what a trial carries beside its parameters."""
-MOST_OPENINGS = 5
-MOST_FROM_BEFORE = 5
+MAX_OPENINGS = 5
+MAX_FROM_BEFORE = 5
 """Of several metrics, the first so many points of the earlier front."""
 
 
@@ -66,14 +66,14 @@ def _open_storage(storage: str | None, journal: Path) -> Any:
     import optuna
     from sqlalchemy.exc import IntegrityError, SQLAlchemyError
 
-    for attempt in range(MOST_OPENINGS):
+    for attempt in range(MAX_OPENINGS):
         try:
             return optuna.storages.RDBStorage(storage)
         except (ImportError, SQLAlchemyError, ValueError) as error:
             cause = str(error).splitlines()[0]
             # another sweep makes the tables, or their first rows, at this moment
             is_beginning = isinstance(error, IntegrityError) or "already exists" in cause or "is locked" in cause
-            if not is_beginning or attempt == MOST_OPENINGS - 1:
+            if not is_beginning or attempt == MAX_OPENINGS - 1:
                 raise BadInput(f"hydra.sweeper.storage={storage}: {cause}; give an SQL URL, or null") from error
             time.sleep(1.0)
     raise AssertionError
@@ -213,7 +213,7 @@ def _points_from_before(settings: Settings) -> list[dict[str, Any]]:
     if not (best := best_trials(earlier)):
         raise BadInput(f"{where}: no trial of it is complete; drop warm_start")
     points = []
-    for trial in best[:MOST_FROM_BEFORE]:
+    for trial in best[:MAX_FROM_BEFORE]:
         known = {key: value for key, value in trial.params.items() if key in settings.space.keys}
         if not known:
             raise BadInput(f"{where}: it searched {', '.join(trial.params)}, and none of them is searched here")

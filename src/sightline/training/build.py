@@ -15,7 +15,7 @@ if TYPE_CHECKING:  # imported inside functions: bad input is refused before torc
     from torch import nn
 
     from sightline.data.datamodule import ImageDataModule
-    from sightline.models.backbones import ModelCard
+    from sightline.models.backbones import Architecture
     from sightline.models.classifier import Classifier
     from sightline.task_spec import TaskSpec
 
@@ -96,7 +96,7 @@ def _task_spec(cfg: DictConfig, class_names: Sequence[str], network: "nn.Module"
     return TaskSpec(tuple(class_names), *pixels, views=cfg.test_time_augmentation)
 
 
-def _check_input(network: "nn.Module", card: "ModelCard", spec: "TaskSpec", size: int) -> None:
+def _check_input(network: "nn.Module", card: "Architecture", spec: "TaskSpec", size: int) -> None:
     """One image through the network: a size that it cannot take shows here, before anything is written."""
     import torch
 

@@ -20,7 +20,7 @@ SMOOTHED_OVER = 0.04
 """Width of the Gaussian that smooths the loss, as a share of the steps."""
 STOP_FACTOR = 4.0
 """The sweep ends when the loss is so many times its smallest."""
-LEAST_STEPS = 20
+MIN_STEPS = 20
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ def sweep_lr(
     Batches may be fewer than steps: they come again. Options of the recipe count as in training; what the optimizer's
     groups have less of, they have less of here.
     """
-    assert num_steps >= LEAST_STEPS, num_steps
+    assert num_steps >= MIN_STEPS, num_steps
     before = copy.deepcopy(classifier.state_dict())
     width, kind = precision.split("-")
     classifier.to(device, DTYPES[width] if kind == "true" else torch.float32).train()
@@ -106,7 +106,7 @@ def _again(make: Callable[[], Iterator[Any]]) -> Iterator[Any]:
 
 def _is_lost(losses: list[float]) -> bool:
     """Whether the last steps are far above the best; single bad batches do not count."""
-    if len(losses) < LEAST_STEPS:
+    if len(losses) < MIN_STEPS:
         return False
     recent = float(np.median(losses[-5:]))
     return recent > STOP_FACTOR * float(np.min(gaussian_filter1d(losses, 2.0)))
@@ -118,7 +118,7 @@ def read_sweep(lr: list[float], loss: list[float], *, complete: bool = True) -> 
     diverged_at = None if complete else lr[-1]
     while loss and not math.isfinite(loss[-1]):
         lr, loss = lr[:-1], loss[:-1]
-    if len(loss) < LEAST_STEPS:
+    if len(loss) < MIN_STEPS:
         return LrSweep(lr, loss, loss, None, None, None)
     smoothed = gaussian_filter1d(np.minimum(loss, 10 * np.median(loss)), max(1.0, SMOOTHED_OVER * len(loss)))
     start = float(np.median(loss[: max(3, round(FIRST_SHARE * len(loss)))]))

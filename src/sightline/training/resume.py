@@ -22,7 +22,7 @@ from sightline.runs import record as run_record
 from sightline.runs.record import open_folder
 
 log = logging.getLogger(__name__)
-MAY_DIFFER = (
+RESUMABLE_KEYS = (
     "name paths output resume stages evaluation explanation optimized_metric logger checkpoint.every_minutes "
     "data.num_workers data.cache data.cache_gb data.device_cache data.root data.origin data.manifest data.audit "
     "data.on_bad_file data.max_bad_fraction data.on_leak "
@@ -30,9 +30,9 @@ MAY_DIFFER = (
 ).split()
 """Keys that may change between a stop and going on: no weight and no metric follows from them, or the hash of the data
 tells."""
-OF_A_RUN = ("metrics.csv", "checkpoints", "tensorboard", "csv")
+RUN_FILES = ("metrics.csv", "checkpoints", "tensorboard", "csv")
 """What a run that begins again in its folder takes away."""
-MOST_NAMED = 8
+MAX_NAMED = 8
 SECONDS_TO_END = 10.0
 """Workers of a process that was killed notice within 5 s, and hold its folder until then."""
 
@@ -50,7 +50,7 @@ class Start:
     """The run.json of the run that is continued."""
 
 
-def facts_of(cfg: DictConfig, precision: str, data: dict[str, Any]) -> dict[str, Any]:
+def resume_fingerprint(cfg: DictConfig, precision: str, data: dict[str, Any]) -> dict[str, Any]:
     """What must be the same before a stop and after it, as plain values."""
     config = to_plain(cfg)
     config["trainer"]["precision"] = precision  # `auto` means another one elsewhere
@@ -194,15 +194,15 @@ def _compare(saved: dict[str, Any], facts: dict[str, Any], folder: Path) -> None
         if before.get(key) != now.get(key) and not _may_differ(key)
     ]
     if differing:
-        more = f" and {len(differing) - MOST_NAMED} more" if len(differing) > MOST_NAMED else ""
+        more = f" and {len(differing) - MAX_NAMED} more" if len(differing) > MAX_NAMED else ""
         raise BadInput(
-            f"resume: {folder} has other settings: {', '.join(differing[:MOST_NAMED])}{more}; "
+            f"resume: {folder} has other settings: {', '.join(differing[:MAX_NAMED])}{more}; "
             "put them back, or name another output"
         )
 
 
 def _may_differ(key: str) -> bool:
-    return any(key == each or key.startswith(each + ".") for each in MAY_DIFFER)
+    return any(key == each or key.startswith(each + ".") for each in RESUMABLE_KEYS)
 
 
 def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
@@ -214,7 +214,7 @@ def _flat(value: Any, prefix: str = "") -> dict[str, Any]:
 
 
 def _clear(folder: Path) -> None:
-    for name in OF_A_RUN:
+    for name in RUN_FILES:
         path = folder / name
         if path.is_dir():
             shutil.rmtree(path)

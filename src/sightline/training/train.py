@@ -19,12 +19,12 @@ from sightline.config import (
     with_value,
 )
 from sightline.data.preparation import OpenedData, StreamedData, describe_data, open_training_data
-from sightline.distributed.meeting import Meeting
-from sightline.distributed.place import Place, all_devices, find_place, hush
+from sightline.distributed.process_group import ProcessGroup
+from sightline.distributed.rank import Rank, all_devices, rank_from_environment, silence_other_ranks
 from sightline.runs.record import RunRecord, now, write_json
 from sightline.training.build import build_training, with_batch_size
 from sightline.training.lr_finding import earlier_lr, save_sweep, with_lr
-from sightline.training.resume import Start, facts_of, find_run_to_continue, open_run
+from sightline.training.resume import Start, find_run_to_continue, open_run, resume_fingerprint
 from sightline.training.trainer import FitPlan, plan_fit, run_fit
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
@@ -35,7 +35,7 @@ if TYPE_CHECKING:  # imported inside functions: bad input is refused before torc
 
 log = logging.getLogger(__name__)
 BEST = Path("checkpoints", "best.ckpt")
-HAPPENED = ("divergence", "rollbacks", "warnings")
+EVENTS = ("divergence", "rollbacks", "warnings")
 """What run.json keeps when a run goes on."""
 
 
@@ -56,8 +56,8 @@ def train(cfg: DictConfig) -> TrainResult:
     """
     validate(cfg)
     cfg, place = _with_devices(cfg)
-    meeting = Meeting(place, train, cfg)
-    with meeting.turn():
+    meeting = ProcessGroup(place, train, cfg)
+    with meeting.main_process_first():
         opened = open_training_data(cfg)
     import pytorch_lightning as pl
 
@@ -73,7 +73,7 @@ def train(cfg: DictConfig) -> TrainResult:
     classifier, datamodule = build_training(cfg, opened, place.share)
     plan = plan_fit(cfg, place, classifier, datamodule)
     data = describe_data(cfg, opened)
-    facts = facts_of(cfg, plan.precision, data)
+    facts = resume_fingerprint(cfg, plan.precision, data)
     with _open_first(plan, facts) as (start, record):
         if start is not None and record is not None:
             OmegaConf.save(cfg, start.folder / "config.yaml", resolve=True)
@@ -90,7 +90,7 @@ def train(cfg: DictConfig) -> TrainResult:
     return TrainResult(metrics, start.folder / BEST, start.folder)
 
 
-def _with_devices(cfg: DictConfig) -> tuple[DictConfig, Place]:
+def _with_devices(cfg: DictConfig) -> tuple[DictConfig, Rank]:
     """The configuration with the number of devices in it, and which of the processes this one is.
 
     Raises: BadInput when the configuration, the environment and this number do not go together.
@@ -99,10 +99,10 @@ def _with_devices(cfg: DictConfig) -> tuple[DictConfig, Place]:
     if count is None:
         count = all_devices(cfg.trainer.accelerator)
         cfg = with_value(cfg, "trainer.devices", count)
-    place = find_place(count, cfg.trainer.num_nodes)
+    place = rank_from_environment(count, cfg.trainer.num_nodes)
     check_processes(cfg, place.world_size)
     if not place.is_first:
-        hush()
+        silence_other_ranks()
     return cfg, place
 
 
@@ -172,7 +172,7 @@ def _with_found(
 
 def _record(plan: FitPlan, start: Start) -> RunRecord:
     cfg = plan.cfg
-    happened = {name: start.earlier[name] for name in HAPPENED if name in start.earlier}
+    happened = {name: start.earlier[name] for name in EVENTS if name in start.earlier}
     resumed = list(start.earlier.get("resumed", []))
     if start.earlier or start.checkpoint:
         resumed.append({"from_step": start.step, "at": now()})

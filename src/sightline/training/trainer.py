@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from sightline.config import STRATEGIES, build, to_plain
-from sightline.distributed.place import Place
+from sightline.distributed.rank import Rank
 from sightline.errors import BadInput
 from sightline.metrics import mode_of
 from sightline.runs.record import RunRecord
@@ -35,7 +35,7 @@ class FitPlan:
     """All that a fit needs beside its folder."""
 
     cfg: DictConfig
-    place: Place
+    place: Rank
     classifier: "Classifier"
     datamodule: "ImageDataModule"
     device: str
@@ -51,7 +51,7 @@ class FitPlan:
         return self.arguments["precision"]
 
 
-def plan_fit(cfg: DictConfig, place: Place, classifier: "Classifier", datamodule: "ImageDataModule") -> FitPlan:
+def plan_fit(cfg: DictConfig, place: Rank, classifier: "Classifier", datamodule: "ImageDataModule") -> FitPlan:
     """A fit that can begin.
 
     Raises: BadInput when Lightning or a callback or logger refuses its settings.
@@ -67,7 +67,7 @@ def plan_fit(cfg: DictConfig, place: Place, classifier: "Classifier", datamodule
     return FitPlan(cfg, place, classifier, datamodule, device.type, arguments, callbacks, loggers)
 
 
-def _accepted_arguments(cfg: DictConfig, place: Place, device: "torch.device") -> dict[str, Any]:
+def _accepted_arguments(cfg: DictConfig, place: Rank, device: "torch.device") -> dict[str, Any]:
     """Lightning's arguments with the precision decided, once Lightning has accepted them."""
     import pytorch_lightning as pl
     from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -84,16 +84,16 @@ def _accepted_arguments(cfg: DictConfig, place: Place, device: "torch.device") -
     return arguments
 
 
-def _strategy(strategy: str, place: Place) -> dict[str, Any]:
+def _strategy(strategy: str, place: Rank) -> dict[str, Any]:
     """How Lightning is told of several processes, which share the data already; one process needs no strategy."""
     if place.world_size == 1:
         return {"strategy": "auto"} if strategy in STRATEGIES else {}
-    from sightline.distributed.environment import PlaceEnvironment
+    from sightline.distributed.environment import RankEnvironment
 
     return {
         "strategy": "ddp" if strategy == "auto" else strategy,
         "use_distributed_sampler": False,
-        "plugins": [PlaceEnvironment(place)],
+        "plugins": [RankEnvironment(place)],
     }
 
 

@@ -186,7 +186,7 @@ def test_close_hashes_are_found_and_only_those() -> None:
         flips = sum(1 << int(bit) for bit in generator.choice(64, number % 8, replace=False))
         hashes[number + 150] = hashes[number] ^ np.uint64(flips)
     pairs = audit_module._find_close_hashes(hashes, np.zeros(300, np.float16), np.arange(300))
-    assert sorted(map(tuple, pairs.tolist())) == [(n, n + 150) for n in range(150) if n % 8 <= audit_module.MOST_BITS]
+    assert sorted(map(tuple, pairs.tolist())) == [(n, n + 150) for n in range(150) if n % 8 <= audit_module.MAX_BITS]
 
 
 def test_bad_files_are_findings_and_no_copies(put: Callable[..., Path], tmp_path: Path) -> None:

@@ -15,7 +15,7 @@ from tests.conftest import PROJECT, compose_config
 
 from sightline.launch.container.entrypoint import far_words, is_inside_sagemaker, reason
 from sightline.launch.container.folder import ContainerFolder
-from sightline.launch.container.hosts import EndOfTheFirst, Hosts
+from sightline.launch.container.hosts import FirstHostWatch, Hosts
 from sightline.launch.container.hyperparameters import SCRIPT, to_hyperparameters
 
 ECHO = "tests/launch/echo.py"
@@ -217,12 +217,12 @@ def test_the_others_end_after_the_first() -> None:
         port = free.getsockname()[1]
     program = (
         "from sightline.launch.container.hosts import *; "
-        f"EndOfTheFirst(Hosts(('localhost', 'x'), 'localhost'), {port}); input()"
+        f"FirstHostWatch(Hosts(('localhost', 'x'), 'localhost'), {port}); input()"
     )
     first = subprocess.Popen(
         [sys.executable, "-c", program], stdin=subprocess.PIPE, env={**os.environ, "PYTHONPATH": str(PROJECT / "src")}
     )
-    end = EndOfTheFirst(Hosts(("localhost", "x"), "x"), port)
+    end = FirstHostWatch(Hosts(("localhost", "x"), "x"), port)
     until(lambda: not end.wait(0.0))
     assert not end.wait(0.1)
     first.communicate(b"\n", timeout=60)

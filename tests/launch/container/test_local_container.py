@@ -9,7 +9,7 @@ import yaml
 from tests.conftest import Cli
 
 from sightline.errors import BadInput
-from sightline.launch.backend import Places, make_backend
+from sightline.launch.backend import Slots, make_backend
 from sightline.launch.container.backend import ContainerSettings, LocalContainer
 from sightline.launch.container.containers import container_words
 from sightline.launch.container.engine import mount
@@ -65,20 +65,20 @@ def test_several_hosts_have_folders_of_their_own_and_a_network(tmp_path: Path) -
 
 
 def test_cores_are_shared_between_parallel_jobs(tmp_path: Path) -> None:
-    alone, shared = (LocalContainer(tmp_path, Places(n)).plan(Job("a", "src/train.py", ()))["places"] for n in (1, 2))
+    alone, shared = (LocalContainer(tmp_path, Slots(n)).plan(Job("a", "src/train.py", ()))["places"] for n in (1, 2))
     assert alone == [{}]
     assert [set(place) >= {"OMP_NUM_THREADS"} for place in shared] == [True, True]
 
 
 def test_settings_of_the_group_reach_the_backend(tmp_path: Path) -> None:
     launch = {"backend": "local_container", "image": "image:1", "instance_count": 3, "n_parallel": 1}
-    backend = make_backend("local_container", tmp_path, Places(), launch)
+    backend = make_backend("local_container", tmp_path, Slots(), launch)
     plan = backend.plan(Job("a-job", "src/train.py", ()))
     assert (plan["image"], len(plan["hosts"])) == ("image:1", 3)
     with pytest.raises(BadInput, match="launch.instance_count=0: must be 1 or more"):
-        make_backend("local_container", tmp_path, Places(), {"instance_count": 0})
+        make_backend("local_container", tmp_path, Slots(), {"instance_count": 0})
     with pytest.raises(BadInput, match="launch.shm_gb=0: must be above 0"):
-        make_backend("local_container", tmp_path, Places(), {"shm_gb": 0})
+        make_backend("local_container", tmp_path, Slots(), {"shm_gb": 0})
 
 
 def test_without_a_client_the_key_and_the_way_out_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -11,7 +11,7 @@ from sightline.launch.backend import Backend
 from sightline.launch.job import Job, State, Status
 
 PROGRAM = "tests/launch/contract/program.py"
-MOST_SECONDS = 60.0
+MAX_SECONDS = 60.0
 
 
 def make_job(*words: str, name: str = "a-job") -> Job:
@@ -23,7 +23,7 @@ def start(backend: Backend, *words: str) -> str:
 
 
 def wait(true: Callable[[], bool]) -> None:
-    until = time.monotonic() + MOST_SECONDS
+    until = time.monotonic() + MAX_SECONDS
     while not true():
         assert time.monotonic() < until, "it never came"
         time.sleep(0.02)

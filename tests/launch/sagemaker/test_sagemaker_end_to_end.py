@@ -24,7 +24,7 @@ from sightline.aws.logs import GROUP
 from sightline.launch.jobs import main as jobs
 from sightline.launch.sagemaker.metric_definitions import metric_definitions
 
-MOST_SECONDS = 240.0
+MAX_SECONDS = 240.0
 SECRET = "a-key-that-nobody-may-see"
 
 
@@ -44,7 +44,7 @@ def words_for(service: FakeSageMaker, colors: Path, runs: Path, *words: str) -> 
 
 
 def wait(true: Callable[[], object]) -> None:
-    until = time.monotonic() + MOST_SECONDS
+    until = time.monotonic() + MAX_SECONDS
     while not true():
         assert time.monotonic() < until, "it never came"
         time.sleep(0.02)
@@ -168,7 +168,7 @@ def test_an_interrupted_spot_job_ends_with_the_same_weights(
     print(f"interrupted {seconds:.3f} s after the first epoch")
     time.sleep(seconds)
     service.interrupt(name)
-    out, errors = follower.communicate(timeout=MOST_SECONDS)
+    out, errors = follower.communicate(timeout=MAX_SECONDS)
     assert follower.returncode == 0, errors
     machine = service.machines[name]
     assert machine.num_starts == 2

@@ -26,15 +26,15 @@ SHARED = 0.9
 """A mode or size that so many images share makes the others odd."""
 LARGEST_ASPECT, SMALLEST_SIDE = 3, 16
 
-MOST_BITS = 4
+MAX_BITS = 4
 """Perceptual hashes of near duplicates differ in at most so many of 64 bits."""
-MOST_DIFFERENCE, MOST_BRIGHTER = 0.3, 32
+MAX_DIFFERENCE, MAX_BRIGHTER = 0.3, 32
 """Edges of near duplicates' thumbnails differ by at most this share, their colours by so many levels of 255.
 
 Measured: half the size gives 0.2, JPEG of quality 30 gives 0.2, the same sign seen twice 0.2 to 0.3; signs that say 60
 and 80 before the same sky 0.4. Without the edges, the sky decides.
 """
-LEAST_CONTRAST = 2
+MIN_CONTRAST = 2
 """Standard deviation in levels of 255; the hash of a flatter image is noise, so that only exact copies of it count."""
 NEIGHBOURS = 100
 """Among very many alike hashes an image is compared with so many that are nearest to it in brightness."""
@@ -192,7 +192,7 @@ def _find_alike(survey: _Survey, contents: list[np.ndarray], num_workers: int | 
         return []
     facts = survey.facts[np.array([rows[0] for rows in contents])]
     owners = _owners(survey, contents)
-    usable = np.flatnonzero(facts["contrast"] >= LEAST_CONTRAST)
+    usable = np.flatnonzero(facts["contrast"] >= MIN_CONTRAST)
     pairs = _find_close_hashes(facts["perceptual"][usable], facts["brightness"][usable], owners[usable])
     pairs = usable[pairs]
     candidates = np.unique(pairs)
@@ -215,12 +215,12 @@ def _owners(survey: _Survey, contents: list[np.ndarray]) -> np.ndarray:
 
 
 def _find_close_hashes(hashes: np.ndarray, brightness: np.ndarray, owners: np.ndarray) -> np.ndarray:
-    """Pairs `(P, 2)` of different owners whose hashes differ in at most MOST_BITS bits.
+    """Pairs `(P, 2)` of different owners whose hashes differ in at most MAX_BITS bits.
 
     Of six bands of bits at most four can differ, so two of them agree: sorted by each pair of bands, close hashes are
     neighbours, also a million of them.
     """
-    edges = np.linspace(0, 64, MOST_BITS + 3).round().astype(int).tolist()
+    edges = np.linspace(0, 64, MAX_BITS + 3).round().astype(int).tolist()
     bands = np.array([sum(1 << bit for bit in range(low, high)) for low, high in pairwise(edges)], np.uint64)
     found = [np.empty((0, 2), np.int64)]
     for first, second in combinations(range(len(bands)), 2):
@@ -242,7 +242,7 @@ def _find_close_hashes(hashes: np.ndarray, brightness: np.ndarray, owners: np.nd
 def _is_close(hashes: np.ndarray, owners: np.ndarray, earlier: np.ndarray) -> np.ndarray:
     """Which pairs `(P, 2)` are close, have two owners, and agree in no earlier band, where they were found before."""
     bits = hashes[:, 0] ^ hashes[:, 1]
-    is_close = (np.bitwise_count(bits) <= MOST_BITS) & (owners[:, 0] != owners[:, 1])
+    is_close = (np.bitwise_count(bits) <= MAX_BITS) & (owners[:, 0] != owners[:, 1])
     is_close[is_close] = ((bits[is_close, None] & earlier) != 0).all(axis=1)
     return is_close
 
@@ -269,7 +269,7 @@ def _is_alike(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:
         one, other = _edges(one), _edges(other)
         strength = np.minimum(np.abs(one).mean(axis=1), np.abs(other).mean(axis=1))
         difference = np.abs(one - other).mean(axis=1)
-        is_alike[part] = (difference <= MOST_DIFFERENCE * strength) & (shift <= MOST_BRIGHTER)
+        is_alike[part] = (difference <= MAX_DIFFERENCE * strength) & (shift <= MAX_BRIGHTER)
     return is_alike
 
 

@@ -17,10 +17,10 @@ from sightline.data.transforms import UnreadableImage, load_rgb
 
 TEMPLATE = "audit.html.j2"
 PICTURE_SIZE = 96
-MOST_PICTURE_BYTES = 2_400_000
+MAX_PICTURE_BYTES = 2_400_000
 """Pictures beyond this are left out, so that the page stays below 3 MB."""
-MOST_SAMPLES, SAMPLES_PER_CLASS = 300, 8
-MOST_FINDINGS, MOST_FILES = 10, 6
+MAX_SAMPLES, SAMPLES_PER_CLASS = 300, 8
+MAX_FINDINGS, MAX_FILES = 10, 6
 """Findings of one kind, and files of one finding, that the page shows."""
 
 MEANINGS = {
@@ -56,7 +56,7 @@ class _Pictures:
     """Thumbnails as data addresses, until their room is used up."""
 
     root: Path
-    room: int = MOST_PICTURE_BYTES
+    room: int = MAX_PICTURE_BYTES
     made: dict[str, str] = field(default_factory=dict)
 
     def of(self, path: str) -> str:
@@ -141,7 +141,7 @@ def _show_findings(audit: Audit, manifest: Manifest, pictures: _Pictures) -> lis
     by_kind: dict[str, list[Finding]] = defaultdict(list)
     for finding in audit.findings:
         by_kind[finding.kind].append(finding)
-    shown = {file for found in by_kind.values() for finding in found[:MOST_FINDINGS] for file in _choose(finding)}
+    shown = {file for found in by_kind.values() for finding in found[:MAX_FINDINGS] for file in _choose(finding)}
     rows = {str(path): row for row, path in enumerate(manifest.paths) if path in shown}
 
     def show_file(path: str) -> dict[str, str]:
@@ -161,9 +161,9 @@ def _show_findings(audit: Audit, manifest: Manifest, pictures: _Pictures) -> lis
                     "detail": finding.detail,
                     "touches_test": kind == "leak" and finding.touches_test,
                     "files": [show_file(file) for file in _choose(finding)],
-                    "num_more": max(0, len(finding.files) - MOST_FILES),
+                    "num_more": max(0, len(finding.files) - MAX_FILES),
                 }
-                for finding in by_kind[kind][:MOST_FINDINGS]
+                for finding in by_kind[kind][:MAX_FINDINGS]
             ],
         }
         for kind in KINDS
@@ -173,14 +173,14 @@ def _show_findings(audit: Audit, manifest: Manifest, pictures: _Pictures) -> lis
 
 def _choose(finding: Finding) -> list[str]:
     """A few of a finding's files, spread over all of them."""
-    step = max(1, len(finding.files) / MOST_FILES)
-    return [finding.files[int(number * step)] for number in range(min(MOST_FILES, len(finding.files)))]
+    step = max(1, len(finding.files) / MAX_FILES)
+    return [finding.files[int(number * step)] for number in range(min(MAX_FILES, len(finding.files)))]
 
 
 def _show_samples(audit: Audit, manifest: Manifest, pictures: _Pictures) -> list[dict[str, Any]]:
     """Some images of each class, the same ones for the same data."""
     bad = {finding.files[0] for finding in audit.bad_files}
-    count = max(1, min(SAMPLES_PER_CLASS, MOST_SAMPLES // max(1, len(manifest.class_names))))
+    count = max(1, min(SAMPLES_PER_CLASS, MAX_SAMPLES // max(1, len(manifest.class_names))))
     by_label = np.argsort(manifest.labels, kind="stable")
     starts = np.searchsorted(manifest.labels[by_label], np.arange(len(manifest.class_names) + 1))
     samples = []

@@ -24,11 +24,11 @@ from sightline.data.collection.download import in_units, show_progress
 from sightline.errors import BadInput
 
 ARCHIVE_SUFFIXES = (".zip", ".tar", ".tar.gz", ".tgz", ".tar.bz2", ".tbz2", ".tar.xz", ".txz")
-MOST_RATIO, RATIO_COUNTS_FROM = 1000, 100_000_000
+MAX_RATIO, RATIO_COUNTS_FROM = 1000, 100_000_000
 """Above so many bytes, an archive that grows more than a thousandfold is no data set."""
 
-MOST_NAME_BYTES = 255  # what file systems take
-MOST_HEADER_BYTES = 1 << 24
+MAX_NAME_BYTES = 255  # what file systems take
+MAX_HEADER_BYTES = 1 << 24
 CHUNK_BYTES = 1 << 20
 DAMAGED = (zipfile.BadZipFile, tarfile.TarError, zlib.error, lzma.LZMAError, EOFError, NotImplementedError, ValueError)
 
@@ -136,8 +136,8 @@ class _Writer:
             return None
         if path.is_absolute() or re.match(r"[A-Za-z]:", member.name) or ".." in path.parts or "\0" in member.name:
             raise self.refuse(member.name, "would be written outside the folder")
-        if any(len(os.fsencode(part)) > MOST_NAME_BYTES for part in path.parts):
-            raise self.refuse(member.name, f"has a name of more than {MOST_NAME_BYTES} bytes")
+        if any(len(os.fsencode(part)) > MAX_NAME_BYTES for part in path.parts):
+            raise self.refuse(member.name, f"has a name of more than {MAX_NAME_BYTES} bytes")
         if member.refusal:
             raise self.refuse(member.name, member.refusal)
         if member.is_folder:
@@ -181,7 +181,7 @@ class _Writer:
         if self.total > most:
             raise self.refuse(member.name, f"brings the whole to {in_units(self.total)}, {reason}")
         ratio = self.total / max(1, self.archive.stat().st_size)
-        if self.total > RATIO_COUNTS_FROM and ratio > MOST_RATIO:
+        if self.total > RATIO_COUNTS_FROM and ratio > MAX_RATIO:
             raise self.refuse(member.name, f"makes the archive grow {ratio:,.0f} times, as no images do")
 
 
@@ -252,7 +252,7 @@ class _Blocks(io.RawIOBase):
         self.source, self.writer, self.last = source, writer, b""
 
     def read(self, size: int = -1) -> bytes:
-        if not 0 <= size <= MOST_HEADER_BYTES:
+        if not 0 <= size <= MAX_HEADER_BYTES:
             raise self.writer.refuse("a header", f"is {in_units(size)} long")
         self.last = self.source.read(size)
         return self.last

@@ -15,7 +15,7 @@ IMAGE_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2")
 )
 TABLE_SUFFIXES = (".csv", ".lst")
-MOST_FOLDERS_AROUND = 3
+MAX_FOLDERS_AROUND = 3
 """So many folders with nothing else beside them, as archives have on top, are entered."""
 
 
@@ -67,7 +67,7 @@ def list_images(
         hint = f"; get it from {origin}" if origin else ""
         raise BadInput(f"data.root={root}: no such folder; set it to one that holds train/<class>/…{hint}")
     folder = root
-    for _ in range(MOST_FOLDERS_AROUND):
+    for _ in range(MAX_FOLDERS_AROUND):
         place = _Place(root, folder, class_pattern)
         for list_layout in LAYOUTS:
             found = list_layout(place)

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import BadInput
-from sightline.launch.backend import Places
+from sightline.launch.backend import Slots
 from sightline.launch.channels import split_channels
 from sightline.launch.container import containers
 from sightline.launch.container.containers import SCRATCH
@@ -66,12 +66,12 @@ class LocalContainer(LocalProcess):
     def __init__(
         self,
         jobs: Path,
-        places: Places | None = None,
+        places: Slots | None = None,
         settings: ContainerSettings | None = None,
         *,
         stop_seconds: int = STOP_SECONDS,
     ) -> None:
-        super().__init__(jobs, Places((places or Places()).n_parallel), grace_seconds=stop_seconds + 30.0)
+        super().__init__(jobs, Slots((places or Slots()).n_parallel), grace_seconds=stop_seconds + 30.0)
         self.settings, self.stop_seconds = settings or ContainerSettings(), stop_seconds
 
     def plan(self, job: Job) -> dict[str, Any]:

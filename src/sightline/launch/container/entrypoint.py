@@ -21,7 +21,7 @@ from typing import Any
 from sightline.errors import BadInput
 from sightline.launch.channels import quoted
 from sightline.launch.container.folder import OPT_ML, ContainerFolder
-from sightline.launch.container.hosts import EndOfTheFirst, Hosts
+from sightline.launch.container.hosts import FirstHostWatch, Hosts
 from sightline.launch.container.hyperparameters import TRAIN, script_of, to_overrides
 from sightline.launch.job import key_of
 from sightline.launch.local.machine import visible_gpus
@@ -30,7 +30,7 @@ from sightline.runs.folder import read_json, reason_of
 PROJECT = Path(__file__).resolve().parents[4]
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTED = tuple(128 + number for number in SIGNALS)
-MOST_LETTERS = 1024
+MAX_LETTERS = 1024
 """Of a failure's reason; the service cuts it there."""
 NUM_TAIL_LINES = 50
 MIRROR_SECONDS = 30.0
@@ -79,7 +79,7 @@ def _train(folder: ContainerFolder, overrides: Sequence[str], program: "Program"
         folder.publish()
         return 0
     hosts.wait_for_names()
-    end = EndOfTheFirst(hosts)
+    end = FirstHostWatch(hosts)
     words = far_words([*to_overrides(hyperparameters), *overrides], script, folder, hosts, len(visible_gpus()))
     code = program.run(
         [sys.executable, str(PROJECT / script), *words],
@@ -196,7 +196,7 @@ def reason(code: int, tail: Sequence[str], run: Path) -> str:
 def _fail(folder: ContainerFolder, code: int, why: str) -> int:
     """Leave the reason for the service."""
     line = " ".join(why.split())
-    line = line if len(line) <= MOST_LETTERS else line[: MOST_LETTERS - 1] + "…"
+    line = line if len(line) <= MAX_LETTERS else line[: MAX_LETTERS - 1] + "…"
     with contextlib.suppress(OSError):  # where nothing can be written, the log has it
         folder.failure.parent.mkdir(parents=True, exist_ok=True)
         folder.failure.write_text(line, encoding="utf-8")

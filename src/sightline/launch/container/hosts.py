@@ -72,7 +72,7 @@ class Hosts:
                     time.sleep(SECONDS_BETWEEN_TRIES)
 
 
-class EndOfTheFirst:
+class FirstHostWatch:
     """Lets the other hosts end after the first one, which still measures when they have nothing left to do.
 
     Some engines stop all hosts as soon as one has ended.

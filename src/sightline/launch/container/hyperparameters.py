@@ -12,7 +12,7 @@ from pathlib import PurePosixPath
 from sightline.errors import BadInput
 from sightline.launch.job import STAYS_HERE, key_of
 
-MOST_HYPERPARAMETERS, MOST_KEY_LETTERS, MOST_VALUE_LETTERS = 100, 256, 2500
+MAX_HYPERPARAMETERS, MAX_KEY_LETTERS, MAX_VALUE_LETTERS = 100, 256, 2500
 """What SageMaker takes."""
 NOT_OVERRIDES = ("_", "sagemaker_")
 """How keys begin that are for an entry point, ours or that of AWS, and not for Hydra."""
@@ -111,7 +111,7 @@ def _sets(key: str, value: str, inner: str) -> bool:
 
 def _check_limits(found: Mapping[str, str]) -> None:
     for key, value in found.items():
-        for what, text, most in (("key", key, MOST_KEY_LETTERS), ("value", value, MOST_VALUE_LETTERS)):
+        for what, text, most in (("key", key, MAX_KEY_LETTERS), ("value", value, MAX_VALUE_LETTERS)):
             if len(text) > most:
                 raise BadInput(
                     f"{key[:80]}: its {what} has {len(text)} letters and SageMaker takes {most}; "
@@ -119,9 +119,9 @@ def _check_limits(found: Mapping[str, str]) -> None:
                 )
         if "\n" in value or "\r" in value:
             raise BadInput(f"{key}: its value has several lines, and SageMaker takes one")
-    if len(found) > MOST_HYPERPARAMETERS:
+    if len(found) > MAX_HYPERPARAMETERS:
         last = list(found)[-1]
         raise BadInput(
-            f"{last} is override number {len(found)}, and SageMaker takes {MOST_HYPERPARAMETERS}; "
+            f"{last} is override number {len(found)}, and SageMaker takes {MAX_HYPERPARAMETERS}; "
             "put some of them into an experiment file"
         )

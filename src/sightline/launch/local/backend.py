@@ -13,7 +13,7 @@ from types import MappingProxyType
 from typing import Any
 
 from sightline.errors import BadInput
-from sightline.launch.backend import Places
+from sightline.launch.backend import Slots
 from sightline.launch.channels import quoted, unquoted
 from sightline.launch.job import Job, State, Status, far_side, key_of, with_absolute_paths
 from sightline.launch.local import supervisor
@@ -36,8 +36,8 @@ class LocalProcess:
     is_remote = False
     remembered: Mapping[str, Any] = MappingProxyType({})
 
-    def __init__(self, jobs: Path, places: Places | None = None, *, grace_seconds: float = GRACE_SECONDS) -> None:
-        self.jobs, self.places = jobs.absolute(), places or Places()
+    def __init__(self, jobs: Path, places: Slots | None = None, *, grace_seconds: float = GRACE_SECONDS) -> None:
+        self.jobs, self.places = jobs.absolute(), places or Slots()
         self.grace_seconds = grace_seconds
         self.working_folder = Path.cwd()
         self._preloaded: subprocess.Popen[str] | None = None

@@ -33,7 +33,7 @@ def supervise(folder: Path, run: Callable[[dict[str, Any]], Any], started: Calla
     os.set_inheritable(lock, True)
     if not _take(lock, SECONDS_FOR_THE_ONE_BEFORE):
         return started()
-    place = _take_place(request)
+    place = _take_slot(request)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # until there is a process to pass it to
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
@@ -86,7 +86,7 @@ def _take(descriptor: int, seconds: float) -> bool:
             time.sleep(0.05)
 
 
-def _take_place(request: dict[str, Any]) -> int:
+def _take_slot(request: dict[str, Any]) -> int:
     """The first place that no other job of this machine's sweep has; the lock goes with the job's processes."""
     environments = request["places"]
     if len(environments) > 1:

@@ -13,9 +13,9 @@ from sightline.launch.sagemaker.settings import SageMakerSettings
 
 CHECKPOINTS = str(OPT_ML / "checkpoints")
 TENSORBOARD = str(OPT_ML / "output" / "tensorboard")
-MOST_RETRIES = 3
+MAX_RETRIES = 3
 """By the service, after internal errors of its own."""
-MOST_LETTERS = 60
+MAX_LETTERS = 60
 """Of the name; three more for the number of a later attempt."""
 NUM_COMMIT_LETTERS = 7
 
@@ -37,7 +37,7 @@ def make_request(
     }
     digest = hashlib.sha256(json.dumps([request, settings.bucket, settings.prefix], sort_keys=True).encode())
     ends = [(job.commit or "")[:NUM_COMMIT_LETTERS], digest.hexdigest()[:8]]
-    name = job_name(job.name, *filter(None, ends))[-MOST_LETTERS:].strip("-")
+    name = job_name(job.name, *filter(None, ends))[-MAX_LETTERS:].strip("-")
     return {"TrainingJobName": name, **request, **_places(name, settings), "Tags": _tags(job, settings)}
 
 
@@ -71,7 +71,7 @@ def _machines(settings: SageMakerSettings) -> dict[str, Any]:
     request = {
         "ResourceConfig": resources,
         "StoppingCondition": limits,
-        "RetryStrategy": {"MaximumRetryAttempts": MOST_RETRIES},
+        "RetryStrategy": {"MaximumRetryAttempts": MAX_RETRIES},
         "EnableManagedSpotTraining": settings.spot,
         "EnableInterContainerTrafficEncryption": settings.instance_count > 1,
     }

@@ -18,7 +18,7 @@ IMAGES_AT_ONCE = 64
 
 
 @dataclass(frozen=True)
-class Subject:
+class EvaluationInput:
     """The predictions of one split, and the way back to its images and to the network."""
 
     predictions: Predictions
@@ -116,4 +116,4 @@ class Section:
 class Evaluator(Protocol):
     """One entry of `evaluation.evaluators`."""
 
-    def __call__(self, subject: Subject) -> Section: ...
+    def __call__(self, subject: EvaluationInput) -> Section: ...

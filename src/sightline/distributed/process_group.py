@@ -16,8 +16,8 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import TYPE_CHECKING, Any
 
-from sightline.distributed import place as places
-from sightline.distributed.place import Place
+from sightline.distributed import rank as places
+from sightline.distributed.rank import Rank
 from sightline.errors import BadInput, Interrupted
 from sightline.runs.record import reason
 
@@ -36,15 +36,15 @@ WELL = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM)
 _numbers = itertools.count()
 
 
-class Meeting:
+class ProcessGroup:
     """The processes of one training. `task(cfg)` is what each of them runs."""
 
-    def __init__(self, place: Place, task: Callable[[Any], Any], cfg: Any) -> None:
+    def __init__(self, place: Rank, task: Callable[[Any], Any], cfg: Any) -> None:
         self.place, self.task, self.cfg = place, task, cfg
         self.number = places.given.get(MEETING) or str(next(_numbers))
 
     @contextmanager
-    def turn(self) -> Iterator[None]:
+    def main_process_first(self) -> Iterator[None]:
         """The first process of a node comes first, so that what it writes into the cache is there for the others."""
         place = self.place
         key = f"turn/{place.node}"

@@ -13,17 +13,17 @@ given: dict[str, str] = {}
 NUMBERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_PORT")
 NAMES = (*NUMBERS, "MASTER_ADDR", "TORCHELASTIC_USE_AGENT_STORE", "TORCHELASTIC_RESTART_COUNT")
 """The usual variables: torchrun sets them all, a person or a scheduler for several nodes some of them."""
-HERE = "127.0.0.1"
+LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
-class Place:
+class Rank:
     """A process among `num_local` on each of `num_nodes` machines; by default the only one."""
 
     rank: int = 0
     num_local: int = 1
     num_nodes: int = 1
-    address: str = HERE
+    address: str = LOOPBACK
     port: int = 0
     """Where the first process is met; 0 for any port that is free."""
     is_started: bool = False
@@ -65,7 +65,7 @@ def all_devices(accelerator: str) -> int:
     return max(1, torch.cuda.device_count())
 
 
-def find_place(num_local: int, num_nodes: int) -> Place:
+def rank_from_environment(num_local: int, num_nodes: int) -> Rank:
     """This process's place by the environment's variables.
 
     Raises: BadInput when they and the configuration do not go together.
@@ -79,7 +79,7 @@ def find_place(num_local: int, num_nodes: int) -> Place:
             "several machines, or unset WORLD_SIZE"
         )
     if num_local * num_nodes == 1:
-        return Place()
+        return Rank()
     node = number.get("NODE_RANK", number.get("GROUP_RANK", 0))
     rank = number.get("RANK", node * num_local + number.get("LOCAL_RANK", 0))
     if not 0 <= rank < num_local * num_nodes:
@@ -94,11 +94,11 @@ def find_place(num_local: int, num_nodes: int) -> Place:
         )
     is_started = "LOCAL_RANK" in given or "RANK" in given
     knows_port = is_started or num_nodes > 1
-    return Place(
+    return Rank(
         rank,
         num_local,
         num_nodes,
-        address=given.get("MASTER_ADDR", HERE) if knows_port else HERE,
+        address=given.get("MASTER_ADDR", LOOPBACK) if knows_port else LOOPBACK,
         port=number.get("MASTER_PORT", 0) if knows_port else 0,
         is_started=is_started,
         hosts_store=given.get("TORCHELASTIC_USE_AGENT_STORE") != "True",
@@ -113,7 +113,7 @@ def _number(name: str) -> int:
         raise BadInput(f"{name}={given[name]}: this environment variable must be a number") from None
 
 
-def hush() -> None:
+def silence_other_ranks() -> None:
     """Leave it to the first process to say what all would say; errors are still shown."""
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")

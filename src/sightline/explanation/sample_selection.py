@@ -3,7 +3,7 @@
 import numpy as np
 
 
-def choose_telling(
+def choose_representative(
     labels: np.ndarray, predicted: np.ndarray, confidences: np.ndarray, count: int, seed: int
 ) -> list[int]:
     """Indices of images: right and sure, wrong and sure, right and unsure, wrong and unsure in turn, over all classes.

@@ -9,15 +9,15 @@ import pytest
 from torch import distributed
 
 from sightline.distributed import agreement
-from sightline.distributed.meeting import Meeting
-from sightline.distributed.place import Place, find_place
+from sightline.distributed.process_group import ProcessGroup
+from sightline.distributed.rank import Rank, rank_from_environment
 from sightline.errors import Interrupted
 
 
 def agree(folder: Path) -> None:
     """What each process runs: the task of the tests."""
-    place = find_place(2, 1)
-    with Meeting(place, agree, folder).join("cpu"):
+    place = rank_from_environment(2, 1)
+    with ProcessGroup(place, agree, folder).join("cpu"):
         agreed = agreement.largest(place.rank, -place.rank), agreement.gathered(place.rank)
         (folder / str(place.rank)).write_text(f"{agreed} {agreement.of_the_first(place.rank)}")
 
@@ -32,8 +32,8 @@ def test_processes_agree_again_and_again(tmp_path: Path) -> None:
 
 
 def fail(folder: Path) -> None:
-    place = find_place(2, 1)
-    with Meeting(place, fail, folder).join("cpu"):
+    place = rank_from_environment(2, 1)
+    with ProcessGroup(place, fail, folder).join("cpu"):
         if place.rank:
             raise ValueError("the second has no disk")
         agreement.largest(1)
@@ -45,8 +45,8 @@ def test_the_reason_of_another_process_is_told(tmp_path: Path) -> None:
 
 
 def wait(folder: Path) -> None:
-    place = find_place(2, 1)
-    with Meeting(place, wait, folder).join("cpu"):
+    place = rank_from_environment(2, 1)
+    with ProcessGroup(place, wait, folder).join("cpu"):
         (folder / str(place.rank)).write_text(str(os.getpid()))
         agreement.largest(1)
         if place.rank:
@@ -64,7 +64,7 @@ def test_nobody_is_left_behind(tmp_path: Path) -> None:
 
 
 def test_a_process_alone_agrees_with_itself() -> None:
-    with Meeting(Place(), agree, None).join("cpu"):
+    with ProcessGroup(Rank(), agree, None).join("cpu"):
         assert agreement.largest(3, 0) == (3, 0)
         assert agreement.gathered("a") == ["a"]
         assert not distributed.is_initialized()

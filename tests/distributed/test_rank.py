@@ -2,8 +2,8 @@
 
 import pytest
 
-from sightline.distributed import place as places
-from sightline.distributed.place import Place, all_devices, find_place
+from sightline.distributed import rank as places
+from sightline.distributed.rank import Rank, all_devices, rank_from_environment
 from sightline.errors import BadInput
 
 AT = {"MASTER_ADDR": "10.0.0.1", "MASTER_PORT": "29500"}
@@ -16,23 +16,23 @@ def _restored(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_process_alone_asks_nobody() -> None:
-    assert find_place(1, 1) == Place()
+    assert rank_from_environment(1, 1) == Rank()
     places.given.update(AT, WORLD_SIZE="1", RANK="0", LOCAL_RANK="0")
-    assert find_place(1, 1) == Place()
+    assert rank_from_environment(1, 1) == Rank()
 
 
 def test_one_command_is_the_first_of_its_machine() -> None:
-    place = find_place(2, 1)
+    place = rank_from_environment(2, 1)
     assert place.share == (0, 2)
     assert not place.is_started
     places.given.update(AT)  # of some other job: on one machine a free port is found
-    assert find_place(2, 1) == place
+    assert rank_from_environment(2, 1) == place
 
 
 @pytest.mark.parametrize("rank", range(4))
 def test_torchrun_says_everything(rank: int) -> None:
     places.given.update(TORCHRUN, RANK=str(rank), LOCAL_RANK=str(rank % 2), GROUP_RANK=str(rank // 2))
-    place = find_place(2, 2)
+    place = rank_from_environment(2, 2)
     assert (place.rank, place.node, place.local_rank, place.world_size) == (rank, rank // 2, rank % 2, 4)
     assert (place.address, place.port) == ("10.0.0.1", 29500)
     assert place.is_started
@@ -42,13 +42,13 @@ def test_torchrun_says_everything(rank: int) -> None:
 
 def test_a_machine_of_several_starts_the_others_there() -> None:
     places.given.update(AT, NODE_RANK="1", WORLD_SIZE="4")
-    place = find_place(2, 2)
+    place = rank_from_environment(2, 2)
     assert (place.rank, place.local_rank, place.node, place.is_started) == (2, 0, 1, False)
 
 
 def test_a_rank_without_its_local_one_is_enough() -> None:
     places.given.update(AT, RANK="3", WORLD_SIZE="4")
-    place = find_place(2, 2)
+    place = rank_from_environment(2, 2)
     assert (place.local_rank, place.node, place.is_started) == (1, 1, True)
 
 
@@ -66,4 +66,4 @@ def test_what_does_not_go_together_is_refused(
 ) -> None:
     places.given.update(variables)
     with pytest.raises(BadInput, match=message):
-        find_place(*devices)
+        rank_from_environment(*devices)
