@@ -3,7 +3,7 @@
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
@@ -13,8 +13,8 @@ from omegaconf import DictConfig
 from PIL import Image
 
 import sightline.config  # noqa: F401  (registers the schemas)
+from tests.commands import PROJECT, Starter
 
-PROJECT = Path(__file__).resolve().parents[1]
 COLORS = {"blue": (40, 60, 200), "green": (40, 190, 60), "red": (210, 50, 40)}
 TINY = (
     "model.name=test_resnet",
@@ -56,8 +56,30 @@ Cli = Callable[..., subprocess.CompletedProcess[str]]
 
 
 @pytest.fixture(scope="session")
-def cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
-    """Run `src/<task>.py` with words in a folder that is not the project's."""
+def starter(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Starter]:
+    starter = Starter(tmp_path_factory.mktemp("outputs"))
+    yield starter
+    starter.close()
+
+
+@pytest.fixture(scope="session")
+def cli(starter: Starter, tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """Run `src/<task>.py` with words in a folder that is not the project's, in a process of its own.
+
+    The process is a copy of one that has the imports behind it: where these are the subject, `cold_cli` is right.
+    """
+    elsewhere = tmp_path_factory.mktemp("elsewhere")
+
+    def run(task: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+        script = str(PROJECT / "src" / f"{task}.py")
+        return starter.run([script, *words], cwd=elsewhere, environment={**os.environ, **environment})
+
+    return run
+
+
+@pytest.fixture(scope="session")
+def cold_cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
+    """The same with an interpreter of its own: what a person's shell does."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
 
     def run(task: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
