@@ -1,8 +1,8 @@
 """Commands started by copying a process that has the heavy libraries imported, as `launch/local/preloaded.py` does.
 
-`python -m tests.commands DESCRIPTOR` is that process; it takes orders over a socket and never starts a thread. `Starter`
-gives the orders. A command has a process, a working folder, an environment, outputs and an exit code of its own, and
-takes signals; what it lacks is the start of the interpreter and the imports. Where those are the subject, take `cold_cli`.
+`python -m tests.commands DESCRIPTOR` is that process: it takes orders over a socket and never starts a thread.
+`Starter` gives the orders. A command has a process, a working folder, an environment, outputs and an exit code of its
+own, and takes signals; what it lacks is the start of the interpreter and the imports. For these there is `cold_cli`.
 """
 
 import gc

@@ -15,6 +15,15 @@ from PIL import Image
 import sightline.config  # noqa: F401  (registers the schemas)
 from tests.commands import PROJECT, Starter
 
+
+def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:
+    """Tests of what the code does and checks of how it is laid out are counted apart."""
+    reports = [report for kind in ("passed", "failed") for report in terminalreporter.getreports(kind)]
+    called = [report for report in reports if getattr(report, "when", None) == "call"]
+    num_structure = sum("structure" in report.keywords for report in called)
+    terminalreporter.write_line(f"{len(called) - num_structure} behaviour tests, {num_structure} structure checks")
+
+
 COLORS = {"blue": (40, 60, 200), "green": (40, 190, 60), "red": (210, 50, 40)}
 TINY = (
     "model.name=test_resnet",

@@ -35,6 +35,7 @@ OPTIONS = [
 EXPERIMENTS = [name for group, name in OPTIONS if group == "experiment"]
 
 
+@pytest.mark.structure
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes(group: str, option: str) -> None:
     overrides = [f"{group}={option}"]
@@ -50,6 +51,7 @@ def test_every_option_composes(group: str, option: str) -> None:
     assert to_plain(cfg)
 
 
+@pytest.mark.structure
 def test_no_config_depends_on_hydra_at_run_time() -> None:
     """`train(cfg)` works from a notebook: nothing resolves through `${hydra:…}`."""
     for file in CONFIGS.rglob("*.yaml"):
@@ -57,6 +59,7 @@ def test_no_config_depends_on_hydra_at_run_time() -> None:
             assert "${hydra" not in file.read_text(encoding="utf-8"), file
 
 
+@pytest.mark.structure
 def test_resolved_configuration_is_plain() -> None:
     plain = to_plain(compose_config("train"))
     assert plain["model"]["optimizer"]["lr"] == plain["model"]["lr"]
@@ -131,6 +134,7 @@ def test_arguments_for_a_model_stay_with_its_name(colors: Path, tmp_path: Path) 
     assert other.metrics["num_parameters"] == expected
 
 
+@pytest.mark.structure
 @pytest.mark.parametrize("experiment", sorted(path.stem for path in (CONFIGS / "experiment").glob("*.yaml")))
 def test_another_augmentation_leaves_nothing_of_the_experiments_own(experiment: str) -> None:
     augmentation = compose_config("train", f"experiment={experiment}", "augmentation=none").augmentation

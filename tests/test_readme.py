@@ -10,6 +10,8 @@ from sightline.config import validate
 from sightline.launch.jobs import VERBS
 from tests.conftest import PROJECT, compose_config
 
+pytestmark = pytest.mark.structure
+
 DOCUMENTS = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 COMMAND = re.compile(r"^(?:\$ )?(?:\.venv/bin/)?python src/(\w+)\.py((?: [^#\n]*)?)", re.MULTILINE)
 PLACEHOLDERS = {"FOLDER": "somewhere", "FILE": "somewhere", "RUN": "latest"}

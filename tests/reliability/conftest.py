@@ -3,8 +3,6 @@
 import csv
 import hashlib
 import json
-import subprocess
-import sys
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +10,8 @@ from typing import Any
 
 import pytest
 import torch
-from tests.conftest import PROJECT, TINY
+from tests.commands import PROJECT, Starter
+from tests.conftest import TINY
 
 WORDS = [
     "data=folder",
@@ -47,20 +46,10 @@ Struck = Callable[..., Ended]
 
 
 @pytest.fixture(scope="session")
-def struck(tmp_path_factory: pytest.TempPathFactory, colors: Path) -> Iterator[Struck]:
-    """Run train.py in a process of its own with a fault in it, and wait for its end."""
+def struck(starter: Starter, tmp_path_factory: pytest.TempPathFactory, colors: Path) -> Struck:
+    """Run train.py in processes of their own with a fault in them, and wait for their end."""
     logs = tmp_path_factory.mktemp("logs")
-    server = subprocess.Popen(
-        [sys.executable, "-m", "tests.reliability.faults"],
-        cwd=PROJECT,
-        env={"PYTHONPATH": f"{PROJECT / 'src'}:{PROJECT}", "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"},
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        text=True,
-    )
-    assert server.stdin is not None
-    assert server.stdout is not None
-    stdin, stdout = server.stdin, server.stdout
+    inherited = {"PYTHONPATH": f"{PROJECT / 'src'}:{PROJECT}", "OMP_NUM_THREADS": "1", "PATH": "/usr/bin:/bin"}
 
     def run(
         output: Path | None,
@@ -70,16 +59,17 @@ def struck(tmp_path_factory: pytest.TempPathFactory, colors: Path) -> Iterator[S
         environments: Sequence[dict[str, str]] = ({},),
     ) -> Ended:
         log = logs / f"{len(list(logs.iterdir()))}.txt"
+        log.touch()
         folder = [] if output is None else [f"output={output}"]
-        all_words = [*words, f"data.root={colors}", *folder, *more]
-        order = {"words": all_words, "fault": fault, "log": str(log), "environments": environments}
-        stdin.write(json.dumps(order) + "\n")
-        stdin.flush()
-        return Ended(json.loads(stdout.readline()), log.read_text())
+        command = [str(PROJECT / "src" / "train.py"), *words, f"data.root={colors}", *folder, *more]
+        processes = []
+        for number, environment in enumerate(environments):
+            faults = [each.removeprefix(f"{number}:") for each in fault.split(",")]
+            first = ("tests.reliability.faults:install", faults) if fault else None
+            processes.append(starter.start(command, environment=inherited | environment, log=log, first=first))
+        return Ended([process.wait() for process in processes], log.read_text())
 
-    yield run
-    stdin.close()
-    server.wait(timeout=30)
+    return run
 
 
 Undisturbed = Callable[..., Path]

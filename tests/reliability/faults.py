@@ -1,8 +1,6 @@
-"""A process that has the libraries loaded and forks `train.py`, each time with a fault at a chosen moment.
+"""Faults that strike `train.py` at a chosen moment: `SIGTERM@step:7`, or several; `1:SIGTERM@step:7` is for the
+second process alone. `install` is called in the process before the program begins.
 
-It reads lines of JSON, `{"words": […], "fault": "SIGTERM@step:7", "log": FILE, "environments": [{…}]}`, forks a process
-for each environment, and answers with their exit codes. Faults are separated by commas; `1:SIGTERM@step:7` is for the
-second process alone.
 Moments count within the new process: `step:N` after the Nth batch, `validation:N` before the Nth batch of validation,
 `epoch:N` at the Nth epoch's end, `writing:N` with a checkpoint on the disk but not in its place yet, `moving:N` between
 setting the old `last.ckpt` aside and putting the new one there, `end:N` when all is trained and measuring begins.
@@ -10,28 +8,20 @@ Besides signals there are the faults `FULL`, from then on the disk takes no more
 makes the Nth batch's pixels nan.
 """
 
-import json
 import math
 import os
 import re
-import runpy
 import signal
 import stat
-import sys
-import time
 from pathlib import Path
 from typing import Any
 
 import pytorch_lightning as pl
 
 import sightline.evaluation.measurement as evaluation
-import sightline.models.checkpoint
-import sightline.training.train  # noqa: F401
 from sightline.callbacks import checkpoint_files
 
-LONGEST_SECONDS, HUNG = 300, 1000
 FAULT = re.compile(r"([A-Z+]+)@(\w+):(\d+)")
-TRAIN = Path(__file__).resolve().parents[2] / "src" / "train.py"
 
 
 class Fault(pl.Callback):
@@ -74,7 +64,8 @@ class Fault(pl.Callback):
         self.passes("epoch")
 
 
-def install(faults: list[Fault]) -> None:
+def install(wanted: list[str]) -> None:
+    faults = [Fault(*parsed.groups()) for parsed in map(FAULT.fullmatch, wanted) if parsed]
     force, move, predict, make = os.fsync, Path.replace, evaluation.predict_split, pl.Trainer.__init__
 
     def passes(moment: str) -> None:
@@ -100,45 +91,3 @@ def install(faults: list[Fault]) -> None:
 
     checkpoint_files.os.fsync, checkpoint_files.Path.replace = fsync, replace  # type: ignore[assignment]
     evaluation.predict_split, pl.Trainer.__init__ = predict_split, init  # type: ignore[method-assign]
-
-
-def run(words: list[str], faults: list[str], log: str, environment: dict[str, str]) -> None:
-    os.setsid()
-    with open(log, "ab") as file:  # noqa: PTH123
-        os.dup2(file.fileno(), 1)
-        os.dup2(file.fileno(), 2)
-    os.environ.update(environment)
-    if faults:
-        install([Fault(*parsed.groups()) for parsed in (FAULT.fullmatch(each) for each in faults) if parsed])
-    sys.argv = [str(TRAIN), *words]
-    runpy.run_path(str(TRAIN), run_name="__main__")
-
-
-def main() -> None:
-    for line in sys.stdin:
-        order = json.loads(line)
-        children = []
-        for number, environment in enumerate(order["environments"]):
-            child = os.fork()
-            if child == 0:
-                words = [each.removeprefix(f"{number}:") for each in order["fault"].split(",")]
-                run(order["words"], words, order["log"], environment)
-            children.append(child)
-        print(json.dumps([wait_for(child) for child in children]), flush=True)
-
-
-def wait_for(child: int) -> int:
-    """Its exit code; one that does not end is killed."""
-    until = time.monotonic() + LONGEST_SECONDS
-    while time.monotonic() < until:
-        ended, status = os.waitpid(child, os.WNOHANG)
-        if ended:
-            return os.waitstatus_to_exitcode(status)
-        time.sleep(0.02)
-    os.killpg(child, signal.SIGKILL)
-    os.waitpid(child, 0)
-    return HUNG
-
-
-if __name__ == "__main__":
-    main()
