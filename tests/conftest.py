@@ -91,14 +91,14 @@ def cold_cli(tmp_path_factory: pytest.TempPathFactory) -> Cli:
     """The same with an interpreter of its own: what a person's shell does."""
     elsewhere = tmp_path_factory.mktemp("elsewhere")
 
-    def run(task: str, *words: str, **environment: str) -> subprocess.CompletedProcess[str]:
+    def run(task: str, *words: str, timeout: float = 300.0, **environment: str) -> subprocess.CompletedProcess[str]:
         return subprocess.run(
             [sys.executable, str(PROJECT / "src" / f"{task}.py"), *words],
             cwd=elsewhere,
             env={**os.environ, **environment},
             capture_output=True,
             text=True,
-            timeout=300,
+            timeout=timeout,
         )
 
     return run
