@@ -80,8 +80,8 @@ def test_command_line(words: str, message: str, cli: Cli, tmp_path: Path) -> Non
     assert not list(tmp_path.rglob("*"))
 
 
-def test_full_error_shows_the_traceback(cli: Cli) -> None:
-    done = cli("train", "model.lr=-1", HYDRA_FULL_ERROR="1")
+def test_full_error_shows_the_traceback(cold_cli: Cli) -> None:
+    done = cold_cli("train", "model.lr=-1", HYDRA_FULL_ERROR="1")
     assert done.returncode == 2
     assert "Traceback" in done.stderr
     assert done.stderr.splitlines()[-1] == "error: model.lr=-1: must be a number above 0, or auto"

@@ -19,9 +19,9 @@ KEYS = (
 ).split()
 
 
-def test_test_images_are_explained_with_numbers(trained: Path, cli: Cli, tmp_path: Path) -> None:
+def test_test_images_are_explained_with_numbers(trained: Path, cold_cli: Cli, tmp_path: Path) -> None:
     words = ["explanation=all", "explanation.num_images=4", "explanation.target=both", f"output={tmp_path / 'out'}"]
-    done = cli("explain", f"run={trained}", *words)
+    done = cold_cli("explain", f"run={trained}", *words)
     assert done.returncode == 0, done.stderr
     folder = tmp_path / "out" / "explanations"
     found = json.loads((folder / "explanations.json").read_text())

@@ -32,9 +32,9 @@ def test_a_pattern_or_a_part_of_a_name() -> None:
         matching("nothing_like_it")
 
 
-def test_the_command_takes_a_bare_pattern(cli: Cli, tmp_path: Path) -> None:
+def test_the_command_takes_a_bare_pattern(cli: Cli, cold_cli: Cli, tmp_path: Path) -> None:
     words = ["test_res*", "time=true", "batch_size=4", "image_size=32", f"output={tmp_path / 'table'}"]
-    done = cli("models", *words)
+    done = cold_cli("models", *words)
     assert done.returncode == 0, done.stderr
     assert "test_resnet" in done.stdout
     with (tmp_path / "table" / "models.csv").open() as file:

@@ -89,8 +89,8 @@ def test_another_model_has_a_sweep_of_its_own(colors: Path) -> None:
     assert len({tuple(sweep.loss[:5]) for sweep in sweeps}) == 3, "the recipe and the network count"
 
 
-def test_the_command_writes_its_table_and_picture(cli: Cli, colors: Path, tmp_path: Path) -> None:
-    done = cli("find_lr", *words_of(colors), f"output={tmp_path / 'found'}")
+def test_the_command_writes_its_table_and_picture(cli: Cli, cold_cli: Cli, colors: Path, tmp_path: Path) -> None:
+    done = cold_cli("find_lr", *words_of(colors), f"output={tmp_path / 'found'}")
     assert done.returncode == 0, done.stderr
     content = json.loads((tmp_path / "found" / "lr_finder.json").read_text())
     assert set(content) >= {"lr", "loss", "suggestion", "steepest", "tenth_of_divergence"}

@@ -154,7 +154,7 @@ def test_leaving_at_once(service: FakeSageMaker, cli: Cli, tmp_path: Path) -> No
     assert machine.is_stopped
 
 
-def test_a_job_that_cannot_be_asked_for_hides_no_other(cli: Cli, tmp_path: Path) -> None:
+def test_a_job_that_cannot_be_asked_for_hides_no_other(cold_cli: Cli, tmp_path: Path) -> None:
     jobs = tmp_path / "runs" / "jobs"
     jobs.mkdir(parents=True)
     facts = {"script": "src/train.py", "overrides": [], "commit": None, "submitted": "2026", "request": {}}
@@ -163,7 +163,7 @@ def test_a_job_that_cannot_be_asked_for_hides_no_other(cli: Cli, tmp_path: Path)
         record = {"name": name, "backend": "sagemaker", **facts, "job_id": name, "settings": settings}
         (jobs / f"{name}.json").write_text(json.dumps({**record, "is_finished": is_finished}))
     keys = {"AWS_ACCESS_KEY_ID": "", "AWS_SECRET_ACCESS_KEY": ""}
-    done = cli("jobs", "list", "--runs", str(tmp_path / "runs"), **NOTHING, **keys)
+    done = cold_cli("jobs", "list", "--runs", str(tmp_path / "runs"), **NOTHING, **keys)
     assert done.returncode == 0, done.stderr
     one, two = done.stdout.splitlines()[1:]
     assert "succeeded" in one
