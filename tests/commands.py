@@ -5,6 +5,7 @@
 own, and takes signals; what it lacks is the start of the interpreter and the imports. For these there is `cold_cli`.
 """
 
+import contextlib
 import gc
 import importlib
 import json
@@ -113,9 +114,11 @@ class Starter:
 
 def serve(orders: socket.socket) -> None:
     """Start what is asked for until nobody can ask any more."""
-    signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # nobody waits for those who wait for the commands
     while True:
-        message, (*descriptors,), _, _ = socket.recv_fds(orders, 1 << 20, 1)
+        message, descriptors, _, _ = socket.recv_fds(orders, 1 << 20, 1)
+        with contextlib.suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:  # of those who wait for the commands; what they used is counted
+                pass
         if not message:
             return
         (status,) = descriptors
@@ -128,7 +131,6 @@ def serve(orders: socket.socket) -> None:
 
 
 def _start_and_wait(order: dict[str, Any], orders: socket.socket, status: int) -> None:
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     pid = os.fork()
     if pid == 0:
         try:

@@ -13,7 +13,13 @@ from omegaconf import DictConfig
 from PIL import Image
 
 import sightline.config  # noqa: F401  (registers the schemas)
+from sightline.command import NOT_SAID
 from tests.commands import PROJECT, Starter
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    for message in NOT_SAID:
+        config.addinivalue_line("filterwarnings", f"ignore:{message}")
 
 
 def pytest_terminal_summary(terminalreporter: pytest.TerminalReporter) -> None:

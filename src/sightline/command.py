@@ -34,6 +34,23 @@ OPEN = re.compile(r"hydra\.sweeper\.((sampler|pruner)[.=]|(metrics|params)=)")
 """Nodes that hold what Optuna takes; Hydra knows none of their keys."""
 NULL_GROUP = "Config group override must be a string or a list"
 """How Hydra refuses `group=null`, which means what `~group` does."""
+NOT_SAID = (
+    # pytorch_lightning: advice on what is chosen here for a reason, or said in words of ours with the key
+    ".*does not have many workers.*",
+    ".*The number of training batches .* is smaller than the logging interval.*",
+    ".*Checkpoint directory .* exists and is not empty.*",
+    ".*persistent_workers.*",
+    ".*your dataloader is not resumable.*",  # its sampler is
+    ".*module.s. in eval mode at the start of training.*",
+    # torch: said once, with the key, when the data is made ready
+    "This DataLoader will create .* worker processes.*",
+    # torch: a step that mixed precision skipped, or a schedule that is called by Lightning
+    ".*Detected call of `lr_scheduler.step.*",
+    # torch, about how pytorch_lightning calls it
+    ".*`isinstance.treespec, LeafSpec.` is deprecated.*",
+)
+"""Warnings of libraries that say nothing about our data and settings: left out of what commands say, and no errors in
+the tests, where all others are."""
 
 
 class _TaskFailed(BaseException):
@@ -146,17 +163,7 @@ def _quieten() -> None:
         "matplotlib.font_manager",
     ):
         logging.getLogger(name).setLevel(logging.WARNING)
-    for message in (
-        ".*does not have many workers.*",
-        ".*The number of training batches .* is smaller than the logging interval.*",
-        ".*Checkpoint directory .* exists and is not empty.*",
-        ".*persistent_workers.*",
-        "This DataLoader will create .* worker processes.*",  # said once, with the key, when the data is made ready
-        ".*your dataloader is not resumable.*",  # its sampler is
-        ".*Detected call of `lr_scheduler.step.*",
-        ".*module.s. in eval mode at the start of training.*",
-        ".*`isinstance.treespec, LeafSpec.` is deprecated.*",
-    ):
+    for message in NOT_SAID:
         warnings.filterwarnings("ignore", message=message)
 
 
