@@ -36,12 +36,12 @@ def test_errors_and_their_codes(error: BaseException, code: int | None, text: st
 def test_a_reader_that_leaves_is_no_error() -> None:
     """As in `train.py --help | head -3`."""
     command = [sys.executable, str(PROJECT / "src" / "train.py"), "--help"]
-    process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-    assert process.stdout is not None
-    assert process.stderr is not None
-    process.stdout.close()
-    assert process.stderr.read() == ""
-    assert process.wait() == 128 + signal.SIGPIPE, "as a shell counts other programs that end so"
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+        assert process.stdout is not None
+        assert process.stderr is not None
+        process.stdout.close()
+        assert process.stderr.read() == ""
+        assert process.wait() == 128 + signal.SIGPIPE, "as a shell counts other programs that end so"
 
 
 def test_the_flag_for_several_runs_may_stand_anywhere(cli: Cli, tmp_path: Path) -> None:

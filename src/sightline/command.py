@@ -42,6 +42,9 @@ NOT_SAID = (
     ".*persistent_workers.*",
     ".*your dataloader is not resumable.*",  # its sampler is
     ".*module.s. in eval mode at the start of training.*",
+    "You requested to overfit but enabled .* dataloader shuffling.*",
+    # torchmetrics: what the watch over divergence says with the step and the images
+    "Encountered `nan` values in tensor. Will be removed.*",
     # torch: said once, with the key, when the data is made ready
     "This DataLoader will create .* worker processes.*",
     # torch: a step that mixed precision skipped, or a schedule that is called by Lightning

@@ -45,6 +45,7 @@ class Evil:
         return print, ("code ran",)
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # torch: before it refuses the pickle
 def test_a_pickle_is_never_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     torch.save({"state_dict": {}, "model_card": Evil(), "task_spec": {}}, tmp_path / "evil.ckpt")
     (tmp_path / "plain.ckpt").write_bytes(pickle.dumps(Evil()))

@@ -356,6 +356,7 @@ def test_what_cannot_be_is_refused(word: str, message: str) -> None:
     assert message in str(refused.value)
 
 
+@pytest.mark.filterwarnings("ignore:`ModelCheckpoint")  # pytorch_lightning: one step ends before any validation
 def test_accumulated_steps_are_fewer_and_clipped_steps_are_short(uneven: Path, tmp_path: Path) -> None:
     base = ["data=folder", f"data.root={uneven}", "data.test_fraction=0", "logger=none", *TINY]
     train(compose_config("train", *base, f"output={tmp_path / 'few'}", "trainer.accumulate_grad_batches=3"))

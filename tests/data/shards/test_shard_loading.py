@@ -290,6 +290,9 @@ def test_training_on_shards_is_training_on_the_folder(location: str, table: Mani
     assert len(models[0].val_losses) == len(models[1].val_losses) == 4
 
 
+@pytest.mark.filterwarnings(
+    "ignore:Be aware that when using `ckpt_path`"
+)  # pytorch_lightning: a callback less, on purpose
 def test_lightning_goes_on_where_its_checkpoint_was_written(folder: str, tmp_path: Path) -> None:
     """In the middle of an epoch, at its end and in a later one: the losses are those of an undisturbed run."""
     saving = ModelCheckpoint(tmp_path / "saved", "{step}", every_n_train_steps=1, save_top_k=-1)
