@@ -7,9 +7,11 @@ import sys
 from pathlib import Path
 
 import pytest
+from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 
-from sightline.command import exit_code, explain
+from sightline.command import exit_code, explain, groups_listed_in_place
 from sightline.errors import BadInput, Interrupted
 from tests.conftest import PROJECT, Cli
 
@@ -31,6 +33,16 @@ from tests.conftest import PROJECT, Cli
 def test_errors_and_their_codes(error: BaseException, code: int | None, text: str) -> None:
     assert exit_code(error) == code
     assert text in explain(error)
+
+
+def test_help_lists_the_same_groups_in_place() -> None:
+    with initialize_config_dir(str(PROJECT / "configs"), version_base="1.3"):
+        hydra = GlobalHydra.instance().hydra
+        assert hydra is not None
+        plain = hydra.format_config_groups(lambda group: True)
+        with groups_listed_in_place():
+            assert hydra.format_config_groups(lambda group: True) == plain
+    assert "augmentation: a3, albumentations, " in plain
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:

@@ -8,11 +8,14 @@ import select
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
+from contextlib import contextmanager, nullcontext
 from typing import Any, NoReturn
 
+import hydra
 import rich
 from hydra.core.hydra_config import HydraConfig
+from hydra.core.object_type import ObjectType
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
 from omegaconf import DictConfig
@@ -32,6 +35,8 @@ ONE_RUN = {"hparams_search": "null", "launch": "here"}
 """Groups that mean several runs, unless they say this."""
 OPEN = re.compile(r"hydra\.sweeper\.((sampler|pruner)[.=]|(metrics|params)=)")
 """Nodes that hold what Optuna takes; Hydra knows none of their keys."""
+HYDRA_SHORTENED = "1.3."
+"""The versions of Hydra in which we know how groups are listed."""
 NULL_GROUP = "Config group override must be a string or a list"
 """How Hydra refuses `group=null`, which means what `~group` does."""
 NOT_SAID = (
@@ -127,10 +132,35 @@ def _as_hydra_takes_them(words: list[str]) -> list[str]:
     return [*first, *(f"++{word}" if OPEN.match(word) else word for word in others)]
 
 
+@contextmanager
+def groups_listed_in_place() -> Iterator[None]:
+    """Let Hydra list configuration groups, as `--help` does, without a copy of its whole repository for each question.
+
+    It copies so that a search path among the overrides changes no original; its help gives none.
+    """
+    from hydra._internal.config_loader_impl import ConfigLoaderImpl
+
+    original = ConfigLoaderImpl.get_group_options
+
+    def get_group_options(
+        self: ConfigLoaderImpl, group_name: str, results_filter: ObjectType | None = ObjectType.CONFIG, **others: Any
+    ) -> list[str]:
+        if others:
+            return original(self, group_name, results_filter, **others)
+        return self.repository.get_group_options(group_name, results_filter)
+
+    ConfigLoaderImpl.get_group_options = get_group_options  # pyright: ignore[reportAttributeAccessIssue]
+    try:
+        yield
+    finally:
+        ConfigLoaderImpl.get_group_options = original
+
+
 def _run_and_flush(main: Callable[[], Any]) -> None:
     """Run a program until its last line is out: what is left to the interpreter's end fails with a complaint."""
     try:
-        main()
+        with groups_listed_in_place() if hydra.__version__.startswith(HYDRA_SHORTENED) else nullcontext():
+            main()
     except SystemExit:
         sys.stdout.flush()
         raise
