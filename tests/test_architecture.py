@@ -23,9 +23,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "task_spec": LOWEST,
     "metrics": set(),
     "runs": LOWEST,
-    "env_file": LOWEST,
+    "env_file": LOWEST | {"runs"},
     "distributed": LOWEST | {"runs"},
-    "config": LOWEST | {"task_spec", "metrics"},
+    "config": LOWEST | {"task_spec", "metrics", "runs"},
     "data": LOWEST | {"config", "task_spec", "runs"},
     "models": LOWEST | {"distributed", "task_spec", "config", "runs"},
     "callbacks": LOWEST | {"distributed", "metrics", "runs"},
@@ -49,7 +49,7 @@ CONFIG_FROM_MODELS = {"models/listing.py"}
 HEAVY = {"torch", "torchvision", "timm", "pytorch_lightning", "albumentations", "matplotlib", "tensorboard", "sklearn"}
 LIGHT_FILES = [
     *("errors.py", "task_spec.py", "metrics.py", "config.py", "command.py", "finished_run.py"),
-    *("runs/record.py", "runs/folder.py", "runs/content_hash.py"),
+    *("runs/record.py", "runs/project.py", "runs/folder.py", "runs/content_hash.py"),
     *(f"training/{name}.py" for name in "train build recipe trainer resume lr_finding checkpoint_averaging".split()),
     *(f"data/{name}.py" for name in "preparation manifest transforms cache parallel".split()),
     *(f"data/collection/{name}.py" for name in "layouts sources adapters digits download archives".split()),

@@ -16,6 +16,7 @@ from omegaconf import MISSING, DictConfig, OmegaConf
 
 from sightline.errors import BadInput
 from sightline.metrics import FINAL_METRICS, FIT_METRICS
+from sightline.runs.project import home
 from sightline.task_spec import CROPS, INTERPOLATIONS, VIEWS
 
 STAGES = ("fit", "test", "explain")
@@ -343,8 +344,7 @@ def _register() -> None:
     tasks |= {"explain": ExplainConfig, "find_lr": FindLrConfig, "models": ModelsConfig}
     for name, schema in tasks.items():
         store.store(name=f"{name}_schema", node=schema)
-    project = Path(__file__).resolve().parents[2]
-    OmegaConf.register_new_resolver("project_root", lambda: str(project), replace=True)
+    OmegaConf.register_new_resolver("project_root", lambda: str(home()), replace=True)
 
 
 _register()

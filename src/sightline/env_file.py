@@ -3,11 +3,12 @@
 import os
 from pathlib import Path
 
-ENV_FILE = Path(__file__).resolve().parents[2] / ".env"
+from sightline.runs.project import home
 
 
-def load_env_file(path: Path = ENV_FILE) -> None:
+def load_env_file(path: Path | None = None) -> None:
     """Take from a file what the environment does not say: lines KEY=value; one without a value says nothing."""
+    path = path or home() / ".env"
     if path.is_file():
         from dotenv import dotenv_values
 

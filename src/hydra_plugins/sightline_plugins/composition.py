@@ -38,11 +38,11 @@ def check(context: HydraContext, config: DictConfig, words: list[str]) -> DictCo
 
 def script() -> str:
     """The program that was started, below the project where it lies there."""
-    from sightline.launch.local.backend import SOURCE
     from sightline.runs import record as run_record
+    from sightline.runs.project import PROJECT
 
     path = Path(run_record.command_line[0]).absolute()
-    return path.relative_to(SOURCE.parent).as_posix() if path.is_relative_to(SOURCE.parent) else str(path)
+    return path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else str(path)
 
 
 @contextmanager

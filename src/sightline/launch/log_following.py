@@ -10,10 +10,10 @@ from types import TracebackType
 
 from sightline.launch.backend import Backend
 from sightline.launch.job import Job, Status
+from sightline.runs.project import PROGRAMS
 
 log = logging.getLogger(__name__)
 SECONDS_FOR_THE_LAST_LINES = 30.0
-PROGRAM = Path(__file__).resolve().parents[2] / "jobs.py"
 
 
 def commands(name: str, records: Path) -> list[str]:
@@ -22,7 +22,7 @@ def commands(name: str, records: Path) -> list[str]:
 
 
 def _command(verb: str, name: str, records: Path) -> str:
-    return f"python {shlex.join([str(PROGRAM), verb, name, '--runs', str(records.parent)])}"
+    return f"python {shlex.join([str(PROGRAMS / 'jobs.py'), verb, name, '--runs', str(records.parent)])}"
 
 
 def say_it_runs_on(name: str, records: Path) -> None:

@@ -4,9 +4,9 @@ import subprocess
 from pathlib import Path
 
 from sightline.errors import BadInput
+from sightline.runs.project import PROJECT
 from sightline.runs.record import git_commit
 
-PROJECT = Path(__file__).resolve().parents[3]
 SENT = ("src", "configs", "dockers", "pyproject.toml", "constraints.txt")
 """What an image is made of."""
 MAX_NAMED = 5

@@ -14,6 +14,7 @@ from types import TracebackType
 from typing import Any
 
 from sightline.errors import BadInput, Interrupted
+from sightline.runs.project import IS_INSTALLED, PROJECT
 
 log = logging.getLogger(__name__)
 PACKAGES = (
@@ -102,12 +103,14 @@ def write_json(path: Path, value: Any) -> None:
 
 def git_commit(folder: Path) -> tuple[str | None, bool | None]:
     """The commit that `folder` is at and whether files differ from it; without a checkout what `built_from` says."""
-    try:
-        commit = _git(folder, "rev-parse", "HEAD").strip()
-        return commit, bool(_git(folder, "status", "--porcelain").strip())
-    except (OSError, subprocess.SubprocessError):
-        said = built_from[0] if built_from else ""
-        return (said.removesuffix(DIRTY), said.endswith(DIRTY)) if said else (None, None)
+    if not IS_INSTALLED:  # a checkout round an installed package is somebody else's
+        try:
+            commit = _git(folder, "rev-parse", "HEAD").strip()
+            return commit, bool(_git(folder, "status", "--porcelain").strip())
+        except (OSError, subprocess.SubprocessError):
+            pass
+    said = built_from[0] if built_from else ""
+    return (said.removesuffix(DIRTY), said.endswith(DIRTY)) if said else (None, None)
 
 
 def _git(folder: Path, *words: str) -> str:
@@ -142,7 +145,7 @@ class RunRecord:
         self, folder: Path, *, earlier: dict[str, Any] | None = None, writes: bool = True, **facts: Any
     ) -> None:
         self.folder, self.earlier, self.writes = folder, earlier or {}, writes
-        commit, dirty = git_commit(Path(__file__).parent)
+        commit, dirty = git_commit(PROJECT)
         self.facts: dict[str, Any] = {
             "argv": list(command_line),
             **facts,

@@ -303,7 +303,9 @@ def test_no_credentials(bucket: Any, cache: Path, monkeypatch: pytest.MonkeyPatc
 def test_no_library(cache: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "s3fs", None)
     monkeypatch.delitem(importlib.import_module("fsspec.registry")._registry, "s3", raising=False)
-    with pytest.raises(BadInput, match=r'data.root=s3://pictures: s3:// needs .*; pip install "sightline\[s3\]"'):
+    with pytest.raises(
+        BadInput, match=r'data.root=s3://pictures: s3:// needs .*; pip install "sightline-vision\[s3\]"'
+    ):
         localise("s3://pictures", cache)
 
 

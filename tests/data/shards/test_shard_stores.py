@@ -27,7 +27,7 @@ def test_a_bucket_that_is_not_there_is_bad_input(bucket: str) -> None:
 
 def test_without_boto3_a_bucket_says_what_to_install(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setitem(sys.modules, "boto3", None)
-    with pytest.raises(BadInput, match='pip install "sightline.shards."'):
+    with pytest.raises(BadInput, match='pip install "sightline-vision.shards."'):
         read_shards("s3://bucket/prefix")
 
 

@@ -16,7 +16,7 @@ from sightline.data.collection.layouts import is_table, list_table_paths
 from sightline.errors import BadInput
 
 NUM_THREADS = 8
-EXTRAS = {"s3": "sightline[s3]", "s3a": "sightline[s3]"}
+EXTRAS = {"s3": "sightline-vision[s3]", "s3a": "sightline-vision[s3]"}
 """What to install where the library for a scheme is missing."""
 
 

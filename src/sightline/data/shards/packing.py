@@ -88,7 +88,7 @@ def require_litdata() -> None:
     try:
         import litdata  # noqa: F401
     except ImportError as error:
-        raise BadInput('shards need LitData; install it with pip install "sightline[shards]"') from error
+        raise BadInput('shards need LitData; install it with pip install "sightline-vision[shards]"') from error
 
 
 def _pack_split(manifest: Manifest, split: str, store: Store, pool: ThreadPoolExecutor, num_bytes: int) -> None:

@@ -135,7 +135,7 @@ def _import_boto3() -> tuple[Any, Any]:
         import boto3
         from botocore.config import Config
     except ImportError as error:
-        raise BadInput('s3:// locations need boto3; install it with pip install "sightline[shards]"') from error
+        raise BadInput('s3:// locations need boto3; install it with pip install "sightline-vision[shards]"') from error
     return boto3, Config(retries={"max_attempts": 10, "mode": "standard"})
 
 

@@ -19,10 +19,11 @@ from sightline.launch.container.folder import OPT_ML, ContainerFolder
 from sightline.launch.container.hyperparameters import script_of, to_hyperparameters
 from sightline.launch.container.image import DEFAULT_BASE, image_name
 from sightline.launch.job import Job, State, Status, job_name
-from sightline.launch.local.backend import SOURCE, LocalProcess
+from sightline.launch.local.backend import LocalProcess
 from sightline.launch.local.machine import environments
 from sightline.launch.local.supervisor import HIDDEN, write
 from sightline.runs.folder import name_places_here, note_launch, read_json
+from sightline.runs.project import IMPORTED_FROM
 from sightline.runs.record import COMMIT
 
 STOP_SECONDS = 120
@@ -95,7 +96,7 @@ class LocalContainer(LocalProcess):
             "folder": str(folder),
             "command": [sys.executable, containers.__file__, str(folder)],
             "commit": job.commit,
-            "environment": {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(SOURCE)},
+            "environment": {"PYTHONUNBUFFERED": "1", "PYTHONPATH": str(IMPORTED_FROM)},
             "places": environments(self.places.n_parallel),
             "places_folder": str(self.jobs / ".places"),
             "preload": [],

@@ -26,8 +26,8 @@ from sightline.launch.container.hyperparameters import TRAIN, script_of, to_over
 from sightline.launch.job import key_of
 from sightline.launch.local.machine import visible_gpus
 from sightline.runs.folder import read_json, reason_of
+from sightline.runs.project import PROJECT
 
-PROJECT = Path(__file__).resolve().parents[4]
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTED = tuple(128 + number for number in SIGNALS)
 MAX_LETTERS = 1024

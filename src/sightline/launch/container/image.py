@@ -18,9 +18,9 @@ from typing import Any
 from sightline.env_file import load_env_file
 from sightline.errors import BadInput
 from sightline.launch.container.engine import ask, builder, docker, has_image, require_engine
+from sightline.runs.project import PROJECT
 from sightline.runs.record import DIRTY, git_commit
 
-PROJECT = Path(__file__).resolve().parents[4]
 REPOSITORY = "sightline-train"
 DOCKERFILE = Path("dockers", "train", "Dockerfile")
 CONTENT = ("pyproject.toml", "constraints.txt", "src", "configs", str(DOCKERFILE), ".dockerignore")
@@ -58,6 +58,8 @@ def build(base_image: str = DEFAULT_BASE, words: Sequence[str] = ()) -> str:
 
     Raises: BadInput without an engine; RuntimeError when it cannot be built.
     """
+    if not (PROJECT / DOCKERFILE).is_file():
+        raise BadInput(f"{DOCKERFILE}: not here; images are built from a checkout of Sightline, with make image")
     require_engine("make image")
     name = image_name(base_image)
     if has_image(name):

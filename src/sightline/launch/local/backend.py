@@ -20,8 +20,8 @@ from sightline.launch.local import supervisor
 from sightline.launch.local.machine import environments
 from sightline.launch.local.supervisor import HIDDEN, is_locked
 from sightline.runs.folder import MetricPoint, read_json, read_points, reason_of
+from sightline.runs.project import IMPORTED_FROM, PROJECT
 
-SOURCE = Path(__file__).resolve().parents[3]
 GRACE_SECONDS = 60.0
 """Between the order to end and the end for good: a run writes its checkpoint in this time."""
 ENDED_BY_ORDER = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
@@ -51,7 +51,7 @@ class LocalProcess:
         return {
             "name": job.name,
             "folder": str(folder),
-            "command": [sys.executable, str(SOURCE.parent / job.script), *words],
+            "command": [sys.executable, str(PROJECT / job.script), *words],
             "commit": job.commit,
             "environment": {"PYTHONUNBUFFERED": "1"},
             "places": environments(self.places.n_parallel),
@@ -102,7 +102,7 @@ class LocalProcess:
         raise RuntimeError("the process with the libraries was killed twice; is there enough memory?")
 
     def _preload(self, plan: dict[str, Any]) -> subprocess.Popen[str]:
-        environment = {**os.environ, **plan["environment"], "PYTHONPATH": str(SOURCE)}
+        environment = {**os.environ, **plan["environment"], "PYTHONPATH": str(IMPORTED_FROM)}
         environment["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # asking for GPUs must not begin CUDA: it survives no copy
         for key in plan["places"][0]:
             if key.endswith("_NUM_THREADS"):  # libraries read it when they load
