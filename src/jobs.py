@@ -1,15 +1,13 @@
-"""Jobs that were submitted: python src/jobs.py list|status|logs|metrics|fetch|stop JOB"""
+"""Jobs that were submitted: python src/jobs.py VERB [JOB] [key=value …] [--json]"""
 
 from sightline import command
 
 
-def main() -> None:
-    from pathlib import Path
+def verbs() -> command.Verbs:
+    from sightline.launch.jobs import PRINTED, VERBS
 
-    from sightline.launch.jobs import main as do
-
-    do(Path(__file__).resolve().parents[1] / "runs")
+    return command.Verbs("jobs", VERBS, PRINTED, options={"--runs": "paths.runs", "--into": "into"})
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run_verbs(verbs)

@@ -1,6 +1,7 @@
 """Small real data sets, real runs, and the command line as a person types it."""
 
 import os
+import runpy
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -13,7 +14,7 @@ from omegaconf import DictConfig
 from PIL import Image
 
 import sightline.config  # noqa: F401  (registers the schemas)
-from sightline.command import NOT_SAID
+from sightline.command import NOT_SAID, do_verb
 from tests.commands import PROJECT, Starter
 
 
@@ -46,6 +47,11 @@ TINY = (
 def compose_config(name: str, *overrides: str) -> DictConfig:
     with initialize_config_dir(str(PROJECT / "configs"), version_base="1.3"):
         return compose(name, list(overrides))
+
+
+def do_jobs(runs: Path, *words: str) -> None:
+    """What `python src/jobs.py` does, in this process."""
+    do_verb(runpy.run_path(str(PROJECT / "src" / "jobs.py"))["verbs"](), [*words, "--runs", str(runs)])
 
 
 def write_image(path: Path, color: tuple[int, int, int], seed: int, size: tuple[int, int] = (32, 32)) -> None:

@@ -37,7 +37,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"callbacks", "config", "data", "distributed", "evaluation", "explanation", "metrics", "models", "runs"}
     | {"task_spec"},
     "aws": LOWEST | {"runs"},
-    "launch": LOWEST | {"aws", "env_file", "metrics", "runs"},
+    "launch": LOWEST | {"aws", "config", "env_file", "metrics", "runs"},
     "sweeping": LOWEST | {"launch", "metrics", "runs"},
     "command": LOWEST | {"config", "distributed", "env_file", "runs"},
 }

@@ -4,6 +4,8 @@ import json
 import signal
 import subprocess
 import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
@@ -11,7 +13,8 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 
-from sightline.command import exit_code, explain, groups_listed_in_place
+from sightline.command import Verbs, do_verb, exit_code, explain, groups_listed_in_place
+from sightline.config import JobsConfig
 from sightline.errors import BadInput, Interrupted
 from tests.conftest import PROJECT, Cli
 
@@ -43,6 +46,78 @@ def test_help_lists_the_same_groups_in_place() -> None:
         with groups_listed_in_place():
             assert hydra.format_config_groups(lambda group: True) == plain
     assert "augmentation: a3, albumentations, " in plain
+
+
+@dataclass(frozen=True)
+class Fruit:
+    name: str
+    seeds: Iterator[int]
+
+
+def peel(cfg: object, fruit: str, knife: str = "blunt") -> list[Fruit]:
+    """Take the skin off.
+
+    And say how.
+    """
+    print(f"with a {knife} one")
+    return [Fruit(fruit, iter((1, 2)))]
+
+
+def compare(cfg: JobsConfig, *fruits: str) -> str | None:
+    """Tell which is the best."""
+    return cfg.into
+
+
+BASKET = Verbs(
+    "jobs", {"peel": peel, "compare": compare}, {"compare": lambda best: print(f"{best}!")}, {"--to": "into"}
+)
+
+
+def test_verbs_answer_people_and_programs(capsys: pytest.CaptureFixture[str]) -> None:
+    do_verb(BASKET, ["compare", "apple", "--to", "a pear", "paths.runs=x", "fig"])
+    do_verb(BASKET, ["compare", "into=fig"])
+    assert capsys.readouterr() == ("a pear!\nfig!\n", "")
+    do_verb(BASKET, ["peel", "--json", "fig", "sharp"])
+    shown = capsys.readouterr()
+    assert json.loads(shown.out) == [{"name": "fig", "seeds": [1, 2]}]
+    assert shown.err == "with a sharp one\n"
+
+
+def test_verbs_explain_themselves(capsys: pytest.CaptureFixture[str]) -> None:
+    do_verb(BASKET, ["--help"])
+    shown = capsys.readouterr().out
+    assert "\n  peel FRUIT [KNIFE]  Take the skin off\n  compare [FRUITS …]  Tell which is the best\n" in shown
+    assert "\ninto: null\npaths:\n" in shown
+    do_verb(BASKET, ["peel", "-h"])
+    assert (
+        "peel FRUIT [KNIFE] [key=value …] [--json]\n\nTake the skin off.\n\nAnd say how.\n" in capsys.readouterr().out
+    )
+
+
+@pytest.mark.parametrize(
+    ("words", "text"),
+    [
+        ("pele fig", r"pele: no such verb \(did you mean peel\?\); the verbs are peel, compare"),
+        ("", "say what to do; the verbs are peel, compare"),
+        ("peel", r"peel: write it as peel FRUIT \[KNIFE\]"),
+        ("peel fig one two", "peel fig one two: write it as peel"),
+        ("peel fig --tow=x", r"--tow: no such option \(did you mean --to\?\)"),
+        ("peel fig --to", "--to: no value is given; say into=…"),
+        ("peel fig +knife=sharp", "knife: no such key"),
+    ],
+)
+def test_verbs_refuse_what_they_do_not_know(words: str, text: str) -> None:
+    with pytest.raises(BadInput, match=text):
+        do_verb(BASKET, words.split())
+
+
+def test_programs_with_verbs_end_as_others_do(cli: Cli, tmp_path: Path) -> None:
+    misspelt = cli("jobs", "list", "path.runs=x")
+    assert (misspelt.returncode, misspelt.stdout) == (2, "")
+    assert misspelt.stderr == "error: path: no such key (did you mean paths?)\n"
+    listed = cli("jobs", "list", f"paths.runs={tmp_path}", "--json")
+    assert (listed.returncode, listed.stdout) == (0, "[]\n")
+    assert listed.stderr == f"no jobs in {tmp_path / 'jobs'}\n"
 
 
 def test_a_reader_that_leaves_is_no_error() -> None:

@@ -1,6 +1,8 @@
 """The wrapper of every entry point: short errors, exit codes, signals. Never imports torch."""
 
 import functools
+import inspect
+import json
 import logging
 import os
 import re
@@ -8,17 +10,20 @@ import select
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager, nullcontext
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, nullcontext, redirect_stdout
+from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any, NoReturn
 
 import hydra
 import rich
+from hydra import initialize_config_dir
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
+from hydra.core.utils import configure_log
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from sightline.config import did_you_mean, refuse_unknown_keys
@@ -26,10 +31,12 @@ from sightline.distributed import rank as place
 from sightline.env_file import load_env_file
 from sightline.errors import BadInput, GateNotMet, Interrupted
 from sightline.runs import record as run_record
+from sightline.runs.project import CONFIGS, IS_INSTALLED
 from sightline.runs.record import reason
 
 FAILED, BAD_INPUT, GATE_NOT_MET = 1, 2, 4
 FULL_ERROR = "HYDRA_FULL_ERROR"
+HELP = {"--help", "-h"}
 SEVERAL = ("-m", "--multirun")
 ONE_RUN = {"hparams_search": "null", "launch": "here"}
 """Groups that mean several runs, unless they say this."""
@@ -61,6 +68,30 @@ NOT_SAID = (
 the tests, where all others are."""
 
 
+@dataclass(frozen=True)
+class Verbs:
+    """What a program can do whose first word is a verb: `VERB [NAME …] [key=value …] [--json]`.
+
+    A function of `functions` takes the configuration, as the dataclass of `configs/<task>.yaml`, and the names; its
+    first line of documentation is its help. It returns what JSON can hold, dataclasses and iterators included;
+    `printed` says how people are shown that, where `print` will not do. `options` are further spellings of keys:
+    `--into DIR` for `into=DIR`.
+    """
+
+    task: str
+    functions: Mapping[str, Callable[..., Any]]
+    printed: Mapping[str, Callable[[Any], None]] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def usage(self, verb: str) -> str:
+        """`status JOB`; names that may be left out in brackets."""
+        _, *names = inspect.signature(self.functions[verb]).parameters.values()
+        words = [f"{each.name.upper()}{' …' if each.kind is each.VAR_POSITIONAL else ''}" for each in names]
+        required = [each.default is each.empty and each.kind is not each.VAR_POSITIONAL for each in names]
+        shown = [word if needed else f"[{word}]" for word, needed in zip(words, required, strict=True)]
+        return " ".join([verb, *shown])
+
+
 class _TaskFailed(BaseException):
     """Carries an error past Hydra, which would announce it on stderr before we can."""
 
@@ -88,20 +119,123 @@ def run(main: Callable[[], Any], positional: str | None = None) -> NoReturn:
     the value of the key `positional`, where there is one. When whoever reads the output leaves, as `head` does, the
     program ends without a word.
     """
+
+    def program() -> None:
+        words = sys.argv[1:]
+        if positional and words and "=" not in words[0] and not words[0].startswith("-"):
+            words[0] = f"{positional}={words[0]}"
+        sys.argv[1:] = _as_hydra_takes_them(words)
+        with groups_listed_in_place() if hydra.__version__.startswith(HYDRA_SHORTENED) else nullcontext():
+            main()
+
+    _run_and_exit(program)
+
+
+def run_verbs(load: Callable[[], Verbs]) -> NoReturn:
+    """Run a program with verbs and exit as `run` does; `load` is called once errors are caught.
+
+    `--help` tells the verbs and the keys, `VERB --help` one of them. With `--json` one JSON document stands alone on
+    stdout: what the verb prints goes to stderr, and what it follows is told when it ends.
+    """
+    _run_and_exit(lambda: do_verb(load(), sys.argv[1:], sets_up_logging=True))
+
+
+def do_verb(verbs: Verbs, words: Sequence[str], *, sets_up_logging: bool = False) -> None:
+    """Do what the words say and print the answer.
+
+    Raises: BadInput for a verb, a name, an option or a key that there is not.
+    """
+    flags = {*words} & {"--json", *HELP}
+    words, settings = _take_options(verbs, [word for word in words if word not in flags])
+    names = [word for word in words if word == "-" or ("=" not in word and not word.startswith(("-", "~")))]
+    verb, *names = names or [""]
+    if verb not in verbs.functions and (verb or not flags & HELP):
+        problem = f"{verb}: no such verb{did_you_mean(verb, verbs.functions)}" if verb else "say what to do"
+        raise BadInput(f"{problem}; the verbs are {', '.join(verbs.functions)}")
+    cfg = compose(verbs.task, [word for word in words if word not in (verb, *names)], with_hydra=True)
+    if sets_up_logging:
+        configure_log(cfg.hydra.job_logging)
+    OmegaConf.set_struct(cfg, False)
+    del cfg["hydra"]
+    refuse_unknown_keys(cfg)
+    for key, value in settings.items():
+        OmegaConf.update(cfg, key, value)
+    if flags & HELP:
+        print(_help_of_verbs(verbs, verb, cfg))
+        return
+    _call_and_print(verbs, verb, (OmegaConf.to_object(cfg), *names), as_json="--json" in flags)
+
+
+def _take_options(verbs: Verbs, words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The words without options of the program, and the keys that these set."""
+    kept, settings, rest = [], {}, iter(words)
+    for word in rest:
+        option, equals, value = word.partition("=")
+        if option == "-" or not option.startswith("-"):
+            kept.append(word)
+            continue
+        if option not in verbs.options:
+            known = ["--json", "--help", *verbs.options]
+            raise BadInput(f"{option}: no such option{did_you_mean(option, known)}; there are {', '.join(known)}")
+        if not equals and (value := next(rest, "")) == "":
+            raise BadInput(f"{option}: no value is given; say {verbs.options[option]}=…")
+        settings[verbs.options[option]] = value
+    return kept, settings
+
+
+def _call_and_print(verbs: Verbs, verb: str, arguments: tuple[Any, ...], *, as_json: bool) -> None:
+    function = verbs.functions[verb]
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        raise BadInput(f"{' '.join([verb, *arguments[1:]])}: write it as {verbs.usage(verb)}") from None
+    if not as_json:
+        verbs.printed.get(verb, print)(function(*arguments))
+        return
+    with redirect_stdout(sys.stderr):
+        text = json.dumps(function(*arguments), default=_plain, ensure_ascii=False, indent=2)
+    print(text)
+
+
+def _plain(value: Any) -> Any:
+    """What JSON holds instead of a value that it has no word for."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return list(value) if isinstance(value, Iterator) else str(value)
+
+
+def _help_of_verbs(verbs: Verbs, verb: str, cfg: DictConfig) -> str:
+    program = f"sightline {verbs.task}" if IS_INSTALLED else f"python src/{verbs.task}.py"
+    keys = f"keys: change with key=value\n\n{OmegaConf.to_yaml(cfg)}\n--json: one JSON document alone on stdout"
+    if verb:
+        return (
+            f"{program} {verbs.usage(verb)} [key=value …] [--json]\n\n{inspect.getdoc(verbs.functions[verb])}\n\n{keys}"
+        )
+    table = {verbs.usage(each): inspect.getdoc(verbs.functions[each]) or "" for each in verbs.functions}
+    width = max(map(len, table))
+    lines = [f"  {usage:{width}}  {doc.splitlines()[0].rstrip('.')}" for usage, doc in table.items()]
+    return "\n".join([f"{program} VERB [NAME] [key=value …] [--json]", "", *lines, "", keys])
+
+
+def compose(task: str, overrides: Sequence[str] = (), *, with_hydra: bool = False) -> DictConfig:
+    """The configuration of a task, as its program composes it; from any folder, and where Hydra runs already."""
+    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+        return hydra.compose(task, list(overrides), return_hydra_config=with_hydra)
+
+
+def _run_and_exit(program: Callable[[], Any]) -> NoReturn:
+    """Run a program with short errors, exit codes and signals, as `run` says."""
     load_env_file()
     shows_traceback = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"  # makes Hydra raise its errors instead of printing them
     run_record.command_line[:] = sys.argv
     run_record.built_from[:] = filter(None, [os.environ.get(run_record.COMMIT)])
     place.given.update({name: os.environ[name] for name in place.NAMES if name in os.environ})
-    if positional and len(sys.argv) > 1 and "=" not in sys.argv[1] and not sys.argv[1].startswith("-"):
-        sys.argv[1] = f"{positional}={sys.argv[1]}"
-    sys.argv[1:] = _as_hydra_takes_them(sys.argv[1:])
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     _quieten()
     try:
-        _run_and_flush(main)
+        _run_and_flush(program)
     except BaseException as raised:
         error = raised.__cause__ if isinstance(raised, _TaskFailed) and raised.__cause__ else raised
         if isinstance(error, BrokenPipeError) and _nobody_reads():
@@ -156,11 +290,10 @@ def groups_listed_in_place() -> Iterator[None]:
         ConfigLoaderImpl.get_group_options = original
 
 
-def _run_and_flush(main: Callable[[], Any]) -> None:
+def _run_and_flush(program: Callable[[], Any]) -> None:
     """Run a program until its last line is out: what is left to the interpreter's end fails with a complaint."""
     try:
-        with groups_listed_in_place() if hydra.__version__.startswith(HYDRA_SHORTENED) else nullcontext():
-            main()
+        program()
     except SystemExit:
         sys.stdout.flush()
         raise

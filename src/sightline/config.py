@@ -338,10 +338,17 @@ class PredictConfig:
     launch: dict[str, Any] = field(default_factory=dict)
 
 
+@dataclass
+class JobsConfig:
+    into: str | None = None  # where fetch puts a run folder; null: paths.runs/jobs/<name>
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    launch: dict[str, Any] = field(default_factory=dict)
+
+
 def _register() -> None:
     store = ConfigStore.instance()
     tasks = {"train": TrainConfig, "evaluate": EvaluateConfig, "predict": PredictConfig, "prepare": PrepareConfig}
-    tasks |= {"explain": ExplainConfig, "find_lr": FindLrConfig, "models": ModelsConfig}
+    tasks |= {"explain": ExplainConfig, "find_lr": FindLrConfig, "models": ModelsConfig, "jobs": JobsConfig}
     for name, schema in tasks.items():
         store.store(name=f"{name}_schema", node=schema)
     OmegaConf.register_new_resolver("project_root", lambda: str(home()), replace=True)

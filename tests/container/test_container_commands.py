@@ -5,11 +5,10 @@ from pathlib import Path
 
 import pytest
 import yaml
-from tests.conftest import TINY, Cli
+from tests.conftest import TINY, Cli, do_jobs
 from tests.images import image
 
 from sightline.launch.container.engine import docker
-from sightline.launch.jobs import main as jobs
 
 pytestmark = pytest.mark.container
 
@@ -34,7 +33,7 @@ def test_one_more_word_and_it_runs_in_a_container(
     assert (record["status"], record["launch"]["backend"]) == ("finished", "local_container")
     (job,) = [path.stem for path in (runs / "jobs").glob("*.json")]
     capsys.readouterr()
-    jobs(runs, ["status", job])
+    do_jobs(runs, "status", job)
     assert capsys.readouterr().out.strip() == "succeeded"
     measured = cli("evaluate", f"run={folder}", f"paths.runs={runs}")
     assert measured.returncode == 0, measured.stderr

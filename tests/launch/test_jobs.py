@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from tests.conftest import do_jobs
 
 from sightline.errors import BadInput
 from sightline.launch.backend import Slots
 from sightline.launch.job import Job
-from sightline.launch.jobs import main
 from sightline.launch.local.backend import LocalProcess
 from sightline.launch.records import submit_recorded
 
@@ -72,6 +72,10 @@ def test_jobs_that_failed_say_why(backend: LocalProcess, tmp_path: Path, capsys:
     assert "killed by SIGKILL" in say(tmp_path, capsys, "status", "killed")
     listed = {tuple(line.split()[:3]) for line in say(tmp_path, capsys, "list").splitlines()[1:]}
     assert listed == {("lost", "local_process", "failed"), ("killed", "local_process", "failed")}
+    assert [row["state"] for row in json.loads(say(tmp_path, capsys, "list", "--json"))] == ["failed", "failed"]
+    assert json.loads(say(tmp_path, capsys, "status", "lost", "--json"))["reason"] == "the loss is lost"
+    assert "from epoch 0" in json.loads(say(tmp_path, capsys, "logs", "lost", "--json"))[0]
+    assert json.loads(say(tmp_path, capsys, "metrics", "lost", "--json"))[0]["name"] == "val/accuracy"
     with pytest.raises(BadInput, match="nothing: no such job in .* the latest are .*lost"):
         say(tmp_path, capsys, "status", "nothing")
 
@@ -82,6 +86,6 @@ def test_no_jobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
 
 def say(runs: Path, capsys: pytest.CaptureFixture[str], *words: str) -> str:
     capsys.readouterr()
-    main(runs, words)
+    do_jobs(runs, *words)
     shown = capsys.readouterr()
     return shown.err + shown.out

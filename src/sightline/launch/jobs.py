@@ -1,10 +1,10 @@
 """`python src/jobs.py`: what was submitted, how it fares, and its results."""
 
-import argparse
 import json
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
 from rich.console import Console
 from rich.table import Table
@@ -15,61 +15,88 @@ from sightline.launch.job import State, Status
 from sightline.launch.log_following import say_it_runs_on
 from sightline.launch.records import JobRecord, backend_of, fetch_recorded, find_record, read_records
 
-VERBS = {
-    "list": "every job, the latest last",
-    "status": "how a job fares, and why",
-    "logs": "its output, followed until it ends",
-    "metrics": "what it has reported, as JSON lines",
-    "fetch": "its run folder into a folder here (--into)",
-    "stop": "end it; the same command that started it goes on with it",
-}
+if TYPE_CHECKING:
+    from sightline.config import JobsConfig
 
 WIDTH_OF_THE_OTHERS = 80
 MAX_COLUMNS = 1000
 """Of a line that a program reads."""
 
 
-def main(runs: Path, words: Sequence[str] | None = None) -> None:
-    """Do what one command line says.
+class Lines(Iterator[Any]):
+    """What a job says, as it comes; when there is nothing, its state tells why."""
 
-    Raises: BadInput when there is no such job.
-    """
-    parser = argparse.ArgumentParser(prog="jobs.py", description=__doc__)
-    verbs = parser.add_subparsers(dest="verb", required=True)
-    for verb, text in VERBS.items():
-        added = verbs.add_parser(verb, help=text, description=text)
-        added.add_argument("--runs", type=Path, default=runs, help=f"paths.runs (default {runs})")
-        if verb != "list":
-            added.add_argument("job", help="its name, as `list` shows it")
-        if verb == "fetch":
-            added.add_argument("--into", type=Path, help="default: runs/jobs/<name>")
-    given = parser.parse_args(words)
-    jobs = given.runs.absolute() / "jobs"
-    if given.verb == "list":
-        return _list(jobs)
-    record = find_record(jobs, given.job)
-    try:
-        return _do(given, record, jobs)
-    except Interrupted:
-        if given.verb == "logs" and not backend_of(record, jobs).status(record.job_id).is_over:
-            say_it_runs_on(record.name, jobs)
-        raise
+    def __init__(self, lines: Iterable[Any], backend: Backend, record: JobRecord, jobs: Path) -> None:
+        self.lines, self.backend, self.record, self.jobs = iter(lines), backend, record, jobs
+
+    def __next__(self) -> Any:
+        return next(self.lines)
 
 
-def _list(jobs: Path) -> None:
-    if not (records := read_records(jobs)):
-        print(f"no jobs in {jobs}")
-        return
-    table = Table(box=None, padding=(0, 2, 0, 0))
-    for column in ("job", "backend", "state", "submitted", "reason"):
-        table.add_column(column, no_wrap=column != "reason", overflow="fold")
-    for record in records:
+def list_jobs(cfg: "JobsConfig") -> list[dict[str, str]]:
+    """Every job, the latest last."""
+    jobs = jobs_folder(cfg)
+    found = []
+    for record in read_records(jobs):
         state, reason = _state_of(record, jobs)
-        table.add_row(record.name, record.backend, state, record.submitted, reason)
-    console = Console(highlight=False)
-    longest = max(len(record.name) for record in records)
-    console.width = max(console.width, longest + WIDTH_OF_THE_OTHERS) if console.is_terminal else MAX_COLUMNS
-    console.print(table, soft_wrap=True)
+        row = {"job": record.name, "backend": record.backend, "state": state, "submitted": record.submitted}
+        found.append({**row, "reason": reason})
+    if not found:
+        print(f"no jobs in {jobs}", file=sys.stderr)
+    return found
+
+
+def status(cfg: "JobsConfig", job: str) -> dict[str, Any]:
+    """How a job fares, and why."""
+    backend, record = _find(cfg, job)
+    return _as_data(record, backend.status(record.job_id))
+
+
+def logs(cfg: "JobsConfig", job: str) -> Lines:
+    """Its output, followed until it ends.
+
+    With --json: a list of lines, once it has ended.
+    """
+    backend, record = _find(cfg, job)
+    return Lines(backend.logs(record.job_id), backend, record, jobs_folder(cfg))
+
+
+def metrics(cfg: "JobsConfig", job: str) -> Lines:
+    """What it has reported, as JSON lines."""
+    backend, record = _find(cfg, job)
+    return Lines(backend.metrics(record.job_id), backend, record, jobs_folder(cfg))
+
+
+def fetch(cfg: "JobsConfig", job: str) -> dict[str, Any]:
+    """Its run folder into a folder here (into=DIR)."""
+    backend, record = _find(cfg, job)
+    found = backend.status(record.job_id)
+    folder = fetch_recorded(backend, record, Path(cfg.into) if cfg.into else jobs_folder(cfg) / record.name)
+    if not found.is_over:
+        print(f"{record.name} is {found.state}: this is what it has so far", file=sys.stderr)
+    return {**_as_data(record, found), "folder": str(folder)}
+
+
+def stop(cfg: "JobsConfig", job: str) -> dict[str, Any]:
+    """End it; the same command that started it goes on with it.
+
+    The state is that before the order.
+    """
+    backend, record = _find(cfg, job)
+    found = backend.status(record.job_id)
+    backend.stop(record.job_id)
+    return _as_data(record, found)
+
+
+def jobs_folder(cfg: "JobsConfig") -> Path:
+    """Where the records lie."""
+    return Path(cfg.paths.runs).expanduser().absolute() / "jobs"
+
+
+def _find(cfg: "JobsConfig", job: str) -> tuple[Backend, JobRecord]:
+    """Raises: BadInput when there is no such job."""
+    record = find_record(jobs_folder(cfg), job)
+    return backend_of(record, jobs_folder(cfg)), record
 
 
 def _state_of(record: JobRecord, jobs: Path) -> tuple[str, str]:
@@ -77,50 +104,74 @@ def _state_of(record: JobRecord, jobs: Path) -> tuple[str, str]:
     if record.is_finished:
         return State.SUCCEEDED, ""
     try:
-        status = backend_of(record, jobs).status(record.job_id)
+        found = backend_of(record, jobs).status(record.job_id)
     except Exception as error:  # noqa: BLE001 (of any client)
         return "unknown", (str(error).splitlines() or [type(error).__name__])[0]
-    return status.state, status.reason or ""
+    return found.state, found.reason or ""
 
 
-def _do(given: argparse.Namespace, record: JobRecord, jobs: Path) -> None:
-    backend = backend_of(record, jobs)
-    if given.verb == "status":
-        print(_describe(backend.status(record.job_id)))
-    elif given.verb == "logs":
-        _print_lines(backend.logs(record.job_id), backend, record)
-    elif given.verb == "metrics":
-        _print_lines((json.dumps(vars(point)) for point in backend.metrics(record.job_id)), backend, record)
-    elif given.verb == "fetch":
-        status = backend.status(record.job_id)
-        folder = fetch_recorded(backend, record, given.into or jobs / record.name)
-        if not status.is_over:
-            print(f"{record.name} is {status.state}: this is what it has so far", file=sys.stderr)
-        print(f"results: {folder}")
-    else:
-        _stop(backend, record)
+def _as_data(record: JobRecord, found: Status) -> dict[str, Any]:
+    return {"job": record.name, "state": found.state, "is_over": found.is_over, "reason": found.reason}
 
 
-def _describe(status: Status) -> str:
+def _print_jobs(rows: list[dict[str, str]]) -> None:
+    if not rows:
+        return
+    table = Table(box=None, padding=(0, 2, 0, 0))
+    for column in rows[0]:
+        table.add_column(column, no_wrap=column != "reason", overflow="fold")
+    for row in rows:
+        table.add_row(*row.values())
+    console = Console(highlight=False)
+    longest = max(len(row["job"]) for row in rows)
+    console.width = max(console.width, longest + WIDTH_OF_THE_OTHERS) if console.is_terminal else MAX_COLUMNS
+    console.print(table, soft_wrap=True)
+
+
+def _describe(state: str, reason: str | None) -> str:
     """State and reason, which may begin with the state."""
-    reason = status.reason or str(status.state)
-    return reason if reason.startswith(status.state) else f"{status.state}: {reason}"
+    return reason if reason and reason.startswith(state) else f"{state}: {reason}" if reason else state
 
 
-def _print_lines(lines: Iterable[str], backend: Backend, record: JobRecord) -> None:
-    """Print what there is; say why when that is nothing."""
+def _print_logs(lines: Lines) -> None:
+    try:
+        _print_lines(lines)
+    except Interrupted:
+        if not lines.backend.status(lines.record.job_id).is_over:
+            say_it_runs_on(lines.record.name, lines.jobs)
+        raise
+
+
+def _print_lines(lines: Lines) -> None:
     is_empty = True
     for line in lines:
-        print(line, flush=True)
+        print(line if isinstance(line, str) else json.dumps(vars(line)), flush=True)
         is_empty = False
     if is_empty:
-        print(f"nothing of {record.name}, which is {_describe(backend.status(record.job_id))}", file=sys.stderr)
+        found = lines.backend.status(lines.record.job_id)
+        print(f"nothing of {lines.record.name}, which is {_describe(found.state, found.reason)}", file=sys.stderr)
 
 
-def _stop(backend: Backend, record: JobRecord) -> None:
-    status = backend.status(record.job_id)
-    backend.stop(record.job_id)
-    if status.is_over:
-        print(f"{record.name} is over: {_describe(status)}")
+def _print_stop(found: dict[str, Any]) -> None:
+    if found["is_over"]:
+        print(f"{found['job']} is over: {_describe(found['state'], found['reason'])}")
     else:
-        print(f"{record.name} was told to stop; the command that started it goes on with it")
+        print(f"{found['job']} was told to stop; the command that started it goes on with it")
+
+
+VERBS: dict[str, Callable[..., Any]] = {
+    "list": list_jobs,
+    "status": status,
+    "logs": logs,
+    "metrics": metrics,
+    "fetch": fetch,
+    "stop": stop,
+}
+PRINTED: dict[str, Callable[[Any], None]] = {
+    "list": _print_jobs,
+    "status": lambda found: print(_describe(found["state"], found["reason"])),
+    "logs": _print_logs,
+    "metrics": _print_lines,
+    "fetch": lambda found: print(f"results: {found['folder']}"),
+    "stop": _print_stop,
+}

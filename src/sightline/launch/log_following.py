@@ -9,6 +9,7 @@ from pathlib import Path
 from types import TracebackType
 
 from sightline.launch.backend import Backend
+from sightline.launch.channels import quoted
 from sightline.launch.job import Job, Status
 from sightline.runs.project import PROGRAMS
 
@@ -22,7 +23,8 @@ def commands(name: str, records: Path) -> list[str]:
 
 
 def _command(verb: str, name: str, records: Path) -> str:
-    return f"python {shlex.join([str(PROGRAMS / 'jobs.py'), verb, name, '--runs', str(records.parent)])}"
+    words = [str(PROGRAMS / "jobs.py"), verb, name, f"paths.runs={quoted(str(records.parent))}"]
+    return f"python {shlex.join(words)}"
 
 
 def say_it_runs_on(name: str, records: Path) -> None:

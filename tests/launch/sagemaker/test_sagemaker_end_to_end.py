@@ -16,12 +16,11 @@ import pytest
 import torch
 from omegaconf import OmegaConf
 from safetensors.torch import load_file
-from tests.conftest import PROJECT, TINY, Cli
+from tests.conftest import PROJECT, TINY, Cli, do_jobs
 from tests.launch.conftest import BUCKET, ROLE
 from tests.launch.fake_sagemaker import FakeSageMaker
 
 from sightline.aws.logs import GROUP
-from sightline.launch.jobs import main as jobs
 from sightline.launch.sagemaker.metric_definitions import metric_definitions
 
 MAX_SECONDS = 240.0
@@ -98,14 +97,14 @@ def check_jobs(capsys: pytest.CaptureFixture[str], runs: Path, folder: Path) -> 
     """What `src/jobs.py` says of it."""
 
     def say(verb: str) -> list[str]:
-        jobs(runs, [verb, folder.name])
+        do_jobs(runs, verb, folder.name)
         return capsys.readouterr().out.splitlines()
 
     assert say("status") == ["succeeded"]
     assert any("val/accuracy" in line for line in say("logs"))
     points = [json.loads(line) for line in say("metrics")]
     assert {point["step"] for point in points if point["name"] == "val/accuracy"} == {0, 1, None}
-    jobs(runs, ["list"])
+    do_jobs(runs, "list")
     assert "sagemaker" in capsys.readouterr().out
 
 
