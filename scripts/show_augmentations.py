@@ -19,7 +19,7 @@ from PIL import Image  # noqa: E402
 from sightline.command import exit_code, explain  # noqa: E402
 from sightline.config import validate  # noqa: E402
 from sightline.data.batch_augmentation import source_of  # noqa: E402
-from sightline.data.datamodule import draw as draw_numbers  # noqa: E402
+from sightline.data.datasets import draw as draw_numbers  # noqa: E402
 from sightline.data.manifest import Manifest  # noqa: E402
 from sightline.data.preparation import make_augmentation, make_batch_augmentation, open_data  # noqa: E402
 from sightline.data.transforms import denormalise, load_rgb, prepare  # noqa: E402

@@ -9,7 +9,7 @@ import pytest
 from PIL import Image
 
 from sightline.config import validate
-from sightline.data.manifest import SplitRule, make_manifest
+from sightline.data.splitting import SplitRule, make_manifest
 from sightline.data.transforms import Augmentation
 from sightline.errors import BadInput
 from sightline.task_spec import TaskSpec

@@ -6,8 +6,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.data.collection.sources import localise
-from sightline.data.manifest import Manifest, Selection, find_test_images
+from sightline.data.manifest import Manifest, Selection
 from sightline.data.preparation import OpenedData, StreamedData, image_cache, open_shards, shard_cache
+from sightline.data.splitting import find_test_images
 from sightline.errors import BadInput
 
 if TYPE_CHECKING:
@@ -124,7 +125,7 @@ def make_loader_of(
     cfg: "DictConfig", run: FinishedRun, images: OpenedData | StreamedData, split: str
 ) -> "DataLoader[tuple[torch.Tensor, torch.Tensor]]":
     """Batches of a split in the manifest's order, without augmentation, from decoded images where there are some."""
-    from sightline.data.datamodule import ImageDataset
+    from sightline.data.datasets import ImageDataset
     from sightline.data.loader import make_loader
 
     data, chosen = run.settings.get("data", {}), cfg.data

@@ -25,8 +25,8 @@ from sightline.data.batch_augmentation import (
     RandomView,
 )
 from sightline.data.datamodule import ImageDataModule
-from sightline.data.manifest import make_manifest
 from sightline.data.preparation import OpenedData, make_datamodule
+from sightline.data.splitting import make_manifest
 from sightline.data.transforms import denormalise
 from sightline.errors import BadInput
 from sightline.task_spec import TaskSpec

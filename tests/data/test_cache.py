@@ -16,8 +16,8 @@ import torch
 from tests.conftest import PROJECT, compose_config, write_image
 
 from sightline.data.cache import ImageCache, ImageStore, Pixels
-from sightline.data.manifest import SplitRule, make_manifest
 from sightline.data.preparation import OpenedData, make_datamodule
+from sightline.data.splitting import SplitRule, make_manifest
 from sightline.data.transforms import UnreadableImage, load_rgb, prepare
 from sightline.errors import BadInput
 from sightline.task_spec import TaskSpec
@@ -199,7 +199,7 @@ BUILD = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from sightline.data.cache import ImageCache, Pixels
-from sightline.data.manifest import make_manifest
+from sightline.data.splitting import make_manifest
 from sightline.task_spec import TaskSpec
 
 if __name__ == "__main__":

@@ -8,9 +8,11 @@ import pytest
 import torch
 from tests.conftest import PROJECT, TINY, compose_config
 
-from sightline.data.datamodule import EpochSampler, ImageDataModule, ImageDataset, SharedBatches
-from sightline.data.manifest import make_manifest
+from sightline.data.datamodule import ImageDataModule
+from sightline.data.datasets import ImageDataset
 from sightline.data.preparation import OpenedData, make_datamodule
+from sightline.data.samplers import EpochSampler, SequentialBatches
+from sightline.data.splitting import make_manifest
 from sightline.data.transforms import Augmentation, load_rgb, prepare
 from sightline.task_spec import TaskSpec
 
@@ -73,7 +75,7 @@ def test_the_order_is_a_permutation_of_seed_and_epoch() -> None:
 def test_processes_share_the_batches_of_one(ranks: int) -> None:
     """Together they have the same images in every batch of training; of validation each image once."""
     whole = EpochSampler(50, 3, batch_size=8)
-    parts = [EpochSampler(50, 3, 8, (rank, ranks)) for rank in range(ranks)]
+    parts = [EpochSampler(50, 3, 8, rank, ranks) for rank in range(ranks)]
     for sampler in (whole, *parts):
         sampler.seek(1, 16)  # the third batch
     expected = [index for _, index in whole][:32]
@@ -83,7 +85,7 @@ def test_processes_share_the_batches_of_one(ranks: int) -> None:
     for batch in range(4):
         place = slice(batch * share, (batch + 1) * share)
         assert [index for part in together for index in part[place]] == expected[batch * 8 : (batch + 1) * 8]
-    validated = [list(SharedBatches(33, 8, (rank, ranks))) for rank in range(ranks)]
+    validated = [list(SequentialBatches(33, 8, rank, ranks)) for rank in range(ranks)]
     assert {len(part) for part in validated} == {5}
     assert sorted(index for part in validated for batch in part for index in batch) == list(range(33))
     assert [part[4] for part in validated] == [[32], *[[]] * (ranks - 1)]
@@ -92,7 +94,7 @@ def test_processes_share_the_batches_of_one(ranks: int) -> None:
 def test_a_share_without_images_is_an_empty_batch(colors: Path) -> None:
     cfg = compose_config("train", "data=folder", f"data.root={colors}", "data.batch_size=8", *TINY)
     module = make_datamodule(cfg, OpenedData(make_manifest(colors)), SPEC)
-    module.take_share((1, 2))
+    module.set_rank(1, 2)
     last, labels = list(module.test_dataloader())[-1]
     assert last.shape == (0, SPEC.image_size, SPEC.image_size, 3)
     assert labels.shape == (0,)
@@ -142,7 +144,7 @@ EXIT = """
 import sys
 sys.path.insert(0, sys.argv[1])
 import torch
-from sightline.data.datamodule import SyntheticDataset
+from sightline.data.datasets import SyntheticDataset
 from sightline.data.loader import make_loader
 from sightline.task_spec import TaskSpec
 

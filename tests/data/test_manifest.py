@@ -8,7 +8,8 @@ import pytest
 from tests.conftest import write_image
 
 from sightline.data.collection.digits import write_digits
-from sightline.data.manifest import Manifest, SplitRule, find_test_images, make_manifest
+from sightline.data.manifest import Manifest
+from sightline.data.splitting import SplitRule, find_test_images, make_manifest
 from sightline.errors import BadInput
 
 

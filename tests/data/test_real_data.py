@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 from tests.conftest import compose_config
 
-from sightline.data.manifest import SplitRule, make_manifest
+from sightline.data.splitting import SplitRule, make_manifest
 from sightline.data.transforms import load_rgb, prepare
 from sightline.task_spec import TaskSpec
 

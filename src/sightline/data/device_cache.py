@@ -6,7 +6,7 @@ import numpy as np
 import torch
 from torch.utils.data import Dataset
 
-from sightline.data.datamodule import Batch, ImageDataset, Key, draw
+from sightline.data.datasets import Batch, ImageDataset, Key, draw
 from sightline.data.loader import make_loader
 
 

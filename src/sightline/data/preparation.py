@@ -22,7 +22,8 @@ from sightline.data.audit.inspection import inspect_files
 from sightline.data.collection.adapters import DATA_SETS, fetch
 from sightline.data.collection.digits import write_digits
 from sightline.data.collection.sources import localise
-from sightline.data.manifest import TEST, Manifest, Selection, SplitRule, make_manifest
+from sightline.data.manifest import TEST, Manifest, Selection
+from sightline.data.splitting import SplitRule, make_manifest
 from sightline.errors import BadInput
 from sightline.runs.record import RunRecord, open_folder, write_json
 
@@ -30,7 +31,8 @@ if TYPE_CHECKING:
     from sightline.data.audit.audit import Audit
     from sightline.data.batch_augmentation import BatchAugmentation
     from sightline.data.cache import ImageCache
-    from sightline.data.datamodule import ImageDataModule, ImageDataset
+    from sightline.data.datamodule import ImageDataModule
+    from sightline.data.datasets import ImageDataset
     from sightline.data.shards.packing import ShardInfo
     from sightline.data.shards.stores import ShardCache
     from sightline.data.transforms import Augmentation
@@ -385,7 +387,8 @@ def _build_all(nodes: DictConfig, key: str) -> dict[str, Any]:
 def make_datamodule(cfg: DictConfig, opened: OpenedData | StreamedData | None, spec: "TaskSpec") -> "ImageDataModule":
     """Batches of the images, or of random pixels where there are none."""
     from sightline.data.batch_augmentation import source_of
-    from sightline.data.datamodule import ImageDataModule, SyntheticDataset
+    from sightline.data.datamodule import ImageDataModule
+    from sightline.data.datasets import SyntheticDataset
     from sightline.data.samplers import BalancedSampler
 
     data = cfg.data
@@ -440,7 +443,7 @@ def shard_cache(cache: str, limit_gb: float = 50.0) -> "ShardCache":
 def _dataset_maker(cfg: DictConfig, manifest: Manifest) -> "Callable[..., ImageDataset]":
     """Makes the data set of a split, over the cache that all runs share."""
     from sightline.data.cache import Pixels
-    from sightline.data.datamodule import ImageDataset
+    from sightline.data.datasets import ImageDataset
 
     cache = image_cache(cfg.paths.cache, cfg.data.cache_gb, cfg.data.cache)
     all_folds = Selection(manifest, np.flatnonzero(manifest.splits != TEST)) if cfg.data.num_folds else None

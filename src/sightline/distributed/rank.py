@@ -48,11 +48,6 @@ class Rank:
     def is_first(self) -> bool:
         return self.rank == 0
 
-    @property
-    def share(self) -> tuple[int, int]:
-        """The rank, and how many there are."""
-        return self.rank, self.world_size
-
 
 def all_devices(accelerator: str) -> int:
     """What `trainer.devices=auto` means here: the processes that somebody has started, or all GPUs, or one."""

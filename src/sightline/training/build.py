@@ -46,14 +46,14 @@ def with_batch_size(cfg: DictConfig, opened: OpenedData | StreamedData | None) -
 
 
 def build_training(
-    cfg: DictConfig, opened: OpenedData | StreamedData | None, share: tuple[int, int] = (0, 1)
+    cfg: DictConfig, opened: OpenedData | StreamedData | None, rank: int = 0, world_size: int = 1
 ) -> "tuple[Classifier, ImageDataModule]":
-    """The classifier, and batches for this process, its `share` being its rank and how many processes there are."""
+    """The classifier, and batches for this rank."""
     from sightline.models.backbones import num_parameters
 
     classifier = build_classifier(cfg, opened)
     datamodule = make_datamodule(cfg, opened, classifier.spec)
-    datamodule.take_share(share)
+    datamodule.set_rank(rank, world_size)
     classifier.check_optimizer()
     card, network, arguments = classifier.card, classifier.backbone, model_arguments(cfg.model)
     settings = f" with {arguments}" if arguments else ""

@@ -70,7 +70,7 @@ def train(cfg: DictConfig) -> TrainResult:
     set_tf32(cfg.model.tf32)
     cfg, found, sweep = _with_found(cfg, opened)
     pl.seed_everything(cfg.seed, verbose=False)
-    classifier, datamodule = build_training(cfg, opened, place.share)
+    classifier, datamodule = build_training(cfg, opened, place.rank, place.world_size)
     plan = plan_fit(cfg, place, classifier, datamodule)
     data = describe_data(cfg, opened)
     facts = resume_fingerprint(cfg, plan.precision, data)
@@ -135,14 +135,13 @@ def _fit(
 def _finish(plan: FitPlan, trainer: "pl.Trainer", record: RunRecord) -> dict[str, float]:
     """Write `model/` and all that is measured and explained."""
     from sightline.callbacks.throughput import Throughput
-    from sightline.data.datamodule import ALONE
     from sightline.models.backbones import num_parameters
 
     callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]  (Lightning's stub lacks it)
     throughput = next(each for each in callbacks if isinstance(each, Throughput))
     metrics = {**throughput.metrics, "num_parameters": float(num_parameters(plan.classifier))}
     metrics |= _last_train_metrics(trainer)
-    plan.datamodule.share = ALONE
+    plan.datamodule.set_rank(0, 1)
     run_dir = record.folder
     metrics |= _export_and_measure(plan, trainer, record)
     write_json(run_dir / "metrics.json", metrics)

@@ -91,7 +91,8 @@ def test_validation_gives_the_folders_batches(folder: str, table: Manifest, tmp_
 def test_ranks_cover_an_epoch_without_overlap(ranks: int, folder: str, tmp_path: Path) -> None:
     for split, drop_last in (("train", False), ("val", False), ("train", True)):
         loaders = [
-            make_loader(folder, tmp_path, split, share=(rank, ranks), drop_last=drop_last) for rank in range(ranks)
+            make_loader(folder, tmp_path, split, rank=rank, world_size=ranks, drop_last=drop_last)
+            for rank in range(ranks)
         ]
         for epoch in range(3):
             parts = [places(loader, epoch) for loader in loaders]
@@ -105,7 +106,7 @@ def test_ranks_cover_an_epoch_without_overlap(ranks: int, folder: str, tmp_path:
 def test_a_rank_fetches_its_part_alone(packed_bucket: str, tmp_path: Path) -> None:
     fetched = []
     for rank in range(2):
-        loader = make_loader(packed_bucket, tmp_path / str(rank), share=(rank, 2), drop_last=False)
+        loader = make_loader(packed_bucket, tmp_path / str(rank), rank=rank, world_size=2, drop_last=False)
         list(loader)
         fetched.append({path.name for path in (tmp_path / str(rank)).rglob("chunk-*.bin")})
     files = ShardFiles(BucketStore(packed_bucket), "train", ShardCache(tmp_path, 1.0))
@@ -187,7 +188,7 @@ def test_a_place_counted_in_other_batches_is_refused(folder: str, tmp_path: Path
     with pytest.raises(BadInput, match="batch_size=4: .* with batch_size=8"):
         make_loader(folder, tmp_path, batch_size=4).load_state_dict(state)
     with pytest.raises(BadInput, match="num_ranks=2: .* with num_ranks=1"):
-        make_loader(folder, tmp_path, share=(0, 2)).load_state_dict(state)
+        make_loader(folder, tmp_path, rank=0, world_size=2).load_state_dict(state)
 
 
 def test_an_image_that_cannot_be_decoded_is_named(tmp_path: Path) -> None:
@@ -267,7 +268,9 @@ def test_every_batch_knows_its_files(location: str, table: Manifest, tmp_path: P
 
 def test_ranks_have_equally_many_batches_of_validation(folder: str, tmp_path: Path) -> None:
     """101 images in batches of 5: the last of four ranks has 26 of them, and the others an empty batch."""
-    parts = [list(make_loader(folder, tmp_path, drop_last=False, share=(rank, 4), batch_size=5)) for rank in range(4)]
+    parts = [
+        list(make_loader(folder, tmp_path, drop_last=False, rank=rank, world_size=4, batch_size=5)) for rank in range(4)
+    ]
     assert [len(part) for part in parts] == [6] * 4
     assert [len(part[-1][1]) for part in parts] == [0, 0, 0, 1]
     assert sum(len(labels) for part in parts for _, labels in part) == 101

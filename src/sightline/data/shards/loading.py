@@ -12,19 +12,20 @@ from typing import Any
 import numpy as np
 import torch
 from PIL import Image
-from torch.utils.data import DataLoader, Dataset, DistributedSampler
+from torch.utils.data import DataLoader, Dataset
 
 from sightline.data.batch_augmentation import BatchAugmentation, source_of
-from sightline.data.datamodule import Batch, ImageDataModule, draw
+from sightline.data.datamodule import ImageDataModule
+from sightline.data.datasets import Batch, draw
 from sightline.data.loader import make_loader
+from sightline.data.samplers import NO_SHARD, ShardSampler
 from sightline.data.shards.packing import read_shards, require_litdata
-from sightline.data.shards.stores import SHARDS_AT_ONCE, ShardCache, ShardFiles, StorageFailed, open_store
+from sightline.data.shards.stores import ShardCache, ShardFiles, StorageFailed, open_store
 from sightline.data.transforms import Augmentation, UnreadableImage, prepare, to_rgb
 from sightline.errors import BadInput
 from sightline.task_spec import TaskSpec
 
 log = logging.getLogger(__name__)
-NO_SHARD = -1
 Key = int | tuple[int, int, int]
 """Of an image: its place in the shards, or the epoch, its place and a shard to fetch ahead (or `NO_SHARD`)."""
 
@@ -133,110 +134,6 @@ class ShardDataset(Dataset[Batch]):
         return {**self.__dict__, "_reader": None}
 
 
-class ShardSampler(DistributedSampler):
-    """Yields `(epoch, place, shard to fetch ahead)`: this rank's part of an epoch, a function of seed and epoch.
-
-    The shards of an epoch are put in a new order, their images are cut into one part for each rank, and each part is
-    shuffled across `SHARDS_AT_ONCE` shards at a time. With `drop_last` the parts are equal and up to `ranks - 1`
-    images of an epoch, others each time, are left out; without it no image is, and the parts differ by one at most.
-    It is a `DistributedSampler` so that Lightning does not split it again.
-    """
-
-    def __init__(
-        self,
-        dataset: ShardDataset,
-        *,
-        shuffle: bool,
-        drop_last: bool,
-        batch_size: int,
-        seed: int = 0,
-        share: tuple[int, int] | None = None,
-    ) -> None:
-        super().__init__(dataset, num_replicas=1, rank=0, shuffle=shuffle, seed=seed)
-        self.num_images, self.batch_size, self._share = dataset.files.num_images, batch_size, share
-        self.equal_parts = drop_last
-        self.first_batch = self.num_batches = 0
-
-    @property
-    def share(self) -> tuple[int, int]:
-        """This process's rank and how many there are."""
-        if self._share is not None:
-            return self._share
-        if torch.distributed.is_available() and torch.distributed.is_initialized():
-            return torch.distributed.get_rank(), torch.distributed.get_world_size()
-        return 0, 1
-
-    def __len__(self) -> int:
-        first, last = self._part()
-        return last - first
-
-    @property
-    def largest_part(self) -> int:
-        """The most images of any rank, when none is left out."""
-        return -(-int(self.num_images.sum()) // self.share[1])
-
-    def set_epoch(self, epoch: int) -> None:
-        """Another epoch begins at its beginning; the same one keeps its place."""
-        if epoch != self.epoch:
-            self.seek(epoch, 0)
-
-    def seek(self, epoch: int, batch: int) -> None:
-        """The next iteration is of this epoch, from this batch on."""
-        self.epoch, self.first_batch, self.num_batches = epoch, batch, batch
-
-    def shape(self) -> dict[str, int]:
-        """What must stay the same for a place in an epoch to mean the same."""
-        total = int(self.num_images.sum())
-        return {"batch_size": self.batch_size, "num_ranks": self.share[1], "seed": self.seed, "num_images": total}
-
-    def __iter__(self) -> Iterator[tuple[int, int, int]]:
-        return self._keys(self.epoch, self.first_batch * self.batch_size)
-
-    def _part(self) -> tuple[int, int]:
-        """Where this rank's images begin and end in the epoch's order."""
-        total, (rank, ranks) = int(self.num_images.sum()), self.share
-        if self.equal_parts:
-            return rank * (total // ranks), (rank + 1) * (total // ranks)
-        return rank * total // ranks, (rank + 1) * total // ranks
-
-    def _pieces(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The shards of this rank's part in the epoch's order, and the first and last place to read in each."""
-        order = np.arange(len(self.num_images))
-        if self.shuffle:
-            order = np.random.default_rng((self.seed, epoch)).permutation(order)
-        first, last = self._part()
-        stops = np.cumsum(self.num_images[order])
-        starts = stops - self.num_images[order]
-        shift = (np.cumsum(self.num_images) - self.num_images)[order] - starts
-        low, high = np.maximum(starts, first), np.minimum(stops, last)
-        mine = low < high
-        return order[mine], (low + shift)[mine], (high + shift)[mine]
-
-    def _keys(self, epoch: int, skip: int) -> Iterator[tuple[int, int, int]]:
-        """This rank's keys after the first `skip`; what is skipped is not computed."""
-        shards, low, high = self._pieces(epoch)
-        width = SHARDS_AT_ONCE if self.shuffle else 1
-        for window in range(0, len(shards), width):
-            some = slice(window, window + width)
-            places = np.concatenate([np.arange(*ends) for ends in zip(low[some], high[some], strict=True)])
-            if skip >= len(places):
-                skip -= len(places)
-                continue
-            if self.shuffle:
-                generator = np.random.default_rng((self.seed, epoch, self.share[0], window))
-                places = generator.permutation(places)
-            hints = _spread(shards[window + width : window + 2 * width], len(places), skip)
-            for number in range(skip, len(places)):
-                yield epoch, int(places[number]), hints.get(number, NO_SHARD)
-            skip = 0
-
-
-def _spread(shards: np.ndarray, length: int, skip: int) -> dict[int, int]:
-    """At which of a window's images to start fetching each shard of the next: evenly over its first half."""
-    steps = (max(skip + number, number * length // (2 * len(shards))) for number in range(len(shards)))
-    return {step: int(shard) for step, shard in zip(steps, shards, strict=True)}
-
-
 class ShardLoader(DataLoader):
     """A loader that knows its place: `state_dict()` counts the batches that it has handed out.
 
@@ -303,14 +200,22 @@ def make_shard_loader(
     num_workers: int = 0,
     shuffle: bool = False,
     drop_last: bool = False,
-    share: tuple[int, int] | None = None,
+    rank: int | None = None,
+    world_size: int | None = None,
 ) -> ShardLoader:
-    """Batches of uint8 images `(B, H, W, 3)` and int64 labels; `share` is (rank, ranks), the process group's if None.
+    """Batches of uint8 images `(B, H, W, 3)` and int64 labels, `batch_size` on each rank.
 
-    With `drop_last` every rank has equally many whole batches; without it every image is read exactly once.
+    With `drop_last` every rank has equally many whole batches; without it every image is read exactly once. `rank` and
+    `world_size` are by default those of the process group.
     """
     sampler = ShardSampler(
-        dataset, shuffle=shuffle, drop_last=drop_last, batch_size=batch_size, seed=dataset.seed, share=share
+        dataset.files.num_images,
+        shuffle=shuffle,
+        drop_last=drop_last,
+        batch_size=batch_size,
+        seed=dataset.seed,
+        rank=rank,
+        world_size=world_size,
     )
     loader = make_loader(
         dataset, batch_size=batch_size, num_workers=num_workers, sampler=sampler, drop_last=drop_last, kind=ShardLoader
@@ -343,18 +248,19 @@ class ShardDataModule(ImageDataModule):
         test = ShardDataset(location, "test", spec, cache=cache) if counts["test"] else None
         loading: dict[str, Any] = {"batch_size": batch_size, "num_workers": num_workers}
         super().__init__(spec, train, val, test, seed=seed, batch_augmentation=batch_augmentation, **loading)
-        self._share_training()
+        self._divide_training()
 
-    def _share_training(self) -> None:
+    def _divide_training(self) -> None:
         """The loader of training is made once, because it knows its place."""
         assert isinstance(self.train, ShardDataset)
         self.train_loader = make_shard_loader(
             self.train,
-            batch_size=self.batch_size // self.share[1],
+            batch_size=self.batch_size // self.world_size,
             num_workers=self.num_workers,
             shuffle=True,
             drop_last=len(self.train) >= self.batch_size,
-            share=self.share,
+            rank=self.rank,
+            world_size=self.world_size,
         )
         self.sampler = self.train_loader.place  # pyright: ignore[reportAttributeAccessIssue]
 
@@ -369,11 +275,12 @@ class ShardDataModule(ImageDataModule):
         return self.train_loader
 
     def _train_indices(self, epoch: int, place: slice) -> Sequence[int]:
-        """Of this process's part of the batch."""
-        first, last = place.start // self.share[1], place.stop // self.share[1]
-        return [key[1] for key in islice(self.train_loader.place._keys(epoch, first), last - first)]
+        """Of this rank's part of the batch."""
+        first, last = place.start // self.world_size, place.stop // self.world_size
+        return [key[1] for key in islice(self.train_loader.place.keys(epoch, first), last - first)]
 
     def _loader(self, dataset: Dataset) -> ShardLoader:
         assert isinstance(dataset, ShardDataset)
-        size = self.batch_size // self.share[1]
-        return make_shard_loader(dataset, batch_size=size, num_workers=self.num_workers, share=self.share)
+        size = self.batch_size // self.world_size
+        ranks = {"rank": self.rank, "world_size": self.world_size}
+        return make_shard_loader(dataset, batch_size=size, num_workers=self.num_workers, **ranks)

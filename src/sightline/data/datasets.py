@@ -1,0 +1,116 @@
+"""Data sets that answer with whole batches of images and labels: from files, from decoded pixels, at random."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from PIL import Image
+from torch.utils.data import Dataset
+
+from sightline.data.cache import ImageStore
+from sightline.data.manifest import Selection
+from sightline.data.transforms import Augmentation, load_rgb, prepare
+from sightline.task_spec import TaskSpec
+
+Key = int | tuple[int, int]
+"""Of an image: its index, or the epoch and its index."""
+Batch = tuple[torch.Tensor, ...]
+"""Images and labels, and the draws of a batch augmentation where there is one."""
+
+
+def draw(num_draws: int, seed: int, places: Sequence[tuple[int, int]]) -> torch.Tensor:
+    """Numbers in 0..1, float32 `(B, num_draws)`: those of the seed and of each place (epoch, index)."""
+    bits = np.random.Philox(key=seed)
+    generator, state = np.random.Generator(bits), bits.state
+    numbers = np.empty((len(places), num_draws), np.float32)
+    for row, (epoch, index) in zip(numbers, places, strict=True):
+        state["state"]["counter"][:] = (0, index, epoch, 0)  # 2 us; a generator for each image would take 10
+        bits.state = state
+        generator.random(dtype=np.float32, out=row)
+    return torch.from_numpy(numbers)
+
+
+class ImageDataset(Dataset[Batch]):
+    """Images and their labels, from their files or from a store of decoded pixels.
+
+    Loaders ask for whole batches: uint8 `(B, image_size, image_size, 3)`, int64 labels `(B,)` and, where a batch
+    augmentation wants them, its draws `(B, num_draws)`. An index beyond the last image begins again at the
+    first, for another copy of it with an augmentation of its own.
+    """
+
+    def __init__(
+        self,
+        images: Selection,
+        spec: TaskSpec,
+        augmentation: Augmentation | None = None,
+        seed: int = 0,
+        store: ImageStore | None = None,
+        places: np.ndarray | None = None,
+        num_draws: int = 0,
+    ) -> None:
+        """`places` says where in the store each image lies; by default in the same order."""
+        self.images, self.spec, self.seed, self.num_draws = images, spec, seed, num_draws
+        self.augmentation = None if augmentation is None or augmentation.changes_nothing else augmentation
+        self.store, self.places = store, places
+
+    def __len__(self) -> int:
+        return len(self.images)
+
+    def name(self, index: int) -> str:
+        """The path of an image below the data's root."""
+        return str(self.images.manifest.paths[self.images.rows[index % len(self)]])
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        pairs = [key if isinstance(key, tuple) else (0, key) for key in keys]
+        indices = np.array([index for _, index in pairs], np.int64) % len(self)
+        labels = torch.from_numpy(self.images.labels[indices].astype(np.int64))
+        pixels = self._read(pairs, indices)
+        if not self.num_draws:
+            return pixels, labels
+        return pixels, labels, draw(self.num_draws, self.seed, pairs)
+
+    def __getitem__(self, key: Key) -> Batch:
+        """A batch of one, without its first dimension."""
+        return tuple(column[0] for column in self.__getitems__([key]))
+
+    def _read(self, pairs: Sequence[tuple[int, int]], indices: np.ndarray) -> torch.Tensor:
+        if self.store is not None and self.augmentation is None:
+            places = indices if self.places is None else self.places[indices]
+            return torch.from_numpy(self.store.read(places))
+        size = self.spec.image_size
+        pixels = torch.empty((len(pairs), size, size, 3), dtype=torch.uint8)
+        into = pixels.numpy()
+        for row, pair in enumerate(pairs):
+            into[row] = self._prepare(*pair)
+        return pixels
+
+    def _prepare(self, epoch: int, index: int) -> np.ndarray:
+        row = index % len(self)
+        if self.store is None:
+            image = load_rgb(self.images.path(row))
+            return prepare(image, self.spec) if self.augmentation is None else self._augment(image, epoch, index)
+        return self._augment(self.store[row if self.places is None else int(self.places[row])], epoch, index)
+
+    def _augment(self, image: Image.Image | np.ndarray, epoch: int, index: int) -> np.ndarray:
+        assert self.augmentation is not None
+        return self.augmentation(image, (self.seed, epoch, index))
+
+
+class SyntheticDataset(Dataset[Batch]):
+    """Random pixels made once and handed out again and again: for timing, not for learning."""
+
+    def __init__(self, length: int, spec: TaskSpec, distinct: int = 256) -> None:
+        generator = np.random.default_rng(0)
+        size = spec.image_size
+        self.length, self.num_classes = length, spec.num_classes
+        self.images = torch.from_numpy(generator.integers(0, 256, (min(length, distinct), size, size, 3), np.uint8))
+
+    def __len__(self) -> int:
+        return self.length
+
+    def name(self, index: int) -> str:
+        return f"random image {index}"
+
+    def __getitems__(self, keys: Sequence[Key]) -> Batch:
+        indices = torch.tensor([key[1] if isinstance(key, tuple) else key for key in keys], dtype=torch.int64)
+        return self.images[indices % len(self.images)], indices % self.num_classes

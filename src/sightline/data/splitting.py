@@ -1,0 +1,275 @@
+"""Which image goes into which split: by its folder, by a pinned manifest, or by its group's hash. No torch here."""
+
+import hashlib
+import logging
+import re
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+from numpy.dtypes import StringDType
+
+from sightline.data.collection.layouts import IMAGE_SUFFIXES, ClassFiles, list_images
+from sightline.data.manifest import SPLITS, TEST, TRAIN, VAL, Manifest
+from sightline.errors import BadInput
+
+log = logging.getLogger(__name__)
+UNDECIDED = -1
+
+
+@dataclass(frozen=True)
+class SplitRule:
+    """How images that no folder has placed are split."""
+
+    val_fraction: float = 0.15
+    test_fraction: float = 0.15
+    group_pattern: str | None = None
+    """Regular expression; images whose paths agree in its brackets are one group."""
+    groups_span_classes: bool = False
+    """Whether the same group name in two classes is one group (a patient) or two (a counter)."""
+    num_folds: int | None = None
+    fold: int = 0
+
+
+def make_manifest(
+    root: str | Path,
+    rule: SplitRule = SplitRule(),
+    *,
+    origin: str = "",
+    class_pattern: str | None = None,
+    pinned: Manifest | None = None,
+) -> Manifest:
+    """Find the images of a data set and split what has no split of its own.
+
+    Where val or test lacks, that share of the groups of each class is taken from train, by the hash of the group's
+    name: the same files give the same split everywhere. Rows of a pinned manifest keep their split, and new images of
+    a known group follow it. With folds, all that is not test is dealt out again, and one fold is validation.
+
+    Raises: BadInput when the folder cannot be trained on.
+    """
+    root = Path(root).expanduser().absolute()
+    found = list_images(root, origin=origin, class_pattern=class_pattern)
+    class_names = _check_classes(root, found)
+    given = {part.split for part in found}
+    if "val" not in given and rule.val_fraction == 0 and rule.num_folds is None:
+        raise BadInput(
+            f"data.val_fraction=0: {root} has no val/, and the best checkpoint is chosen on validation; "
+            "set it above 0, say 0.15, or make val/"
+        )
+    shares = {} if "test" in given or rule.test_fraction == 0 else {TEST: rule.test_fraction}
+    if "val" not in given and rule.num_folds is None:
+        shares[VAL] = rule.val_fraction
+    manifest, keys = _tabulate(root if root.is_dir() else root.parent, class_names, found, rule)
+    is_open = manifest.splits == TRAIN
+    splits = np.where(is_open & bool(shares), UNDECIDED, manifest.splits)
+    if pinned is not None:
+        _pin(pinned, manifest, splits)
+    spans = rule.groups_span_classes or any(part.groups for part in found)
+    dealer = _Dealer(manifest, keys, spans)
+    dealer.deal(splits, is_open, lambda known, label: _share_out(known, shares, label))
+    if rule.num_folds is not None:
+        dealer.deal_folds(splits, rule.num_folds, rule.fold)
+    manifest = replace(manifest, splits=splits)
+    _check_splits(manifest, shares)
+    return manifest
+
+
+def find_test_images(root: str | Path, class_names: Iterable[str], class_pattern: str | None = None) -> Manifest:
+    """The test images of a folder for a model of these classes.
+
+    Raises: BadInput when there are none or the model does not know their class.
+    """
+    root, class_names = Path(root).expanduser().absolute(), tuple(class_names)
+    found = [part for part in list_images(root, class_pattern=class_pattern, needs="test") if part.split == "test"]
+    if not any(part.names for part in found):
+        raise BadInput(f"data.root={root}: no images found; put them into {root / 'test'}/<class>/")
+    if unknown := sorted({part.label for part in found} - set(class_names)):
+        raise BadInput(
+            f"data.root={root}: test/ has classes that the model does not know: {_names(unknown)}; "
+            f"it knows {_names(class_names)}"
+        )
+    return _tabulate(root if root.is_dir() else root.parent, class_names, found, SplitRule())[0]
+
+
+def _check_classes(root: Path, found: Sequence[ClassFiles]) -> tuple[str, ...]:
+    classes = {
+        split: {part.label: len(part.names) for part in found if part.split == split}
+        for split in dict.fromkeys(part.split for part in found)
+    }
+    train = classes.get("train", {})
+    if not any(train.values()):
+        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
+        raise BadInput(f"data.root={root}: no images found in {root / 'train'}/<class>/ (looked for {suffixes})")
+    if empty := [name for name, count in train.items() if not count]:
+        raise BadInput(f"data.root={root}: no images in train/ for {_names(empty)}; add some or remove the folder")
+    if len(train) < 2:
+        raise BadInput(
+            f"data.root={root}: one class only ({_names(train)}); "
+            f"a classifier needs at least two folders in {root / 'train'}"
+        )
+    for split in set(classes) - {"train"}:
+        if not any(classes[split].values()):
+            raise BadInput(f"data.root={root}: no images found in {split}/<class>/; add some or remove it")
+        if unknown := sorted(set(classes[split]) - set(train)):
+            raise BadInput(
+                f"data.root={root}: {split}/ has classes that train/ lacks: {_names(unknown)}; "
+                "add them to train/ or remove them"
+            )
+    return tuple(sorted(train))
+
+
+def _tabulate(
+    root: Path, class_names: tuple[str, ...], found: Sequence[ClassFiles], rule: SplitRule
+) -> tuple[Manifest, np.ndarray]:
+    """What a layout found as a manifest, sorted by path, and the hash of each image's group (uint64)."""
+    index = {name: number for number, name in enumerate(class_names)}
+    paths, labels, splits, groups, keys = [], [], [], [], []
+    for part in found:
+        names, count = part.names, len(part.names)
+        prefix = f"{part.folder}/" if part.folder else ""
+        in_groups = _group(part, rule)
+        paths.append(np.array([prefix + name for name in names], StringDType()))
+        labels.append(np.full(count, index[part.label], np.int32))
+        splits.append(np.full(count, SPLITS.index(part.split), np.int8))
+        keys.append(np.array([_key(g) for g in in_groups or (f"{part.label}/{n}" for n in names)], np.uint64))
+        groups.append(np.array(in_groups or paths[-1], StringDType()))
+    is_grouped = rule.group_pattern is not None or any(part.groups for part in found)
+    path, label, split, group, key = (np.concatenate(column) for column in (paths, labels, splits, groups, keys))
+    order = np.argsort(path, kind="stable")
+    names = group[order] if is_grouped else None
+    return Manifest(root, class_names, path[order], label[order], split[order], names), key[order]
+
+
+def _key(group: str) -> int:
+    return int.from_bytes(hashlib.sha256(group.encode()).digest()[:8])
+
+
+def _group(part: ClassFiles, rule: SplitRule) -> list[str] | None:
+    """The group of each image: what the layout states, what the pattern's brackets match, or none."""
+    if part.groups is not None or rule.group_pattern is None:
+        return part.groups
+    prefix = "" if rule.groups_span_classes else f"{part.label}/"
+    groups = []
+    for name in part.names:
+        match = re.search(rule.group_pattern, name)
+        if match is None:
+            raise BadInput(
+                f"data.group_pattern={rule.group_pattern}: does not match {part.label}/{name}; "
+                "change it so that it fits every image, or set data.group_pattern=null if the images are independent"
+            )
+        groups.append(prefix + "/".join(text or "" for text in match.groups()))
+    return groups
+
+
+def _pin(pinned: Manifest, manifest: Manifest, splits: np.ndarray) -> None:
+    """Give the rows that a pinned manifest knows the splits they have there.
+
+    Raises: BadInput when it was made with other groups.
+    """
+    places = np.searchsorted(pinned.paths, manifest.paths)
+    places[places == len(pinned)] = 0
+    is_known = pinned.paths[places] == manifest.paths
+    here, there = np.flatnonzero(is_known), places[is_known]
+    mine = manifest.paths if manifest.group_names is None else manifest.group_names
+    theirs = pinned.paths if pinned.group_names is None else pinned.group_names
+    if len(others := here[mine[here] != theirs[there]]):
+        raise BadInput(
+            f"data.group_pattern: the manifest that pins the split groups {manifest.paths[others[0]]} differently; "
+            "restore the pattern, or split anew with data.manifest=none"
+        )
+    splits[here] = pinned.splits[there]
+    if gone := len(pinned) - len(np.unique(there)):
+        log.warning("%d image(s) of the pinned manifest are gone from %s", gone, manifest.root)
+
+
+class _Dealer:
+    """Gives the groups of each class to splits, in the order of their hashes."""
+
+    def __init__(self, manifest: Manifest, keys: np.ndarray, spans_classes: bool) -> None:
+        self.class_names, self.labels = manifest.class_names, manifest.labels
+        self.keys, self.spans_classes = keys, spans_classes
+
+    def deal(self, splits: np.ndarray, is_open: np.ndarray, decide: Callable[[np.ndarray, str], np.ndarray]) -> None:
+        """Fill in the undecided rows among the open ones.
+
+        `decide` gets, for one class, the split of each of its groups so far (`UNDECIDED` where there is none) and the
+        class's name, and returns the same array decided.
+        """
+        if not np.any(splits == UNDECIDED):
+            return
+        rows_by_class = np.argsort(self.labels, kind="stable")
+        ends = np.searchsorted(self.labels[rows_by_class], np.arange(len(self.class_names) + 1))
+        for label, name in enumerate(self.class_names):
+            rows = rows_by_class[ends[label] : ends[label + 1]]
+            rows = rows[is_open[rows]]
+            groups, members = np.unique(self.keys[rows], return_inverse=True)
+            known = np.full(len(groups), UNDECIDED, np.int8)
+            np.maximum.at(known, members, splits[rows])
+            decided = decide(known, name)
+            is_new = splits[rows] == UNDECIDED
+            splits[rows[is_new]] = decided[members[is_new]]
+            if self.spans_classes:
+                self._spread(splits, is_open, groups, decided)
+
+    def _spread(self, splits: np.ndarray, is_open: np.ndarray, groups: np.ndarray, decided: np.ndarray) -> None:
+        """Let the images of other classes follow their group."""
+        rows = np.flatnonzero(is_open & (splits == UNDECIDED))
+        places = np.minimum(np.searchsorted(groups, self.keys[rows]), len(groups) - 1)
+        follows = groups[places] == self.keys[rows] if len(groups) else np.zeros(len(rows), bool)
+        splits[rows[follows]] = decided[places[follows]]
+
+    def deal_folds(self, splits: np.ndarray, num_folds: int, fold: int) -> None:
+        """Make one of several equal parts of all that is not test the validation split, and the rest train."""
+        is_open = splits != TEST
+        splits[is_open] = UNDECIDED
+
+        def decide(known: np.ndarray, label: str) -> np.ndarray:
+            if len(known) < num_folds:
+                raise BadInput(
+                    f"data.num_folds={num_folds}: class {label} has {len(known)} image(s) or group(s) outside test, "
+                    f"too few for one in each fold; set it to {max(2, len(known))} or less, or add images"
+                )
+            numbers = np.arange(len(known)) % num_folds
+            return np.where(known != UNDECIDED, known, np.where(numbers == fold, VAL, TRAIN)).astype(np.int8)
+
+        self.deal(splits, is_open, decide)
+
+
+def _share_out(known: np.ndarray, shares: Mapping[int, float], label: str) -> np.ndarray:
+    """A split for each group of one class, in the order given: at least one group for every split."""
+    count = len(known)
+    if 0 < count <= len(shares):
+        names = [SPLITS[split] for split in shares]
+        raise BadInput(
+            f"class {label}: {count} image(s) or group(s) cannot be split into train and {' and '.join(names)}; "
+            f"add images, or make {' and '.join(f'{name}/' for name in names)} yourself, or set data.test_fraction=0"
+        )
+    decided, promised = known.copy(), 0
+    for number, (split, share) in enumerate(shares.items(), start=1):
+        room = count - promised - (len(shares) - number) - 1  # one group each for the splits to come and for train
+        wanted = max(1, min(room, round(share * count)))
+        promised += wanted
+        lacking = max(0, wanted - int(np.sum(decided == split)))
+        decided[np.flatnonzero(decided == UNDECIDED)[:lacking]] = split
+    decided[decided == UNDECIDED] = TRAIN
+    return decided
+
+
+def _check_splits(manifest: Manifest, shares: Mapping[int, float]) -> None:
+    """Every class has images to train on and, where we have split, to validate on.
+
+    Raises: BadInput, which can only follow from pinned rows or from groups that lie in several classes.
+    """
+    for split in (TRAIN, *shares):
+        counts = np.bincount(manifest.labels[manifest.splits == split], minlength=len(manifest.class_names))
+        if lacking := [manifest.class_names[label] for label in np.flatnonzero(counts == 0)]:
+            raise BadInput(
+                f"{SPLITS[split]}: no images of {_names(lacking)}, because all of their groups went elsewhere; "
+                "add images, or split anew with data.manifest=none"
+            )
+
+
+def _names(names: Iterable[str], most: int = 5) -> str:
+    names = list(names)
+    return ", ".join(names[:most]) + (f" and {len(names) - most} more" if len(names) > most else "")
