@@ -60,12 +60,12 @@ from torch.utils.data import DataLoader  # noqa: E402
 
 from sightline.config import build, model_arguments  # noqa: E402
 from sightline.data.manifest import Manifest  # noqa: E402
-from sightline.data.preparation import OpenedData, make_datamodule, open_data  # noqa: E402
+from sightline.data.opening import image_cache, open_files  # noqa: E402
+from sightline.data.training_data import NUM_SYNTHETIC_CLASSES, FolderData  # noqa: E402
 from sightline.data.transforms import normalise  # noqa: E402
 from sightline.models.backbones import create_backbone  # noqa: E402
 from sightline.models.inference import autocast, choose_device, choose_precision, keep_freed_memory  # noqa: E402
 from sightline.task_spec import TaskSpec  # noqa: E402
-from sightline.training.build import NUM_SYNTHETIC_CLASSES  # noqa: E402
 from sightline.training.train import train  # noqa: E402
 
 WARM_UP = 10
@@ -142,7 +142,7 @@ def benchmark_data(arguments: argparse.Namespace) -> None:
         words.append(f"paths.cache={folder}")
         experiment = compose_train(words)
         start = time.perf_counter()
-        opened = open_data(experiment)
+        opened = open_files(experiment)
         images = len(opened.manifest)
         print(f"audit: {images:,} files in {time.perf_counter() - start:.1f} s ({os.cpu_count()} cores)", flush=True)
         print_reading(words, opened.manifest, arguments)
@@ -177,7 +177,8 @@ def print_reading(words: list[str], manifest: Manifest, arguments: argparse.Name
 def reader(cfg: DictConfig, manifest: Manifest) -> DataLoader:
     # an experiment's own list of transforms would be added to the group's
     spec = TaskSpec(manifest.class_names, cfg.data.image_size, (0.5,) * 3, (0.25,) * 3)
-    return make_datamodule(cfg, OpenedData(manifest), spec).train_dataloader()
+    cache = image_cache(Path(cfg.paths.cache), cfg.data.cache_gb, cfg.data.cache)
+    return FolderData(manifest, cache=cache).make_datamodule(cfg, spec).train_dataloader()
 
 
 def time_epoch(loader: DataLoader) -> float:
@@ -226,7 +227,7 @@ def measure_memory(folder: str) -> None:
     words = ["~experiment", "data=folder", root, f"paths.cache={folder}/cache", "augmentation=none"]
     cfg = compose_train([*words, "data.image_size=16", "data.batch_size=256", "data.cache=always"])
     before = psutil.Process().memory_full_info().uss
-    manifest = open_data(cfg).manifest
+    manifest = open_files(cfg).manifest
     loader = reader(cfg, manifest)
     for _ in loader:
         pass

@@ -23,10 +23,10 @@ import torch
 from omegaconf import DictConfig
 
 from sightline.config import model_arguments
+from sightline.data.training_data import NUM_SYNTHETIC_CLASSES
 from sightline.models.backbones import create_backbone
 from sightline.models.classifier import Classifier
 from sightline.models.inference import autocast
-from sightline.training.build import NUM_SYNTHETIC_CLASSES
 from sightline.training.train import train
 
 

@@ -18,10 +18,10 @@ from PIL import Image  # noqa: E402
 
 from sightline.command import exit_code, explain  # noqa: E402
 from sightline.config import validate  # noqa: E402
-from sightline.data.batch_augmentation import source_of  # noqa: E402
+from sightline.data.augmentation import make_augmentations  # noqa: E402
 from sightline.data.datasets import draw as draw_numbers  # noqa: E402
 from sightline.data.manifest import Manifest  # noqa: E402
-from sightline.data.preparation import make_augmentation, make_batch_augmentation, open_data  # noqa: E402
+from sightline.data.opening import open_files  # noqa: E402
 from sightline.data.transforms import denormalise, load_rgb, prepare  # noqa: E402
 from sightline.task_spec import TaskSpec  # noqa: E402
 
@@ -50,7 +50,7 @@ def draw(arguments: argparse.Namespace) -> None:
     with initialize_config_dir(str(PROJECT / "configs"), version_base="1.3"):
         cfg = compose("train", arguments.overrides)
     validate(cfg)
-    manifest = open_data(cfg).manifest
+    manifest = open_files(cfg).manifest
     rows = draw_rows(cfg, manifest, arguments.images, arguments.draws)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(tile(rows)).save(arguments.output)
@@ -62,9 +62,8 @@ def draw_rows(cfg: DictConfig, manifest: Manifest, num_images: int, num_columns:
     spec = TaskSpec(
         manifest.class_names, cfg.data.image_size, tuple(mean), tuple(std), cfg.data.interpolation, cfg.data.crop
     )
-    in_batches = make_batch_augmentation(cfg, spec)
-    source, num_draws = source_of(spec, in_batches)
-    augmentation, images = make_augmentation(cfg, source), manifest.select("train")
+    _, num_draws, augmentation, in_batches = make_augmentations(cfg, spec)
+    images = manifest.select("train")
     rows = []
     for index in np.linspace(0, len(images) - 1, num_images, dtype=int):
         image = load_rgb(images.path(index))

@@ -9,7 +9,7 @@ from sightline import command
 @hydra.main(version_base="1.3", config_path="../configs", config_name="prepare")
 @command.task
 def main(cfg: DictConfig) -> None:
-    from sightline.data.preparation import prepare
+    from sightline.data.prepare import prepare
 
     result = prepare(cfg)
     command.print_metrics(result.metrics, tuple(result.metrics), result.run_dir)

@@ -51,9 +51,18 @@ LIGHT_FILES = [
     *("errors.py", "task_spec.py", "metrics.py", "config.py", "command.py", "finished_run.py"),
     *("runs/record.py", "runs/project.py", "runs/folder.py", "runs/content_hash.py"),
     *(f"training/{name}.py" for name in "train build recipe trainer resume lr_finding checkpoint_averaging".split()),
-    *(f"data/{name}.py" for name in "preparation manifest transforms cache parallel".split()),
+    *(
+        f"data/{name}.py"
+        for name in "prepare opening training_data augmentation manifest splitting transforms cache parallel".split()
+    ),
     *(f"data/collection/{name}.py" for name in "layouts sources adapters digits download archives".split()),
-    *("data/audit/inspection.py", "data/audit/audit.py", "data/shards/packing.py", "data/shards/stores.py"),
+    *(
+        "data/audit/inspection.py",
+        "data/audit/audit.py",
+        "data/audit/policy.py",
+        "data/shards/packing.py",
+        "data/shards/stores.py",
+    ),
     *("distributed/rank.py", "distributed/process_group.py", "models/listing.py"),
     *("evaluation/evaluate.py", "explanation/explain.py", "serving/predict.py"),
 ]

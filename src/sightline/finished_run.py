@@ -6,9 +6,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.data.collection.sources import localise
-from sightline.data.manifest import Manifest, Selection
-from sightline.data.preparation import OpenedData, StreamedData, image_cache, open_shards, shard_cache
+from sightline.data.manifest import Manifest
+from sightline.data.opening import image_cache, open_shards, shard_cache
 from sightline.data.splitting import find_test_images
+from sightline.data.training_data import FolderData, ShardData, TrainingData
 from sightline.errors import BadInput
 
 if TYPE_CHECKING:
@@ -16,7 +17,6 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
     from torch.utils.data import DataLoader
 
-    from sightline.data.cache import ImageStore
     from sightline.models.checkpoint import SavedModel
     from sightline.task_spec import TaskSpec
 
@@ -75,23 +75,23 @@ def open_finished_run(cfg: "DictConfig", run: str, precision: str | None = None)
     return FinishedRun(path, folder, trained, saved, device, chosen)
 
 
-def find_images(cfg: "DictConfig", run: FinishedRun) -> OpenedData | StreamedData:
+def find_images(cfg: "DictConfig", run: FinishedRun) -> TrainingData:
     """The images of the folder that the configuration names, or those of the run itself."""
     if cfg.data.root is None:
-        return find_own_images(run, cfg.split)
+        return find_own_images(cfg, run, cfg.split)
     if cfg.split != "test":
         raise BadInput(f"split={cfg.split}: with data.root the split is test; drop one of the two")
     root = localise(cfg.data.root, Path(cfg.paths.cache))
     class_pattern = run.settings.get("data", {}).get("class_pattern")
-    return OpenedData(find_test_images(root, run.spec.class_names, class_pattern))
+    return FolderData(find_test_images(root, run.spec.class_names, class_pattern))  # not hashed: no cache knows them
 
 
-def find_own_images(run: FinishedRun, split: str) -> OpenedData | StreamedData:
+def find_own_images(cfg: "DictConfig", run: FinishedRun, split: str) -> TrainingData:
     """The images that the run kept the manifest of, with every file of the split as it was then.
 
     Raises: BadInput when the run is not here, had none, or they have changed.
     """
-    folder, trained = run.folder, run.trained
+    folder, trained, cache = run.folder, run.trained, Path(cfg.paths.cache)
     table = folder / "manifest.csv" if folder else None
     if table is None or not table.is_file():
         raise BadInput("data.root: this model came without its run folder; name a folder that holds test/<class>/…")
@@ -101,18 +101,19 @@ def find_own_images(run: FinishedRun, split: str) -> OpenedData | StreamedData:
             "(with test/<class>/… in it), or another split with split=val"
         )
     if trained["config"]["data"]["source"] == "shards":
-        return _open_same_shards(trained["data"])
+        return _open_same_shards(trained["data"], cache)
     manifest = Manifest.load(table, Path(trained["data"]["root"]))
     if changed := manifest.find_changed(split):
         raise BadInput(
             f"data.root={manifest.root}: {len(changed)} {split} image(s) are gone or differ from those of the run, "
             f"the first is {changed[0]}; restore them, or measure this folder as it is with data.root={manifest.root}"
         )
-    return OpenedData(manifest)
+    decoded = None if trained["config"]["data"].get("cache") == "off" else image_cache(cache)
+    return FolderData(manifest, cache=decoded)
 
 
-def _open_same_shards(data: dict[str, Any]) -> StreamedData:
-    opened = open_shards(data["root"])
+def _open_same_shards(data: dict[str, Any], cache: Path) -> ShardData:
+    opened = open_shards(data["root"], shard_cache(cache))
     if opened.info.sha256 != data["sha256"]:
         raise BadInput(
             f"data.root={data['root']}: the shards there were packed from other images than those of the run; "
@@ -122,34 +123,17 @@ def _open_same_shards(data: dict[str, Any]) -> StreamedData:
 
 
 def make_loader_of(
-    cfg: "DictConfig", run: FinishedRun, images: OpenedData | StreamedData, split: str
+    cfg: "DictConfig", run: FinishedRun, images: TrainingData, split: str
 ) -> "DataLoader[tuple[torch.Tensor, torch.Tensor]]":
     """Batches of a split in the manifest's order, without augmentation, from decoded images where there are some."""
-    from sightline.data.datasets import ImageDataset
-    from sightline.data.loader import make_loader
-
     data, chosen = run.settings.get("data", {}), cfg.data
-    batch_size = chosen.batch_size or data.get("batch_size", 64)
-    num_workers = data.get("num_workers", 2) if chosen.num_workers is None else chosen.num_workers
-    if isinstance(images, StreamedData):
-        from sightline.data.shards.loading import ShardDataset, make_shard_loader
-
-        shards = ShardDataset(images.location, split, run.spec, cache=shard_cache(cfg.paths.cache))
-        return make_shard_loader(shards, batch_size=batch_size, num_workers=num_workers)
-    selected = images.manifest.select(split)
-    store = _decoded(cfg, run, selected, split)
-    if store is not None and chosen.num_workers is None:
-        num_workers = 0  # reading decoded images is less than handing them over
-    return make_loader(ImageDataset(selected, run.spec, store=store), batch_size=batch_size, num_workers=num_workers)
-
-
-def _decoded(cfg: "DictConfig", run: FinishedRun, images: Selection, split: str) -> "ImageStore | None":
-    """The images that training has kept decoded, if it has: for one reading none are kept."""
-    from sightline.data.cache import Pixels
-
-    if not _are_own(cfg, split) or run.settings.get("data", {}).get("cache") == "off":
-        return None  # to find images that are not the run's they would have to be hashed
-    return image_cache(cfg.paths.cache).find(images, Pixels(run.spec))
+    return images.make_loader(
+        split,
+        run.spec,
+        batch_size=chosen.batch_size or data.get("batch_size", 64),
+        num_workers=chosen.num_workers,
+        usual_workers=data.get("num_workers", 2),
+    )
 
 
 def _are_own(cfg: "DictConfig", split: str) -> bool:

@@ -25,8 +25,8 @@ from sightline.data.batch_augmentation import (
     RandomView,
 )
 from sightline.data.datamodule import ImageDataModule
-from sightline.data.preparation import OpenedData, make_datamodule
 from sightline.data.splitting import make_manifest
+from sightline.data.training_data import FolderData
 from sightline.data.transforms import denormalise
 from sightline.errors import BadInput
 from sightline.task_spec import TaskSpec
@@ -145,7 +145,7 @@ def test_a_change_is_made_to_its_share_of_the_images(where: str) -> None:
 def datamodule_of(root: Path, *words: str, num_workers: int = 0) -> ImageDataModule:
     cfg = compose_config("train", "data=folder", f"data.root={root}", *TINY, *words, f"data.num_workers={num_workers}")
     validate(cfg)
-    return make_datamodule(cfg, OpenedData(make_manifest(root)), SPEC)
+    return FolderData(make_manifest(root)).make_datamodule(cfg, SPEC)
 
 
 def epoch_of(datamodule: ImageDataModule, epoch: int) -> torch.Tensor:

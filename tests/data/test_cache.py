@@ -16,8 +16,8 @@ import torch
 from tests.conftest import PROJECT, compose_config, write_image
 
 from sightline.data.cache import ImageCache, ImageStore, Pixels
-from sightline.data.preparation import OpenedData, make_datamodule
-from sightline.data.splitting import SplitRule, make_manifest
+from sightline.data.opening import open_data, open_files
+from sightline.data.splitting import make_manifest
 from sightline.data.transforms import UnreadableImage, load_rgb, prepare
 from sightline.errors import BadInput
 from sightline.task_spec import TaskSpec
@@ -68,7 +68,7 @@ def test_training_sees_the_same_pixels_with_and_without_a_cache(
     def batches(mode: str) -> list[torch.Tensor]:
         words = ["data=folder", f"data.root={colors}", f"augmentation={augmentation}", f"data.cache={mode}"]
         cfg = compose_config("train", *words, "data.num_workers=0", "data.image_size=24", f"paths.cache={tmp_path}")
-        datamodule = make_datamodule(cfg, OpenedData(make_manifest(colors)), SPEC)
+        datamodule = open_data(cfg).make_datamodule(cfg, SPEC)
         datamodule.sampler.set_epoch(2)
         loaders = (datamodule.train_dataloader(), datamodule.val_dataloader(), datamodule.test_dataloader())
         return [tensor for loader in loaders for batch in loader for tensor in batch]
@@ -82,8 +82,8 @@ def test_folds_share_their_stores(colors: Path, tmp_path: Path) -> None:
     for fold in range(3):
         words = ["data=folder", f"data.root={colors}", "data.num_folds=3", f"data.fold={fold}", "data.cache=always"]
         cfg = compose_config("train", *words, "data.num_workers=0", "data.image_size=24", f"paths.cache={tmp_path}")
-        manifest = make_manifest(colors, SplitRule(num_folds=3, fold=fold))
-        datamodule = make_datamodule(cfg, OpenedData(manifest), SPEC)
+        data = open_files(cfg)
+        manifest, datamodule = data.manifest, data.make_datamodule(cfg, SPEC)
         pixels, labels = (torch.cat(column) for column in zip(*datamodule.val_dataloader(), strict=True))
         images = manifest.select("val")
         assert labels.tolist() == images.labels.tolist()

@@ -10,9 +10,9 @@ from tests.conftest import PROJECT, TINY, compose_config
 
 from sightline.data.datamodule import ImageDataModule
 from sightline.data.datasets import ImageDataset
-from sightline.data.preparation import OpenedData, make_datamodule
 from sightline.data.samplers import EpochSampler, SequentialBatches
 from sightline.data.splitting import make_manifest
+from sightline.data.training_data import FolderData
 from sightline.data.transforms import Augmentation, load_rgb, prepare
 from sightline.task_spec import TaskSpec
 
@@ -50,7 +50,7 @@ def test_validation_and_test_are_never_augmented(split: str, colors: Path) -> No
     """As training.py builds them, under the strongest augmentation: the pixels are those of the files."""
     cfg = compose_config("train", "data=folder", f"data.root={colors}", "augmentation=albumentations", *TINY)
     manifest = make_manifest(colors)
-    datamodule = make_datamodule(cfg, OpenedData(manifest), SPEC)
+    datamodule = FolderData(manifest).make_datamodule(cfg, SPEC)
     loader = datamodule.val_dataloader() if split == "val" else datamodule.test_dataloader()
     images = manifest.select(split)
     pixels, labels = (torch.cat(column) for column in zip(*loader, strict=True))
@@ -93,7 +93,7 @@ def test_processes_share_the_batches_of_one(ranks: int) -> None:
 
 def test_a_share_without_images_is_an_empty_batch(colors: Path) -> None:
     cfg = compose_config("train", "data=folder", f"data.root={colors}", "data.batch_size=8", *TINY)
-    module = make_datamodule(cfg, OpenedData(make_manifest(colors)), SPEC)
+    module = FolderData(make_manifest(colors)).make_datamodule(cfg, SPEC)
     module.set_rank(1, 2)
     last, labels = list(module.test_dataloader())[-1]
     assert last.shape == (0, SPEC.image_size, SPEC.image_size, 3)

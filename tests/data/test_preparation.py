@@ -16,7 +16,8 @@ from tests.conftest import PROJECT, TINY, Cli, compose_config, write_image
 from sightline.data.audit.audit import Audit, audit
 from sightline.data.audit.inspection import Inspection
 from sightline.data.manifest import Manifest
-from sightline.data.preparation import make_datamodule, open_data, prepare
+from sightline.data.opening import open_files
+from sightline.data.prepare import prepare
 from sightline.errors import BadInput
 from sightline.task_spec import TaskSpec
 
@@ -44,7 +45,7 @@ def test_prepare_leaves_the_audit_and_a_pinned_split(root: Path) -> None:
     assert "<html" in (result.run_dir / "audit.html").read_text()
     for number in range(30):
         write_image(root / "train" / "red" / f"new{number}.png", (210, 50, 40), seed=9000 + number)
-    again = open_data(config(root)).manifest
+    again = open_files(config(root)).manifest
     before = dict(zip(manifest.paths, manifest.splits, strict=True))
     after = dict(zip(again.paths, again.splits, strict=True))
     assert all(after[path] == split for path, split in before.items())
@@ -62,7 +63,7 @@ def test_runs_that_begin_at_once_audit_their_data_once(root: Path, monkeypatch: 
     monkeypatch.setattr("sightline.data.audit.audit.audit", count)
     cfg = config(root)
     with ThreadPoolExecutor(4) as pool:
-        opened = list(pool.map(open_data, [cfg] * 4))
+        opened = list(pool.map(open_files, [cfg] * 4))
     assert len(audited) == 1
     assert len({each.report for each in opened}) == 1
 
@@ -93,36 +94,36 @@ def test_skipped_files_are_counted_and_named_in_the_record(root: Path) -> None:
 
 
 def test_skipping_bad_files_moves_no_other_image(root: Path) -> None:
-    whole = open_data(config(root)).manifest
+    whole = open_files(config(root)).manifest
     (root / "train" / "red" / "00.png").write_bytes(b"")
-    rest = open_data(config(root, "data.on_bad_file=skip", "data.max_bad_fraction=0.05")).manifest
+    rest = open_files(config(root, "data.on_bad_file=skip", "data.max_bad_fraction=0.05")).manifest
     splits = dict(zip(whole.paths, whole.splits, strict=True))
     assert all(splits[path] == split for path, split in zip(rest.paths, rest.splits, strict=True))
 
 
 def test_a_leak_warns_or_stops(root: Path, caplog: pytest.LogCaptureFixture) -> None:
     shutil.copyfile(root / "train" / "red" / "03.png", root / "test" / "red" / "copy.png")
-    opened = open_data(config(root))
+    opened = open_files(config(root))
     assert opened.num_findings["leak"] == 1
     assert "1 set(s) of images lie in more than one split" in caplog.text
     with pytest.raises(BadInput, match=r"data.on_leak=error: 1 set.*(03|copy).png"):
-        open_data(config(root, "data.on_leak=error"))
+        open_files(config(root, "data.on_leak=error"))
 
 
 def test_a_second_look_reads_no_file(root: Path) -> None:
-    first = open_data(config(root))
+    first = open_files(config(root))
     for path in root.rglob("*.png"):
         state = path.stat()
         path.write_bytes(b"\0" * state.st_size)
         __import__("os").utime(path, ns=(state.st_atime_ns, state.st_mtime_ns))
-    again = open_data(config(root))
+    again = open_files(config(root))
     assert again.manifest.sha256 == first.manifest.sha256
     assert again.report == first.report
 
 
 def test_without_an_audit_the_files_are_only_hashed(root: Path) -> None:
     (root / "train" / "red" / "00.png").write_bytes(b"not an image")
-    opened = open_data(config(root, "data.audit=skip"))
+    opened = open_files(config(root, "data.audit=skip"))
     assert opened.report is None
     assert opened.describe()["findings"] is None
     assert not (root.parent / "cache" / "audits").exists()
@@ -158,15 +159,15 @@ def test_a_read_only_folder_is_prepared_without_a_pin(root: Path, caplog: pytest
 
 
 def test_a_table_and_a_zip_train_like_the_folder(root: Path) -> None:
-    whole = open_data(config(root)).manifest
+    whole = open_files(config(root)).manifest
     table = root / "images.csv"
     rows = [f"{path},{label},{split}" for path, label, split, _, _ in whole.rows()]
     table.write_text("\n".join(["path,label,split", *rows]) + "\n")
-    listed = open_data(config(table)).manifest
+    listed = open_files(config(table)).manifest
     assert list(listed.paths) == list(whole.paths)
     assert np.array_equal(listed.splits, whole.splits)
     packed = Path(shutil.make_archive(str(root.parent / "packed"), "zip", root))
-    unpacked = open_data(config(packed)).manifest
+    unpacked = open_files(config(packed)).manifest
     assert unpacked.sha256 == whole.sha256
 
 
@@ -263,9 +264,9 @@ def test_more_workers_than_cores_are_told_once_with_the_key(
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {0}, raising=False)
     cfg = compose_config("train", "data=folder", f"data.root={root}", f"paths.cache={root.parent / 'cache'}", *TINY)
-    opened = open_data(cfg)
+    opened = open_files(cfg)
     for num_workers in (0, 1, 2):
         OmegaConf.update(cfg, "data.num_workers", num_workers)
-        make_datamodule(cfg, opened, TaskSpec(tuple(opened.manifest.class_names), 32, (0.5,) * 3, (0.5,) * 3))
+        opened.make_datamodule(cfg, TaskSpec(tuple(opened.manifest.class_names), 32, (0.5,) * 3, (0.5,) * 3))
     told = [record.message for record in caplog.records if "num_workers" in record.message]
     assert told == ["data.num_workers=2: only 1 core(s) are lent to this process; fewer may be faster"]

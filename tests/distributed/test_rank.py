@@ -23,7 +23,7 @@ def test_a_process_alone_asks_nobody() -> None:
 
 def test_one_command_is_the_first_of_its_machine() -> None:
     place = rank_from_environment(2, 1)
-    assert place.share == (0, 2)
+    assert (place.rank, place.world_size) == (0, 2)
     assert not place.is_started
     places.given.update(AT)  # of some other job: on one machine a free port is found
     assert rank_from_environment(2, 1) == place

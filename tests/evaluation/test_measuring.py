@@ -11,7 +11,7 @@ from torch import nn
 from torch.utils.data import DataLoader
 
 from sightline.data.device_cache import DeviceDataset
-from sightline.data.preparation import make_datamodule, open_training_data
+from sightline.data.opening import open_data
 from sightline.errors import BadInput
 from sightline.evaluation.evaluate import evaluate
 from sightline.finished_run import find_images, make_loader_of, open_finished_run
@@ -144,9 +144,8 @@ def test_the_device_cache_is_refused_where_it_cannot_be(colors: Path, tmp_path: 
     with pytest.raises(BadInput, match="data.device_cache=true: this augmentation changes images on the processor"):
         train(compose_config("train", *words, "augmentation=light"))
     cfg = compose_config("train", *words, "augmentation=none")
-    opened = open_training_data(cfg)
-    assert opened is not None
-    datamodule = make_datamodule(cfg, opened, make_classifier(RECIPE_FOR_STEPS).spec)
+    opened = open_data(cfg)
+    datamodule = opened.make_datamodule(cfg, make_classifier(RECIPE_FOR_STEPS).spec)
     batch = DeviceDataset(datamodule.train, torch.device("cpu")).__getitems__([(0, 3), (1, 5)])  # pyright: ignore
     assert torch.equal(batch[0], datamodule.train.__getitems__([(0, 3), (1, 5)])[0])  # pyright: ignore
 

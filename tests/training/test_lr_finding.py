@@ -10,7 +10,7 @@ from PIL import Image
 from tests.conftest import TINY, Cli, compose_config
 from tests.reliability.conftest import Struck, Undisturbed, assert_same, record_of, struck, undisturbed  # noqa: F401
 
-from sightline.data.preparation import open_training_data
+from sightline.data.opening import open_data
 from sightline.errors import BadInput
 from sightline.training.build import build_training
 from sightline.training.lr_finder import read_sweep, sweep_lr
@@ -57,7 +57,7 @@ def words_of(colors: Path, *more: str) -> list[str]:
 
 def test_the_sweep_leaves_every_weight_as_it_was(colors: Path) -> None:
     cfg = compose_config("train", *words_of(colors))
-    classifier, datamodule = build_training(cfg, open_training_data(cfg))
+    classifier, datamodule = build_training(cfg, open_data(cfg))
     before = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
     batches = [datamodule.on_after_batch_transfer(batch, 0) for batch in datamodule.train_dataloader()]
     device = torch.device("cpu")
@@ -85,7 +85,7 @@ def test_another_model_has_a_sweep_of_its_own(colors: Path) -> None:
     sweeps = []
     for more in ("model.name=test_resnet", "model.name=test_vit", "model.loss=bce"):
         cfg = compose_config("train", *words_of(colors, more))
-        sweeps.append(sweep_configuration(cfg, open_training_data(cfg), compose_config("find_lr").lr_finder))
+        sweeps.append(sweep_configuration(cfg, open_data(cfg), compose_config("find_lr").lr_finder))
     assert len({tuple(sweep.loss[:5]) for sweep in sweeps}) == 3, "the recipe and the network count"
 
 

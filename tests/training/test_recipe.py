@@ -13,7 +13,7 @@ from tests.models.test_classifier import fit
 from torch import nn
 
 from sightline.config import validate
-from sightline.data.preparation import make_datamodule, open_training_data
+from sightline.data.opening import open_data
 from sightline.errors import BadInput
 from sightline.models.checkpoint import load_model
 from sightline.models.classifier import Classifier
@@ -42,7 +42,7 @@ def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
 def classifier_of(root: Path, *words: str) -> Classifier:
     torch.manual_seed(0)
     cfg = compose_config("train", "data=folder", f"data.root={root}", "data.test_fraction=0", *TINY, *words)
-    return build_classifier(cfg, open_training_data(cfg))
+    return build_classifier(cfg, open_data(cfg))
 
 
 def images_of(seed: int = 0, size: int = 32) -> torch.Tensor:
@@ -132,9 +132,8 @@ def test_the_sampler_balances_the_classes(uneven: Path) -> None:
     cfg = compose_config(
         "train", "data=folder", f"data.root={uneven}", "data.test_fraction=0", "data.sampler=balanced", *TINY
     )
-    opened = open_training_data(cfg)
-    assert opened is not None
-    datamodule = make_datamodule(cfg, opened, classifier_of(uneven).spec)
+    opened = open_data(cfg)
+    datamodule = opened.make_datamodule(cfg, classifier_of(uneven).spec)
     labels = torch.cat([labels for _, labels in datamodule.train_dataloader()])
     assert labels.bincount().tolist() == [16, 16, 16]
 
@@ -376,5 +375,5 @@ def start_of(root: Path, *words: str) -> dict[str, torch.Tensor]:
     """The parameters that a run with seed 0 starts from."""
     pl.seed_everything(0, verbose=False)
     cfg = compose_config("train", "data=folder", f"data.root={root}", "data.test_fraction=0", *TINY, *words)
-    classifier = build_classifier(cfg, open_training_data(cfg))
+    classifier = build_classifier(cfg, open_data(cfg))
     return {name: parameter.detach() for name, parameter in classifier.named_parameters()}

@@ -14,7 +14,7 @@ from sightline.config import (
     validate_evaluation,
     validate_loading,
 )
-from sightline.data.preparation import OpenedData, StreamedData
+from sightline.data.training_data import TrainingData
 from sightline.errors import BadInput
 from sightline.finished_run import (
     FinishedRun,
@@ -66,7 +66,7 @@ def evaluate(cfg: "DictConfig") -> EvaluateResult:
     with RunRecord(output, **_facts(cfg, run, images)):
         runner = _calibrated(cfg, run)
         predictions = predict_split(runner, loader, batch_limit(cfg, run, cfg.split))
-        manifest = images.manifest if isinstance(images, OpenedData) else run.manifest
+        manifest = run.manifest if images.manifest is None else images.manifest
         subject = EvaluationInput(predictions, runner, cfg.split, loader, manifest, cfg.evaluation.seed)
         further = [] if other is None else [_compare(cfg, subject, other, images)]
         gates = gates_of(cfg.evaluation)
@@ -101,7 +101,7 @@ def _views(cfg: "DictConfig", run: FinishedRun) -> str:
     return views
 
 
-def _facts(cfg: "DictConfig", run: FinishedRun, images: OpenedData | StreamedData) -> dict[str, Any]:
+def _facts(cfg: "DictConfig", run: FinishedRun, images: TrainingData) -> dict[str, Any]:
     return {
         "task": "evaluate",
         "name": run.trained.get("name"),
@@ -136,7 +136,7 @@ def _calibrated(cfg: "DictConfig", run: FinishedRun) -> "Runner":
     if known is not None and is_own and target in (None, known.target_accuracy):
         return runner
     try:
-        images = find_own_images(run, "val")
+        images = find_own_images(cfg, run, "val")
     except BadInput as error:
         log.warning("not calibrated: the validation images of the run are needed for that (%s)", error)
         return runner
@@ -149,9 +149,7 @@ def _calibrated(cfg: "DictConfig", run: FinishedRun) -> "Runner":
     return runner
 
 
-def _compare(
-    cfg: "DictConfig", subject: "EvaluationInput", other: FinishedRun, images: OpenedData | StreamedData
-) -> "Section":
+def _compare(cfg: "DictConfig", subject: "EvaluationInput", other: FinishedRun, images: TrainingData) -> "Section":
     """The other model on the same images."""
     from sightline.evaluation.comparison import compare
     from sightline.evaluation.predictions import Predictions, predict_split

@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING
 from omegaconf import DictConfig
 
 from sightline.config import model_arguments, with_value
-from sightline.data.preparation import OpenedData, StreamedData, describe_data, make_datamodule
+from sightline.data.training_data import TrainingData
 from sightline.errors import BadInput
 from sightline.training.recipe import build_recipe, smallest_size
 
@@ -20,10 +20,9 @@ if TYPE_CHECKING:  # imported inside functions: bad input is refused before torc
     from sightline.task_spec import TaskSpec
 
 log = logging.getLogger(__name__)
-NUM_SYNTHETIC_CLASSES = 10
 
 
-def with_batch_size(cfg: DictConfig, opened: OpenedData | StreamedData | None) -> DictConfig:
+def with_batch_size(cfg: DictConfig, opened: TrainingData) -> DictConfig:
     """The configuration with the batch size that fits into memory, as if it had been given.
 
     Raises: BadInput when not even two images fit.
@@ -31,7 +30,7 @@ def with_batch_size(cfg: DictConfig, opened: OpenedData | StreamedData | None) -
     from sightline.models.inference import choose_device, choose_precision
     from sightline.training.batch_size import find_batch_size
 
-    num_images = describe_data(cfg, opened)["num_images"]["train"]
+    num_images = opened.num_images["train"]
     device = choose_device(cfg.trainer.accelerator)
     precision = choose_precision(cfg.trainer.precision, device)
     any_lr = with_value(cfg, "model.lr", 1e-3) if cfg.model.lr == "auto" else cfg
@@ -46,13 +45,13 @@ def with_batch_size(cfg: DictConfig, opened: OpenedData | StreamedData | None) -
 
 
 def build_training(
-    cfg: DictConfig, opened: OpenedData | StreamedData | None, rank: int = 0, world_size: int = 1
+    cfg: DictConfig, opened: TrainingData, rank: int = 0, world_size: int = 1
 ) -> "tuple[Classifier, ImageDataModule]":
     """The classifier, and batches for this rank."""
     from sightline.models.backbones import num_parameters
 
     classifier = build_classifier(cfg, opened)
-    datamodule = make_datamodule(cfg, opened, classifier.spec)
+    datamodule = opened.make_datamodule(cfg, classifier.spec)
     datamodule.set_rank(rank, world_size)
     classifier.check_optimizer()
     card, network, arguments = classifier.card, classifier.backbone, model_arguments(cfg.model)
@@ -65,24 +64,23 @@ def build_training(
     return classifier, datamodule
 
 
-def build_classifier(cfg: DictConfig, opened: OpenedData | StreamedData | None) -> "Classifier":
+def build_classifier(cfg: DictConfig, opened: TrainingData) -> "Classifier":
     from sightline.models.backbones import create_backbone
     from sightline.models.classifier import Classifier
 
     model = cfg.model
-    class_names = opened.class_names if opened else tuple(str(n) for n in range(NUM_SYNTHETIC_CLASSES))
     network, card = create_backbone(
         model.name,
-        len(class_names),
+        len(opened.class_names),
         arguments=model_arguments(model),
         pretrained=model.pretrained,
         weights=model.weights,
     )
-    spec = _task_spec(cfg, class_names, network)
+    spec = _task_spec(cfg, opened.class_names, network)
     _check_input(network, card, spec, spec.image_size)
     if (smallest := smallest_size(cfg)) < spec.image_size:
         _check_input(network, card, spec, smallest)
-    recipe = build_recipe(cfg, spec, opened.class_counts() if opened else [])
+    recipe = build_recipe(cfg, spec, opened.class_counts())
     return Classifier(network, spec, card, recipe, channels_last=model.channels_last)
 
 

@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING, Any
 from omegaconf import DictConfig
 
 from sightline.config import LrFinderConfig, command_line_overrides, to_plain, validate, validate_lr_finder, with_value
-from sightline.data.preparation import OpenedData, StreamedData, describe_data, open_training_data
+from sightline.data.opening import open_data
+from sightline.data.training_data import TrainingData
 from sightline.runs.record import RunRecord, open_folder, write_json
 from sightline.training.build import build_training
 
@@ -42,13 +43,13 @@ def find_lr(cfg: DictConfig) -> LrResult:
     finder = cfg.lr_finder
     validate_lr_finder(finder)
     validate(cfg)
-    opened = open_training_data(cfg)
+    opened = open_data(cfg)
     sweep = sweep_configuration(cfg, opened, finder)
     lr = require_suggestion(sweep)
     folder = open_folder(Path(cfg.paths.runs), "find_lr", cfg.name, cfg.output)
     facts = {"task": "find_lr", "name": cfg.name, "overrides": command_line_overrides(), "config": to_plain(cfg)}
     with RunRecord(folder, **facts) as record:
-        record.update(data=describe_data(cfg, opened))
+        record.update(data={"name": cfg.data.name, **opened.describe()})
         save_sweep(folder, sweep, cfg.model.name)
         metrics = {"lr": lr}
         metrics |= {name: value for name in ("steepest", "tenth_of_divergence") if (value := getattr(sweep, name))}
@@ -56,7 +57,7 @@ def find_lr(cfg: DictConfig) -> LrResult:
     return LrResult(metrics, folder)
 
 
-def with_lr(cfg: DictConfig, opened: OpenedData | StreamedData | None) -> "tuple[DictConfig, LrSweep]":
+def with_lr(cfg: DictConfig, opened: TrainingData) -> "tuple[DictConfig, LrSweep]":
     """The configuration with the rate that was found for it, as if it had been given, and how it was found.
 
     Raises: BadInput when the loss falls at no rate.
@@ -77,7 +78,7 @@ def earlier_lr(folder: Path | None) -> float | None:
     return json.loads(record.read_text(encoding="utf-8")).get("found", {}).get("model.lr")
 
 
-def sweep_configuration(cfg: DictConfig, opened: OpenedData | StreamedData | None, finder: Any) -> "LrSweep":
+def sweep_configuration(cfg: DictConfig, opened: TrainingData, finder: Any) -> "LrSweep":
     """The sweep of a network of its own, with the seed, the data and the recipe of the configuration."""
     import pytorch_lightning as pl
 

@@ -18,7 +18,8 @@ from sightline.config import (
     validate,
     with_value,
 )
-from sightline.data.preparation import OpenedData, StreamedData, describe_data, open_training_data
+from sightline.data.opening import open_data
+from sightline.data.training_data import TrainingData
 from sightline.distributed.process_group import ProcessGroup
 from sightline.distributed.rank import Rank, all_devices, rank_from_environment, silence_other_ranks
 from sightline.runs.record import RunRecord, now, write_json
@@ -58,7 +59,7 @@ def train(cfg: DictConfig) -> TrainResult:
     cfg, place = _with_devices(cfg)
     meeting = ProcessGroup(place, train, cfg)
     with meeting.main_process_first():
-        opened = open_training_data(cfg)
+        opened = open_data(cfg)
     import pytorch_lightning as pl
 
     from sightline.evaluation.gates import check_gates
@@ -72,7 +73,7 @@ def train(cfg: DictConfig) -> TrainResult:
     pl.seed_everything(cfg.seed, verbose=False)
     classifier, datamodule = build_training(cfg, opened, place.rank, place.world_size)
     plan = plan_fit(cfg, place, classifier, datamodule)
-    data = describe_data(cfg, opened)
+    data = {"name": cfg.data.name, **opened.describe()}
     facts = resume_fingerprint(cfg, plan.precision, data)
     with _open_first(plan, facts) as (start, record):
         if start is not None and record is not None:
@@ -80,8 +81,7 @@ def train(cfg: DictConfig) -> TrainResult:
             record.update(data=data, **_describe_model(classifier), **({"found": found} if found else {}))
             if sweep is not None:
                 save_sweep(start.folder, sweep, cfg.model.name)
-            if opened is not None:
-                opened.save(start.folder)
+            opened.save(start.folder)
         with meeting.join(plan.device):
             start, record, trainer = _fit(plan, start, record, facts)
         metrics = _finish(plan, trainer, record) if place.is_first else {}
@@ -151,9 +151,7 @@ def _finish(plan: FitPlan, trainer: "pl.Trainer", record: RunRecord) -> dict[str
     return metrics
 
 
-def _with_found(
-    cfg: DictConfig, opened: OpenedData | StreamedData | None
-) -> "tuple[DictConfig, dict[str, Any], LrSweep | None]":
+def _with_found(cfg: DictConfig, opened: TrainingData) -> "tuple[DictConfig, dict[str, Any], LrSweep | None]":
     """The configuration with what `auto` stands for, the same by key, and how a learning rate was found.
 
     A run that goes on keeps the rate that it had found.

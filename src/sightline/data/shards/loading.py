@@ -282,5 +282,6 @@ class ShardDataModule(ImageDataModule):
     def _loader(self, dataset: Dataset) -> ShardLoader:
         assert isinstance(dataset, ShardDataset)
         size = self.batch_size // self.world_size
-        ranks = {"rank": self.rank, "world_size": self.world_size}
-        return make_shard_loader(dataset, batch_size=size, num_workers=self.num_workers, **ranks)
+        return make_shard_loader(
+            dataset, batch_size=size, num_workers=self.num_workers, rank=self.rank, world_size=self.world_size
+        )

@@ -1,0 +1,112 @@
+"""What follows from an audit: bad files are refused or left out, leaks refused or told. No torch at the top."""
+
+import json
+import logging
+import math
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+from omegaconf import DictConfig
+
+from sightline.data.audit.inspection import STATUSES, Inspection
+from sightline.data.manifest import Manifest
+from sightline.data.training_data import AUDIT_FILES, FolderData
+from sightline.errors import BadInput
+from sightline.runs.record import write_json
+
+if TYPE_CHECKING:
+    from sightline.data.audit.audit import Audit
+
+log = logging.getLogger(__name__)
+MAX_NAMED = 5
+
+
+def audit_once(manifest: Manifest, inspection: Inspection, cache: Path) -> Path:
+    """The folder of this data's audit, made now unless the same files have been audited before.
+
+    Of several runs that begin at once, one makes it and the others wait.
+    """
+    from filelock import FileLock
+
+    folder = cache / "audits" / manifest.sha256[:32]
+    if _is_audited(folder):
+        return folder
+    try:
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        with FileLock(f"{folder}.lock"):
+            if not _is_audited(folder):
+                _audit(manifest, inspection, folder)
+    except OSError as error:
+        raise BadInput(
+            f"paths.cache={cache}: the audit cannot be written ({error}); name another folder, or set data.audit=skip"
+        ) from error
+    return folder
+
+
+def _is_audited(folder: Path) -> bool:
+    return all((folder / name).is_file() for name in AUDIT_FILES)
+
+
+def _audit(manifest: Manifest, inspection: Inspection, folder: Path) -> None:
+    from sightline.data.audit.audit import audit
+    from sightline.data.audit.report import write_report
+
+    found: Audit = audit(manifest, inspection)
+    folder.mkdir(exist_ok=True)
+    write_report(found, manifest, folder / "audit.html")
+    write_json(folder / "audit.json", found.to_dict())
+
+
+def apply_audit(data: DictConfig, report: Path, manifest: Manifest) -> FolderData:
+    """The data without its bad files, if the configuration lets them be left out.
+
+    Raises: BadInput for bad files or leaks that it does not allow.
+    """
+    findings = json.loads((report / "audit.json").read_text(encoding="utf-8"))["findings"]
+    bad = {
+        file: finding["kind"] for finding in findings if finding["kind"] in STATUSES[1:] for file in finding["files"]
+    }
+    page = report / "audit.html"
+    _check_bad_files(data, bad, len(manifest), page)
+    num_findings: dict[str, int] = {}
+    for finding in findings:
+        num_findings[finding["kind"]] = num_findings.get(finding["kind"], 0) + 1
+    if num_findings:
+        counts = ", ".join(f"{kind.replace('_', ' ')} {count:,}" for kind, count in num_findings.items())
+        log.warning("findings of the audit: %s; see %s", counts, page)
+    if leaks := [finding for finding in findings if finding["kind"] == "leak"]:
+        _report_leaks(data, leaks, page)
+    if bad:
+        manifest = manifest.keep(~np.isin(manifest.paths, np.array(list(bad), manifest.paths.dtype)))
+    return FolderData(manifest, bad, report, num_findings)
+
+
+def _check_bad_files(data: DictConfig, bad: dict[str, str], num_images: int, page: Path) -> None:
+    if not bad:
+        return
+    named = "; ".join(f"{file} ({kind})" for file, kind in list(bad.items())[:MAX_NAMED])
+    more = f" and {len(bad) - MAX_NAMED} more" if len(bad) > MAX_NAMED else ""
+    share = math.ceil(1000 * len(bad) / num_images) / 1000
+    if data.on_bad_file == "error":
+        larger = f" data.max_bad_fraction={share:g}" if len(bad) > data.max_bad_fraction * num_images else ""
+        raise BadInput(
+            f"data.root={data.root}: {len(bad)} bad file(s): {named}{more}; all are in {page}. Repair or remove them, "
+            f"or leave them out with data.on_bad_file=skip{larger}"
+        )
+    if len(bad) > data.max_bad_fraction * num_images:
+        raise BadInput(
+            f"data.max_bad_fraction={data.max_bad_fraction}: {len(bad)} of {num_images} files are bad: {named}{more}; "
+            f"all are in {page}. Repair or remove them, or set data.max_bad_fraction={share:g}"
+        )
+    log.warning("%d bad file(s) are left out: %s%s", len(bad), named, more)
+
+
+def _report_leaks(data: DictConfig, leaks: list[dict[str, Any]], page: Path) -> None:
+    first = ", ".join(leaks[0]["files"][:2])
+    text = f"{len(leaks)} set(s) of images lie in more than one split, the first is {first}"
+    if data.on_leak == "error":
+        raise BadInput(
+            f"data.on_leak=error: {text}; all are in {page}. Remove them from one split, or set on_leak=warn"
+        )
+    log.warning("%s: numbers on those splits flatter the model", text)

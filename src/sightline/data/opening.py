@@ -1,0 +1,108 @@
+"""A data set from its configuration: found, looked at, split, and fit to be read in batches. No torch at the top."""
+
+import hashlib
+import logging
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omegaconf import DictConfig
+
+from sightline.data.audit.inspection import inspect_files
+from sightline.data.audit.policy import apply_audit, audit_once
+from sightline.data.collection.digits import write_digits
+from sightline.data.collection.sources import localise
+from sightline.data.manifest import SPLITS, Manifest
+from sightline.data.splitting import SplitRule, make_manifest
+from sightline.data.training_data import FolderData, ShardData, SyntheticData, TrainingData
+from sightline.errors import BadInput
+
+if TYPE_CHECKING:
+    from sightline.data.cache import ImageCache
+    from sightline.data.shards.stores import ShardCache
+
+log = logging.getLogger(__name__)
+
+
+def open_data(cfg: DictConfig) -> TrainingData:
+    """The data that a configuration names.
+
+    Raises: BadInput when there is none, or it is not fit to train on.
+    """
+    data, cache = cfg.data, Path(cfg.paths.cache)
+    if data.source == "synthetic":
+        return SyntheticData({"train": data.num_synthetic, "val": data.batch_size, "test": 0})
+    if data.source == "shards":
+        return open_shards(data.root, shard_cache(cache, data.cache_gb))
+    return open_files(cfg)
+
+
+def open_shards(location: str, cache: "ShardCache | None" = None) -> ShardData:
+    """A data set that `prepare.py shards=LOCATION` packed.
+
+    Raises: BadInput when there is none.
+    """
+    from sightline.data.shards.packing import read_shards
+
+    info = read_shards(location)
+    counts = ", ".join(f"{count} {split}" for split, count in info.num_images.items())
+    log.info("%s: %d classes, %s images in shards", location, len(info.class_names), counts)
+    return ShardData(location, info, cache)
+
+
+def open_files(cfg: DictConfig) -> FolderData:
+    """The images of a configuration, audited unless `data.audit=skip`, with bad files and leaks dealt with as it says.
+
+    Raises: BadInput when there are none, or when they are not fit to train on.
+    """
+    data, cache = cfg.data, Path(cfg.paths.cache)
+    if data.source == "digits" and Path(data.root) == Path(cfg.paths.data) / "digits":
+        write_digits(Path(data.root))  # any other root is somebody's own folder
+    root = localise(data.root, cache)
+    rule = SplitRule(
+        val_fraction=data.val_fraction,
+        test_fraction=data.test_fraction,
+        group_pattern=data.group_pattern,
+        groups_span_classes=data.groups_span_classes,
+        num_folds=data.num_folds,
+        fold=data.fold,
+    )
+    pinned = _find_pinned(data.manifest, root)
+    manifest = make_manifest(root, rule, origin=data.origin, class_pattern=data.class_pattern, pinned=pinned)
+    index = cache / "index" / f"{hashlib.sha256(str(manifest.root).encode()).hexdigest()[:32]}.sqlite"
+    inspection = inspect_files(manifest.root, manifest.paths, index=index, decode=data.audit != "skip")
+    manifest.with_digests(inspection.facts["sha256"])
+    opened = FolderData(manifest)
+    if data.audit != "skip":
+        opened = apply_audit(data, audit_once(manifest, inspection, cache), manifest)
+    counts = [opened.num_images[split] for split in SPLITS]
+    log.info("%s: %d classes, %d train, %d val, %d test images", manifest.root, len(opened.class_names), *counts)
+    return replace(opened, cache=image_cache(cache, data.cache_gb, data.cache))
+
+
+def _find_pinned(setting: str, root: Path) -> Manifest | None:
+    """The manifest that fixes the splits: the one named, or the one beside the images."""
+    if setting == "none":
+        return None
+    folder = root if root.is_dir() else root.parent
+    path = folder / "manifest.csv" if setting == "auto" else Path(setting).expanduser()
+    if path == root or (setting == "auto" and not path.is_file()):
+        return None
+    if not path.is_file():
+        raise BadInput(f"data.manifest={setting}: no such file; name a manifest.csv, or set auto or none")
+    log.info("the split is that of %s; only images that it lacks are placed anew", path)
+    return Manifest.load(path, folder)
+
+
+def image_cache(cache: Path, limit_gb: float = 50.0, mode: str = "auto") -> "ImageCache":
+    """Where decoded images are kept."""
+    from sightline.data.cache import ImageCache
+
+    return ImageCache(cache / "images", limit_gb=limit_gb, mode=mode)
+
+
+def shard_cache(cache: Path, limit_gb: float = 50.0) -> "ShardCache":
+    """Where shards that stream are kept."""
+    from sightline.data.shards.stores import ShardCache
+
+    return ShardCache(cache / "shards", limit_gb)

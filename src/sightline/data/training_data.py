@@ -1,0 +1,271 @@
+"""Image files, shards and random pixels behind one protocol: what a training or a measurement reads. No torch here."""
+
+import csv
+import io
+import logging
+import os
+import shutil
+from collections import Counter
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Protocol
+
+import numpy as np
+from omegaconf import DictConfig
+
+from sightline.data.augmentation import make_augmentations
+from sightline.data.manifest import TEST, Manifest, Selection
+from sightline.task_spec import TaskSpec
+
+if TYPE_CHECKING:
+    from torch.utils.data import DataLoader
+
+    from sightline.data.cache import ImageCache
+    from sightline.data.datamodule import ImageDataModule
+    from sightline.data.datasets import ImageDataset
+    from sightline.data.shards.packing import ShardInfo
+    from sightline.data.shards.stores import ShardCache
+    from sightline.data.transforms import Augmentation
+
+log = logging.getLogger(__name__)
+AUDIT_FILES = ("audit.json", "audit.html")
+NUM_SYNTHETIC_CLASSES = 10
+
+
+class TrainingData(Protocol):
+    """A data set that is fit to train on."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]: ...
+
+    @property
+    def num_images(self) -> dict[str, int]:
+        """Of each split."""
+        ...
+
+    @property
+    def manifest(self) -> Manifest | None:
+        """Its files, where there are any."""
+        ...
+
+    def class_counts(self) -> list[int]:
+        """How many training images each class has."""
+        ...
+
+    def describe(self) -> dict[str, Any]:
+        """For run.json: `num_images`, `sha256` and, of what lies somewhere, its `root`."""
+        ...
+
+    def save(self, folder: Path) -> None:
+        """Put the manifest and the audit, where there are any, into a run's folder."""
+        ...
+
+    def make_datamodule(self, cfg: DictConfig, spec: TaskSpec) -> "ImageDataModule":
+        """Batches for training with the configuration's augmentation, and for validation and test without."""
+        ...
+
+    def make_loader(
+        self, split: str, spec: TaskSpec, *, batch_size: int, num_workers: int | None, usual_workers: int = 2
+    ) -> "DataLoader":
+        """Batches of a split in its order, without augmentation.
+
+        Where `num_workers` is None, there are the usual ones to decode files, and none to read what is decoded.
+        """
+        ...
+
+
+@dataclass(frozen=True)
+class FolderData:
+    """Image files with a manifest."""
+
+    manifest: Manifest
+    """What is used: bad files that are skipped are not in it."""
+    skipped: dict[str, str] = field(default_factory=dict)
+    """Path and defect of each bad file left out."""
+    report: Path | None = None
+    """The folder of audit.json and audit.html, unless the audit was skipped."""
+    num_findings: dict[str, int] = field(default_factory=dict)
+    """By kind."""
+    cache: "ImageCache | None" = None
+    """Where decoded images are kept."""
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.manifest.class_names
+
+    @property
+    def num_images(self) -> dict[str, int]:
+        return self.manifest.num_images
+
+    def class_counts(self) -> list[int]:
+        labels = self.manifest.select("train").labels
+        return np.bincount(labels, minlength=len(self.class_names)).tolist()
+
+    def describe(self) -> dict[str, Any]:
+        manifest = self.manifest
+        facts = {"num_images": manifest.num_images, "sha256": manifest.sha256, "root": str(manifest.root)}
+        facts["skipped"] = {"num_images": len(self.skipped), "files": self.skipped}
+        return {**facts, "findings": self.num_findings if self.report else None}
+
+    def save(self, folder: Path) -> None:
+        self.manifest.save(folder / "manifest.csv")
+        if self.report is not None:
+            for name in AUDIT_FILES:
+                shutil.copyfile(self.report / name, folder / name)
+
+    def make_datamodule(self, cfg: DictConfig, spec: TaskSpec) -> "ImageDataModule":
+        from sightline.data.datamodule import ImageDataModule
+        from sightline.data.samplers import BalancedSampler
+
+        source, num_draws, of_images, of_batches = make_augmentations(cfg, spec)
+        train = self._make_dataset(cfg, "train", source, of_images, num_draws)
+        val = self._make_dataset(cfg, "val", spec)
+        test = self._make_dataset(cfg, "test", spec) if self.num_images["test"] else None
+        datamodule = ImageDataModule(spec, train, val, test, **_loading(cfg), batch_augmentation=of_batches)
+        if cfg.data.device_cache:
+            datamodule.keep_on_device()
+        if cfg.data.sampler == "balanced":
+            datamodule.sampler = BalancedSampler(train.images.labels, cfg.seed)
+        return datamodule
+
+    def _make_dataset(
+        self,
+        cfg: DictConfig,
+        split: str,
+        spec: TaskSpec,
+        augmentation: "Augmentation | None" = None,
+        num_draws: int = 0,
+    ) -> "ImageDataset":
+        """A split over the cache that all runs share; all folds of a cross-validation have one store."""
+        from sightline.data.cache import Pixels
+        from sightline.data.datasets import ImageDataset
+
+        images, not_test = self.manifest.select(split), Selection(self.manifest, self._rows_before_test())
+        if split == "train" and cfg.data.with_validation:
+            images = not_test
+        pixels = Pixels(spec)
+        if augmentation is not None and augmentation.crop_scale is not None:
+            pixels = Pixels.for_crops(spec, augmentation.crop_scale, augmentation.crop_ratio)
+        store, places = None, None
+        if self.cache is not None and cfg.data.num_folds and split != "test":
+            store, places = self.cache.store(not_test, pixels), np.searchsorted(not_test.rows, images.rows)
+        elif self.cache is not None:
+            store = self.cache.store(images, pixels)
+        return ImageDataset(images, spec, augmentation, cfg.seed, store, places, num_draws)
+
+    def _rows_before_test(self) -> np.ndarray:
+        return np.flatnonzero(self.manifest.splits != TEST)
+
+    def make_loader(
+        self, split: str, spec: TaskSpec, *, batch_size: int, num_workers: int | None, usual_workers: int = 2
+    ) -> "DataLoader":
+        """Decoded images are read where training has kept them: for one reading none are kept."""
+        from sightline.data.cache import Pixels
+        from sightline.data.datasets import ImageDataset
+        from sightline.data.loader import make_loader
+
+        images = self.manifest.select(split)
+        store = None if self.cache is None else self.cache.find(images, Pixels(spec))
+        if num_workers is None:
+            num_workers = usual_workers if store is None else 0  # reading them is less than handing them over
+        return make_loader(ImageDataset(images, spec, store=store), batch_size=batch_size, num_workers=num_workers)
+
+
+@dataclass(frozen=True)
+class ShardData:
+    """A data set in shards, which were packed from an audited one; its manifest lies beside them."""
+
+    location: str
+    info: "ShardInfo"
+    cache: "ShardCache | None" = None
+    """Where shards that stream are kept."""
+
+    manifest = None
+
+    @property
+    def class_names(self) -> tuple[str, ...]:
+        return self.info.class_names
+
+    @property
+    def num_images(self) -> dict[str, int]:
+        return self.info.num_images
+
+    def class_counts(self) -> list[int]:
+        rows = csv.DictReader(io.StringIO(self._read_manifest().decode()))
+        counts = Counter(row["label"] for row in rows if row["split"] == "train")
+        return [counts[name] for name in self.class_names]
+
+    def describe(self) -> dict[str, Any]:
+        return {"num_images": self.info.num_images, "sha256": self.info.sha256, "root": self.location}
+
+    def save(self, folder: Path) -> None:
+        (folder / "manifest.csv").write_bytes(self._read_manifest())
+
+    def _read_manifest(self) -> bytes:
+        from sightline.data.shards.stores import open_store
+
+        return open_store(self.location).read("manifest.csv") or b""
+
+    def make_datamodule(self, cfg: DictConfig, spec: TaskSpec) -> "ImageDataModule":
+        from sightline.data.shards.loading import ShardDataModule
+
+        _, _, of_images, of_batches = make_augmentations(cfg, spec)
+        augmentations: dict[str, Any] = {"augmentation": of_images, "batch_augmentation": of_batches}
+        return ShardDataModule(self.location, spec, cache=self.cache, **augmentations, **_loading(cfg))
+
+    def make_loader(
+        self, split: str, spec: TaskSpec, *, batch_size: int, num_workers: int | None, usual_workers: int = 2
+    ) -> "DataLoader":
+        from sightline.data.shards.loading import ShardDataset, make_shard_loader
+
+        workers = usual_workers if num_workers is None else num_workers
+        shards = ShardDataset(self.location, split, spec, cache=self.cache)
+        return make_shard_loader(shards, batch_size=batch_size, num_workers=workers)
+
+
+@dataclass(frozen=True)
+class SyntheticData:
+    """Random pixels: for timing, not for learning."""
+
+    num_images: dict[str, int]
+
+    manifest = None
+    class_names = tuple(str(number) for number in range(NUM_SYNTHETIC_CLASSES))
+
+    def class_counts(self) -> list[int]:
+        labels = np.arange(self.num_images["train"]) % NUM_SYNTHETIC_CLASSES
+        return np.bincount(labels, minlength=NUM_SYNTHETIC_CLASSES).tolist()
+
+    def describe(self) -> dict[str, Any]:
+        return {"num_images": self.num_images, "sha256": None}
+
+    def save(self, folder: Path) -> None:
+        """There is nothing to keep."""
+
+    def make_datamodule(self, cfg: DictConfig, spec: TaskSpec) -> "ImageDataModule":
+        from sightline.data.datamodule import ImageDataModule
+        from sightline.data.datasets import SyntheticDataset
+
+        train, val = (SyntheticDataset(self.num_images[split], spec) for split in ("train", "val"))
+        return ImageDataModule(spec, train, val, None, **_loading(cfg))
+
+    def make_loader(
+        self, split: str, spec: TaskSpec, *, batch_size: int, num_workers: int | None, usual_workers: int = 2
+    ) -> "DataLoader":
+        from sightline.data.datasets import SyntheticDataset
+        from sightline.data.loader import make_loader
+
+        images = SyntheticDataset(self.num_images[split], spec)
+        return make_loader(images, batch_size=batch_size, num_workers=num_workers or 0)
+
+
+def _loading(cfg: DictConfig) -> dict[str, Any]:
+    data = cfg.data
+    cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
+    if data.num_workers > cores:
+        log.warning(
+            "data.num_workers=%d: only %d core(s) are lent to this process; fewer may be faster",
+            data.num_workers,
+            cores,
+        )
+    return {"batch_size": data.batch_size, "num_workers": data.num_workers, "seed": cfg.seed}
