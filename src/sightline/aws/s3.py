@@ -1,6 +1,5 @@
 """Files to S3 and back: uploaded once by content, encrypted, and never written outside the folder that is asked for."""
 
-import tarfile
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -114,16 +113,3 @@ class Storage:
                 target.write(chunk)
         os.utime(file, (found["LastModified"].timestamp(),) * 2)
         return True
-
-
-def extract(archive: Path, into: Path) -> None:
-    """Unpack what a job packed: files and folders that stay below `into`, and nothing else.
-
-    Raises: BadInput for an archive that wants more.
-    """
-    into.mkdir(parents=True, exist_ok=True)
-    try:
-        with tarfile.open(archive) as opened:
-            opened.extractall(into, filter="data")
-    except (tarfile.FilterError, tarfile.ReadError) as error:
-        raise BadInput(f"{archive.name}: not unpacked, it is not what a job leaves ({error})") from error

@@ -16,9 +16,10 @@ from typing import Any, cast
 
 import pytest
 
-from sightline.data.collection import archives
-from sightline.data.collection.archives import ARCHIVE_SUFFIXES, extract, is_archive, unpack, whole_folder
+from sightline.data.collection.archives import extract, unpack
 from sightline.errors import BadInput
+from sightline.runs import archives
+from sightline.runs.archives import ARCHIVE_SUFFIXES, is_archive, whole_folder
 
 FILES = {"train/red/1.png": b"one", "train/blue/2.png": b"two" * 1000, "empty.txt": b""}
 NOISE = os.urandom(200_000)
@@ -98,13 +99,14 @@ def test_two_archives_may_share_folders(tmp_path: Path) -> None:
     assert read(tmp_path / "out") == first | second
 
 
-def test_an_interruption_leaves_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    def interrupt(writer: archives._Writer, member: archives._Member) -> None:
+def test_an_interruption_leaves_nothing(tmp_path: Path) -> None:
+    def interrupt(count: int) -> None:
+        assert list(tmp_path.glob(".out-*/train")), "it was under way"
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(archives._Writer, "write", interrupt)
-    with pytest.raises(KeyboardInterrupt):
-        extract(make_zip(tmp_path / "data.zip", FILES), tmp_path / "out")
+    archive = make_zip(tmp_path / "data.zip", FILES)
+    with pytest.raises(KeyboardInterrupt), whole_folder(tmp_path / "out") as partial:
+        archives.unpack(archive, partial, advance=interrupt)
     assert [path.name for path in tmp_path.iterdir()] == ["data.zip"]
 
 

@@ -354,14 +354,21 @@ def test_an_archive_that_leads_out_of_the_folder(
     backend = backend_for(service, tmp_path / "jobs")
     job_id = start(backend, "x=0.1")
     assert ended(backend, job_id) == Status(State.SUCCEEDED)
-    content = io.BytesIO()
-    with tarfile.open(fileobj=content, mode="w:gz") as opened:
-        opened.addfile(tarfile.TarInfo("../../evil.txt"), io.BytesIO())
-    key = f"{service.folder.name}/jobs/{job_id}/output/{job_id}/output/output.tar.gz"
-    aws("s3").put_object(Bucket=BUCKET, Key=key, Body=content.getvalue())
-    with pytest.raises(BadInput, match="not what a job leaves"):
-        backend.fetch(job_id, tmp_path / "fetched")
-    assert not list(tmp_path.rglob("evil.txt"))
+    leads_out, link = tarfile.TarInfo("../../evil.txt"), tarfile.TarInfo("evil.txt")
+    link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+    for name, member, reason in (
+        ("output.tar.gz", leads_out, "'../../evil.txt' would be written outside the folder"),
+        ("model.tar.gz", leads_out, "'../../evil.txt' would be written outside the folder"),
+        ("model.tar.gz", link, "'evil.txt' is a link"),
+    ):
+        content = io.BytesIO()
+        with tarfile.open(fileobj=content, mode="w:gz") as opened:
+            opened.addfile(member, io.BytesIO())
+        key = f"{service.folder.name}/jobs/{job_id}/output/{job_id}/output/{name}"
+        aws("s3").put_object(Bucket=BUCKET, Key=key, Body=content.getvalue())
+        with pytest.raises(BadInput, match=f"s3://{BUCKET}/{key}: {reason}"):
+            backend.fetch(job_id, tmp_path / "fetched")
+        assert not list(tmp_path.rglob("*evil.txt"))
 
 
 def test_a_record_knows_its_region_and_the_changes_of_its_code(service: FakeSageMaker, tmp_path: Path) -> None:

@@ -14,10 +14,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sightline.data.collection.archives import extract, unpack, whole_folder
+from sightline.data.collection.archives import extract, unpack
 from sightline.data.collection.digits import write_digits
 from sightline.data.collection.download import DownloadFailed, download
 from sightline.errors import BadInput
+from sightline.runs.archives import whole_folder
 
 log = logging.getLogger(__name__)
 

@@ -21,6 +21,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import BadInput
+from sightline.runs.archives import in_units
 
 log = logging.getLogger(__name__)
 
@@ -86,14 +87,6 @@ def show_progress(what: str, total: int | None, start: int = 0) -> Iterator[Call
     with Progress(*columns, TimeRemainingColumn(), console=Console(stderr=True)) as bar:
         task = bar.add_task(what, total=total, completed=start)
         yield lambda count: bar.advance(task, count)
-
-
-def in_units(count: int) -> str:
-    """A number of bytes as people read it: 12.3 MB."""
-    for unit, size in (("GB", 10**9), ("MB", 10**6), ("kB", 10**3)):
-        if count >= size:
-            return f"{count / size:.1f} {unit}"
-    return f"{count} bytes"
 
 
 def _log_progress(what: str, total: int | None, start: int) -> Callable[[int], None]:

@@ -10,10 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sightline.data.collection.archives import ARCHIVE_SUFFIXES, extract, is_archive
-from sightline.data.collection.download import DownloadFailed, download, in_units, show_progress
+from sightline.data.collection.archives import extract
+from sightline.data.collection.download import DownloadFailed, download, show_progress
 from sightline.data.collection.layouts import is_table, list_table_paths
 from sightline.errors import BadInput
+from sightline.runs.archives import ARCHIVE_SUFFIXES, in_units, is_archive
 
 NUM_THREADS = 8
 EXTRAS = {"s3": "sightline-vision[s3]", "s3a": "sightline-vision[s3]"}

@@ -1,13 +1,15 @@
 """What a training job leaves in S3, as the run folder that it would have been here."""
 
+import shutil
 import tempfile
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from sightline.aws.s3 import Storage, extract
+from sightline.aws.s3 import Storage
 from sightline.launch.container.folder import OPT_ML
 from sightline.launch.sagemaker.job_cost import cost_of
+from sightline.runs.archives import unpack
 from sightline.runs.folder import MetricPoint, name_places_here, note_launch, read_json, read_points
 
 ARCHIVES = {"model.tar.gz": "model", "output.tar.gz": "."}
@@ -51,10 +53,13 @@ def _places_here(described: dict[str, Any], run: Path, notes: Path) -> dict[str,
 
 def _unpack(storage: Storage, described: dict[str, Any], into: Path) -> None:
     root = f"{described['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{described['TrainingJobName']}/output"
-    with tempfile.TemporaryDirectory() as folder:
-        for name, place in ARCHIVES.items():
-            if storage.download_file(f"{root}/{name}", Path(folder, name)):
-                extract(Path(folder, name), into / place)
+    for name, place in ARCHIVES.items():
+        with tempfile.TemporaryDirectory(prefix=".", dir=into) as folder:
+            archive, unpacked = Path(folder, name), Path(folder, "unpacked")
+            if storage.download_file(f"{root}/{name}", archive):
+                unpacked.mkdir()
+                unpack(archive, unpacked, title=f"{root}/{name}")
+                shutil.copytree(unpacked, into / place, dirs_exist_ok=True)
 
 
 def _checkpoints(described: dict[str, Any]) -> str:
