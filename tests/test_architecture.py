@@ -49,7 +49,7 @@ CONFIG_FROM_MODELS = {"models/listing.py"}
 HEAVY = {"torch", "torchvision", "timm", "pytorch_lightning", "albumentations", "matplotlib", "tensorboard", "sklearn"}
 LIGHT_FILES = [
     *("errors.py", "task_spec.py", "metrics.py", "config.py", "command.py", "finished_run.py"),
-    *("runs/record.py", "runs/project.py", "runs/folder.py", "runs/content_hash.py"),
+    *("runs/files.py", "runs/record.py", "runs/project.py", "runs/folder.py", "runs/content_hash.py"),
     *(f"training/{name}.py" for name in "train build recipe trainer resume lr_finding checkpoint_averaging".split()),
     *(
         f"data/{name}.py"

@@ -2,9 +2,7 @@
 
 import csv
 import json
-import os
 import re
-import socket
 import time
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
@@ -21,7 +19,7 @@ from sightline.launch.backend import Slots
 from sightline.launch.local.backend import LocalProcess
 from sightline.sweeping.loop import Loop
 from sightline.sweeping.ownership import Owner
-from sightline.sweeping.results import write_results, write_text
+from sightline.sweeping.results import write_results
 from sightline.sweeping.study import open_study
 from sightline.sweeping.sweep import sweep
 
@@ -255,16 +253,6 @@ def test_bad_input_leaves_nothing(run_sweep: RunSweep, tmp_path: Path, changes: 
         run_sweep(**changes)
     assert message in str(refused.value)
     assert not list(tmp_path.rglob("*"))
-
-
-def test_a_full_disk_leaves_the_file_before_and_no_part_of_another(tmp_path: Path) -> None:
-    path = tmp_path / "report.html"
-    path.write_text("before")
-    (tmp_path / f".{path.name}.{socket.gethostname()}-{os.getpid()}").symlink_to("/dev/full")
-    with pytest.raises(OSError, match="No space left"):
-        write_text(path, "now" * 100_000)
-    assert list(tmp_path.iterdir()) == [path]
-    assert path.read_text() == "before"
 
 
 class Priced(LocalProcess):

@@ -107,13 +107,13 @@ class SightlineLauncher(Launcher):
 
 
 def read_metrics(folder: Path) -> dict[str, float]:
-    from sightline.runs.folder import read_json
+    from sightline.runs.files import read_json
 
     return read_json(folder / "metrics.json")
 
 
 def _print_cost(folder: Path) -> None:
-    from sightline.runs.folder import read_json
+    from sightline.runs.files import read_json
 
     launch = read_json(folder / "run.json").get("launch", {})
     if launch.get("cost_usd") is not None:

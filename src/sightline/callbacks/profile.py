@@ -12,7 +12,7 @@ from pytorch_lightning.callbacks import Callback
 from sightline.callbacks.profile_report import Setting, summarise, write_page
 from sightline.callbacks.resources import Resources
 from sightline.callbacks.step_times import StepTimes, cost_of_an_action
-from sightline.runs.record import write_json
+from sightline.runs.files import write_json
 
 log = logging.getLogger(__name__)
 

@@ -11,7 +11,8 @@ from sightline.data.collection.adapters import DATA_SETS, fetch
 from sightline.data.manifest import Manifest
 from sightline.data.opening import open_files
 from sightline.errors import BadInput
-from sightline.runs.record import RunRecord, open_folder, write_json
+from sightline.runs.files import write_json
+from sightline.runs.record import RunRecord, open_folder
 
 log = logging.getLogger(__name__)
 

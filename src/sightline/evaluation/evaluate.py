@@ -24,7 +24,8 @@ from sightline.finished_run import (
     make_loader_of,
     open_finished_run,
 )
-from sightline.runs.record import RunRecord, open_folder, write_json
+from sightline.runs.files import write_json
+from sightline.runs.record import RunRecord, open_folder
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig

@@ -16,7 +16,7 @@ from sightline.evaluation.evaluation_input import EvaluationInput, Picture, Sect
 from sightline.evaluation.figures import arrange, to_svg
 from sightline.evaluation.model_quality import describe_quality
 from sightline.metrics import meets, mode_of
-from sightline.runs.record import write_json
+from sightline.runs.files import write_json
 
 TEMPLATE = "report.html.j2"
 IN_RUN_FOLDER = ("confusion_matrix", "per_class")

@@ -11,7 +11,8 @@ from sightline.data.collection.layouts import find_files
 from sightline.data.transforms import UnreadableImage, load_rgb, prepare
 from sightline.errors import BadInput
 from sightline.finished_run import FinishedRun, find_images, make_loader_of, open_finished_run
-from sightline.runs.record import RunRecord, open_folder, write_json
+from sightline.runs.files import write_json
+from sightline.runs.record import RunRecord, open_folder
 
 if TYPE_CHECKING:
     import torch

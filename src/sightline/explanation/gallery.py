@@ -18,7 +18,7 @@ from sightline.explanation.faithfulness import (
     randomisation_check,
 )
 from sightline.explanation.panels import draw_panel
-from sightline.runs.record import write_json
+from sightline.runs.files import write_json
 
 TEMPLATE = "index.html.j2"
 

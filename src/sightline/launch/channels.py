@@ -7,7 +7,7 @@ from typing import Any
 
 from sightline.errors import BadInput
 from sightline.launch.job import PATHS_ON_DISK, key_of
-from sightline.runs.folder import read_json
+from sightline.runs.files import read_json
 
 STAYS_HERE = ("output", "paths", "paths.data", "paths.cache", "paths.runs", "paths.inputs")
 """Where this machine reads and writes; the far side has places of its own."""

@@ -7,8 +7,8 @@ from typing import Any
 from sightline.errors import BadInput
 from sightline.launch.backend import Backend, Slots, make_backend
 from sightline.launch.job import Job, State
-from sightline.runs.folder import read_json
-from sightline.runs.record import now, write_json
+from sightline.runs.files import read_json, write_json
+from sightline.runs.record import now
 
 
 @dataclass(frozen=True)

@@ -7,6 +7,8 @@ from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
+from sightline.runs.files import read_json, write_text
+
 NUM_READERS = 8
 NUM_HASH_LETTERS = 32
 Known = dict[str, list[int | str]]
@@ -58,17 +60,15 @@ def _hash_file(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _read(path: Path) -> Known:
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except (FileNotFoundError, ValueError):
-        return {}
-
-
 def _write(path: Path, table: Known) -> None:
     if not path.parent.parent.is_dir():  # nothing was ever begun there, and a plan begins nothing
         return
     path.parent.mkdir(exist_ok=True)
-    partial = path.with_name(f"{path.name}.{os.getpid()}")
-    partial.write_text(json.dumps(table), encoding="utf-8")
-    partial.replace(path)
+    write_text(path, json.dumps(table))
+
+
+def _read(path: Path) -> Known:
+    try:
+        return read_json(path)
+    except ValueError:
+        return {}

@@ -1,13 +1,12 @@
 """What a run folder tells of its run: the files that every task writes anyway."""
 
 import csv
-import json
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sightline.runs.record import write_json
+from sightline.runs.files import read_json, write_json, write_text
 
 NOT_METRICS = ("epoch", "step", "lr")
 
@@ -47,14 +46,6 @@ def _final(path: Path) -> Iterator[MetricPoint]:
             yield MetricPoint(name, None, float(value), time)
 
 
-def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file's content; nothing where there is no file."""
-    try:
-        return json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        return {}
-
-
 def reason_of(folder: Path) -> str | None:
     """Why the run ended, by its own record."""
     record = read_json(folder / "run.json")
@@ -75,7 +66,7 @@ def name_places_here(folder: Path, places: Mapping[str, str]) -> None:
     path, record = folder / "config.yaml", folder / "run.json"
     if path.is_file():
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        path.write_text(yaml.safe_dump(_renamed(config, places), sort_keys=False, allow_unicode=True), encoding="utf-8")
+        write_text(path, yaml.safe_dump(_renamed(config, places), sort_keys=False, allow_unicode=True))
     if record.is_file():
         facts = read_json(record)
         write_json(record, facts | {key: _renamed(facts[key], places) for key in ("config", "data") if key in facts})

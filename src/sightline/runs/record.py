@@ -1,6 +1,5 @@
 """The run folder and its `run.json`: what ran, on what, with which data, and how it ended."""
 
-import json
 import logging
 import os
 import platform
@@ -14,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from sightline.errors import BadInput, Interrupted
+from sightline.runs.files import write_json
 from sightline.runs.project import IS_INSTALLED, PROJECT
 
 log = logging.getLogger(__name__)
@@ -92,13 +92,6 @@ def _point_latest_to(runs: Path, folder: Path) -> None:
         link.replace(runs / "latest")
     except OSError:
         link.unlink(missing_ok=True)
-
-
-def write_json(path: Path, value: Any) -> None:
-    """Write JSON so that a reader sees the old file or the new one, never half of it, whoever else writes it."""
-    partial = path.with_name(f".{path.name}.{os.getpid()}.partial")
-    partial.write_text(json.dumps(value, indent=2, ensure_ascii=False, allow_nan=True) + "\n", encoding="utf-8")
-    partial.replace(path)
 
 
 def git_commit(folder: Path) -> tuple[str | None, bool | None]:

@@ -8,8 +8,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.metrics import REFIT_TABLE
+from sightline.runs.files import write_text
 from sightline.sweeping.refit import describe_spread
-from sightline.sweeping.results import state_of, summarise, write_text
+from sightline.sweeping.results import state_of, summarise
 from sightline.sweeping.settings import Settings
 from sightline.sweeping.study import REASON, is_counted
 

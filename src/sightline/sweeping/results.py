@@ -2,18 +2,16 @@
 
 import csv
 import io
-import os
 import platform
-import socket
 from collections.abc import Sequence
 from datetime import date
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
 from sightline.launch.job import key_of
 from sightline.launch.local.machine import num_cores
+from sightline.runs.files import write_text
 from sightline.sweeping.settings import Settings
 from sightline.sweeping.study import REASON, RETIRED, REUSED, best_trials, is_counted
 
@@ -138,13 +136,3 @@ def _set(content: dict[str, Any], path: Sequence[str], value: Any) -> None:
     for part in path[:-1]:
         content = content.setdefault(part, {})
     content[path[-1]] = value
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a file that is whole or not there, whoever else writes it at the same moment."""
-    partial = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}")
-    try:
-        partial.write_text(text, encoding="utf-8")
-        partial.replace(path)
-    finally:
-        partial.unlink(missing_ok=True)

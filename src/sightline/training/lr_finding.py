@@ -12,7 +12,8 @@ from omegaconf import DictConfig
 from sightline.config import LrFinderConfig, command_line_overrides, to_plain, validate, validate_lr_finder, with_value
 from sightline.data.opening import open_data
 from sightline.data.training_data import TrainingData
-from sightline.runs.record import RunRecord, open_folder, write_json
+from sightline.runs.files import write_json
+from sightline.runs.record import RunRecord, open_folder
 from sightline.training.build import build_training
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads

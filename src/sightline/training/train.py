@@ -22,7 +22,8 @@ from sightline.data.opening import open_data
 from sightline.data.training_data import TrainingData
 from sightline.distributed.process_group import ProcessGroup
 from sightline.distributed.rank import Rank, all_devices, rank_from_environment, silence_other_ranks
-from sightline.runs.record import RunRecord, now, write_json
+from sightline.runs.files import write_json
+from sightline.runs.record import RunRecord, now
 from sightline.training.build import build_training, with_batch_size
 from sightline.training.lr_finding import earlier_lr, save_sweep, with_lr
 from sightline.training.resume import Start, find_run_to_continue, open_run, resume_fingerprint

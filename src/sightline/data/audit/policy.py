@@ -13,7 +13,7 @@ from sightline.data.audit.inspection import STATUSES, Inspection
 from sightline.data.manifest import Manifest
 from sightline.data.training_data import AUDIT_FILES, FolderData
 from sightline.errors import BadInput
-from sightline.runs.record import write_json
+from sightline.runs.files import write_json
 
 if TYPE_CHECKING:
     from sightline.data.audit.audit import Audit

@@ -22,7 +22,8 @@ from sightline.launch.job import Job, State, Status, job_name
 from sightline.launch.local.backend import LocalProcess
 from sightline.launch.local.machine import environments
 from sightline.launch.local.supervisor import HIDDEN, write
-from sightline.runs.folder import name_places_here, note_launch, read_json
+from sightline.runs.files import read_json
+from sightline.runs.folder import name_places_here, note_launch
 from sightline.runs.project import IMPORTED_FROM
 from sightline.runs.record import COMMIT
 

@@ -18,7 +18,7 @@ from sightline.launch.container.engine import ask, docker, mount, remove
 from sightline.launch.container.folder import ContainerFolder
 from sightline.launch.local.machine import THREAD_LIMITS, visible_gpus
 from sightline.launch.local.supervisor import HIDDEN
-from sightline.runs.folder import read_json
+from sightline.runs.files import read_json
 
 SECONDS_FOR_THE_OTHERS = 60.0
 """After the first host has ended, or one has failed."""

@@ -25,7 +25,8 @@ from sightline.launch.container.hosts import FirstHostWatch, Hosts
 from sightline.launch.container.hyperparameters import TRAIN, script_of, to_overrides
 from sightline.launch.job import key_of
 from sightline.launch.local.machine import visible_gpus
-from sightline.runs.folder import read_json, reason_of
+from sightline.runs.files import read_json
+from sightline.runs.folder import reason_of
 from sightline.runs.project import PROJECT
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM)

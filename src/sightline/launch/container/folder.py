@@ -4,7 +4,7 @@ import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
-from sightline.runs.folder import read_json
+from sightline.runs.files import read_json
 
 OPT_ML = Path("/opt/ml")
 NOT_IN_THE_DATA = ("model", "checkpoints", "tensorboard")

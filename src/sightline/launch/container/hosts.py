@@ -7,7 +7,7 @@ import time
 from dataclasses import dataclass
 from pathlib import Path
 
-from sightline.runs.folder import read_json
+from sightline.runs.files import read_json
 
 PORT = 29500
 """Where the processes of a training meet on the first host; the next port tells that it still works."""

@@ -19,7 +19,8 @@ from sightline.launch.job import Job, State, Status, far_side, key_of, with_abso
 from sightline.launch.local import supervisor
 from sightline.launch.local.machine import environments
 from sightline.launch.local.supervisor import HIDDEN, is_locked
-from sightline.runs.folder import MetricPoint, read_json, read_points, reason_of
+from sightline.runs.files import read_json
+from sightline.runs.folder import MetricPoint, read_points, reason_of
 from sightline.runs.project import IMPORTED_FROM, PROJECT
 
 GRACE_SECONDS = 60.0

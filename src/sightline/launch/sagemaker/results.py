@@ -10,7 +10,8 @@ from sightline.aws.s3 import Storage
 from sightline.launch.container.folder import OPT_ML
 from sightline.launch.sagemaker.job_cost import cost_of
 from sightline.runs.archives import unpack
-from sightline.runs.folder import MetricPoint, name_places_here, note_launch, read_json, read_points
+from sightline.runs.files import read_json
+from sightline.runs.folder import MetricPoint, name_places_here, note_launch, read_points
 
 ARCHIVES = {"model.tar.gz": "model", "output.tar.gz": "."}
 """What the service packs at the end, and where in a run folder it belongs."""

@@ -1,0 +1,35 @@
+"""How files are read and written here: a reader sees the old file or the new one, never half of it."""
+
+import json
+import os
+import socket
+from pathlib import Path
+from typing import Any
+
+
+def read_json(path: Path) -> dict[str, Any]:
+    """A JSON file's content; nothing where there is no file."""
+    try:
+        return json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError:
+        return {}
+
+
+def write_json(path: Path, value: Any) -> None:
+    """Write JSON atomically, indented, with `NaN` for what is not a number."""
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=True) + "\n")
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write UTF-8 atomically; bytes of file names that are no text go back as they came."""
+    write_bytes(path, text.encode("utf-8", "surrogateescape"))
+
+
+def write_bytes(path: Path, content: bytes) -> None:
+    """Write a file that is whole or not there, whoever else writes it at the same moment, on whatever machine."""
+    partial = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
+    try:
+        partial.write_bytes(content)
+        partial.replace(path)
+    finally:
+        partial.unlink(missing_ok=True)
