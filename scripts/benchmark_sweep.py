@@ -71,7 +71,7 @@ def run(
     folder: Path, given: argparse.Namespace, pruner: dict[str, object] | None
 ) -> tuple[list[tuple[float, float]], float, float, int]:
     """The points in order, the seconds of all trials together, the best value, and the epochs that were run."""
-    from sightline.launch.backend import Slots
+    from sightline.launch.backend import LaunchSettings
     from sightline.launch.local.backend import LocalProcess
     from sightline.sweeping.settings import Settings
     from sightline.sweeping.space import parse_space
@@ -90,7 +90,7 @@ def run(
         pruner=pruner,
         sampler={"_target_": "optuna.samplers.RandomSampler", "seed": 0},
     )
-    results = sweep(settings, LocalProcess(folder, Slots(given.places, ("json",))))
+    results = sweep(settings, LocalProcess(folder, LaunchSettings(n_parallel=given.places, preload=["json"])))
     with (folder / "trials.csv").open() as file:
         rows = list(csv.DictReader(file))
     points = [(float(row["params_x"]), float(row["params_y"])) for row in rows]
@@ -109,11 +109,11 @@ def schedule(durations: Sequence[float], places: int) -> float:
 
 def run_in_batches(folder: Path, points: Sequence[tuple[float, float]], places: int) -> float:
     """The same points, so many at once, and nothing new before the slowest has ended."""
-    from sightline.launch.backend import Slots
+    from sightline.launch.backend import LaunchSettings
     from sightline.launch.job import Job
     from sightline.launch.local.backend import LocalProcess
 
-    backend = LocalProcess(folder, Slots(places, ("json",)))
+    backend = LocalProcess(folder, LaunchSettings(n_parallel=places, preload=["json"]))
     jobs = [
         Job(f"trial-{number}", "scripts/benchmark_sweep.py", (f"x={x}", f"y={y}"))
         for number, (x, y) in enumerate(points)

@@ -127,7 +127,7 @@ def ended(backend: Backend, job_id: str) -> Status:
 @pytest.fixture
 def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[LocalContainer]:
     settings = ContainerSettings(image=image(), instance_count=getattr(request, "param", 1))
-    made = LocalContainer(tmp_path / "jobs", None, settings)
+    made = LocalContainer(tmp_path / "jobs", settings)
     yield made
     made.close()
 
@@ -149,7 +149,7 @@ def test_two_hosts_train_as_one_does(tmp_path: Path) -> None:
     )
     folders = []
     for count in (1, 2):
-        backend = LocalContainer(tmp_path / "jobs", None, ContainerSettings(image=image(), instance_count=count))
+        backend = LocalContainer(tmp_path / "jobs", ContainerSettings(image=image(), instance_count=count))
         job_id = backend.submit(backend.plan(Job(f"hosts-{count}", "src/train.py", words)))
         status = ended(backend, job_id)
         assert status.state == State.SUCCEEDED, (status, list(backend.logs(job_id))[-20:])

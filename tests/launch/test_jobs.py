@@ -12,7 +12,7 @@ import pytest
 from tests.conftest import do_jobs
 
 from sightline.errors import BadInput
-from sightline.launch.backend import Slots
+from sightline.launch.backend import LaunchSettings
 from sightline.launch.job import Job
 from sightline.launch.local.backend import LocalProcess
 from sightline.launch.records import submit_recorded
@@ -22,13 +22,13 @@ PROGRAM = "tests/launch/contract/program.py"
 
 @pytest.fixture
 def backend(tmp_path: Path) -> Iterator[LocalProcess]:
-    made = LocalProcess(tmp_path / "jobs", Slots(1, ("json",)), grace_seconds=5.0)
+    made = LocalProcess(tmp_path / "jobs", LaunchSettings(preload=["json"]), grace_seconds=5.0)
     yield made
     made.close()
 
 
 def submit(backend: LocalProcess, name: str, *words: str) -> str:
-    return submit_recorded(backend, Job(name, PROGRAM, words), backend.jobs)
+    return submit_recorded(backend, backend.plan(Job(name, PROGRAM, words)), backend.jobs)
 
 
 def wait(backend: LocalProcess, job_id: str, state: str) -> None:

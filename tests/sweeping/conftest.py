@@ -6,7 +6,7 @@ from typing import Any
 
 import pytest
 
-from sightline.launch.backend import Slots
+from sightline.launch.backend import LaunchSettings
 from sightline.launch.local.backend import LocalProcess
 from sightline.sweeping.settings import Settings
 from sightline.sweeping.space import parse_space
@@ -26,7 +26,7 @@ def make_settings(folder: Path, fixed: tuple[str, ...] = ("nap=0.01",), **change
 
 
 def run(settings: Settings) -> dict[str, Any]:
-    places = Slots(settings.n_parallel, ("json",))
+    places = LaunchSettings(n_parallel=settings.n_parallel, preload=["json"])
     return sweep(settings, LocalProcess(settings.folder, places, grace_seconds=5.0))
 
 

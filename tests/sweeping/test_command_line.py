@@ -52,7 +52,7 @@ def test_a_dry_run_prints_the_requests_and_starts_nothing(cli: Cli, colors: Path
     words = ["launch=local_process", "launch.dry_run=true", f"data.root={root}", "data=folder"]
     done = cli("train", "-m", "seed=1,2", f"paths.runs={tmp_path / 'runs'}", *words)
     assert done.returncode == 0, done.stderr
-    requests = json.loads(done.stdout)
+    requests = [plan["request"] for plan in json.loads(done.stdout)]
     assert [request["command"][2] for request in requests] == ["seed=1", "seed=2"]
     for request in requests:
         (root,) = [word for word in request["command"] if word.startswith("data.root=")]
@@ -128,7 +128,7 @@ def test_the_best_is_refitted_and_tested_once(cli: Cli, colors: Path, tmp_path: 
 
 IMPORTED_LATER = """
 import importlib, runpy, sys
-from hydra_plugins.sightline_plugins.sweeper import preloaded
+from sightline.sweeping.preloading import preloaded
 for name in preloaded():
     importlib.import_module(name)
 before = set(sys.modules)

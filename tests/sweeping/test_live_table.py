@@ -6,7 +6,7 @@ from pathlib import Path
 from rich.console import Console
 from tests.sweeping.conftest import make_settings
 
-from sightline.launch.backend import Slots
+from sightline.launch.backend import LaunchSettings
 from sightline.launch.local.backend import LocalProcess
 from sightline.sweeping.live_table import short_names, table_of
 from sightline.sweeping.loop import Loop
@@ -23,7 +23,7 @@ def test_the_table_says_what_each_trial_is_and_how_far_the_sweep(tmp_path: Path)
         console.print(table_of(loop))
         shown.append(console.file.getvalue())  # pyright: ignore[reportAttributeAccessIssue]
 
-    backend = LocalProcess(settings.folder, Slots(1, ("json",)), grace_seconds=5.0)
+    backend = LocalProcess(settings.folder, LaunchSettings(preload=["json"]), grace_seconds=5.0)
     Loop(settings, open_study(settings), backend, Owner(settings.folder / ".sweeps"), show=show).run()
     backend.close()
     assert "running" in shown[0]

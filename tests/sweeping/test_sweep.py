@@ -15,7 +15,7 @@ from optuna.storages.journal import JournalFileBackend
 from tests.sweeping.conftest import MEDIAN, RANDOM, RunSweep, make_settings
 
 from sightline.errors import BadInput
-from sightline.launch.backend import Slots
+from sightline.launch.backend import LaunchSettings
 from sightline.launch.local.backend import LocalProcess
 from sightline.sweeping.loop import Loop
 from sightline.sweeping.ownership import Owner
@@ -106,7 +106,7 @@ def test_two_sweeps_that_begin_at_once_propose_different_points(tmp_path: Path) 
     settings = make_settings(tmp_path, n_trials=8, n_parallel=2)
     loops = []
     for _ in range(2):
-        backend = LocalProcess(settings.folder, Slots(2, ("json",)), grace_seconds=5.0)
+        backend = LocalProcess(settings.folder, LaunchSettings(n_parallel=2, preload=["json"]), grace_seconds=5.0)
         loops.append(Loop(settings, open_study(settings), backend, Owner(settings.folder / ".sweeps")))
     with ThreadPoolExecutor(2) as pool:
         assert list(pool.map(Loop.run, loops)) == ["finished"] * 2
@@ -265,7 +265,7 @@ class Priced(LocalProcess):
 def test_money_ends_a_sweep_and_more_of_it_goes_on(tmp_path: Path) -> None:
     def run(budget: float) -> dict[str, Any]:
         settings = make_settings(tmp_path, n_trials=4, n_parallel=1, cost_budget_usd=budget)
-        return sweep(settings, Priced(settings.folder, Slots(1, ("json",)), grace_seconds=5.0))
+        return sweep(settings, Priced(settings.folder, LaunchSettings(preload=["json"]), grace_seconds=5.0))
 
     first = run(2.5)
     assert first["ended_by"] == "cost budget"

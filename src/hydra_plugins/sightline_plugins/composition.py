@@ -1,20 +1,13 @@
-"""What both plugins need of Hydra: a run's configuration composed here and checked, and the command that was typed."""
+"""What both plugins need of Hydra: a run's configuration composed and checked here, and the settings of `launch`."""
 
-import logging
-import shlex
-import sys
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
+from typing import Any
 
 from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
-log = logging.getLogger(__name__)
-
 
 def check(context: HydraContext, config: DictConfig, words: list[str]) -> DictConfig:
-    """The configuration that a run with these words will have.
+    """The configuration that a run with these overrides will have.
 
     Raises: what is wrong with it, here and for free.
     """
@@ -36,23 +29,23 @@ def check(context: HydraContext, config: DictConfig, words: list[str]) -> DictCo
     return cfg
 
 
-def script() -> str:
-    """The program that was started, below the project where it lies there."""
-    from sightline.runs import record as run_record
-    from sightline.runs.project import PROJECT
+def composed_values(cfg: DictConfig) -> dict[str, Any]:
+    """What the policy of submitting asks of a configuration."""
+    from sightline.launch.submission import composed_keys
 
-    path = Path(run_record.command_line[0]).absolute()
-    return path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else str(path)
+    return {key: OmegaConf.select(cfg, key) for key in composed_keys()}
 
 
-@contextmanager
-def command_to_go_on() -> Iterator[None]:
-    """Say how to go on when a signal ends the work."""
-    from sightline.errors import Interrupted
-    from sightline.runs import record as run_record
+def launch_settings(config: DictConfig) -> dict[str, Any]:
+    """The keys of `launch`, typed by the schema of their backend.
 
-    try:
-        yield
-    except Interrupted:
-        log.warning("go on with: %s", shlex.join([sys.executable, *run_record.command_line]))
-        raise
+    Raises: what is wrong with them, by key.
+    """
+    from sightline.launch.backends import find_backend
+
+    launch = OmegaConf.to_container(config.launch, resolve=True)
+    assert isinstance(launch, dict)
+    schema = find_backend(str(launch.get("backend"))).settings_type
+    typed = OmegaConf.to_container(OmegaConf.merge({"launch": OmegaConf.structured(schema)}, {"launch": launch}).launch)
+    assert isinstance(typed, dict)
+    return {str(key): value for key, value in typed.items()}

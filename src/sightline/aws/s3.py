@@ -18,6 +18,11 @@ def split_address(address: str) -> tuple[str, str]:
     return bucket, key
 
 
+def _mark(prefix: str) -> str:
+    """The key that says that an upload is whole."""
+    return f"{prefix.rstrip('/')}.complete"
+
+
 class Storage:
     """One S3 client; `kms_key` encrypts what is written, otherwise S3's own key does."""
 
@@ -35,8 +40,7 @@ class Storage:
         A mark beside them says that all of them are there; what an upload that broke off has sent is not sent again.
         """
         bucket, prefix = split_address(address)
-        mark = f"{prefix.rstrip('/')}.complete"
-        if self._has(bucket, mark):
+        if self.is_complete(address):
             return 0
         there = dict(self._list(bucket, prefix))
         waiting = [
@@ -46,8 +50,13 @@ class Storage:
         ]
         with ThreadPoolExecutor(NUM_TRANSFERS) as pool:
             list(pool.map(lambda pair: self._send(pair[0], bucket, pair[1]), waiting))
-        self.client.put_object(Bucket=bucket, Key=mark, Body=b"", **self._encryption)
+        self.client.put_object(Bucket=bucket, Key=_mark(prefix), Body=b"", **self._encryption)
         return len(waiting)
+
+    def is_complete(self, address: str) -> bool:
+        """Whether all of an upload is there."""
+        bucket, prefix = split_address(address)
+        return self._has(bucket, _mark(prefix))
 
     def _send(self, file: Path, bucket: str, key: str) -> None:
         self.client.upload_file(str(file), bucket, key, ExtraArgs=dict(self._encryption))

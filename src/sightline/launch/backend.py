@@ -1,37 +1,80 @@
-"""A place to run jobs: the seven verbs, and the places there are."""
+"""A place to run jobs: what it is told, and what it can do."""
 
-from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
-from typing import Any, Protocol
+from typing import Any, ClassVar, Protocol
 
 from sightline.errors import BadInput
 from sightline.launch.job import Job, Status
 from sightline.runs.folder import MetricPoint
 
-BACKENDS = ("local_process", "local_container", "sagemaker")
+Plan = dict[str, Any]
+"""What a submit needs, in any process, as JSON-able values: `backend`, `job` {name, script, overrides, commit},
+`settings` (what the backend is made with), `uploads` {address: local path} and `request`, which is sent as it is."""
+
+
+@dataclass
+class LaunchSettings:
+    """The keys of `launch` that every backend has."""
+
+    backend: str = "local_process"
+    n_parallel: int = 1  # so many runs at once
+    preload: list[str] = field(default_factory=list)  # modules imported once for all runs, where that is possible
+    wait: bool = True  # follow the jobs and fetch their results; false: submit and leave
+    dry_run: bool = False  # print the plans as JSON and start nothing
+
+
+@dataclass
+class ImageSettings(LaunchSettings):
+    """The same where a job runs in an image, which holds the code."""
+
+    image: str | None = None  # null: the one that is built from this tree
+    base_image: str = ""  # what that one is built on; empty: what the Dockerfile says
+    instance_count: int = 1  # so many machines run one job
+    allow_dirty: bool = False  # send code that no commit has; the difference goes into run.json
+
+
+SUBMITTER_KEYS = ("wait", "dry_run", "allow_dirty")
+"""Settings of the one who submits: a plan is the same with others."""
 
 
 class Backend(Protocol):
-    """Adding one is a class with these verbs; `tests/launch/contract` says when it is right."""
+    """Adding one is a class like this, a file of `configs/launch/` and an entry in `backends.BACKENDS`.
+
+    It is made with the folder for jobs that name no `output`, and its settings. `tests/launch/contract` says when it is
+    right.
+    """
 
     name: str
+    settings_type: ClassVar[type[LaunchSettings]]
+    """The schema of `launch` for this backend: its keys and their types."""
     poll_seconds: float
     """How often it is worth asking for news."""
     is_remote: bool
     """Whether its jobs run on other machines: then a grid of them, too, goes on when the one who follows it leaves."""
+    sees_files: bool
+    """Whether its jobs see the files of this machine, code and data, where they lie."""
 
-    @property
-    def remembered(self) -> Mapping[str, Any]:
-        """Settings without which its jobs are not found again."""
+    def __init__(self, jobs: Path, settings: Any) -> None: ...
+
+    @classmethod
+    def check(cls, settings: Any) -> Any:
+        """The settings, with what the environment says of those that are not given. Starts and writes nothing.
+
+        Raises: BadInput that names all that is missing, or the first that cannot be.
+        """
         ...
 
-    def plan(self, job: Job) -> dict[str, Any]:
-        """The whole request as JSON-able values: pure, the same twice, no network."""
+    def plan(self, job: Job) -> Plan:
+        """All that a submit needs: pure, the same twice, no network; writes nothing."""
         ...
 
-    def submit(self, plan: dict[str, Any]) -> str:
-        """Start it and return the job's id. A job that runs already is not started twice; one that stopped goes on."""
+    def submit(self, plan: Plan) -> str:
+        """Upload what is missing, start it and return the job's id: the one side effect.
+
+        The plan may come from another process. A job that runs already is not started twice; one that stopped goes on.
+        """
         ...
 
     def status(self, job_id: str) -> Status: ...
@@ -61,31 +104,21 @@ class Backend(Protocol):
         ...
 
 
-@dataclass(frozen=True)
-class Slots:
-    """How many jobs run side by side on a machine, and what is ready for them before they start."""
+def make_plan(
+    job: Job, settings: LaunchSettings, request: dict[str, Any], uploads: Mapping[str, Path] | None = None
+) -> Plan:
+    """The plan of a job whose backend sends `request` and uploads local files to addresses."""
+    return {
+        "backend": settings.backend,
+        "job": {"name": job.name, "script": job.script, "overrides": list(job.overrides), "commit": job.commit},
+        "settings": {key: value for key, value in asdict(settings).items() if key not in SUBMITTER_KEYS},
+        "uploads": {address: str(path) for address, path in (uploads or {}).items()},
+        "request": request,
+    }
 
-    n_parallel: int = 1
-    preload: Sequence[str] = ()
-    """Modules that are imported once, in a process that every job is a copy of; none: each starts from nothing."""
 
-
-def make_backend(name: str, jobs: Path, places: Slots, settings: Mapping[str, Any] | None = None) -> Backend:
-    """The backend of a name; `jobs` is the folder for jobs that name no `output`, `settings` those of its group.
-
-    Raises: BadInput for a name that there is no backend for.
-    """
-    if name == "local_process":
-        from sightline.launch.local.backend import LocalProcess
-
-        return LocalProcess(jobs, places)
-    if name == "sagemaker":
-        from sightline.launch.sagemaker.backend import SageMaker
-        from sightline.launch.sagemaker.settings import SageMakerSettings
-
-        return SageMaker(jobs, SageMakerSettings(**(settings or {})))
-    if name == "local_container":
-        from sightline.launch.container.backend import ContainerSettings, LocalContainer
-
-        return LocalContainer(jobs, places, ContainerSettings.of(settings or {}))
-    raise BadInput(f"launch.backend={name}: must be one of {', '.join(BACKENDS)}")
+def check_counts(settings: LaunchSettings) -> None:
+    """Raises: BadInput for numbers of jobs and machines that cannot be."""
+    for key in ("n_parallel", "instance_count"):
+        if (count := getattr(settings, key, 1)) < 1:
+            raise BadInput(f"launch.{key}={count}: must be 1 or more")

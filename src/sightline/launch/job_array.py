@@ -4,16 +4,17 @@ import hashlib
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
-from sightline.launch.backend import Backend
+from sightline.launch.backend import SUBMITTER_KEYS, Backend, Plan
 from sightline.launch.interruption import Interruption
-from sightline.launch.job import Job, State, Status, job_name, key_of
+from sightline.launch.job import Job, State, Status, job_name
+from sightline.launch.overrides import key_of
 from sightline.launch.records import find_record, has_succeeded, submit_recorded
 from sightline.runs.record import git_commit
 
 MAX_TRIES = 3
 """Of a job that ends for want of a machine."""
-SUBMITTER_KEYS = tuple(
-    f"launch.{key}" for key in "dry_run wait n_parallel poll_seconds allow_dirty push_image max_cost_usd".split()
+NOT_OF_THE_JOB = tuple(
+    f"launch.{key}" for key in (*SUBMITTER_KEYS, "n_parallel", "poll_seconds", "push_image", "max_cost_usd")
 )
 """Settings that say nothing of what runs and where: with others it is still the same job."""
 Told = Callable[[Job, str, Status], None]
@@ -21,18 +22,20 @@ Told = Callable[[Job, str, Status], None]
 
 def run_jobs(
     backend: Backend,
-    jobs: Sequence[Job],
+    plans: Sequence[Plan],
     n_parallel: int,
     records: Path,
     tell: Told,
-    changes: str | None = None,
     *,
     leaves_running: bool = False,
 ) -> list[Status]:
-    """Run every job and wait; return how each ended. One that runs already is attached to, one that stopped goes on.
+    """Run the job of every plan and wait; return how each ended.
+
+    One that runs already is attached to, one that stopped goes on.
 
     Raises: Interrupted when a signal came: once every running job has stopped, or at once with `leaves_running`.
     """
+    jobs = [Job.of(plan) for plan in plans]
     ended: dict[int, Status] = {}
     tries = dict.fromkeys(range(len(jobs)), 0)
     running: dict[int, str] = {}
@@ -47,7 +50,7 @@ def run_jobs(
             while waiting or running:
                 while waiting and len(running) < n_parallel:
                     number = waiting.pop(0)
-                    running[number] = submit_recorded(backend, jobs[number], records, changes)
+                    running[number] = submit_recorded(backend, plans[number], records)
                     tell(jobs[number], running[number], Status(State.RUNNING))
                 interruption.wait(backend.poll_seconds)
                 interruption.check()
@@ -94,5 +97,5 @@ def name_jobs(
 
 
 def _digest(script: str, words: Sequence[str]) -> str:
-    told = [word for word in words if key_of(word) not in SUBMITTER_KEYS]
+    told = [word for word in words if key_of(word) not in NOT_OF_THE_JOB]
     return hashlib.sha256("\n".join([script, *told]).encode()).hexdigest()[:10]

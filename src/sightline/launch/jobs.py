@@ -9,11 +9,12 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.table import Table
 
-from sightline.errors import Interrupted
+from sightline.errors import BadInput, Interrupted
 from sightline.launch.backend import Backend
 from sightline.launch.job import State, Status
 from sightline.launch.log_following import say_it_runs_on
 from sightline.launch.records import JobRecord, backend_of, fetch_recorded, find_record, read_records
+from sightline.launch.submission import read_plans, say_how_to_follow, submit_plans
 
 if TYPE_CHECKING:
     from sightline.config import JobsConfig
@@ -44,6 +45,17 @@ def list_jobs(cfg: "JobsConfig") -> list[dict[str, str]]:
     if not found:
         print(f"no jobs in {jobs}", file=sys.stderr)
     return found
+
+
+def submit(cfg: "JobsConfig", plan: str) -> list[dict[str, str]]:
+    """Start what launch.dry_run=true printed: a file, or - for the input."""
+    try:
+        text = sys.stdin.read() if plan == "-" else Path(plan).read_text(encoding="utf-8")
+    except OSError as error:
+        raise BadInput(f"{plan}: cannot be read ({error.strerror}); name a file, or - for the input") from error
+    jobs = jobs_folder(cfg)
+    submitted = submit_plans(read_plans(text, plan), jobs)
+    return [{"job": each["job"]["name"], "backend": each["backend"], "jobs": str(jobs)} for each in submitted]
 
 
 def status(cfg: "JobsConfig", job: str) -> dict[str, Any]:
@@ -159,8 +171,14 @@ def _print_stop(found: dict[str, Any]) -> None:
         print(f"{found['job']} was told to stop; the command that started it goes on with it")
 
 
+def _print_submitted(rows: list[dict[str, str]]) -> None:
+    for row in rows:
+        say_how_to_follow(row["job"], Path(row["jobs"]))
+
+
 VERBS: dict[str, Callable[..., Any]] = {
     "list": list_jobs,
+    "submit": submit,
     "status": status,
     "logs": logs,
     "metrics": metrics,
@@ -169,6 +187,7 @@ VERBS: dict[str, Callable[..., Any]] = {
 }
 PRINTED: dict[str, Callable[[Any], None]] = {
     "list": _print_jobs,
+    "submit": _print_submitted,
     "status": lambda found: print(_describe(found["state"], found["reason"])),
     "logs": _print_logs,
     "metrics": _print_lines,

@@ -5,8 +5,9 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import BadInput
-from sightline.launch.backend import Backend, Slots, make_backend
-from sightline.launch.job import Job, State
+from sightline.launch.backend import Backend, Plan
+from sightline.launch.backends import make_backend
+from sightline.launch.job import State
 from sightline.runs.files import read_json, write_json
 from sightline.runs.record import now
 
@@ -22,19 +23,21 @@ class JobRecord:
     request: dict[str, Any]
     job_id: str
     settings: dict[str, Any] = field(default_factory=dict)
-    """What its backend needs to find it again."""
+    """What its backend is made with."""
+    uploads: dict[str, str] = field(default_factory=dict)
+    """Address and local path of what was uploaded for it."""
     changes: str | None = None
     """The difference between the code that was sent and its commit."""
     is_finished: bool = False
     """Whether it is known to have succeeded: then nobody has to be asked."""
 
 
-def submit_recorded(backend: Backend, job: Job, jobs: Path, changes: str | None = None) -> str:
-    """Submit a job and write down what was sent, so that another process finds it."""
-    request = backend.plan(job)
-    job_id = backend.submit(request)
-    record = JobRecord(job.name, backend.name, job.script, list(job.overrides), job.commit, now(), request, job_id)
-    _write(replace(record, settings=dict(backend.remembered), changes=changes), jobs)
+def submit_recorded(backend: Backend, plan: Plan, jobs: Path) -> str:
+    """Submit a plan and write down what was sent, so that another process finds it; returns the job's id."""
+    job_id = backend.submit(plan)
+    parts = {key: plan[key] for key in ("backend", "request", "settings", "uploads")}
+    record = JobRecord(**plan["job"], **parts, submitted=now(), job_id=job_id, changes=plan.get("changes"))
+    _write(record, jobs)
     return job_id
 
 
@@ -81,4 +84,4 @@ def find_record(jobs: Path, name: str) -> JobRecord:
 
 
 def backend_of(record: JobRecord, jobs: Path) -> Backend:
-    return make_backend(record.backend, jobs, Slots(), record.settings)
+    return make_backend(record.backend, jobs, record.settings)

@@ -4,22 +4,28 @@ import subprocess
 from pathlib import Path
 
 from sightline.errors import BadInput
+from sightline.launch.container.image import CONTENT, LEFT_OUT
 from sightline.runs.project import PROJECT
 from sightline.runs.record import git_commit
 
-SENT = ("src", "configs", "dockers", "pyproject.toml", "constraints.txt")
-"""What an image is made of."""
 MAX_NAMED = 5
 
 
 def source_changes(project: Path = PROJECT) -> str | None:
     """The difference between what an image would be made of and the commit; None when there is none, or no git."""
     commit, _ = git_commit(project)
-    if commit is None or not (listed := _git(project, "status", "--porcelain", "--untracked-files=all")):
+    if commit is None:
         return None
-    new = [line[3:] for line in listed.splitlines() if line.startswith("??")]
-    pictured = _git(project, "diff", "HEAD")
-    return pictured + "".join(f"new file: {name}\n" for name in new)
+    listed = _git(project, "status", "--porcelain", "-z", "--no-renames", "--untracked-files=all", "--", *CONTENT)
+    states = {entry[3:]: entry[:2] for entry in listed.split("\0") if entry}
+    states = {name: state for name, state in states.items() if not LEFT_OUT.search(name)}
+    if not states:
+        return None
+    new = [name for name, state in states.items() if state == "??"]
+    known = [name for name in states if name not in new]
+    return (_git(project, "diff", "HEAD", "--", *known) if known else "") + "".join(
+        f"new file: {name}\n" for name in new
+    )
 
 
 def check_source(changes: str | None, allow_dirty: bool) -> None:
@@ -36,7 +42,6 @@ def check_source(changes: str | None, allow_dirty: bool) -> None:
 
 
 def _git(project: Path, *words: str) -> str:
-    there = [name for name in SENT if (project / name).exists()]
     return subprocess.run(
-        ["git", "-C", str(project), *words, "--", *there], check=True, capture_output=True, text=True, timeout=60
+        ["git", "-C", str(project), *words], check=True, capture_output=True, text=True, timeout=60
     ).stdout

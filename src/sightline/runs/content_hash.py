@@ -33,38 +33,45 @@ def files_of(path: Path) -> Iterator[tuple[str, Path]]:
                 yield (name if inside == "." else f"{inside}/{name}"), file
 
 
-def content_hash(path: Path, memory: Path) -> str:
-    """The same for the same names and bytes, wherever they lie and whatever the order on disk.
+class ContentHashes:
+    """Hashes of what lies in files and folders: the same for the same names and bytes, wherever they lie.
 
-    `memory` is a folder that keeps the hash of each file with its size and time; where its parent is not there, nothing
-    is kept.
+    `folder` keeps the hash of each file with its size and time; nothing is written there but by `save`.
     """
-    notes = memory / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:NUM_HASH_LETTERS]}.json"
-    known = _read(notes)
-    found = [(name, file, file.stat()) for name, file in files_of(path)]
-    old = {name: known[name] for name, _, stat in found if known.get(name, [])[:2] == [stat.st_size, stat.st_mtime_ns]}
-    new = [(name, file) for name, file, _ in found if name not in old]
-    with ThreadPoolExecutor(NUM_READERS) as readers:
-        hashes = dict(zip((name for name, _ in new), readers.map(_hash_file, (file for _, file in new)), strict=True))
-    table: Known = {name: old.get(name) or [stat.st_size, stat.st_mtime_ns, hashes[name]] for name, _, stat in found}
-    if new or len(table) != len(known):
-        _write(notes, table)
-    total = hashlib.sha256()
-    for name in sorted(table):
-        total.update(f"{name}\0{table[name][2]}\n".encode("utf-8", "surrogateescape"))
-    return total.hexdigest()[:NUM_HASH_LETTERS]
+
+    def __init__(self, folder: Path) -> None:
+        self.folder = folder
+        self._tables: dict[Path, Known] = {}
+
+    def of(self, path: Path) -> str:
+        known = self._tables.get(path) or _read(self._notes(path))
+        found = [(name, file, file.stat()) for name, file in files_of(path)]
+        seen = {name: [stat.st_size, stat.st_mtime_ns] for name, _, stat in found}
+        new = [(name, file) for name, file, _ in found if known.get(name, [])[:2] != seen[name]]
+        with ThreadPoolExecutor(NUM_READERS) as readers:
+            digests = readers.map(_hash_file, [file for _, file in new])
+            hashes = dict(zip([name for name, _ in new], digests, strict=True))
+        table: Known = {name: [*seen[name], hashes[name]] if name in hashes else known[name] for name, _, _ in found}
+        self._tables[path] = table
+        total = hashlib.sha256()
+        for name in sorted(table):
+            total.update(f"{name}\0{table[name][2]}\n".encode("utf-8", "surrogateescape"))
+        return total.hexdigest()[:NUM_HASH_LETTERS]
+
+    def save(self) -> None:
+        """Keep what was found for the next process."""
+        for path, table in self._tables.items():
+            if table != _read(self._notes(path)):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                write_text(self._notes(path), json.dumps(table))
+
+    def _notes(self, path: Path) -> Path:
+        return self.folder / f"{hashlib.sha256(str(path.resolve()).encode()).hexdigest()[:NUM_HASH_LETTERS]}.json"
 
 
 def _hash_file(path: Path) -> str:
     with path.open("rb") as file:
         return hashlib.file_digest(file, "sha256").hexdigest()
-
-
-def _write(path: Path, table: Known) -> None:
-    if not path.parent.parent.is_dir():  # nothing was ever begun there, and a plan begins nothing
-        return
-    path.parent.mkdir(exist_ok=True)
-    write_text(path, json.dumps(table))
 
 
 def _read(path: Path) -> Known:

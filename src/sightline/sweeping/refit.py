@@ -6,8 +6,9 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from sightline.launch.backend import Backend
-from sightline.launch.job import Job, State, Status, job_name, key_of
+from sightline.launch.job import Job, State, Status, job_name
 from sightline.launch.job_array import run_jobs
+from sightline.launch.overrides import key_of
 from sightline.sweeping.settings import Settings
 from sightline.sweeping.study import OVERRIDES, best_trials
 
@@ -37,7 +38,7 @@ def refit(study: "optuna.Study", settings: Settings, backend: Backend) -> dict[s
         )
         for seed in seeds
     ]
-    statuses = run_jobs(backend, jobs, settings.n_parallel, folder, _tell)
+    statuses = run_jobs(backend, [backend.plan(job) for job in jobs], settings.n_parallel, folder, _tell)
     for job, status in zip(jobs, statuses, strict=True):
         if status.state != State.SUCCEEDED:
             raise RuntimeError(f"{job.name}: {status.reason or status.state}")

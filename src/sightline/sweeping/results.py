@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from omegaconf import OmegaConf
 
-from sightline.launch.job import key_of
 from sightline.launch.local.machine import num_cores
+from sightline.launch.overrides import key_of
 from sightline.runs.files import write_text
 from sightline.sweeping.settings import Settings
 from sightline.sweeping.study import REASON, RETIRED, REUSED, best_trials, is_counted

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import BadInput
+from sightline.launch.overrides import with_absolute_paths
 from sightline.metrics import mode_of
 from sightline.sweeping.space import Space, to_overrides
 
@@ -45,6 +46,8 @@ class Settings:
     """What the trials are variations of."""
     groups: frozenset[str] = frozenset()
     """Keys that choose a file of `configs/` and not a value."""
+    runs: Path | None = None
+    """Where runs that a point names are looked for."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.-]+", self.name):
@@ -70,7 +73,7 @@ class Settings:
             self.space.check(point, f"hydra.sweeper.enqueue[{number}]")
 
     def overrides(self, point: Mapping[str, Any]) -> list[str]:
-        return [*self.fixed, *to_overrides(point)]
+        return [*self.fixed, *with_absolute_paths(to_overrides(point), Path.cwd(), self.runs)]
 
     def run_folder(self, number: int) -> Path:
         return self.folder / "trials" / str(number)

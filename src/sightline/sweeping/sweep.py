@@ -1,12 +1,17 @@
 """The task: open the study, run its trials, and write what they say."""
 
+import logging
 import time
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 from sightline.launch.backend import Backend
+from sightline.launch.job import Job, job_name
+from sightline.metrics import REFIT_TABLE
 from sightline.sweeping.settings import Settings
 
+log = logging.getLogger(__name__)
 WRITTEN_EVERY_SECONDS = 2.0
 
 
@@ -71,3 +76,32 @@ def _shower(table: Any, settings: Settings) -> Callable[[Any], None]:
             written, written_at = counted, time.monotonic()
 
     return show
+
+
+def first_job(settings: Settings) -> Job:
+    """A trial at one corner of the space; which points follow is the sampler's to say."""
+    words = (*settings.overrides(next(settings.space.corners())), f"output={settings.run_folder(0)}")
+    return Job(job_name(settings.name, "0"), settings.script, words, settings.commit)
+
+
+def conclude(results: dict[str, Any], folder: Path) -> None:
+    """Say what came out, and raise what a command must fail for."""
+    from sightline.sweeping.refit import describe_spread
+
+    counts = results["num_trials"]
+    counted = ", ".join(f"{count} {state}" for state, count in counts.items())
+    if results["ended_by"] == "failures":
+        raise RuntimeError(f"hydra.sweeper.max_failures is reached ({counted}): the reasons are in {folder}/trials.csv")
+    if results["best_params"] is None and results["ended_by"] == "finished":
+        raise RuntimeError(f"no trial came to an end ({counted}): the reasons are in {folder}/trials.csv")
+    if results["ended_by"] != "finished":
+        how = "the same command goes on" if results["ended_by"] == "time budget" else "with a higher one it goes on"
+        log.warning("the %s is spent: %s; %s", results["ended_by"], counted, how)
+    print(f"trials: {counted}")
+    if results["best_params"] is not None:
+        words = " ".join(f"{key}={value}" for key, value in results["best_params"].items())
+        print(f"best: trial {results['best_trial']}, {results['best_value']}: {words}")
+    for name, values in results.get("refit", {}).get("metrics", {}).items():
+        if name in REFIT_TABLE:
+            print(f"{name}: {describe_spread(values)}")
+    print(f"results: {folder}")

@@ -3,13 +3,15 @@
 import csv
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 import yaml
 from tests.conftest import Cli
 
 from sightline.errors import BadInput
-from sightline.launch.backend import Slots, make_backend
+from sightline.launch.backend import Backend
+from sightline.launch.backends import make_backend
 from sightline.launch.container.backend import ContainerSettings, LocalContainer
 from sightline.launch.container.containers import container_words
 from sightline.launch.container.engine import mount
@@ -23,10 +25,12 @@ def test_a_channel_of_any_name_is_mounted_for_reading_alone(tmp_path: Path) -> N
     (tmp_path / HOSTILE).mkdir()
     weights = tmp_path / HOSTILE / "weights, 1.safetensors"
     weights.write_text("")
-    backend = LocalContainer(tmp_path / "jobs", None, ContainerSettings(image="image:1"))
+    backend = LocalContainer(tmp_path / "jobs", ContainerSettings(image="image:1"))
     backend.working_folder = tmp_path
     job = Job("a-job", "src/train.py", (f"data.root='{HOSTILE.replace(chr(39), chr(92) + chr(39))}'", "seed=1"))
     plan = backend.plan(Job(job.name, job.script, (*job.overrides, f"model.weights='{_escaped(weights)}'")))
+    assert plan["uploads"] == {}
+    plan = plan["request"]
     words = container_words(plan, plan["hosts"][0])
     mounts = [next(csv.reader([words[i + 1]])) for i, word in enumerate(words) if word == "--mount"]
     assert ["type=bind", f"source={tmp_path / HOSTILE}", "target=/opt/ml/input/data/data_root", "readonly"] in mounts
@@ -42,7 +46,7 @@ def _escaped(path: Path) -> str:
 
 
 def test_what_lies_in_s3_is_refused_with_the_way_to_get_it(tmp_path: Path) -> None:
-    backend = LocalContainer(tmp_path, None, ContainerSettings(image="image:1"))
+    backend = LocalContainer(tmp_path, ContainerSettings(image="image:1"))
     with pytest.raises(BadInput, match="data_root: s3://bucket/data is not on this machine.*aws s3 sync"):
         backend.plan(Job("a-job", "src/train.py", ("data.root=s3://bucket/data",)))
 
@@ -53,9 +57,9 @@ def test_a_mount_is_one_line_of_comma_separated_values(tmp_path: Path) -> None:
 
 
 def test_several_hosts_have_folders_of_their_own_and_a_network(tmp_path: Path) -> None:
-    plan = LocalContainer(tmp_path, None, ContainerSettings(image="image:1", instance_count=2)).plan(
+    plan = LocalContainer(tmp_path, ContainerSettings(image="image:1", instance_count=2)).plan(
         Job("a-job", "src/train.py", ())
-    )
+    )["request"]
     first, second = plan["hosts"]
     assert Path(second["folder"]).parent.parent == Path(first["folder"])
     assert first["container"] != second["container"]
@@ -64,26 +68,32 @@ def test_several_hosts_have_folders_of_their_own_and_a_network(tmp_path: Path) -
         assert host["words"][host["words"].index("--network-alias") + 1] == host["name"]
 
 
+def plan_of(backend: Backend) -> dict[str, Any]:
+    return backend.plan(Job("a", "src/train.py", ()))["request"]
+
+
 def test_cores_are_shared_between_parallel_jobs(tmp_path: Path) -> None:
-    alone, shared = (LocalContainer(tmp_path, Slots(n)).plan(Job("a", "src/train.py", ()))["places"] for n in (1, 2))
+    alone, shared = (plan_of(LocalContainer(tmp_path, ContainerSettings(n_parallel=n)))["places"] for n in (1, 2))
     assert alone == [{}]
     assert [set(place) >= {"OMP_NUM_THREADS"} for place in shared] == [True, True]
 
 
 def test_settings_of_the_group_reach_the_backend(tmp_path: Path) -> None:
     launch = {"backend": "local_container", "image": "image:1", "instance_count": 3, "n_parallel": 1}
-    backend = make_backend("local_container", tmp_path, Slots(), launch)
-    plan = backend.plan(Job("a-job", "src/train.py", ()))
-    assert (plan["image"], len(plan["hosts"])) == ("image:1", 3)
+    backend = make_backend("local_container", tmp_path, launch)
+    request = plan_of(backend)
+    assert (request["image"], len(request["hosts"])) == ("image:1", 3)
     with pytest.raises(BadInput, match="launch.instance_count=0: must be 1 or more"):
-        make_backend("local_container", tmp_path, Slots(), {"instance_count": 0})
+        LocalContainer.check(ContainerSettings(instance_count=0))
     with pytest.raises(BadInput, match="launch.shm_gb=0: must be above 0"):
-        make_backend("local_container", tmp_path, Slots(), {"shm_gb": 0})
+        LocalContainer.check(ContainerSettings(shm_gb=0))
+    with pytest.raises(BadInput, match=r"launch.shm: no such key \(did you mean launch.shm_gb\?\)"):
+        make_backend("local_container", tmp_path, {"shm": 1})
 
 
 def test_without_a_client_the_key_and_the_way_out_are_named(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("PATH", "/nonexistent")
-    backend = LocalContainer(tmp_path / "jobs", None, ContainerSettings(image="image:1"))
+    backend = LocalContainer(tmp_path / "jobs", ContainerSettings(image="image:1"))
     with pytest.raises(BadInput, match="launch=local_container: no container engine answers.*no docker command"):
         backend.submit(backend.plan(Job("a-job", "src/train.py", ())))
     assert not (tmp_path / "jobs").exists()
@@ -93,7 +103,7 @@ def test_a_dry_run_is_the_request_and_needs_no_engine(cli: Cli, colors: Path, tm
     words = ["data=folder", f"data.root={colors}", "name=colors", "launch=local_container", "launch.dry_run=true"]
     done = cli("train", *words, "launch.allow_dirty=true", f"paths.runs={tmp_path}", PATH="/usr/bin:/bin")
     assert done.returncode == 0, done.stderr
-    request = json.loads(done.stdout)
+    request = json.loads(done.stdout)["request"]
     assert request["channels"] == {"data_root": str(colors)}
     assert request["hyperparameters"]["name"] == "colors"
     assert not list(tmp_path.iterdir())

@@ -7,14 +7,14 @@ import pytest
 from tests.images import image_with_program
 from tests.launch.conftest import backend_for
 
-from sightline.launch.backend import Backend, Slots
+from sightline.launch.backend import Backend, LaunchSettings
 from sightline.launch.container.backend import ContainerSettings, LocalContainer
 from sightline.launch.local.backend import LocalProcess
 
 BACKENDS: dict[str, Callable[[Path], Backend]] = {
     "local_process": lambda jobs: LocalProcess(jobs, grace_seconds=5.0),
-    "preloaded": lambda jobs: LocalProcess(jobs, Slots(2, ("json",)), grace_seconds=5.0),
-    "local_container": lambda jobs: LocalContainer(jobs, None, ContainerSettings(image=image_with_program())),
+    "preloaded": lambda jobs: LocalProcess(jobs, LaunchSettings(n_parallel=2, preload=["json"]), grace_seconds=5.0),
+    "local_container": lambda jobs: LocalContainer(jobs, ContainerSettings(image=image_with_program())),
 }
 IN_CONTAINERS = ("local_container",)
 SERVED = ("sagemaker",)

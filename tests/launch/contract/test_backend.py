@@ -1,16 +1,30 @@
 """What every backend keeps: the seven verbs, with a program that reports, stops, goes on and fails."""
 
 import json
+import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from tests.conftest import PROJECT
 
 from sightline.launch.backend import Backend
 from sightline.launch.job import Job, State, Status
 
 PROGRAM = "tests/launch/contract/program.py"
+SOURCE = str(PROJECT / "src")
+SUBMIT = """
+import json, sys
+from pathlib import Path
+from sightline.launch.backends import make_backend
+plan = json.loads(Path(sys.argv[1]).read_text())
+backend = make_backend(plan["backend"], Path(sys.argv[2]), plan["settings"])
+print(backend.submit(plan))
+backend.close()
+"""
 MAX_SECONDS = 60.0
 
 
@@ -35,11 +49,38 @@ def ended(backend: Backend, job_id: str) -> Status:
 
 
 def test_a_plan_is_json_and_the_same_twice(backend: Backend, tmp_path: Path) -> None:
-    job = make_job("x=0.4")
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_text("a")
+    before = listing(tmp_path)
+    job = make_job("x=0.4", f"images={tmp_path}/photos")
     plan = backend.plan(job)
     assert json.loads(json.dumps(plan)) == plan == backend.plan(job)
-    assert "0.4" in json.dumps(plan)
-    assert not list(tmp_path.rglob("*")), "planning writes nothing"
+    assert set(plan) == {"backend", "job", "settings", "uploads", "request"}
+    assert plan["job"] == {"name": job.name, "script": job.script, "overrides": list(job.overrides), "commit": None}
+    assert set(plan["uploads"].values()) <= {f"{tmp_path}/photos"}
+    assert "0.4" in json.dumps(plan["request"])
+    assert listing(tmp_path) == before, "planning writes nothing"
+
+
+def listing(folder: Path) -> dict[Path, tuple[int, int]]:
+    return {path: (path.stat().st_size, path.stat().st_mtime_ns) for path in folder.rglob("*")}
+
+
+def test_a_plan_is_submitted_by_another_process(backend: Backend, tmp_path: Path) -> None:
+    """By a backend that knows nothing but the plan's text; what is uploaded arrives."""
+    jobs = tmp_path / "jobs, é '\"${x}"
+    (tmp_path / "photos").mkdir()
+    (tmp_path / "photos" / "a.png").write_text("a")
+    plan = backend.plan(make_job("x=0.3", "y=0.6", "epochs=1", f"images={tmp_path}/photos"))
+    file = tmp_path / "plan.json"
+    file.write_text(json.dumps(plan))
+    words = [sys.executable, "-c", SUBMIT, str(file), str(jobs)]
+    done = subprocess.run(words, capture_output=True, text=True, cwd="/", env={**os.environ, "PYTHONPATH": SOURCE})
+    assert done.returncode == 0, done.stderr
+    job_id = done.stdout.splitlines()[-1]
+    assert ended(backend, job_id).state == State.SUCCEEDED
+    assert backend.submit(plan) == job_id, "one job, whoever submits"
+    assert sum(line.startswith("from epoch") for line in backend.logs(job_id)) == 1
 
 
 def test_the_far_side_is_told_once_where_to_run(backend: Backend) -> None:

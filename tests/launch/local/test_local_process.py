@@ -16,14 +16,14 @@ from sightline.launch.local.backend import LocalProcess
 def test_a_folder_of_any_name_is_the_folder(tmp_path: Path) -> None:
     """Unquoted, a comma would begin a sweep and a quote would end the program."""
     for name in ("a, b", "it's", "c=d", "(e)", "${f}", "é"):
-        plan = LocalProcess(tmp_path / name).plan(Job("a-job", "src/train.py", ()))
+        plan = LocalProcess(tmp_path / name).plan(Job("a-job", "src/train.py", ()))["request"]
         given = OverridesParser.create().parse_override(plan["command"][-1])
         assert not given.is_sweep_override()
         assert str(given.value()).replace("\\${", "${") == plan["folder"] == str(tmp_path / name / "a-job")
 
 
 def test_an_output_in_quotes_is_the_text_in_them(tmp_path: Path) -> None:
-    plan = LocalProcess(tmp_path).plan(Job("a-job", "src/train.py", (f"output='{tmp_path}/a b'",)))
+    plan = LocalProcess(tmp_path).plan(Job("a-job", "src/train.py", (f"output='{tmp_path}/a b'",)))["request"]
     assert plan["folder"] == f"{tmp_path}/a b"
 
 

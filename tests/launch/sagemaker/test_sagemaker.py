@@ -33,7 +33,7 @@ COMMIT = "0123456789abcdef0123456789abcdef01234567"
 def plan(jobs: Path, *words: str, name: str = "signs", script: str = "src/train.py", **changes: Any) -> dict[str, Any]:
     """A request, with settings that are complete."""
     settings = {"role": ROLE, "bucket": BUCKET, "region": REGION, "image": "image:1", **changes}
-    return SageMaker(jobs, SageMakerSettings(**settings)).plan(Job(name, script, words, COMMIT))
+    return SageMaker(jobs, SageMakerSettings(**settings)).plan(Job(name, script, words, COMMIT))["request"]
 
 
 def test_spot_has_checkpoints_and_no_warm_pool(tmp_path: Path) -> None:
@@ -204,9 +204,9 @@ def test_a_spot_machine_that_is_taken_away(service: FakeSageMaker, tmp_path: Pat
 
 def test_a_run_that_takes_too_long(service: FakeSageMaker, tmp_path: Path) -> None:
     backend = backend_for(service, tmp_path / "jobs", spot=False)
-    request = backend.plan(Job("a-job", PROGRAM, ("nap=0.1", "epochs=600"), COMMIT))
-    request["StoppingCondition"] = {"MaxRuntimeInSeconds": 1}
-    job_id = backend.submit(request)
+    plan = backend.plan(Job("a-job", PROGRAM, ("nap=0.1", "epochs=600"), COMMIT))
+    plan["request"]["StoppingCondition"] = {"MaxRuntimeInSeconds": 1}
+    job_id = backend.submit(plan)
     status = ended(backend, job_id)
     assert status.state == State.FAILED
     assert "raise that" in (status.reason or "")
@@ -218,12 +218,12 @@ def test_a_job_that_found_no_machine_is_tried_again(service: FakeSageMaker, tmp_
     told: list[State] = []
     service.num_without_machine = 1
     job = Job("a-job", PROGRAM, ("x=0.1",), COMMIT)
-    (status,) = run_jobs(backend, [job], 1, jobs, lambda job, job_id, status: told.append(status.state))
+    (status,) = run_jobs(backend, [backend.plan(job)], 1, jobs, lambda job, job_id, status: told.append(status.state))
     assert status == Status(State.SUCCEEDED)
     assert told == [State.RUNNING, State.STOPPED, State.RUNNING, State.SUCCEEDED]
     assert [name.rsplit("-", 1)[-1] for name in service.machines][1] == "2", "names are used once"
     service.num_without_machine = 9
-    (status,) = run_jobs(backend, [Job("b-job", PROGRAM, ("x=0.1",), COMMIT)], 1, jobs, lambda *_: None)
+    (status,) = run_jobs(backend, [backend.plan(Job("b-job", PROGRAM, ("x=0.1",), COMMIT))], 1, jobs, lambda *_: None)
     assert status.state == State.STOPPED
     assert "CapacityError" in (status.reason or "")
     assert len(service.machines) == 2 + 3
@@ -232,7 +232,8 @@ def test_a_job_that_found_no_machine_is_tried_again(service: FakeSageMaker, tmp_
 def test_a_failure_of_its_own_is_not_tried_again(service: FakeSageMaker, tmp_path: Path) -> None:
     jobs = tmp_path / "jobs"
     job = Job("a-job", PROGRAM, ("fail=exit",), COMMIT)
-    (status,) = run_jobs(backend_for(service, jobs), [job], 1, jobs, lambda *_: None)
+    backend = backend_for(service, jobs)
+    (status,) = run_jobs(backend, [backend.plan(job)], 1, jobs, lambda *_: None)
     assert status == Status(State.FAILED, "the loss is lost")
     assert len(service.machines) == 1
 
@@ -253,7 +254,7 @@ def test_who_follows_may_leave(service: FakeSageMaker, tmp_path: Path, caplog: p
         pytest.raises(Interrupted),
         Follower(backend, jobs, shows_output=True, leaves_running=True) as follower,
     ):
-        run_jobs(backend, [job], 1, jobs, follower.tell, leaves_running=True)
+        run_jobs(backend, [backend.plan(job)], 1, jobs, follower.tell, leaves_running=True)
     (machine,) = service.machines.values()
     assert (machine.state, machine.is_stopped) == ("InProgress", False)
     assert "a-job runs on; follow, fetch and stop it with" in caplog.text
@@ -281,7 +282,7 @@ def test_folders_are_uploaded_once(service: FakeSageMaker, aws: Callable[[str], 
     assert len(listed) == 3, "two files and the mark that they are all"
     (photos / "a.png").write_text("changed")
     assert (
-        backend.plan(Job("x", PROGRAM, (f"images={quoted}",)))["InputDataConfig"]
+        backend.plan(Job("x", PROGRAM, (f"images={quoted}",)))["request"]["InputDataConfig"]
         != service.requests[0]["InputDataConfig"]
     )
 
@@ -371,10 +372,14 @@ def test_an_archive_that_leads_out_of_the_folder(
         assert not list(tmp_path.rglob("*evil.txt"))
 
 
+def plan_with_changes(backend: SageMaker) -> dict[str, Any]:
+    return {**backend.plan(Job("a-job", PROGRAM, ("x=0.1",), COMMIT)), "changes": "diff --git a/x b/x\n"}
+
+
 def test_a_record_knows_its_region_and_the_changes_of_its_code(service: FakeSageMaker, tmp_path: Path) -> None:
     jobs = tmp_path / "jobs"
     backend = backend_for(service, jobs)
-    submit_recorded(backend, Job("a-job", PROGRAM, ("x=0.1",), COMMIT), jobs, "diff --git a/x b/x\n")
+    submit_recorded(backend, plan_with_changes(backend), jobs)
     record = find_record(jobs, "a-job")
     assert record.settings["region"] == REGION
     assert record.request == service.requests[0]
@@ -389,7 +394,7 @@ def test_a_record_knows_its_region_and_the_changes_of_its_code(service: FakeSage
 def test_cost_and_changes_are_in_the_record_of_the_run(service: FakeSageMaker, tmp_path: Path) -> None:
     jobs = tmp_path / "jobs"
     backend = backend_for(service, jobs)
-    job_id = submit_recorded(backend, Job("a-job", PROGRAM, ("x=0.1",), COMMIT), jobs, "diff --git a/x b/x\n")
+    job_id = submit_recorded(backend, plan_with_changes(backend), jobs)
     ended(backend, job_id)
     machine = service.machines[job_id]
     machine.seconds = 1000.0

@@ -96,7 +96,7 @@ def test_a_dry_run_is_quick_and_loads_no_torch(tmp_path: Path) -> None:
     loaded, seconds = done.stderr.strip().splitlines()[-1].rsplit(" ", 1)
     assert loaded == "[]"
     assert float(seconds) < 3.0
-    request = json.loads(done.stdout)
+    request = json.loads(done.stdout)["request"]
     assert request["HyperParameters"] == {"experiment": "gtsrb"}
     assert request["AlgorithmSpecification"]["TrainingImage"].startswith("123456789012.dkr.ecr.eu-west-1.")
 
@@ -105,10 +105,10 @@ def test_a_dry_run_of_a_grid_and_of_a_sweep(cli: Cli, tmp_path: Path) -> None:
     words = ["launch=sagemaker", "launch.dry_run=true", DIRTY, f"paths.runs={tmp_path / 'runs'}"]
     grid = cli("train", "-m", "seed=1,2", *words, **COMPLETE)
     assert grid.returncode == 0, grid.stderr
-    assert [each["HyperParameters"]["seed"] for each in json.loads(grid.stdout)] == ["1", "2"]
+    assert [each["request"]["HyperParameters"]["seed"] for each in json.loads(grid.stdout)] == ["1", "2"]
     search = cli("train", "hparams_search=optuna", *words, **COMPLETE)
     assert search.returncode == 0, search.stderr
-    told = json.loads(search.stdout)["HyperParameters"]
+    told = json.loads(search.stdout)["request"]["HyperParameters"]
     assert told["stages"] == "[fit]"
     assert "model.lr" in told
     assert not [key for key in told if key.startswith(("launch", "hydra", "output", "hparams"))]
@@ -125,14 +125,14 @@ def test_other_programs_take_a_run_with_them(cli: Cli, tmp_path: Path) -> None:
     for task in ("evaluate", "explain"):
         done = cli(task, *words, "split=val", **COMPLETE)
         assert done.returncode == 0, done.stderr
-        request = json.loads(done.stdout)
+        request = json.loads(done.stdout)["request"]
         channels = {each["ChannelName"] for each in request["InputDataConfig"]}
         assert channels == {"run", "data_own_root"}
         assert request["HyperParameters"]["_script"] == f"src/{task}.py"
         assert request["HyperParameters"]["data.own_root"] == "${paths.inputs}/data_own_root"
-        assert str(tmp_path) not in done.stdout
+        assert str(tmp_path) not in json.dumps(request)
     prepared = cli("prepare", "launch=sagemaker", "launch.dry_run=true", DIRTY, **COMPLETE)
-    assert json.loads(prepared.stdout)["HyperParameters"]["_script"] == "src/prepare.py"
+    assert json.loads(prepared.stdout)["request"]["HyperParameters"]["_script"] == "src/prepare.py"
 
 
 def test_leaving_at_once(service: FakeSageMaker, cli: Cli, tmp_path: Path) -> None:
@@ -140,7 +140,7 @@ def test_leaving_at_once(service: FakeSageMaker, cli: Cli, tmp_path: Path) -> No
     launch = [f"launch.prefix={service.folder.name}", "launch.image=image:1", "launch.poll_seconds=0.1", DIRTY]
     words = ["trainer.max_epochs=500", "launch=sagemaker", *launch, f"paths.runs={tmp_path / 'runs'}"]
     environment = {**COMPLETE, "AWS_ENDPOINT_URL_SAGEMAKER": service.address}
-    planned = json.loads(cli("train", *words, "launch.dry_run=true", **environment).stdout)
+    planned = json.loads(cli("train", *words, "launch.dry_run=true", **environment).stdout)["request"]
     done = cli("train", *words, "launch.wait=false", **environment)
     assert done.returncode == 0, done.stderr
     assert service.requests == [planned]

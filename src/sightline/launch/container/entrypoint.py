@@ -19,12 +19,11 @@ from pathlib import Path
 from typing import Any
 
 from sightline.errors import BadInput
-from sightline.launch.channels import quoted
 from sightline.launch.container.folder import OPT_ML, ContainerFolder
 from sightline.launch.container.hosts import FirstHostWatch, Hosts
 from sightline.launch.container.hyperparameters import TRAIN, script_of, to_overrides
-from sightline.launch.job import key_of
 from sightline.launch.local.machine import visible_gpus
+from sightline.launch.overrides import key_of, quoted
 from sightline.runs.files import read_json
 from sightline.runs.folder import reason_of
 from sightline.runs.project import PROJECT

@@ -5,12 +5,11 @@ The key is the text left of the first `=`, with its `+`, `++` or `~`; the value 
 
 import itertools
 import json
-import re
 from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 
 from sightline.errors import BadInput
-from sightline.launch.job import STAYS_HERE, key_of
+from sightline.launch.overrides import key_of, without_submitter
 
 MAX_HYPERPARAMETERS, MAX_KEY_LETTERS, MAX_VALUE_LETTERS = 100, 256, 2500
 """What SageMaker takes."""
@@ -31,9 +30,8 @@ def to_hyperparameters(overrides: Iterable[str], script: str = TRAIN) -> dict[st
 
     Raises: BadInput where SageMaker's limits are passed, or where the order of two overrides would matter.
     """
-    kept = [word for word in overrides if re.split(r"[./]", key_of(word), maxsplit=1)[0] not in STAYS_HERE]
     found: dict[str, str] = {}
-    for word in kept:
+    for word in without_submitter(overrides):
         key, _, value = word.partition("=")
         found.pop(key, None)
         found[key] = _wrap(value)

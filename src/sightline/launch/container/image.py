@@ -4,7 +4,6 @@ Its tag is a hash of what goes into it, so an unchanged tree builds and pushes n
 """
 
 import argparse
-import base64
 import hashlib
 import os
 import re
@@ -15,6 +14,7 @@ from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from sightline.aws import ecr
 from sightline.env_file import load_env_file
 from sightline.errors import BadInput
 from sightline.launch.container.engine import ask, builder, docker, has_image, require_engine
@@ -89,8 +89,8 @@ def push(image: str, client: Any, registry: str | None = None) -> str:
     Raises: BadInput without an engine or the image; RuntimeError when it cannot be pushed.
     """
     repository, tag = image.split(":")
-    address = f"{_make_repository(client, repository)}:{tag}"
-    if _is_pushed(client, repository, tag):
+    address = f"{ecr.make_repository(client, repository)}:{tag}"
+    if ecr.is_pushed(client, address.split(".")[0], repository, tag):
         print(f"unchanged: {address}")
         return address
     require_engine("make push-image")
@@ -104,31 +104,9 @@ def push(image: str, client: Any, registry: str | None = None) -> str:
     return address
 
 
-def _make_repository(client: Any, name: str) -> str:
-    """The address of a repository, which is made if it is missing: tags are for good, images are scanned."""
-    try:
-        return client.describe_repositories(repositoryNames=[name])["repositories"][0]["repositoryUri"]
-    except client.exceptions.RepositoryNotFoundException:
-        made = client.create_repository(
-            repositoryName=name,
-            imageTagMutability="IMMUTABLE",
-            imageScanningConfiguration={"scanOnPush": True},
-            encryptionConfiguration={"encryptionType": "AES256"},
-        )
-        return made["repository"]["repositoryUri"]
-
-
-def _is_pushed(client: Any, repository: str, tag: str) -> bool:
-    try:
-        return bool(client.describe_images(repositoryName=repository, imageIds=[{"imageTag": tag}])["imageDetails"])
-    except client.exceptions.ImageNotFoundException:
-        return False
-
-
 def _push(address: str, client: Any) -> None:
     """Push with a login that is forgotten afterwards: nothing stays in the home folder."""
-    told = client.get_authorization_token()["authorizationData"][0]
-    user, _, password = base64.b64decode(told["authorizationToken"]).decode().partition(":")
+    user, password = ecr.login(client)
     with tempfile.TemporaryDirectory() as config:
         for words, given in (
             (["login", "--username", user, "--password-stdin", address.split("/")[0]], password),

@@ -7,18 +7,17 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from pathlib import Path
-from types import MappingProxyType
 from typing import Any
 
 from sightline.errors import BadInput
-from sightline.launch.backend import Slots
-from sightline.launch.channels import quoted, unquoted
-from sightline.launch.job import Job, State, Status, far_side, key_of, with_absolute_paths
+from sightline.launch.backend import LaunchSettings, Plan, check_counts, make_plan
+from sightline.launch.job import Job, State, Status
 from sightline.launch.local import supervisor
 from sightline.launch.local.machine import environments
 from sightline.launch.local.supervisor import HIDDEN, is_locked
+from sightline.launch.overrides import far_side, key_of, quoted, value_of, with_absolute_paths
 from sightline.runs.files import read_json
 from sightline.runs.folder import MetricPoint, read_points, reason_of
 from sightline.runs.project import IMPORTED_FROM, PROJECT
@@ -33,44 +32,54 @@ class LocalProcess:
     """A job's id is its folder, which is the run folder of the task; what only the launching needs lies in `.job/`."""
 
     name = "local_process"
+    settings_type = LaunchSettings
     poll_seconds = 0.05
     is_remote = False
-    remembered: Mapping[str, Any] = MappingProxyType({})
+    sees_files = True
 
-    def __init__(self, jobs: Path, places: Slots | None = None, *, grace_seconds: float = GRACE_SECONDS) -> None:
-        self.jobs, self.places = jobs.absolute(), places or Slots()
+    def __init__(
+        self, jobs: Path, settings: LaunchSettings | None = None, *, grace_seconds: float = GRACE_SECONDS
+    ) -> None:
+        self.jobs, self.settings = jobs.absolute(), settings or LaunchSettings()
         self.grace_seconds = grace_seconds
         self.working_folder = Path.cwd()
         self._preloaded: subprocess.Popen[str] | None = None
         self._supervisors: list[subprocess.Popen[str]] = []
 
-    def plan(self, job: Job) -> dict[str, Any]:
-        given = [word.split("=", 1)[1] for word in job.overrides if key_of(word) == "output" and "=" in word]
-        folder = self.working_folder / unquoted(given[-1]) if given else self.jobs / job.name
+    @classmethod
+    def check(cls, settings: Any) -> Any:
+        check_counts(settings)
+        return settings
+
+    def plan(self, job: Job) -> Plan:
+        given = value_of(job.overrides, "output")
+        folder = self.jobs / job.name if given is None else self.working_folder / given
         overrides = [word for word in far_side(job.overrides) if key_of(word) != "output"]
         words = [*with_absolute_paths(overrides, self.working_folder), f"output={quoted(str(folder))}"]
-        return {
+        request = {
             "name": job.name,
             "folder": str(folder),
             "command": [sys.executable, str(PROJECT / job.script), *words],
             "commit": job.commit,
             "environment": {"PYTHONUNBUFFERED": "1"},
-            "places": environments(self.places.n_parallel),
+            "places": environments(self.settings.n_parallel),
             "places_folder": str(self.jobs / ".places"),
-            "preload": list(self.places.preload),
+            "preload": list(self.settings.preload),
             "grace_seconds": self.grace_seconds,
         }
+        return make_plan(job, self.settings, request)
 
-    def submit(self, plan: dict[str, Any]) -> str:
-        folder = Path(plan["folder"])
+    def submit(self, plan: Plan) -> str:
+        request = plan["request"]
+        folder = Path(request["folder"])
         hidden = folder / HIDDEN
         try:
             hidden.mkdir(parents=True, exist_ok=True)
         except OSError as error:
             raise BadInput(f"output={folder}: cannot make this folder ({error.strerror}); name another") from error
         if not is_locked(hidden / "lock") and _exit_code(hidden) != 0:
-            supervisor.write(hidden / "request.json", plan)
-            self._start_copy(plan) if plan["preload"] else self._start(folder)
+            supervisor.write(hidden / "request.json", request)
+            self._start_copy(request) if request["preload"] else self._start(folder)
         return str(folder)
 
     def _start(self, folder: Path) -> None:
@@ -89,27 +98,27 @@ class LocalProcess:
             answer.readline()
         self._supervisors.append(process)
 
-    def _start_copy(self, plan: dict[str, Any]) -> None:
+    def _start_copy(self, request: dict[str, Any]) -> None:
         for _ in range(2):  # once more when the process that is copied was killed
-            process = self._preloaded or self._preload(plan)
+            process = self._preloaded or self._preload(request)
             assert process.stdin is not None
             assert process.stdout is not None
             with contextlib.suppress(BrokenPipeError):
-                process.stdin.write(plan["folder"] + "\n")
+                process.stdin.write(request["folder"] + "\n")
                 process.stdin.flush()
                 if process.stdout.readline():
                     return
             self.close()
         raise RuntimeError("the process with the libraries was killed twice; is there enough memory?")
 
-    def _preload(self, plan: dict[str, Any]) -> subprocess.Popen[str]:
-        environment = {**os.environ, **plan["environment"], "PYTHONPATH": str(IMPORTED_FROM)}
+    def _preload(self, request: dict[str, Any]) -> subprocess.Popen[str]:
+        environment = {**os.environ, **request["environment"], "PYTHONPATH": str(IMPORTED_FROM)}
         environment["PYTORCH_NVML_BASED_CUDA_CHECK"] = "1"  # asking for GPUs must not begin CUDA: it survives no copy
-        for key in plan["places"][0]:
+        for key in request["places"][0]:
             if key.endswith("_NUM_THREADS"):  # libraries read it when they load
-                environment[key] = plan["places"][0][key]
+                environment[key] = request["places"][0][key]
         process = subprocess.Popen(
-            [sys.executable, "-m", "sightline.launch.local.preloaded", *plan["preload"]],
+            [sys.executable, "-m", "sightline.launch.local.preloaded", *request["preload"]],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             env=environment,
@@ -118,7 +127,7 @@ class LocalProcess:
         )
         assert process.stdout is not None
         if process.stdout.readline() != "ready\n":
-            raise BadInput(f"launch.preload={plan['preload']}: these modules cannot be imported (see above)")
+            raise BadInput(f"launch.preload={request['preload']}: these modules cannot be imported (see above)")
         self._preloaded = process
         return process
 

@@ -2,20 +2,23 @@
 
 import functools
 import logging
-import re
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from sightline.aws.clients import Clients
+from sightline.aws import ecr
+from sightline.aws.clients import Clients, check_region, find_region, has_credentials
 from sightline.aws.logs import JobLog
-from sightline.aws.prices import check_bound
+from sightline.aws.names import PUSHED_IMAGE
+from sightline.aws.prices import check_bound, describe_bound
 from sightline.aws.request_check import check_request
 from sightline.aws.s3 import Storage
 from sightline.errors import BadInput
-from sightline.launch.channels import split_channels
-from sightline.launch.job import Job, State, Status, key_of
+from sightline.launch.backend import Plan, make_plan
+from sightline.launch.job import Job, State, Status
+from sightline.launch.overrides import key_of, split_channels
 from sightline.launch.sagemaker.image_address import image_address
 from sightline.launch.sagemaker.job_cost import cost_of
 from sightline.launch.sagemaker.request import make_request
@@ -23,42 +26,51 @@ from sightline.launch.sagemaker.results import fetch_run, read_metrics
 from sightline.launch.sagemaker.settings import SageMakerSettings, check_settings
 from sightline.launch.sagemaker.status import is_over, status_of
 from sightline.launch.sagemaker.training_jobs import TrainingJobs, attempt_name
-from sightline.runs.content_hash import content_hash
+from sightline.runs.content_hash import ContentHashes
+from sightline.runs.files import write_text
 from sightline.runs.folder import MetricPoint
 
 log = logging.getLogger(__name__)
-REGISTRY = re.compile(r"(\d{12})\.dkr\.ecr\.[a-z0-9-]+\.amazonaws\.com(?:\.cn)?/([^:]+):(.+)")
 
 
 class SageMaker:
     """A job's id is the name of its first training job; later attempts have a number behind it."""
 
     name = "sagemaker"
+    settings_type = SageMakerSettings
     is_remote = True
+    sees_files = False
 
     def __init__(self, jobs: Path, settings: SageMakerSettings) -> None:
         self.jobs, self.settings = jobs.absolute(), settings
         self.poll_seconds = settings.poll_seconds
         self.working_folder = Path.cwd()
-        self._uploads: dict[str, Path] = {}
         self._notes = self.jobs / ".hashes"
+        self._hashes = ContentHashes(self._notes)
         self._clients = Clients(settings.region)
         self._jobs = TrainingJobs(self._clients)
 
-    @property
-    def remembered(self) -> dict[str, Any]:
-        """Settings without which a job is not found again."""
-        return {"region": self.settings.region, "poll_seconds": self.settings.poll_seconds}
+    @classmethod
+    def check(cls, settings: Any) -> Any:
+        settings = replace(settings, region=settings.region or find_region())
+        check_settings(settings, has_credentials=settings.dry_run or has_credentials())
+        check_region(str(settings.region))
+        bound = settings.instance_type, settings.instance_count, settings.max_run_minutes
+        check_bound(*bound, settings.max_cost_usd)
+        if not settings.dry_run:
+            log.info("each job: %s", describe_bound(*bound, settings.spot))
+        return settings
 
-    def plan(self, job: Job) -> dict[str, Any]:
+    def plan(self, job: Job) -> Plan:
         settings = self.settings
         check_settings(settings)
         check_bound(settings.instance_type, settings.instance_count, settings.max_run_minutes, settings.max_cost_usd)
-        overrides, places = self._split(job)
-        channels = {name: self._address(place) for name, place in places.items()}
+        overrides, paths = self._split(job)
+        channels = {name: self._address(path) for name, path in paths.items()}
+        uploads = {channels[name]: Path(path) for name, path in paths.items() if path != channels[name]}
         request = make_request(job, overrides, channels, image_address(settings), settings)
         check_request("CreateTrainingJob", request)
-        return request
+        return make_plan(job, settings, request, uploads)
 
     def _split(self, job: Job) -> tuple[list[str], dict[str, str]]:
         words, data = list(job.overrides), self.settings.data_s3
@@ -67,64 +79,69 @@ class SageMaker:
             words.append(f"data.root={data.rstrip('/')}/")
         return split_channels(words, self.working_folder)
 
-    def _address(self, place: str) -> str:
-        """Where a place is, or will be, in S3."""
-        if place.startswith("s3://"):
-            return place
-        digest = content_hash(Path(place), self._notes)
-        address = f"s3://{self.settings.bucket}/{self.settings.prefix}/inputs/{digest}/"
-        self._uploads[address] = Path(place)
-        return address
+    def _address(self, path: str) -> str:
+        """Where a path is, or will be, in S3: uploads are named by their content."""
+        if path.startswith("s3://"):
+            return path
+        return f"s3://{self.settings.bucket}/{self.settings.prefix}/inputs/{self._hashes.of(Path(path))}/"
 
-    def submit(self, plan: dict[str, Any]) -> str:
-        self._note_uploads()
-        name = plan["TrainingJobName"]
+    def submit(self, plan: Plan) -> str:
+        request = plan["request"]
+        name = request["TrainingJobName"]
         attempts = self._jobs.attempts(name)
         if attempts and (not is_over(attempts[-1]) or status_of(attempts[-1]).state == State.SUCCEEDED):
+            self._note_uploads(plan["uploads"])
             return name
-        self._provide_image(plan["AlgorithmSpecification"]["TrainingImage"])
-        self._upload(plan)
-        self._jobs.create({**plan, "TrainingJobName": attempt_name(name, len(attempts) + 1)})
+        self._provide_image(request["AlgorithmSpecification"]["TrainingImage"])
+        for address, path in plan["uploads"].items():
+            self._upload(Path(path), address)
+        self._note_uploads(plan["uploads"])
+        self._jobs.create({**request, "TrainingJobName": attempt_name(name, len(attempts) + 1)})
         return name
 
-    def _note_uploads(self) -> None:
+    def _note_uploads(self, uploads: Mapping[str, str]) -> None:
         """Write down where each upload comes from, for `fetch` to name it again."""
-        for address, path in self._uploads.items():
+        for address, path in uploads.items():
             self._notes.mkdir(parents=True, exist_ok=True)
-            note = self._notes / f"{address.rstrip('/').rsplit('/', 1)[-1]}.place"
-            note.write_text(str(path), encoding="utf-8", errors="surrogateescape")
+            write_text(self._notes / f"{address.rstrip('/').rsplit('/', 1)[-1]}.place", path)
+        self._hashes.save()
+
+    def _upload(self, path: Path, address: str) -> None:
+        """Raises: BadInput when the files are no longer those that the address names."""
+        log.info("%s: looking whether it is in S3 already", path)
+        if self._storage.is_complete(address):
+            return
+        if not path.exists() or self._address(str(path)) != address:
+            raise BadInput(
+                f"{path}: has changed or gone since the job was planned, and is not in S3; plan the job anew"
+            )
+        if num := self._storage.upload(path, address):
+            log.info("%s: %s file(s) uploaded", path, f"{num:,}")
 
     def _provide_image(self, address: str) -> None:
-        """Raises: BadInput for an image that is not in its registry, and is not to be pushed."""
-        found = REGISTRY.fullmatch(address)
+        """Raises: BadInput for an image that is not in its registry, and is not to be pushed or is not this tree's."""
+        found = PUSHED_IMAGE.fullmatch(address)
         if found is None or self._is_pushed(*found.groups()):
             return
         if self.settings.image or not self.settings.push_image:
             raise BadInput(f"launch.image={address}: it is not in the registry; make push-image puts it there")
+        if image_address(self.settings) != address:
+            raise BadInput(
+                f"launch.image={address}: it is not in the registry, and this code makes another one; plan anew"
+            )
         from sightline.launch.container.image import build, push
 
         push(build(self.settings.base_image, shlex.split(self.settings.build_args)), self._clients.get("ecr"))
 
     def _is_pushed(self, account: str, repository: str, tag: str) -> bool:
-        """Whether a registry has an image; one that we may not ask counts as having it."""
+        """One that we may not ask for counts as pushed: the service may be allowed to."""
         from botocore.exceptions import ClientError
 
         try:
-            self._clients.get("ecr").describe_images(
-                registryId=account, repositoryName=repository, imageIds=[{"imageTag": tag}]
-            )
+            return ecr.is_pushed(self._clients.get("ecr"), account, repository, tag)
         except ClientError as error:
             log.debug("%s:%s: %s", repository, tag, error)
-            return error.response["Error"]["Code"] not in ("ImageNotFoundException", "RepositoryNotFoundException")
-        return True
-
-    def _upload(self, plan: dict[str, Any]) -> None:
-        for channel in plan.get("InputDataConfig", ()):
-            address = channel["DataSource"]["S3DataSource"]["S3Uri"]
-            if address in self._uploads:
-                log.info("%s: looking whether it is in S3 already", self._uploads[address])
-                if num := self._storage.upload(self._uploads[address], address):
-                    log.info("%s: %s file(s) uploaded", self._uploads[address], f"{num:,}")
+            return True
 
     def status(self, job_id: str) -> Status:
         attempts = self._jobs.attempts(job_id)

@@ -1,5 +1,6 @@
 """Where the image of a job lies: in the registry of the account that the job runs in."""
 
+from sightline.aws.ecr import registry_address
 from sightline.launch.sagemaker.settings import SageMakerSettings
 
 
@@ -9,11 +10,4 @@ def image_address(settings: SageMakerSettings) -> str:
         return settings.image
     from sightline.launch.container.image import image_name
 
-    return f"{registry(settings)}/{image_name(settings.base_image)}"
-
-
-def registry(settings: SageMakerSettings) -> str:
-    """The account's own registry in the region of the job."""
-    region = settings.region or ""
-    domain = "amazonaws.com.cn" if region.startswith("cn-") else "amazonaws.com"
-    return f"{settings.account}.dkr.ecr.{region}.{domain}"
+    return f"{registry_address(settings.account, settings.region or '')}/{image_name(settings.base_image)}"

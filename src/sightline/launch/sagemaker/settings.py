@@ -1,20 +1,16 @@
 """The settings of `launch=sagemaker`: their types, their rules, and what is asked for when one is missing."""
 
-import re
 from dataclasses import dataclass, field
 from typing import Any
 
+from sightline.aws.names import ADDRESS, BUCKET, IMAGE, RESERVED_TAGS, ROLE
 from sightline.errors import BadInput
-from sightline.launch.channels import ADDRESS, BUCKET
+from sightline.launch.backend import ImageSettings
 
 INPUT_MODES = ("File", "FastFile")
 LONGEST_RUN_MINUTES = 28 * 24 * 60
 """MaxRuntimeInSeconds is 28 days at the most."""
 LONGEST_WARM_POOL_MINUTES = 360
-ROLE = re.compile(r"arn:aws[a-z-]*:iam::(\d{12}):role/?[\w+=,.@/-]+")
-IMAGE = re.compile(r"[a-z0-9][\w.:/-]*(@sha256:[0-9a-f]{64})?", re.ASCII)
-RESERVED = "aws:"
-"""What the keys of tags must not begin with."""
 HOW_TO_GET = {
     "role": "launch.role=arn:aws:iam::…:role/… or SAGEMAKER_ROLE in .env: the role that the job runs as; "
     "docs/aws.md has its policy, and `aws iam list-roles --query 'Roles[].Arn'` lists those there are",
@@ -27,17 +23,14 @@ HOW_TO_GET = {
 
 
 @dataclass
-class SageMakerSettings:
+class SageMakerSettings(ImageSettings):
     backend: str = "sagemaker"
     role: str | None = None  # the job runs as this, an ARN
     bucket: str | None = None  # inputs, checkpoints and results lie here …
     prefix: str = "sightline"  # … below this
     region: str | None = None
-    image: str | None = None  # the whole address of an image; null: the one that `make push-image` pushes
-    base_image: str = ""  # what that one is built on; empty: what the Dockerfile says
     build_args: str = ""  # further words of `docker build`
     instance_type: str = "ml.g5.xlarge"
-    instance_count: int = 1
     volume_gb: int = 100
     spot: bool = True  # spare machines, cheaper; an interrupted job goes on from its last step
     max_run_minutes: float = 720  # then the job is stopped, and counts as failed
@@ -52,11 +45,6 @@ class SageMakerSettings:
     max_cost_usd: float | None = None  # refuse a job that could cost more
     push_image: bool = False  # first build the image and push it, if it is not in the registry
     poll_seconds: float = 15.0  # how often the service is asked for news
-    wait: bool = True  # follow the job and fetch its results; false: submit and leave
-    dry_run: bool = False  # print the request as JSON and send nothing
-    allow_dirty: bool = False  # send code that no commit has; the difference goes into run.json
-    n_parallel: int = 1  # so many jobs at once
-    preload: list[str] = field(default_factory=list)  # of local_process; says nothing here
 
     @property
     def account(self) -> str:
@@ -97,8 +85,10 @@ def _check_names(settings: SageMakerSettings) -> None:
     if settings.input_mode not in INPUT_MODES:
         raise BadInput(f"launch.input_mode={settings.input_mode}: must be one of {', '.join(INPUT_MODES)}")
     for name in settings.tags or {}:
-        if name.lower().startswith(RESERVED):
-            raise BadInput(f"launch.tags: {name} begins with {RESERVED}, which AWS keeps for itself; name it otherwise")
+        if name.lower().startswith(RESERVED_TAGS):
+            raise BadInput(
+                f"launch.tags: {name} begins with {RESERVED_TAGS}, which AWS keeps for itself; name it otherwise"
+            )
     if bool(settings.subnets) != bool(settings.security_groups):
         raise BadInput("launch.subnets and launch.security_groups: set both or none")
 

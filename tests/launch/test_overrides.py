@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from tests.conftest import compose_config
 
 from sightline.errors import BadInput
-from sightline.launch.channels import quoted, resolve_paths, split_channels, unquoted
+from sightline.launch.overrides import quoted, split_channels, unquoted, with_composed_paths
 
 HOSTILE = ["a b", "it's", 'say "hi"', "größe", "$(rm -rf x)", "${oc.env:HOME}", "a=b,c", "back\\slash", "ends\\", "-rf"]
 
@@ -78,7 +78,7 @@ def test_what_the_configuration_names_counts_too(tmp_path: Path) -> None:
         "resume": "auto",
         "data.manifest": "auto",
     }
-    words = resolve_paths(["experiment=gtsrb", "model.teacher=train/x"], composed, tmp_path / "runs", tmp_path)
+    words = with_composed_paths(["experiment=gtsrb", "model.teacher=train/x"], composed, tmp_path / "runs", tmp_path)
     assert words == [
         "experiment=gtsrb",
         f"data.root={tmp_path}/data/gtsrb",
@@ -90,6 +90,6 @@ def test_what_the_configuration_names_counts_too(tmp_path: Path) -> None:
 
 def test_data_that_is_not_here_is_left_to_the_far_side_unless_it_was_named(tmp_path: Path) -> None:
     composed = {"data.root": str(tmp_path / "digits")}
-    assert resolve_paths(["seed=1"], composed, tmp_path, tmp_path) == ["seed=1"]
-    assert resolve_paths(["data.root=digits"], composed, tmp_path, tmp_path) == [f"data.root={tmp_path}/digits"]
-    assert resolve_paths(["data.root=null"], {"data.root": None}, tmp_path, tmp_path) == ["data.root=null"]
+    assert with_composed_paths(["seed=1"], composed, tmp_path, tmp_path) == ["seed=1"]
+    assert with_composed_paths(["data.root=digits"], composed, tmp_path, tmp_path) == [f"data.root={tmp_path}/digits"]
+    assert with_composed_paths(["data.root=null"], {"data.root": None}, tmp_path, tmp_path) == ["data.root=null"]

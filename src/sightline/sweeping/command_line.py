@@ -1,4 +1,4 @@
-"""The words of a command line: those that search, and those that are the same in every trial."""
+"""A command line of overrides: those that search, and those that are the same in every trial."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,8 +10,8 @@ from omegaconf import OmegaConf
 from sightline.errors import BadInput
 
 
-def split_words(words: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """`model.lr=interval(1e-4,1e-2)` and its like as parameters of a space, and the other words."""
+def split_overrides(words: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """`model.lr=interval(1e-4,1e-2)` and its like as parameters of a space, and the other overrides."""
     searched: dict[str, Any] = {}
     others = []
     for override in OverridesParser.create().parse_overrides(words):

@@ -1,0 +1,50 @@
+"""The backends that there are, by name; each is imported when it is asked for."""
+
+import difflib
+import importlib
+from collections.abc import Mapping
+from dataclasses import fields
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import BadInput
+from sightline.launch.backend import Backend, LaunchSettings
+
+BACKENDS = {
+    "local_process": "sightline.launch.local.backend:LocalProcess",
+    "local_container": "sightline.launch.container.backend:LocalContainer",
+    "sagemaker": "sightline.launch.sagemaker.backend:SageMaker",
+}
+
+
+def find_backend(name: str) -> type[Backend]:
+    """Raises: BadInput for a name that there is no backend for."""
+    if name not in BACKENDS:
+        near = difflib.get_close_matches(name, BACKENDS, n=1)
+        hint = f" (did you mean {near[0]}?)" if near else ""
+        raise BadInput(f"launch.backend={name}: must be one of {', '.join(BACKENDS)}{hint}")
+    module, _, class_name = BACKENDS[name].partition(":")
+    return getattr(importlib.import_module(module), class_name)
+
+
+def settings_of(name: str, said: Mapping[str, Any]) -> LaunchSettings:
+    """The settings of a backend from values by key; keys that are not said have their defaults.
+
+    Raises: BadInput for a key that the backend does not have.
+    """
+    schema = find_backend(name).settings_type
+    known = [each.name for each in fields(schema)]
+    for key in said:
+        if key not in known:
+            near = difflib.get_close_matches(key, known, n=1)
+            hint = f" (did you mean launch.{near[0]}?)" if near else f"; known are {', '.join(known)}"
+            raise BadInput(f"launch.{key}: no such key{hint}")
+    return schema(**{"backend": name, **said})
+
+
+def make_backend(name: str, jobs: Path, said: Mapping[str, Any] | None = None) -> Backend:
+    """The backend of a name; `jobs` is the folder for jobs that name no `output`, `said` its settings by key.
+
+    Raises: BadInput for an unknown name or key.
+    """
+    return find_backend(name)(jobs, settings_of(name, said or {}))

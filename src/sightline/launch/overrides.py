@@ -1,0 +1,187 @@
+"""Hydra overrides as text: quoting, the keys that are paths, and the overrides that a job gets on the far side."""
+
+import re
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+from sightline.aws.names import ADDRESS
+from sightline.errors import BadInput
+from sightline.runs.files import read_json
+
+SUBMITTER_GROUPS = ("launch", "hydra", "hparams_search")
+"""Groups that say where and how often to run: the far side must not submit again or begin a sweep of its own."""
+NOT_PATHS = ("null", "auto", "none", "")
+"""Values of path keys that name nothing."""
+MAX_CHANNELS = 20
+"""What SageMaker takes."""
+PLAIN = re.compile(r"[\w./@-]+", re.ASCII)
+INTERPOLATION = re.compile(r"(?<!\\)\$\{")
+PATHS_GROUP = "paths"
+"""Chooses where this machine reads and writes; the far side has a choice of its own."""
+
+
+def path_keys() -> dict[str, str]:
+    """Keys whose value is a path: `path` becomes a channel, `run` may also name a run, `stays` is of this machine."""
+    paths, runs = "data.root data.own_root data.manifest model.weights", "model.teacher run against resume"
+    stays = "output paths.data paths.cache paths.runs paths.inputs"
+    known = dict.fromkeys(paths.split(), "path") | dict.fromkeys(runs.split(), "run") | {"images": "path"}
+    return known | dict.fromkeys(stays.split(), "stays")
+
+
+def key_of(override: str) -> str:
+    """`model.lr` of `++model.lr=0.1`."""
+    return override.lstrip("+~").split("=", 1)[0].split("@", 1)[0]
+
+
+def value_of(overrides: Iterable[str], key: str) -> str | None:
+    """The text that the last override of a key sets; None without one."""
+    given = [override.partition("=")[2] for override in overrides if key_of(override) == key and "=" in override]
+    return unquoted(given[-1]) if given else None
+
+
+def quoted(text: str) -> str:
+    """A text as an override's value that Hydra reads as just this text."""
+    return text if PLAIN.fullmatch(text) else _in_quotes(text.replace("${", "\\${"))
+
+
+def _in_quotes(text: str) -> str:
+    """In single quotes; backslashes are doubled where Hydra takes one off, before a quote."""
+    escaped = re.sub(r"(\\*)'", lambda found: found[1] * 2 + "\\'", text)
+    trailing = len(escaped) - len(escaped.rstrip("\\"))
+    return f"'{escaped}{escaped[len(escaped) - trailing :]}'"
+
+
+def unquoted(value: str) -> str:
+    """The text that Hydra reads in an override's value."""
+    quote = value[:1]
+    if len(value) >= 2 and quote in "'\"" and value.endswith(quote):
+        inner = re.sub(rf"(\\+)({quote}|$)", lambda found: found[1][: len(found[1]) // 2] + found[2], value[1:-1])
+        return inner.replace("\\${", "${")
+    return re.sub(r"\\([\\()\[\]{}:=, \t])", r"\1", value)
+
+
+def without_submitter(overrides: Iterable[str]) -> list[str]:
+    """The overrides that say what to run, without those that say where and how often."""
+    return [word for word in overrides if re.split(r"[./]", key_of(word), maxsplit=1)[0] not in SUBMITTER_GROUPS]
+
+
+def far_side(overrides: Iterable[str]) -> list[str]:
+    """Overrides for a process that runs the job itself: with the order to run it there, once."""
+    return [*without_submitter(overrides), "launch=here", "hydra.mode=RUN"]
+
+
+def with_absolute_paths(overrides: Iterable[str], folder: Path, runs: Path | None = None) -> list[str]:
+    """The same paths for a process in another folder of this machine.
+
+    Relative ones start at `folder`; a run that is named, like `latest`, is the one below `runs` that it means now.
+    """
+    return [_with_absolute_path(override, folder, runs) for override in overrides]
+
+
+def _with_absolute_path(override: str, folder: Path, runs: Path | None) -> str:
+    key, equals, value = override.partition("=")
+    kind, text = path_keys().get(key_of(override)), unquoted(value)
+    if kind is None or not equals or not _is_path(value) or "://" in text or text.startswith("~"):
+        return override
+    if (folder / text).exists() or kind != "run":
+        return override if Path(text).is_absolute() else f"{key}={quoted(str(folder / text))}"
+    if runs is None or not (runs / text).exists():
+        return override
+    return f"{key}={quoted(str((runs / text).resolve()))}"
+
+
+def with_composed_paths(overrides: Iterable[str], composed: Mapping[str, Any], runs: Path, folder: Path) -> list[str]:
+    """The overrides with every path that the composed configuration names, absolute, whoever set it.
+
+    `composed` holds the value of each path key that the task has. A path that is not on this machine is left to the far
+    side, unless an override named it.
+
+    Raises: BadInput for what begins like an s3:// address and is none.
+    """
+    kinds = path_keys()
+    sent = {key for key, kind in kinds.items() if kind != "stays"}
+    words = [word for word in overrides if key_of(word) not in sent]
+    given = {key_of(word) for word in overrides} & sent
+    for key, value in composed.items():
+        if key not in sent or value is None or str(value) in NOT_PATHS:
+            continue
+        if str(value).lower().startswith("s3:") and not ADDRESS.fullmatch(str(value)):
+            raise BadInput(f"{key}={value}: must be s3://bucket/folder, the bucket as AWS allows it")
+        path = _absolute(kinds[key], str(value), runs, folder)
+        if key in given or "://" in path or Path(path).exists():
+            words.append(f"{key}={quoted(path)}")
+    named_nothing = [word for word in overrides if key_of(word) in given - {key_of(each) for each in words}]
+    return [*words, *named_nothing]
+
+
+def _absolute(kind: str, value: str, runs: Path, folder: Path) -> str:
+    if "://" in value:
+        return value
+    path = folder / Path(value).expanduser()
+    if kind == "run" and not path.exists() and (runs / value).exists():
+        path = (folder / runs / value).resolve()
+    return str(path)
+
+
+def find_own_data(run: str) -> str | None:
+    """Where the images of a run lie, if they are here and its folder tells; `run` is what `run=` means, absolute."""
+    for folder in (Path(run), *Path(run).parents[:2]):
+        root = read_json(folder / "run.json").get("data", {}).get("root") if folder.is_dir() else None
+        if root is not None:
+            return root if "://" in root or Path(root).exists() else None
+    return None
+
+
+def split_channels(overrides: Iterable[str], folder: Path) -> tuple[list[str], dict[str, str]]:
+    """The far side's overrides, and for each channel what lies in it: an absolute path here, or an s3:// address.
+
+    A folder becomes `key=${paths.inputs}/<channel>`, a file `key=${paths.inputs}/<channel>/<its name>`; `output` and
+    `paths` stay here. Relative paths start at `folder`.
+
+    Raises: BadInput for a path that is not there, or for too many.
+    """
+    rewritten, channels, kinds = [], {}, path_keys()
+    for word in overrides:
+        key, equals, value = word.partition("=")
+        kind, text = kinds.get(key_of(word)), unquoted(value)
+        if kind == "stays" or key_of(word) == PATHS_GROUP:
+            continue
+        is_elsewhere = "://" in text and not text.startswith("s3://")
+        if kind is None or not equals or not _is_path(value) or is_elsewhere:
+            rewritten.append(word)
+            continue
+        channel = key_of(word).replace(".", "_")
+        channels[channel], inside = _locate(key_of(word), kind, text, folder)
+        rewritten.append(f"{key}={_far_path(channel, inside)}")
+    if len(channels) > MAX_CHANNELS:
+        raise BadInput(f"{', '.join(channels)}: {len(channels)} paths, and a job has {MAX_CHANNELS} channels")
+    return rewritten, channels
+
+
+def _is_path(value: str) -> bool:
+    return unquoted(value) not in NOT_PATHS and not INTERPOLATION.search(value)
+
+
+def _locate(key: str, kind: str, text: str, folder: Path) -> tuple[str, str | None]:
+    """What a channel holds, and the path in it of what is meant, if that is not all of it."""
+    if text.startswith("s3://"):
+        name = text.rstrip("/").rsplit("/", 1)[-1]
+        is_file = not text.endswith("/") and "." in name and name.count("/") == 0 and text.count("/") > 2
+        return text, name if is_file else None
+    path = folder / Path(text).expanduser()
+    if not path.exists():
+        raise BadInput(f"{key}={text}: no such file or folder; name one that is here, or an s3:// address")
+    path = path.resolve()
+    home = next((folder for folder in path.parents[:2] if (folder / "run.json").is_file()), None)
+    if kind == "run" and home is not None:  # what lies in a run's folder means little without it
+        return str(home), path.relative_to(home).as_posix()
+    return str(path), path.name if path.is_file() else None
+
+
+def _far_path(channel: str, inside: str | None) -> str:
+    path = f"${{paths.inputs}}/{channel}"
+    if inside is None:
+        return path
+    name = inside.replace("${", "\\${")  # no interpolation: it is a name
+    return f"{path}/{name}" if PLAIN.fullmatch(name) else _in_quotes(f"{path}/{name}")

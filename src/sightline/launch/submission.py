@@ -1,0 +1,215 @@
+"""The policy of submitting jobs: what is checked before, what is sent, what is written down, what is brought home."""
+
+import json
+import logging
+import shlex
+import sys
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from sightline.errors import BadInput, Interrupted
+from sightline.launch.backend import Backend, LaunchSettings, Plan
+from sightline.launch.backends import find_backend, settings_of
+from sightline.launch.job import Job, State, Status
+from sightline.launch.job_array import name_jobs, run_jobs
+from sightline.launch.log_following import Follower, command_to_fetch, commands
+from sightline.launch.overrides import (
+    find_own_data,
+    path_keys,
+    quoted,
+    split_channels,
+    value_of,
+    with_absolute_paths,
+    with_composed_paths,
+)
+from sightline.launch.records import fetch_recorded, find_record, submit_recorded
+from sightline.launch.source_changes import check_source, source_changes
+from sightline.runs import record as run_record
+from sightline.runs.files import read_json
+from sightline.runs.project import PROJECT
+
+log = logging.getLogger(__name__)
+PLAN_KEYS = ("backend", "job", "settings", "uploads", "request")
+MADE_ANYWHERE = ("digits", "synthetic")
+"""Data that need no files to begin with."""
+
+
+def composed_keys() -> tuple[str, ...]:
+    """Keys of a composed configuration that say whether and how it can leave this machine."""
+    return (*path_keys(), "data.source", "divergence.action")
+
+
+@dataclass(frozen=True)
+class Submission:
+    """A backend that is ready to be given jobs, and where they are written down."""
+
+    backend: Backend
+    settings: LaunchSettings
+    records: Path
+    changes: str | None = None
+    """The difference between the code that is sent and its commit."""
+
+    @classmethod
+    def open(cls, said: Mapping[str, Any], records: Path) -> "Submission":
+        """Nothing is written or started. `said` holds the keys of `launch`; `records` is the folder of the jobs.
+
+        Raises: BadInput for settings that are missing or cannot be, or for code that no commit has.
+        """
+        kind = find_backend(str(said.get("backend")))
+        settings = kind.check(settings_of(kind.name, said))
+        changes = None
+        if hasattr(settings, "allow_dirty"):
+            changes = source_changes()
+            check_source(changes, settings.allow_dirty)
+        return cls(kind(records, settings), settings, records, changes)
+
+    def overrides(self, words: Sequence[str], composed: Mapping[str, Any], runs: Path) -> list[str]:
+        """The overrides of a run, with paths that mean the same where it runs.
+
+        `composed` holds the values of `composed_keys` in its configuration; relative paths start at the working folder.
+
+        Raises: BadInput for a path that is not here, data that are nowhere, or a run that machines cannot share.
+        """
+        count, folder = getattr(self.settings, "instance_count", 1), Path.cwd()
+        if count > 1 and composed.get("divergence.action") == "rollback":
+            raise BadInput(
+                f"launch.instance_count={count} divergence.action=rollback: only the first machine has the checkpoint "
+                "to go back to; set divergence.action=stop, or launch.instance_count=1"
+            )
+        named = with_composed_paths(words, composed, runs, folder)
+        if self.backend.sees_files:
+            split_channels(named, folder)
+            return with_absolute_paths(words, folder, runs)
+        run = value_of(named, "run")
+        if run is not None and not any(value_of(named, key) for key in ("data.root", "data.own_root", "images")):
+            own = find_own_data(run)
+            named += [] if own is None else [f"data.own_root={quoted(own)}"]
+        source = composed.get("data.source")
+        has_data = getattr(self.settings, "data_s3", None) or any(word.startswith("data.root=") for word in named)
+        if not has_data and source is not None and source not in MADE_ANYWHERE and not self.settings.dry_run:
+            raise BadInput(
+                f"data.root={composed.get('data.root')}: no such folder, and the job could not make it; name one with "
+                "data.root=FOLDER or an address with launch.data_s3=s3://bucket/folder"
+            )
+        return named
+
+    def plan(self, job: Job) -> Plan:
+        changes = {} if self.changes is None else {"changes": self.changes}
+        return {**self.backend.plan(job), **changes}
+
+    def plan_all(self, names: Sequence[str], script: str, overrides: Sequence[Sequence[str]]) -> list[Plan]:
+        """Plans of jobs that the same command names alike again, until all of them are finished."""
+        return [self.plan(job) for job in name_jobs(self.backend, names, script, overrides, self.records)]
+
+    def leave(self, plans: Sequence[Plan]) -> None:
+        """Submit jobs and say how to find them again."""
+        for plan in plans:
+            submit_recorded(self.backend, plan, self.records)
+            say_how_to_follow(plan["job"]["name"], self.records)
+        self.backend.close()
+
+    def run(self, plans: Sequence[Plan]) -> list[tuple[Status, Path | None]]:
+        """Run jobs and wait; return how each ended, and the run folder of those that succeeded.
+
+        Raises: Interrupted when a signal came; a single job, and those of other machines, run on.
+        """
+        is_single = len(plans) == 1
+        leaves_running = is_single or self.backend.is_remote
+        follower = Follower(self.backend, self.records, shows_output=is_single, leaves_running=leaves_running)
+        n_parallel = self.settings.n_parallel
+        try:
+            with command_to_go_on(), follower:
+                statuses = run_jobs(
+                    self.backend, plans, n_parallel, self.records, follower.tell, leaves_running=leaves_running
+                )
+        finally:
+            self.backend.close()
+        names = [plan["job"]["name"] for plan in plans]
+        return [(status, self._bring_home(name, status)) for name, status in zip(names, statuses, strict=True)]
+
+    def _bring_home(self, name: str, status: Status) -> Path | None:
+        if status.state != State.SUCCEEDED:
+            return None
+        with command_to_fetch(name, self.records):
+            folder = fetch_recorded(self.backend, find_record(self.records, name), self.records / name)
+        launch = read_json(folder / "run.json").get("launch", {})
+        if launch.get("cost_usd") is not None:
+            saving = "" if launch["spot_saving"] is None else f", {launch['spot_saving']:.0%} saved by spot machines"
+            print(f"cost: {launch['cost_usd']:.2f} USD for {launch['seconds_billed']:,.0f} s{saving}")
+        print(f"results: {folder}")
+        return folder
+
+
+def print_plans(plans: Sequence[Plan]) -> None:
+    """What a dry run says: one JSON document, a list where there are several."""
+    print(json.dumps(plans if len(plans) > 1 else plans[0], indent=2, ensure_ascii=False))
+
+
+def say_how_to_follow(name: str, records: Path) -> None:
+    print(f"job: {name}")
+    for line in commands(name, records):
+        print(f"  {line}")
+
+
+def read_plans(text: str, source: str) -> list[Plan]:
+    """The plans of a dry run; `source` names the text in errors.
+
+    Raises: BadInput for anything else.
+    """
+    try:
+        said = json.loads(text)
+    except ValueError as error:
+        raise BadInput(f"{source}: not JSON ({error}); give what launch.dry_run=true printed") from error
+    plans = said if isinstance(said, list) else [said]
+    for plan in plans:
+        missing = [key for key in PLAN_KEYS if not isinstance(plan, dict) or key not in plan]
+        if missing:
+            raise BadInput(f"{source}: no plan, it lacks {', '.join(missing)}; give what launch.dry_run=true printed")
+    return plans
+
+
+def submit_plans(plans: Sequence[Plan], records: Path) -> list[Plan]:
+    """Submit plans that may come from another process, and write them down; what runs is what was planned.
+
+    Raises: BadInput before the first is submitted, where settings cannot be.
+    """
+    commit, _ = run_record.git_commit(PROJECT)
+    _warn_of_other_commits(plans, commit)
+    backends = []
+    for plan in plans:
+        kind = find_backend(plan["backend"])
+        backends.append(kind(records, kind.check(settings_of(kind.name, plan["settings"]))))
+    for backend, plan in zip(backends, plans, strict=True):
+        submit_recorded(backend, plan, records)
+        backend.close()
+    return list(plans)
+
+
+def _warn_of_other_commits(plans: Sequence[Plan], commit: str | None) -> None:
+    others = [plan for plan in plans if plan["job"]["commit"] != commit]
+    if not others:
+        return
+    planned = ", ".join(sorted({str(plan["job"]["commit"]) for plan in others}))
+    if any(find_backend(plan["backend"]).sees_files for plan in others):
+        log.warning("planned at commit %s; what runs are the files that are here, of commit %s", planned, commit)
+    else:
+        log.warning("planned at commit %s, and here is commit %s; what runs is commit %s", planned, commit, planned)
+
+
+def program() -> str:
+    """The program that was started, below the project where it lies there."""
+    path = Path(run_record.command_line[0]).absolute()
+    return path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else str(path)
+
+
+@contextmanager
+def command_to_go_on() -> Iterator[None]:
+    """Say how to go on when a signal ends the work."""
+    try:
+        yield
+    except Interrupted:
+        log.warning("go on with: %s", shlex.join([sys.executable, *run_record.command_line]))
+        raise
