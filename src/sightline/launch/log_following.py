@@ -9,8 +9,8 @@ from pathlib import Path
 from types import TracebackType
 
 from sightline.launch.backend import Backend
-from sightline.launch.channels import quoted
 from sightline.launch.job import Job, Status
+from sightline.launch.overrides import quoted
 from sightline.runs.project import PROGRAMS
 
 log = logging.getLogger(__name__)
