@@ -30,6 +30,7 @@ seconds until a first step.
 """
 
 import argparse
+import copy
 import gc
 import json
 import multiprocessing
@@ -54,11 +55,10 @@ sys.path.insert(0, str(PROJECT / "src"))
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from hydra import compose, initialize_config_dir  # noqa: E402
-from omegaconf import DictConfig  # noqa: E402
 from PIL import Image  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
-from sightline.config import build, model_arguments  # noqa: E402
+from sightline.config import TASKS, TrainConfig, build, validate, validate_task  # noqa: E402
 from sightline.data.manifest import Manifest  # noqa: E402
 from sightline.data.opening import image_cache, open_files  # noqa: E402
 from sightline.data.training_data import NUM_SYNTHETIC_CLASSES, FolderData  # noqa: E402
@@ -174,7 +174,7 @@ def print_reading(words: list[str], manifest: Manifest, arguments: argparse.Name
     )
 
 
-def reader(cfg: DictConfig, manifest: Manifest) -> DataLoader:
+def reader(cfg: TrainConfig, manifest: Manifest) -> DataLoader:
     # an experiment's own list of transforms would be added to the group's
     spec = TaskSpec(manifest.class_names, cfg.data.image_size, (0.5,) * 3, (0.25,) * 3)
     cache = image_cache(Path(cfg.paths.cache), cfg.data.cache_gb, cfg.data.cache)
@@ -192,9 +192,9 @@ def time_epoch(loader: DataLoader) -> float:
     return count / (time.perf_counter() - start)
 
 
-def print_training(experiment: DictConfig, arguments: argparse.Namespace) -> None:
+def print_training(experiment: TrainConfig, arguments: argparse.Namespace) -> None:
     """`train.py` from files to weights against the bare step of the same network."""
-    cfg = experiment.copy()
+    cfg = copy.deepcopy(experiment)
     cfg.trainer.max_epochs, cfg.trainer.limit_train_batches = 1, 5 * arguments.steps
     cfg.trainer.limit_val_batches = 1
     cfg.stages = ["fit"]
@@ -383,29 +383,29 @@ def time_forward(words: list[str]) -> float:
     return batches * len(pixels) / (time.perf_counter() - start)
 
 
-def compose_task(task: str, words: list[str]) -> DictConfig:
+def compose_task(task: str, words: list[str]) -> Any:
     with initialize_config_dir(str(PROJECT / "configs"), version_base="1.3"):
-        return compose(task, words)
+        return validate_task(compose(task, words), TASKS[task])
 
 
-def where(cfg: DictConfig) -> tuple[torch.device, str]:
+def where(cfg: TrainConfig) -> tuple[torch.device, str]:
     device = choose_device(cfg.trainer.accelerator)
     return device, choose_precision(cfg.trainer.precision, device)
 
 
-def compose_train(words: list[str]) -> DictConfig:
+def compose_train(words: list[str]) -> TrainConfig:
     with initialize_config_dir(str(PROJECT / "configs"), version_base="1.3"):
-        return compose("train", words)
+        return validate(compose("train", words))
 
 
-def compose_synthetic(overrides: list[str], steps: int) -> DictConfig:
+def compose_synthetic(overrides: list[str], steps: int) -> TrainConfig:
     """The configuration of train.py with random pixels, long enough for the counted steps."""
     words = ["~experiment", "stages=[fit]", "data=synthetic", "model=resnet18", "model.name=resnet18", *overrides]
     images = (steps + WARM_UP) * compose_train(words).data.batch_size
     return compose_train([*words, f"data.num_synthetic={images}", "trainer.max_epochs=1"])
 
 
-def describe(cfg: DictConfig, device: torch.device, precision: str) -> str:
+def describe(cfg: TrainConfig, device: torch.device, precision: str) -> str:
     where = torch.cuda.get_device_name(device) if device.type == "cuda" else f"{torch.get_num_threads()} threads"
     layout = "channels_last" if cfg.model.channels_last else "contiguous"
     return (
@@ -414,16 +414,16 @@ def describe(cfg: DictConfig, device: torch.device, precision: str) -> str:
     )
 
 
-def time_bare_step(cfg: DictConfig, device: torch.device, precision: str, steps: int) -> float:
+def time_bare_step(cfg: TrainConfig, device: torch.device, precision: str, steps: int) -> float:
     """Images per second of forward, loss, backward and optimizer step on one batch in memory."""
     torch.manual_seed(0)
-    network, _ = create_backbone(cfg.model.name, NUM_SYNTHETIC_CLASSES, arguments=model_arguments(cfg.model))
+    network, _ = create_backbone(cfg.model.name, NUM_SYNTHETIC_CLASSES, arguments=cfg.model.timm_arguments())
     layout = torch.channels_last if cfg.model.channels_last else torch.contiguous_format
     network = network.to(device, memory_format=layout).train()  # pyright: ignore[reportCallIssue]
     if cfg.model.compile:
         network.compile()
     optimizer = build(cfg.model.optimizer, "model.optimizer")(network.parameters())
-    batch, size = cfg.data.batch_size, cfg.data.image_size
+    batch, size = int(cfg.data.batch_size), cfg.data.image_size
     images = torch.randn(batch, 3, size, size, device=device).contiguous(memory_format=layout)
     labels = torch.randint(0, NUM_SYNTHETIC_CLASSES, (batch,), device=device)
 
@@ -449,7 +449,7 @@ def synchronize(device: torch.device) -> None:
         torch.cuda.synchronize(device)
 
 
-def time_train(cfg: DictConfig) -> float:
+def time_train(cfg: TrainConfig) -> float:
     """`train/images_per_second` of a whole run into a temporary folder."""
     with tempfile.TemporaryDirectory() as folder:
         cfg.output = str(Path(folder) / "run")

@@ -11,6 +11,7 @@ saved; the first time it makes the cache of images, then it finds it.
 """
 
 import argparse
+import copy
 import subprocess
 import sys
 import tempfile
@@ -20,9 +21,8 @@ from unittest import mock
 
 import benchmark
 import torch
-from omegaconf import DictConfig
 
-from sightline.config import model_arguments
+from sightline.config import TrainConfig
 from sightline.data.training_data import NUM_SYNTHETIC_CLASSES
 from sightline.models.backbones import create_backbone
 from sightline.models.classifier import Classifier
@@ -52,12 +52,12 @@ def benchmark_validation(arguments: argparse.Namespace) -> None:
     )
 
 
-def time_bare_forward(cfg: DictConfig, device: torch.device, precision: str, steps: int) -> float:
+def time_bare_forward(cfg: TrainConfig, device: torch.device, precision: str, steps: int) -> float:
     """Images per second of the forward pass on one batch in memory."""
-    network, _ = create_backbone(cfg.model.name, NUM_SYNTHETIC_CLASSES, arguments=model_arguments(cfg.model))
+    network, _ = create_backbone(cfg.model.name, NUM_SYNTHETIC_CLASSES, arguments=cfg.model.timm_arguments())
     layout = torch.channels_last if cfg.model.channels_last else torch.contiguous_format
     network = network.to(device, memory_format=layout).eval()  # pyright: ignore[reportCallIssue]
-    batch, size = cfg.data.batch_size, cfg.data.image_size
+    batch, size = int(cfg.data.batch_size), cfg.data.image_size
     images = torch.randn(batch, 3, size, size, device=device).contiguous(memory_format=layout)
     with torch.inference_mode(), autocast(precision, device):
         for _ in range(benchmark.WARM_UP):
@@ -70,7 +70,7 @@ def time_bare_forward(cfg: DictConfig, device: torch.device, precision: str, ste
     return steps * batch / (time.perf_counter() - start)
 
 
-def time_validation(cfg: DictConfig) -> float:
+def time_validation(cfg: TrainConfig) -> float:
     """Images per second between the first and the last batch of a fit's validation."""
     ends: list[float] = []
     count: list[int] = []
@@ -89,7 +89,7 @@ def time_validation(cfg: DictConfig) -> float:
 
 def benchmark_logging(arguments: argparse.Namespace) -> None:
     cfg = benchmark.compose_synthetic(arguments.overrides, arguments.steps)
-    silent = cfg.copy()
+    silent = copy.deepcopy(cfg)
     silent.logger, silent.trainer.enable_progress_bar = {}, False
     print(f"logging: {benchmark.describe(cfg, *benchmark.where(cfg))}", flush=True)
     benchmark.take_turns(

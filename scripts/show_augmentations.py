@@ -13,11 +13,10 @@ sys.path.insert(0, str(PROJECT / "src"))
 import numpy as np  # noqa: E402
 import torch  # noqa: E402
 from hydra import compose, initialize_config_dir  # noqa: E402
-from omegaconf import DictConfig  # noqa: E402
 from PIL import Image  # noqa: E402
 
 from sightline.command import exit_code, explain  # noqa: E402
-from sightline.config import validate  # noqa: E402
+from sightline.config import TrainConfig, validate  # noqa: E402
 from sightline.data.augmentation import make_augmentations  # noqa: E402
 from sightline.data.datasets import draw as draw_numbers  # noqa: E402
 from sightline.data.manifest import Manifest  # noqa: E402
@@ -48,15 +47,14 @@ def main() -> int:
 
 def draw(arguments: argparse.Namespace) -> None:
     with initialize_config_dir(str(PROJECT / "configs"), version_base="1.3"):
-        cfg = compose("train", arguments.overrides)
-    validate(cfg)
+        cfg = validate(compose("train", arguments.overrides))
     manifest = open_files(cfg).manifest
     rows = draw_rows(cfg, manifest, arguments.images, arguments.draws)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(tile(rows)).save(arguments.output)
 
 
-def draw_rows(cfg: DictConfig, manifest: Manifest, num_images: int, num_columns: int) -> list[list[np.ndarray]]:
+def draw_rows(cfg: TrainConfig, manifest: Manifest, num_images: int, num_columns: int) -> list[list[np.ndarray]]:
     """For training images from all over the manifest: the plain one, then its draw in each of the first epochs."""
     mean, std = cfg.data.mean or (0.5,) * 3, cfg.data.std or (0.25,) * 3
     spec = TaskSpec(

@@ -6,6 +6,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,8 +14,8 @@ from hydra import compose, initialize_config_dir
 from omegaconf import DictConfig
 from PIL import Image
 
-import sightline.config  # noqa: F401  (registers the schemas)
 from sightline.command import NOT_SAID, do_verb
+from sightline.config import TASKS, TrainConfig, validate, validate_task
 from tests.commands import PROJECT, Starter
 
 
@@ -47,6 +48,16 @@ TINY = (
 def compose_config(name: str, *overrides: str) -> DictConfig:
     with initialize_config_dir(str(PROJECT / "configs"), version_base="1.3"):
         return compose(name, list(overrides))
+
+
+def compose_train(*overrides: str) -> TrainConfig:
+    """The typed configuration of a training run, as everything below `train(cfg)` takes it."""
+    return validate(compose_config("train", *overrides))
+
+
+def compose_task(name: str, *overrides: str) -> Any:
+    """The typed configuration of any task."""
+    return validate_task(compose_config(name, *overrides), TASKS[name])
 
 
 def do_jobs(runs: Path, *words: str) -> None:

@@ -48,7 +48,10 @@ CONFIG_FROM_MODELS = {"models/listing.py"}
 
 HEAVY = {"torch", "torchvision", "timm", "pytorch_lightning", "albumentations", "matplotlib", "tensorboard", "sklearn"}
 LIGHT_FILES = [
-    *("errors.py", "task_spec.py", "metrics.py", "config.py", "command.py", "finished_run.py"),
+    *("errors.py", "task_spec.py", "metrics.py", "command.py", "finished_run.py"),
+    *(f"config/{name}.py" for name in "__init__ constraints conversion instantiation registration".split()),
+    *(f"config/schema/{name}.py" for name in "augmentation data evaluation explanation model".split()),
+    *(f"config/schema/{name}.py" for name in "tasks train trainer".split()),
     *("runs/files.py", "runs/record.py", "runs/project.py", "runs/folder.py", "runs/content_hash.py"),
     *(f"training/{name}.py" for name in "train build recipe trainer resume lr_finding checkpoint_averaging".split()),
     *(

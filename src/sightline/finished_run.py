@@ -5,6 +5,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from sightline.config import EvaluateConfig, ExplainConfig
 from sightline.data.collection.sources import localise
 from sightline.data.manifest import Manifest
 from sightline.data.opening import image_cache, open_shards, shard_cache
@@ -14,11 +15,14 @@ from sightline.errors import BadInput
 
 if TYPE_CHECKING:
     import torch
-    from omegaconf import DictConfig
     from torch.utils.data import DataLoader
 
     from sightline.models.checkpoint import SavedModel
     from sightline.task_spec import TaskSpec
+
+
+RunTask = EvaluateConfig | ExplainConfig
+"""Configurations of the tasks that use a finished run and its images."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +60,7 @@ class FinishedRun:
         return Manifest.load(table, Path(self.trained["data"]["root"])) if table and table.is_file() else None
 
 
-def open_finished_run(cfg: "DictConfig", run: str, precision: str | None = None) -> FinishedRun:
+def open_finished_run(cfg: RunTask, run: str, precision: str | None = None) -> FinishedRun:
     """The model that `run=` names, on the device and in the precision of its training unless told otherwise.
 
     Raises: BadInput when there is none.
@@ -68,14 +72,14 @@ def open_finished_run(cfg: "DictConfig", run: str, precision: str | None = None)
     saved = load_model(path)
     folder = run_folder(path)
     trained = json.loads((folder / "run.json").read_text(encoding="utf-8")) if folder else {}
-    if "data" in trained and cfg.get("data", {}).get("own_root") is not None:
+    if "data" in trained and cfg.data.own_root is not None:
         trained["data"]["root"] = cfg.data.own_root
     device = choose_device(cfg.accelerator, preferred=trained.get("device"))
     chosen = choose_precision(precision or trained.get("precision") or "auto", device)
     return FinishedRun(path, folder, trained, saved, device, chosen)
 
 
-def find_images(cfg: "DictConfig", run: FinishedRun) -> TrainingData:
+def find_images(cfg: RunTask, run: FinishedRun) -> TrainingData:
     """The images of the folder that the configuration names, or those of the run itself."""
     if cfg.data.root is None:
         return find_own_images(cfg, run, cfg.split)
@@ -86,7 +90,7 @@ def find_images(cfg: "DictConfig", run: FinishedRun) -> TrainingData:
     return FolderData(find_test_images(root, run.spec.class_names, class_pattern))  # not hashed: no cache knows them
 
 
-def find_own_images(cfg: "DictConfig", run: FinishedRun, split: str) -> TrainingData:
+def find_own_images(cfg: RunTask, run: FinishedRun, split: str) -> TrainingData:
     """The images that the run kept the manifest of, with every file of the split as it was then.
 
     Raises: BadInput when the run is not here, had none, or they have changed.
@@ -123,7 +127,7 @@ def _open_same_shards(data: dict[str, Any], cache: Path) -> ShardData:
 
 
 def make_loader_of(
-    cfg: "DictConfig", run: FinishedRun, images: TrainingData, split: str
+    cfg: RunTask, run: FinishedRun, images: TrainingData, split: str
 ) -> "DataLoader[tuple[torch.Tensor, torch.Tensor]]":
     """Batches of a split in the manifest's order, without augmentation, from decoded images where there are some."""
     data, chosen = run.settings.get("data", {}), cfg.data
@@ -136,11 +140,11 @@ def make_loader_of(
     )
 
 
-def _are_own(cfg: "DictConfig", split: str) -> bool:
+def _are_own(cfg: RunTask, split: str) -> bool:
     """Whether the images of a split are those of the run."""
     return cfg.data.root is None or split == "val"
 
 
-def batch_limit(cfg: "DictConfig", run: FinishedRun, split: str) -> int | float | None:
+def batch_limit(cfg: RunTask, run: FinishedRun, split: str) -> int | float | None:
     """The limit of batches that training had, where its own images are measured."""
     return run.settings.get("trainer", {}).get(f"limit_{split}_batches") if _are_own(cfg, split) else None

@@ -6,10 +6,9 @@ from typing import Any
 
 import pytest
 import torch
-from tests.conftest import TINY, compose_config
+from tests.conftest import TINY, compose_train
 from torch.nn import functional
 
-from sightline.config import validate
 from sightline.data.batch_augmentation import (
     BatchAugmentation,
     BatchTransform,
@@ -143,8 +142,7 @@ def test_a_change_is_made_to_its_share_of_the_images(where: str) -> None:
 
 
 def datamodule_of(root: Path, *words: str, num_workers: int = 0) -> ImageDataModule:
-    cfg = compose_config("train", "data=folder", f"data.root={root}", *TINY, *words, f"data.num_workers={num_workers}")
-    validate(cfg)
+    cfg = compose_train("data=folder", f"data.root={root}", *TINY, *words, f"data.num_workers={num_workers}")
     return FolderData(make_manifest(root)).make_datamodule(cfg, SPEC)
 
 

@@ -13,7 +13,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.conftest import PROJECT, compose_config, write_image
+from tests.conftest import PROJECT, compose_train, write_image
 
 from sightline.data.cache import ImageCache, ImageStore, Pixels
 from sightline.data.opening import open_data, open_files
@@ -67,7 +67,7 @@ def test_training_sees_the_same_pixels_with_and_without_a_cache(
 ) -> None:
     def batches(mode: str) -> list[torch.Tensor]:
         words = ["data=folder", f"data.root={colors}", f"augmentation={augmentation}", f"data.cache={mode}"]
-        cfg = compose_config("train", *words, "data.num_workers=0", "data.image_size=24", f"paths.cache={tmp_path}")
+        cfg = compose_train(*words, "data.num_workers=0", "data.image_size=24", f"paths.cache={tmp_path}")
         datamodule = open_data(cfg).make_datamodule(cfg, SPEC)
         datamodule.sampler.set_epoch(2)
         loaders = (datamodule.train_dataloader(), datamodule.val_dataloader(), datamodule.test_dataloader())
@@ -81,7 +81,7 @@ def test_training_sees_the_same_pixels_with_and_without_a_cache(
 def test_folds_share_their_stores(colors: Path, tmp_path: Path) -> None:
     for fold in range(3):
         words = ["data=folder", f"data.root={colors}", "data.num_folds=3", f"data.fold={fold}", "data.cache=always"]
-        cfg = compose_config("train", *words, "data.num_workers=0", "data.image_size=24", f"paths.cache={tmp_path}")
+        cfg = compose_train(*words, "data.num_workers=0", "data.image_size=24", f"paths.cache={tmp_path}")
         data = open_files(cfg)
         manifest, datamodule = data.manifest, data.make_datamodule(cfg, SPEC)
         pixels, labels = (torch.cat(column) for column in zip(*datamodule.val_dataloader(), strict=True))

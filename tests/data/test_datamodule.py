@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.conftest import PROJECT, TINY, compose_config
+from tests.conftest import PROJECT, TINY, compose_train
 
 from sightline.data.datamodule import ImageDataModule
 from sightline.data.datasets import ImageDataset
@@ -48,7 +48,7 @@ def test_every_draw_of_every_epoch_is_another(colors: Path) -> None:
 @pytest.mark.parametrize("split", ["val", "test"])
 def test_validation_and_test_are_never_augmented(split: str, colors: Path) -> None:
     """As training.py builds them, under the strongest augmentation: the pixels are those of the files."""
-    cfg = compose_config("train", "data=folder", f"data.root={colors}", "augmentation=albumentations", *TINY)
+    cfg = compose_train("data=folder", f"data.root={colors}", "augmentation=albumentations", *TINY)
     manifest = make_manifest(colors)
     datamodule = FolderData(manifest).make_datamodule(cfg, SPEC)
     loader = datamodule.val_dataloader() if split == "val" else datamodule.test_dataloader()
@@ -92,7 +92,7 @@ def test_processes_share_the_batches_of_one(ranks: int) -> None:
 
 
 def test_a_share_without_images_is_an_empty_batch(colors: Path) -> None:
-    cfg = compose_config("train", "data=folder", f"data.root={colors}", "data.batch_size=8", *TINY)
+    cfg = compose_train("data=folder", f"data.root={colors}", "data.batch_size=8", *TINY)
     module = FolderData(make_manifest(colors)).make_datamodule(cfg, SPEC)
     module.set_rank(1, 2)
     last, labels = list(module.test_dataloader())[-1]

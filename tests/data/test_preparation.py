@@ -9,10 +9,10 @@ from pathlib import Path
 
 import numpy as np
 import pytest
-from omegaconf import DictConfig, OmegaConf
 from PIL import Image
-from tests.conftest import PROJECT, TINY, Cli, compose_config, write_image
+from tests.conftest import PROJECT, TINY, Cli, compose_task, compose_train, write_image
 
+from sightline.config import PrepareConfig, with_value
 from sightline.data.audit.audit import Audit, audit
 from sightline.data.audit.inspection import Inspection
 from sightline.data.manifest import Manifest
@@ -27,10 +27,10 @@ def root(colors: Path, tmp_path: Path) -> Path:
     return Path(shutil.copytree(colors, tmp_path / "colors"))
 
 
-def config(root: Path, *words: str) -> DictConfig:
+def config(root: Path, *words: str) -> PrepareConfig:
     folder = root.parent
     paths = (f"paths.runs={folder / 'runs'}", f"paths.cache={folder / 'cache'}")
-    return compose_config("prepare", "data=folder", f"data.root={root}", *paths, *words)
+    return compose_task("prepare", "data=folder", f"data.root={root}", *paths, *words)
 
 
 def test_prepare_leaves_the_audit_and_a_pinned_split(root: Path) -> None:
@@ -263,10 +263,10 @@ def test_more_workers_than_cores_are_told_once_with_the_key(
     root: Path, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("os.sched_getaffinity", lambda process: {0}, raising=False)
-    cfg = compose_config("train", "data=folder", f"data.root={root}", f"paths.cache={root.parent / 'cache'}", *TINY)
+    cfg = compose_train("data=folder", f"data.root={root}", f"paths.cache={root.parent / 'cache'}", *TINY)
     opened = open_files(cfg)
     for num_workers in (0, 1, 2):
-        OmegaConf.update(cfg, "data.num_workers", num_workers)
-        opened.make_datamodule(cfg, TaskSpec(tuple(opened.manifest.class_names), 32, (0.5,) * 3, (0.5,) * 3))
+        spec = TaskSpec(tuple(opened.manifest.class_names), 32, (0.5,) * 3, (0.5,) * 3)
+        opened.make_datamodule(with_value(cfg, "data.num_workers", num_workers), spec)
     told = [record.message for record in caplog.records if "num_workers" in record.message]
     assert told == ["data.num_workers=2: only 1 core(s) are lent to this process; fewer may be faster"]

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-from tests.conftest import TINY, compose_config
+from tests.conftest import TINY, compose_config, compose_task, compose_train
 from tests.models.test_classifier import RECIPE_FOR_STEPS, make_classifier
 from torch import nn
 from torch.utils.data import DataLoader
@@ -143,7 +143,7 @@ def test_the_device_cache_is_refused_where_it_cannot_be(colors: Path, tmp_path: 
     words = words_of(colors, tmp_path / "run", "data.device_cache=true")
     with pytest.raises(BadInput, match="data.device_cache=true: this augmentation changes images on the processor"):
         train(compose_config("train", *words, "augmentation=light"))
-    cfg = compose_config("train", *words, "augmentation=none")
+    cfg = compose_train(*words, "augmentation=none")
     opened = open_data(cfg)
     datamodule = opened.make_datamodule(cfg, make_classifier(RECIPE_FOR_STEPS).spec)
     batch = DeviceDataset(datamodule.train, torch.device("cpu")).__getitems__([(0, 3), (1, 5)])  # pyright: ignore
@@ -170,7 +170,7 @@ def test_images_that_training_kept_decoded_are_not_decoded_again(colors: Path, t
     train(compose_config("train", *words_of(colors, tmp_path / "run", kept, "trainer.max_epochs=1", "stages=[fit]")))
 
     def loader_with(*words: str) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
-        cfg = compose_config("evaluate", f"run={tmp_path / 'run'}", "split=val", *words)
+        cfg = compose_task("evaluate", f"run={tmp_path / 'run'}", "split=val", *words)
         run = open_finished_run(cfg, cfg.run)
         return make_loader_of(cfg, run, find_images(cfg, run), "val")
 

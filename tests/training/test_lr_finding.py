@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.conftest import TINY, Cli, compose_config
+from tests.conftest import TINY, Cli, compose_config, compose_task, compose_train
 from tests.reliability.conftest import Struck, Undisturbed, assert_same, record_of, struck, undisturbed  # noqa: F401
 
 from sightline.data.opening import open_data
@@ -56,7 +56,7 @@ def words_of(colors: Path, *more: str) -> list[str]:
 
 
 def test_the_sweep_leaves_every_weight_as_it_was(colors: Path) -> None:
-    cfg = compose_config("train", *words_of(colors))
+    cfg = compose_train(*words_of(colors))
     classifier, datamodule = build_training(cfg, open_data(cfg))
     before = {name: tensor.clone() for name, tensor in classifier.state_dict().items()}
     batches = [datamodule.on_after_batch_transfer(batch, 0) for batch in datamodule.train_dataloader()]
@@ -84,8 +84,8 @@ def test_training_uses_and_records_what_it_finds(colors: Path, tmp_path: Path) -
 def test_another_model_has_a_sweep_of_its_own(colors: Path) -> None:
     sweeps = []
     for more in ("model.name=test_resnet", "model.name=test_vit", "model.loss=bce"):
-        cfg = compose_config("train", *words_of(colors, more))
-        sweeps.append(sweep_configuration(cfg, open_data(cfg), compose_config("find_lr").lr_finder))
+        cfg = compose_train(*words_of(colors, more))
+        sweeps.append(sweep_configuration(cfg, open_data(cfg), compose_task("find_lr").lr_finder))
     assert len({tuple(sweep.loss[:5]) for sweep in sweeps}) == 3, "the recipe and the network count"
 
 

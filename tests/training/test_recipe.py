@@ -8,7 +8,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from safetensors.torch import save_file
-from tests.conftest import TINY, compose_config, write_image
+from tests.conftest import TINY, compose_config, compose_train, write_image
 from tests.models.test_classifier import fit
 from torch import nn
 
@@ -41,7 +41,7 @@ def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def classifier_of(root: Path, *words: str) -> Classifier:
     torch.manual_seed(0)
-    cfg = compose_config("train", "data=folder", f"data.root={root}", "data.test_fraction=0", *TINY, *words)
+    cfg = compose_train("data=folder", f"data.root={root}", "data.test_fraction=0", *TINY, *words)
     return build_classifier(cfg, open_data(cfg))
 
 
@@ -129,9 +129,7 @@ def test_a_probability_leaves_batches_as_they_are(uneven: Path) -> None:
 
 
 def test_the_sampler_balances_the_classes(uneven: Path) -> None:
-    cfg = compose_config(
-        "train", "data=folder", f"data.root={uneven}", "data.test_fraction=0", "data.sampler=balanced", *TINY
-    )
+    cfg = compose_train("data=folder", f"data.root={uneven}", "data.test_fraction=0", "data.sampler=balanced", *TINY)
     opened = open_data(cfg)
     datamodule = opened.make_datamodule(cfg, classifier_of(uneven).spec)
     labels = torch.cat([labels for _, labels in datamodule.train_dataloader()])
@@ -214,7 +212,7 @@ class Witness(pl.Callback):
 def watched(root: Path, folder: Path, *words: str) -> Witness:
     """What happened in five epochs of random images with the callbacks that the words ask for."""
     witness = Witness()
-    cfg = compose_config("train", "data=folder", f"data.root={root}", *TINY, *words)
+    cfg = compose_train("data=folder", f"data.root={root}", *TINY, *words)
     fit(classifier_of(root, *words), folder, epochs=5, callbacks=[*recipe_callbacks(cfg), witness])
     return witness
 
@@ -374,6 +372,6 @@ def test_accumulated_steps_are_fewer_and_clipped_steps_are_short(uneven: Path, t
 def start_of(root: Path, *words: str) -> dict[str, torch.Tensor]:
     """The parameters that a run with seed 0 starts from."""
     pl.seed_everything(0, verbose=False)
-    cfg = compose_config("train", "data=folder", f"data.root={root}", "data.test_fraction=0", *TINY, *words)
+    cfg = compose_train("data=folder", f"data.root={root}", "data.test_fraction=0", *TINY, *words)
     classifier = build_classifier(cfg, open_data(cfg))
     return {name: parameter.detach() for name, parameter in classifier.named_parameters()}

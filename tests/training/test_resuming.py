@@ -5,7 +5,7 @@ import os
 from pathlib import Path
 
 import pytest
-from tests.conftest import compose_config
+from tests.conftest import compose_train
 
 from sightline.errors import BadInput
 from sightline.runs import record as run_record
@@ -14,7 +14,7 @@ from sightline.training.resume import open_run, resume_command, resume_fingerpri
 
 
 def opened(*words: str) -> Path:
-    cfg = compose_config("train", *words)
+    cfg = compose_train(*words)
     with open_run(cfg, resume_fingerprint(cfg, "32-true", {"sha256": "0"})) as start:
         assert start.checkpoint is None
         return start.folder

@@ -18,14 +18,9 @@ def check(context: HydraContext, config: DictConfig, words: list[str]) -> DictCo
     cfg.pop("hydra")
     OmegaConf.set_struct(cfg, True)
     rules.refuse_unknown_keys(cfg)
-    validate = {
-        rules.TrainConfig: rules.validate,
-        rules.EvaluateConfig: rules.validate_loading,
-        rules.ExplainConfig: rules.validate_explain,
-        rules.PrepareConfig: rules.validate_preparation,
-    }.get(OmegaConf.get_type(cfg) or object)
-    if validate is not None:
-        validate(cfg)
+    schema = OmegaConf.get_type(cfg)
+    if schema is not None and schema in rules.TASKS.values():
+        rules.validate_task(cfg, schema)
     return cfg
 
 

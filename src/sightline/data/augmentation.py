@@ -1,10 +1,8 @@
 """The augmentations that a configuration names, of single images and of whole batches. Loads torch inside functions."""
 
-from typing import TYPE_CHECKING, Any, NamedTuple
+from typing import TYPE_CHECKING, NamedTuple
 
-from omegaconf import DictConfig, OmegaConf
-
-from sightline.config import BatchAugmentationConfig, build
+from sightline.config import BatchAugmentationConfig, TrainConfig, build_each
 from sightline.task_spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -23,7 +21,7 @@ class Augmentations(NamedTuple):
     of_batches: "BatchAugmentation | None"
 
 
-def make_augmentations(cfg: DictConfig, spec: TaskSpec) -> Augmentations:
+def make_augmentations(cfg: TrainConfig, spec: TaskSpec) -> Augmentations:
     from sightline.data.batch_augmentation import source_of
 
     of_batches = make_batch_augmentation(cfg, spec)
@@ -31,11 +29,11 @@ def make_augmentations(cfg: DictConfig, spec: TaskSpec) -> Augmentations:
     return Augmentations(source, num_draws, make_augmentation(cfg, source), of_batches)
 
 
-def make_augmentation(cfg: DictConfig, spec: TaskSpec) -> "Augmentation":
+def make_augmentation(cfg: TrainConfig, spec: TaskSpec) -> "Augmentation":
     """The changes of single images that a configuration names, without what would change a class."""
     from sightline.data.transforms import Augmentation
 
-    transforms = _build_all(cfg.augmentation.transforms, "augmentation.transforms")
+    transforms = build_each(cfg.augmentation.transforms, "augmentation.transforms")
     return Augmentation(
         spec,
         crop_scale=cfg.augmentation.crop_scale,
@@ -46,12 +44,12 @@ def make_augmentation(cfg: DictConfig, spec: TaskSpec) -> "Augmentation":
     )
 
 
-def make_batch_augmentation(cfg: DictConfig, spec: TaskSpec) -> "BatchAugmentation | None":
+def make_batch_augmentation(cfg: TrainConfig, spec: TaskSpec) -> "BatchAugmentation | None":
     """The changes of whole batches that a configuration names, without what would change a class."""
     from sightline.data.batch_augmentation import BatchAugmentation, RandomView
 
     batch = cfg.augmentation.batch
-    if batch == OmegaConf.structured(BatchAugmentationConfig):
+    if batch == BatchAugmentationConfig():
         return None
     view = RandomView(
         tuple(batch.crop_scale),
@@ -60,18 +58,12 @@ def make_batch_augmentation(cfg: DictConfig, spec: TaskSpec) -> "BatchAugmentati
         batch.shear_degrees,
     )
     pairs = dict(cfg.data.mirror_classes) or None
-    steps = {key: _build_all(batch[key], f"augmentation.batch.{key}").values() for key in ("before", "after")}
     return BatchAugmentation(
         spec,
         view,
         source_size=batch.source_size,
         horizontal_flip=0.0 if cfg.data.orientation_matters and pairs is None else batch.horizontal_flip,
         mirror_classes=pairs,
-        before=steps["before"],
-        after=steps["after"],
+        before=build_each(batch.before, "augmentation.batch.before").values(),
+        after=build_each(batch.after, "augmentation.batch.after").values(),
     )
-
-
-def _build_all(nodes: DictConfig, key: str) -> dict[str, Any]:
-    """The objects of a configuration by name; null leaves one out."""
-    return {str(name): build(node, f"{key}.{name}") for name, node in nodes.items() if node is not None}

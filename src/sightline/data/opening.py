@@ -6,8 +6,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
-
+from sightline.config import PrepareConfig, TrainConfig
 from sightline.data.audit.inspection import inspect_files
 from sightline.data.audit.policy import apply_audit, audit_once
 from sightline.data.collection.digits import write_digits
@@ -24,14 +23,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 
-def open_data(cfg: DictConfig) -> TrainingData:
+def open_data(cfg: TrainConfig) -> TrainingData:
     """The data that a configuration names.
 
     Raises: BadInput when there is none, or it is not fit to train on.
     """
     data, cache = cfg.data, Path(cfg.paths.cache)
     if data.source == "synthetic":
-        return SyntheticData({"train": data.num_synthetic, "val": data.batch_size, "test": 0})
+        return SyntheticData({"train": data.num_synthetic, "val": int(data.batch_size), "test": 0})
     if data.source == "shards":
         return open_shards(data.root, shard_cache(cache, data.cache_gb))
     return open_files(cfg)
@@ -50,7 +49,7 @@ def open_shards(location: str, cache: "ShardCache | None" = None) -> ShardData:
     return ShardData(location, info, cache)
 
 
-def open_files(cfg: DictConfig) -> FolderData:
+def open_files(cfg: TrainConfig | PrepareConfig) -> FolderData:
     """The images of a configuration, audited unless `data.audit=skip`, with bad files and leaks dealt with as it says.
 
     Raises: BadInput when there are none, or when they are not fit to train on.

@@ -3,16 +3,17 @@
 import logging
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
-
-from sightline.config import command_line_overrides, to_plain, validate_preparation
+from sightline.config import PrepareConfig, command_line_overrides, to_plain, validate_task
 from sightline.data.collection.adapters import DATA_SETS, fetch
 from sightline.data.manifest import Manifest
 from sightline.data.opening import open_files
-from sightline.errors import BadInput
 from sightline.runs.files import write_json
 from sightline.runs.record import RunRecord, open_folder
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 log = logging.getLogger(__name__)
 
@@ -23,14 +24,12 @@ class PrepareResult:
     run_dir: Path
 
 
-def prepare(cfg: DictConfig) -> PrepareResult:
+def prepare(cfg: "DictConfig | PrepareConfig") -> PrepareResult:
     """Fetch a data set if need be, audit it, and pin its split in `manifest.csv` beside the images.
 
     Raises: BadInput when it cannot be trained on.
     """
-    validate_preparation(cfg)
-    if cfg.data.source in ("synthetic", "shards"):
-        raise BadInput(f"data.source={cfg.data.source}: has no files to prepare; choose another data")
+    cfg = validate_task(cfg, PrepareConfig)
     if cfg.fetch and not _is_here(cfg.data.root):
         _fetch(cfg)
     opened = open_files(cfg)
@@ -55,7 +54,7 @@ def _is_here(root: str) -> bool:
     return "://" in root or Path(root).expanduser().exists()
 
 
-def _fetch(cfg: DictConfig) -> None:
+def _fetch(cfg: PrepareConfig) -> None:
     source = cfg.data.source
     if source in DATA_SETS:
         options = {"class_names": list(cfg.data.classes)} if cfg.data.classes else {}

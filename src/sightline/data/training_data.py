@@ -11,8 +11,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
 
 import numpy as np
-from omegaconf import DictConfig
 
+from sightline.config import TrainConfig
 from sightline.data.augmentation import make_augmentations
 from sightline.data.manifest import TEST, Manifest, Selection
 from sightline.task_spec import TaskSpec
@@ -60,7 +60,7 @@ class TrainingData(Protocol):
         """Put the manifest and the audit, where there are any, into a run's folder."""
         ...
 
-    def make_datamodule(self, cfg: DictConfig, spec: TaskSpec) -> "ImageDataModule":
+    def make_datamodule(self, cfg: TrainConfig, spec: TaskSpec) -> "ImageDataModule":
         """Batches for training with the configuration's augmentation, and for validation and test without."""
         ...
 
@@ -113,7 +113,7 @@ class FolderData:
             for name in AUDIT_FILES:
                 shutil.copyfile(self.report / name, folder / name)
 
-    def make_datamodule(self, cfg: DictConfig, spec: TaskSpec) -> "ImageDataModule":
+    def make_datamodule(self, cfg: TrainConfig, spec: TaskSpec) -> "ImageDataModule":
         from sightline.data.datamodule import ImageDataModule
         from sightline.data.samplers import BalancedSampler
 
@@ -130,7 +130,7 @@ class FolderData:
 
     def _make_dataset(
         self,
-        cfg: DictConfig,
+        cfg: TrainConfig,
         split: str,
         spec: TaskSpec,
         augmentation: "Augmentation | None" = None,
@@ -206,7 +206,7 @@ class ShardData:
 
         return open_store(self.location).read("manifest.csv") or b""
 
-    def make_datamodule(self, cfg: DictConfig, spec: TaskSpec) -> "ImageDataModule":
+    def make_datamodule(self, cfg: TrainConfig, spec: TaskSpec) -> "ImageDataModule":
         from sightline.data.shards.loading import ShardDataModule
 
         _, _, of_images, of_batches = make_augmentations(cfg, spec)
@@ -242,7 +242,7 @@ class SyntheticData:
     def save(self, folder: Path) -> None:
         """There is nothing to keep."""
 
-    def make_datamodule(self, cfg: DictConfig, spec: TaskSpec) -> "ImageDataModule":
+    def make_datamodule(self, cfg: TrainConfig, spec: TaskSpec) -> "ImageDataModule":
         from sightline.data.datamodule import ImageDataModule
         from sightline.data.datasets import SyntheticDataset
 
@@ -259,7 +259,7 @@ class SyntheticData:
         return make_loader(images, batch_size=batch_size, num_workers=num_workers or 0)
 
 
-def _loading(cfg: DictConfig) -> dict[str, Any]:
+def _loading(cfg: TrainConfig) -> dict[str, Any]:
     data = cfg.data
     cores = len(os.sched_getaffinity(0)) if hasattr(os, "sched_getaffinity") else os.cpu_count() or 1
     if data.num_workers > cores:

@@ -5,15 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.config import (
-    SPLITS,
-    check_views,
-    gates_of,
-    to_plain,
-    validate_choice,
-    validate_evaluation,
-    validate_loading,
-)
+from sightline.config import EvaluateConfig, check_views, to_plain, validate_task
 from sightline.data.training_data import TrainingData
 from sightline.errors import BadInput
 from sightline.finished_run import (
@@ -42,14 +34,12 @@ class EvaluateResult:
     run_dir: Path
 
 
-def evaluate(cfg: "DictConfig") -> EvaluateResult:
+def evaluate(cfg: "DictConfig | EvaluateConfig") -> EvaluateResult:
     """Measure a finished run on its own split, exactly as training did, or on any folder with `test/<class>/…`.
 
     Raises: BadInput before anything is written; GateNotMet when everything is.
     """
-    validate_loading(cfg)
-    validate_choice("split", cfg.split, SPLITS)
-    validate_evaluation(cfg.evaluation, (cfg.split,))
+    cfg = validate_task(cfg, EvaluateConfig)
     from sightline.evaluation.evaluation_input import EvaluationInput
     from sightline.evaluation.gates import check_gates
     from sightline.evaluation.measurement import build_evaluators, measure_subject
@@ -70,20 +60,20 @@ def evaluate(cfg: "DictConfig") -> EvaluateResult:
         manifest = run.manifest if images.manifest is None else images.manifest
         subject = EvaluationInput(predictions, runner, cfg.split, loader, manifest, cfg.evaluation.seed)
         further = [] if other is None else [_compare(cfg, subject, other, images)]
-        gates = gates_of(cfg.evaluation)
+        gates = cfg.evaluation.bounds()
         metrics = measure_subject(output, subject, evaluators, name=run.name, gates=gates, further=further)
         write_json(output / "metrics.json", metrics)
         check_gates(metrics, gates)
     return EvaluateResult(metrics, output)
 
 
-def _open_other(cfg: "DictConfig", run: FinishedRun) -> FinishedRun:
+def _open_other(cfg: EvaluateConfig, run: FinishedRun) -> FinishedRun:
     """The run to compare with.
 
     Raises: BadInput when there is none, or its classes are others.
     """
     try:
-        other = open_finished_run(cfg, cfg.against, cfg.precision)
+        other = open_finished_run(cfg, str(cfg.against), cfg.precision)
     except BadInput as error:
         raise BadInput(str(error).replace("run=", "against=", 1)) from error
     mine, theirs = run.spec.class_names, other.spec.class_names
@@ -95,14 +85,14 @@ def _open_other(cfg: "DictConfig", run: FinishedRun) -> FinishedRun:
     return other
 
 
-def _views(cfg: "DictConfig", run: FinishedRun) -> str:
+def _views(cfg: EvaluateConfig, run: FinishedRun) -> str:
     """Raises: BadInput for views that would change a class."""
     views = cfg.test_time_augmentation or run.spec.views
     check_views(views, run.settings.get("data", {}).get("orientation_matters", False))
     return views
 
 
-def _facts(cfg: "DictConfig", run: FinishedRun, images: TrainingData) -> dict[str, Any]:
+def _facts(cfg: EvaluateConfig, run: FinishedRun, images: TrainingData) -> dict[str, Any]:
     return {
         "task": "evaluate",
         "name": run.trained.get("name"),
@@ -114,7 +104,7 @@ def _facts(cfg: "DictConfig", run: FinishedRun, images: TrainingData) -> dict[st
     }
 
 
-def _runner(cfg: "DictConfig", run: FinishedRun) -> "Runner":
+def _runner(cfg: EvaluateConfig, run: FinishedRun) -> "Runner":
     """The network with its own views, unless the command names others."""
     from sightline.evaluation.predictions import Runner
     from sightline.models.views import with_views
@@ -123,7 +113,7 @@ def _runner(cfg: "DictConfig", run: FinishedRun) -> "Runner":
     return Runner(with_views(run.saved.network, spec.views), spec, run.device, run.precision, run.channels_last)
 
 
-def _calibrated(cfg: "DictConfig", run: FinishedRun) -> "Runner":
+def _calibrated(cfg: EvaluateConfig, run: FinishedRun) -> "Runner":
     """The model's runner; calibrated now if it is not yet or another accuracy or other views are wanted.
 
     What fits the model's own views is stored with it.
@@ -150,7 +140,7 @@ def _calibrated(cfg: "DictConfig", run: FinishedRun) -> "Runner":
     return runner
 
 
-def _compare(cfg: "DictConfig", subject: "EvaluationInput", other: FinishedRun, images: TrainingData) -> "Section":
+def _compare(cfg: EvaluateConfig, subject: "EvaluationInput", other: FinishedRun, images: TrainingData) -> "Section":
     """The other model on the same images."""
     from sightline.evaluation.comparison import compare
     from sightline.evaluation.predictions import Predictions, predict_split

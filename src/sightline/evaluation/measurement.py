@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.config import build, gates_of
+from sightline.config import EvaluationConfig, build_each
 from sightline.data.manifest import Manifest
 from sightline.evaluation.calibration import calibrate
 from sightline.evaluation.evaluation_input import EvaluationInput, Evaluator, Section
@@ -15,20 +15,18 @@ from sightline.evaluation.report import write_report
 from sightline.evaluation.scores import measure
 
 if TYPE_CHECKING:
-    from omegaconf import DictConfig
     from torch.utils.data import DataLoader
 
 TARGET_ACCURACY = 0.95
 """What a model is calibrated for when nobody says anything else."""
 
 
-def build_evaluators(evaluation: "DictConfig") -> list[Evaluator]:
+def build_evaluators(evaluation: EvaluationConfig) -> list[Evaluator]:
     """The objects of `evaluation.evaluators`, in their order.
 
     Raises: BadInput for arguments that they do not take.
     """
-    nodes = evaluation.evaluators.items()
-    return [build(node, f"evaluation.evaluators.{name}") for name, node in nodes if node is not None]
+    return list(build_each(evaluation.evaluators, "evaluation.evaluators").values())
 
 
 def with_calibration(runner: Runner, validation: Predictions, target_accuracy: float | None) -> Runner:
@@ -58,7 +56,7 @@ def measure_run(
     loaders: "dict[str, DataLoader]",
     limits: dict[str, Any],
     evaluators: Sequence[Evaluator] | None,
-    evaluation: "DictConfig",
+    evaluation: EvaluationConfig,
     *,
     name: str,
 ) -> dict[str, float]:
@@ -81,6 +79,6 @@ def measure_run(
         evaluation.seed,
     )
     chosen = [Scores(), PerClass()] if evaluators is None else evaluators
-    gates = gates_of(evaluation)
+    gates = evaluation.bounds()
     metrics = measure_subject(folder, subject, chosen, name=name, gates=gates)
     return {**measure(validation, "val"), **metrics}

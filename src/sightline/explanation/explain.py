@@ -2,11 +2,11 @@
 
 import logging
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.config import to_plain, validate_explain
+from sightline.config import ExplainConfig, ExplanationConfig, to_plain, validate_task
 from sightline.data.collection.layouts import find_files
 from sightline.data.transforms import UnreadableImage, load_rgb, prepare
 from sightline.errors import BadInput
@@ -46,15 +46,15 @@ class Photos:
     unreadable: list[str] = field(default_factory=list)
 
 
-def explain(cfg: "DictConfig") -> ExplainResult:
+def explain(cfg: "DictConfig | ExplainConfig") -> ExplainResult:
     """Write maps and their numbers for the images of a folder, or for telling images of a split.
 
     Raises: BadInput before anything is written.
     """
-    validate_explain(cfg)
+    cfg = validate_task(cfg, ExplainConfig)
     files = _find(Path(cfg.images).expanduser().absolute()) if cfg.images else {}
     run = open_finished_run(cfg, cfg.run, "32-true")
-    photos = _read_photos(files, run, cfg.images) if files else _choose_photos(cfg, run)
+    photos = _read_photos(files, run, str(cfg.images)) if files else _choose_photos(cfg, run)
     explainer = make_explainer(run.saved, run.device, cfg.explanation)
     output = open_folder(Path(cfg.paths.runs), "explain", run.name, cfg.output)
     facts: dict[str, Any] = {
@@ -73,24 +73,21 @@ def explain(cfg: "DictConfig") -> ExplainResult:
 
 
 def explain_dataset(
-    folder: Path, dataset: Any, saved: "SavedModel", device: "torch.device", explanation: "DictConfig", name: str
+    folder: Path, dataset: Any, saved: "SavedModel", device: "torch.device", explanation: ExplanationConfig, name: str
 ) -> dict[str, float]:
     """The stage of training: telling images of a data set; a method that cannot explain the network is left out."""
-    from omegaconf import DictConfig, OmegaConf
-
     from sightline.explanation.grad_cam import find_layers
 
     methods = list(explanation.methods)
     if "grad_cam" in methods and not find_layers(saved.network):
         log.warning("explanation.methods: grad_cam is left out, timm lists no feature maps for %s", saved.card.name)
         methods = [method for method in methods if method != "grad_cam"] or ["integrated_gradients"]
-    chosen = OmegaConf.merge(explanation, {"methods": methods})
-    assert isinstance(chosen, DictConfig)
+    chosen = replace(explanation, methods=methods)
     photos = choose_photos(dataset, saved, device, chosen)
     return explain_photos(folder, make_explainer(saved, device, chosen), photos, chosen, name)
 
 
-def make_explainer(saved: "SavedModel", device: "torch.device", explanation: "DictConfig") -> "Explainer":
+def make_explainer(saved: "SavedModel", device: "torch.device", explanation: ExplanationConfig) -> "Explainer":
     """The object that explains with these settings.
 
     Raises: BadInput when a method cannot explain this architecture.
@@ -117,7 +114,7 @@ def make_explainer(saved: "SavedModel", device: "torch.device", explanation: "Di
 
 
 def explain_photos(
-    folder: Path, explainer: "Explainer", photos: Photos, explanation: "DictConfig", name: str
+    folder: Path, explainer: "Explainer", photos: Photos, explanation: ExplanationConfig, name: str
 ) -> dict[str, float]:
     """Explain images by every method that the settings name, and return the metrics of the whole."""
     import torch
@@ -197,12 +194,12 @@ def _read_photos(files: dict[Path, str], run: FinishedRun, given: str) -> Photos
     return Photos(torch.from_numpy(np.stack(pixels)), names, None, unreadable)
 
 
-def _choose_photos(cfg: "DictConfig", run: FinishedRun) -> Photos:
+def _choose_photos(cfg: ExplainConfig, run: FinishedRun) -> Photos:
     loader = make_loader_of(cfg, run, find_images(cfg, run), cfg.split)
     return choose_photos(loader.dataset, run.saved, run.device, cfg.explanation)
 
 
-def choose_photos(dataset: Any, saved: "SavedModel", device: "torch.device", explanation: "DictConfig") -> Photos:
+def choose_photos(dataset: Any, saved: "SavedModel", device: "torch.device", explanation: ExplanationConfig) -> Photos:
     """Telling images of a data set: every class in turn, right and wrong, sure and unsure."""
     import numpy as np
     import torch

@@ -5,24 +5,25 @@ import logging
 from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
-
-from sightline.config import validate_models
+from sightline.config import ModelsConfig, validate_task
 from sightline.runs.record import open_folder
+
+if TYPE_CHECKING:
+    from omegaconf import DictConfig
 
 log = logging.getLogger(__name__)
 TABLE_WIDTH = 140
 SPEEDS = ("train_images_per_second", "predict_images_per_second")
 
 
-def list_models(cfg: DictConfig) -> list[dict[str, Any]]:
+def list_models(cfg: "DictConfig | ModelsConfig") -> list[dict[str, Any]]:
     """Print what the pattern matches, the smallest first, and return it; with `time=true` how fast each is here.
 
     Raises: BadInput when nothing matches.
     """
-    validate_models(cfg)
+    cfg = validate_task(cfg, ModelsConfig)
     from rich.progress import track
 
     from sightline.models.catalogue import describe, images_per_second, matching

@@ -9,7 +9,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.config import to_plain, validate_loading
+from sightline.config import PredictConfig, to_plain, validate_task
 from sightline.data.collection.layouts import find_files
 from sightline.errors import BadInput
 from sightline.runs.record import RunRecord, open_folder
@@ -36,9 +36,9 @@ class PredictResult:
     run_dir: Path
 
 
-def predict(cfg: "DictConfig") -> PredictResult:
+def predict(cfg: "DictConfig | PredictConfig") -> PredictResult:
     """Write `predictions.csv` and, with `pictures`, each photo with its class as the title."""
-    validate_loading(cfg)
+    cfg = validate_task(cfg, PredictConfig)
     given = Path(cfg.images).expanduser().absolute()
     files = _find(given)
     from sightline.models.checkpoint import find_run, load_model, run_folder

@@ -4,9 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
-
-from sightline.config import model_arguments, with_value
+from sightline.config import TrainConfig, with_value
 from sightline.data.training_data import TrainingData
 from sightline.errors import BadInput
 from sightline.training.recipe import build_recipe, smallest_size
@@ -22,7 +20,7 @@ if TYPE_CHECKING:  # imported inside functions: bad input is refused before torc
 log = logging.getLogger(__name__)
 
 
-def with_batch_size(cfg: DictConfig, opened: TrainingData) -> DictConfig:
+def with_batch_size(cfg: TrainConfig, opened: TrainingData) -> TrainConfig:
     """The configuration with the batch size that fits into memory, as if it had been given.
 
     Raises: BadInput when not even two images fit.
@@ -45,7 +43,7 @@ def with_batch_size(cfg: DictConfig, opened: TrainingData) -> DictConfig:
 
 
 def build_training(
-    cfg: DictConfig, opened: TrainingData, rank: int = 0, world_size: int = 1
+    cfg: TrainConfig, opened: TrainingData, rank: int = 0, world_size: int = 1
 ) -> "tuple[Classifier, ImageDataModule]":
     """The classifier, and batches for this rank."""
     from sightline.models.backbones import num_parameters
@@ -54,7 +52,7 @@ def build_training(
     datamodule = opened.make_datamodule(cfg, classifier.spec)
     datamodule.set_rank(rank, world_size)
     classifier.check_optimizer()
-    card, network, arguments = classifier.card, classifier.backbone, model_arguments(cfg.model)
+    card, network, arguments = classifier.card, classifier.backbone, cfg.model.timm_arguments()
     settings = f" with {arguments}" if arguments else ""
     log.info(
         "%s%s: %s parameters, weights: %s", card.name, settings, f"{num_parameters(network):,}", card.weights_origin
@@ -64,7 +62,7 @@ def build_training(
     return classifier, datamodule
 
 
-def build_classifier(cfg: DictConfig, opened: TrainingData) -> "Classifier":
+def build_classifier(cfg: TrainConfig, opened: TrainingData) -> "Classifier":
     from sightline.models.backbones import create_backbone
     from sightline.models.classifier import Classifier
 
@@ -72,7 +70,7 @@ def build_classifier(cfg: DictConfig, opened: TrainingData) -> "Classifier":
     network, card = create_backbone(
         model.name,
         len(opened.class_names),
-        arguments=model_arguments(model),
+        arguments=model.timm_arguments(),
         pretrained=model.pretrained,
         weights=model.weights,
     )
@@ -84,12 +82,12 @@ def build_classifier(cfg: DictConfig, opened: TrainingData) -> "Classifier":
     return Classifier(network, spec, card, recipe, channels_last=model.channels_last)
 
 
-def _task_spec(cfg: DictConfig, class_names: Sequence[str], network: "nn.Module") -> "TaskSpec":
+def _task_spec(cfg: TrainConfig, class_names: Sequence[str], network: "nn.Module") -> "TaskSpec":
     from sightline.models.backbones import input_statistics
     from sightline.task_spec import TaskSpec
 
     data = cfg.data
-    mean, std = (data.mean, data.std) if data.mean is not None else input_statistics(network)
+    mean, std = (data.mean, data.std) if data.mean and data.std else input_statistics(network)
     pixels = (data.image_size, tuple(mean), tuple(std), data.interpolation, data.crop)
     return TaskSpec(tuple(class_names), *pixels, views=cfg.test_time_augmentation)
 

@@ -5,8 +5,7 @@ import logging
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
-
+from sightline.config import TrainConfig
 from sightline.metrics import mode_of
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
@@ -21,7 +20,7 @@ log = logging.getLogger(__name__)
 
 
 def average_if_better(
-    cfg: DictConfig, best: "SavedModel", datamodule: "ImageDataModule", trainer: "pl.Trainer"
+    cfg: TrainConfig, best: "SavedModel", datamodule: "ImageDataModule", trainer: "pl.Trainer"
 ) -> "tuple[nn.Module, dict[str, Any]]":
     """The average of the best checkpoints, or the best alone where validation finds the average worse."""
     from sightline.callbacks.best_checkpoints import BestCheckpoints
@@ -56,7 +55,7 @@ def _augmented(
 
 
 def _score(
-    cfg: DictConfig, network: "nn.Module", best: "SavedModel", datamodule: "ImageDataModule", trainer: "pl.Trainer"
+    cfg: TrainConfig, network: "nn.Module", best: "SavedModel", datamodule: "ImageDataModule", trainer: "pl.Trainer"
 ) -> float:
     """The monitored metric on validation."""
     from sightline.evaluation.predictions import Runner, predict_split

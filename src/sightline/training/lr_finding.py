@@ -5,11 +5,17 @@ import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from omegaconf import DictConfig
-
-from sightline.config import LrFinderConfig, command_line_overrides, to_plain, validate, validate_lr_finder, with_value
+from sightline.config import (
+    FindLrConfig,
+    LrFinderConfig,
+    TrainConfig,
+    command_line_overrides,
+    to_plain,
+    validate_task,
+    with_value,
+)
 from sightline.data.opening import open_data
 from sightline.data.training_data import TrainingData
 from sightline.runs.files import write_json
@@ -19,6 +25,7 @@ from sightline.training.build import build_training
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
     import torch
     from matplotlib.figure import Figure
+    from omegaconf import DictConfig
 
     from sightline.data.datamodule import ImageDataModule
     from sightline.training.lr_finder import LrSweep
@@ -34,18 +41,16 @@ class LrResult:
     run_dir: Path
 
 
-def find_lr(cfg: DictConfig) -> LrResult:
+def find_lr(cfg: "DictConfig | FindLrConfig") -> LrResult:
     """Sweep the learning rate of a training configuration and write `lr_finder.json` and `lr_finder.png`.
 
     Raises: BadInput when the configuration cannot be trained, or the loss falls at no rate.
     """
     from sightline.training.lr_finder import require_suggestion
 
-    finder = cfg.lr_finder
-    validate_lr_finder(finder)
-    validate(cfg)
+    cfg = validate_task(cfg, FindLrConfig)
     opened = open_data(cfg)
-    sweep = sweep_configuration(cfg, opened, finder)
+    sweep = sweep_configuration(cfg, opened, cfg.lr_finder)
     lr = require_suggestion(sweep)
     folder = open_folder(Path(cfg.paths.runs), "find_lr", cfg.name, cfg.output)
     facts = {"task": "find_lr", "name": cfg.name, "overrides": command_line_overrides(), "config": to_plain(cfg)}
@@ -58,7 +63,7 @@ def find_lr(cfg: DictConfig) -> LrResult:
     return LrResult(metrics, folder)
 
 
-def with_lr(cfg: DictConfig, opened: TrainingData) -> "tuple[DictConfig, LrSweep]":
+def with_lr(cfg: TrainConfig, opened: TrainingData) -> "tuple[TrainConfig, LrSweep]":
     """The configuration with the rate that was found for it, as if it had been given, and how it was found.
 
     Raises: BadInput when the loss falls at no rate.
@@ -79,7 +84,7 @@ def earlier_lr(folder: Path | None) -> float | None:
     return json.loads(record.read_text(encoding="utf-8")).get("found", {}).get("model.lr")
 
 
-def sweep_configuration(cfg: DictConfig, opened: TrainingData, finder: Any) -> "LrSweep":
+def sweep_configuration(cfg: TrainConfig, opened: TrainingData, finder: LrFinderConfig) -> "LrSweep":
     """The sweep of a network of its own, with the seed, the data and the recipe of the configuration."""
     import pytorch_lightning as pl
 

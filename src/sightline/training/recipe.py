@@ -4,9 +4,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
-
-from sightline.config import build
+from sightline.config import TrainConfig, build
 from sightline.errors import BadInput
 from sightline.metrics import mode_of
 from sightline.task_spec import TaskSpec
@@ -18,7 +16,7 @@ if TYPE_CHECKING:  # imported inside functions: bad input is refused before torc
     from sightline.models.distillation import Teacher
 
 
-def build_recipe(cfg: DictConfig, spec: TaskSpec, class_counts: Sequence[int]) -> "Recipe":
+def build_recipe(cfg: TrainConfig, spec: TaskSpec, class_counts: Sequence[int]) -> "Recipe":
     """What the classifier trains with; `class_counts` are the training images of each class, if there are any.
 
     Raises: BadInput when an optimizer, a scheduler or a teacher cannot be made.
@@ -50,7 +48,7 @@ def build_recipe(cfg: DictConfig, spec: TaskSpec, class_counts: Sequence[int]) -
     )
 
 
-def recipe_callbacks(cfg: DictConfig) -> "list[pl.Callback]":
+def recipe_callbacks(cfg: TrainConfig) -> "list[pl.Callback]":
     """Callbacks for the options of the recipe that are on."""
     from sightline.callbacks.best_checkpoints import BestCheckpoints
     from sightline.callbacks.gradual_unfreezing import GradualUnfreezing
@@ -70,34 +68,34 @@ def recipe_callbacks(cfg: DictConfig) -> "list[pl.Callback]":
     return callbacks
 
 
-def smallest_size(cfg: DictConfig) -> int:
+def smallest_size(cfg: TrainConfig) -> int:
     """Side of the images that the first epoch trains on, in pixels."""
     from sightline.callbacks.progressive_resizing import size_in
 
     return size_in(0, cfg.trainer.max_epochs or 1, cfg.data.image_size, cfg.augmentation.start_size)
 
 
-def _build_optimizer(cfg: DictConfig) -> Any:
+def _build_optimizer(cfg: TrainConfig) -> Any:
     node, changes = cfg.model.optimizer, {}
     if cfg.trainer.gradient_clip_val and "fused" in node:
         changes["fused"] = False  # Lightning refuses to clip the gradients of a fused optimizer in mixed precision
     return build(node, "model.optimizer", **changes)
 
 
-def _build_scheduler(cfg: DictConfig) -> Any:
+def _build_scheduler(cfg: TrainConfig) -> Any:
     node, changes = cfg.model.scheduler, {}
     if node["_target_"].endswith("ReduceLROnPlateau"):
         changes["mode"] = mode_of(cfg.checkpoint.monitor)
     return build(node, "model.scheduler", **changes)
 
 
-def _open_teacher(cfg: DictConfig, spec: TaskSpec) -> "Teacher":
+def _open_teacher(cfg: TrainConfig, spec: TaskSpec) -> "Teacher":
     from sightline.models.checkpoint import find_run, load_model
     from sightline.models.distillation import Teacher
 
     model = cfg.model
     try:
-        saved = load_model(find_run(model.teacher, Path(cfg.paths.runs)))
+        saved = load_model(find_run(str(model.teacher), Path(cfg.paths.runs)))
     except BadInput as error:
         raise BadInput(f"model.teacher={model.teacher}: {error}") from error
     return Teacher(saved.network, saved.spec, spec, weight=model.teacher_weight, temperature=model.teacher_temperature)

@@ -14,9 +14,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from omegaconf import DictConfig
-
-from sightline.config import command_line_overrides, to_plain
+from sightline.config import TrainConfig, command_line_overrides, to_plain
 from sightline.errors import BadInput, Interrupted
 from sightline.runs import record as run_record
 from sightline.runs.record import open_folder
@@ -50,7 +48,7 @@ class Start:
     """The run.json of the run that is continued."""
 
 
-def resume_fingerprint(cfg: DictConfig, precision: str, data: dict[str, Any]) -> dict[str, Any]:
+def resume_fingerprint(cfg: TrainConfig, precision: str, data: dict[str, Any]) -> dict[str, Any]:
     """What must be the same before a stop and after it, as plain values."""
     config = to_plain(cfg)
     config["trainer"]["precision"] = precision  # `auto` means another one elsewhere
@@ -58,7 +56,7 @@ def resume_fingerprint(cfg: DictConfig, precision: str, data: dict[str, Any]) ->
 
 
 @contextmanager
-def open_run(cfg: DictConfig, facts: dict[str, Any]) -> Iterator[Start]:
+def open_run(cfg: TrainConfig, facts: dict[str, Any]) -> Iterator[Start]:
     """The folder of a new run, or of the one that `resume` names, for this process alone.
 
     Raises: BadInput when that run cannot be continued with these settings.
@@ -75,7 +73,7 @@ def open_run(cfg: DictConfig, facts: dict[str, Any]) -> Iterator[Start]:
             raise
 
 
-def find_run_to_continue(cfg: DictConfig) -> Path | None:
+def find_run_to_continue(cfg: TrainConfig) -> Path | None:
     """The folder of the run to go on with, if there is one."""
     output = None if cfg.output is None else Path(cfg.output).expanduser().absolute()
     if cfg.resume is None:
@@ -134,7 +132,7 @@ def _hold(folder: Path) -> Iterator[None]:
         os.close(descriptor)
 
 
-def _open_old(cfg: DictConfig, folder: Path, facts: dict[str, Any]) -> Start:
+def _open_old(cfg: TrainConfig, folder: Path, facts: dict[str, Any]) -> Start:
     """Raises: BadInput when the run in a folder is over, or was another one."""
     record = folder / "run.json"
     earlier = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
@@ -144,8 +142,9 @@ def _open_old(cfg: DictConfig, folder: Path, facts: dict[str, Any]) -> Start:
         raise BadInput(f"output={folder}: this folder already holds a run, and it is finished; name another")
     from sightline.callbacks.checkpoint_files import PARTIAL, newest_whole
 
-    is_file = cfg.resume != "auto" and Path(cfg.resume).expanduser().is_file()
-    checkpoint = Path(cfg.resume).expanduser().absolute() if is_file else newest_whole(folder / "checkpoints")
+    named = Path(cfg.resume or "auto").expanduser()
+    is_file = cfg.resume != "auto" and named.is_file()
+    checkpoint = named.absolute() if is_file else newest_whole(folder / "checkpoints")
     if checkpoint is None:
         log.warning("%s: stopped before its first checkpoint; it begins again", folder)
         _clear(folder)

@@ -7,13 +7,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig, OmegaConf
-
 from sightline.config import (
+    TrainConfig,
     check_processes,
     command_line_overrides,
-    gates_of,
-    num_devices,
+    save_yaml,
     to_plain,
     validate,
     with_value,
@@ -31,6 +29,7 @@ from sightline.training.trainer import FitPlan, plan_fit, run_fit
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
     import pytorch_lightning as pl
+    from omegaconf import DictConfig
 
     from sightline.models.classifier import Classifier
     from sightline.training.lr_finder import LrSweep
@@ -48,7 +47,7 @@ class TrainResult:
     run_dir: Path
 
 
-def train(cfg: DictConfig) -> TrainResult:
+def train(cfg: "DictConfig | TrainConfig") -> TrainResult:
     """Fit a classifier, keep its best checkpoint, and measure that one on validation and once on test.
 
     With several devices this process fits together with others; the first one writes and measures, and the result of
@@ -56,8 +55,7 @@ def train(cfg: DictConfig) -> TrainResult:
 
     Raises: BadInput before anything is written when the configuration or the data cannot work.
     """
-    validate(cfg)
-    cfg, place = _with_devices(cfg)
+    cfg, place = _with_devices(validate(cfg))
     meeting = ProcessGroup(place, train, cfg)
     with meeting.main_process_first():
         opened = open_data(cfg)
@@ -78,7 +76,7 @@ def train(cfg: DictConfig) -> TrainResult:
     facts = resume_fingerprint(cfg, plan.precision, data)
     with _open_first(plan, facts) as (start, record):
         if start is not None and record is not None:
-            OmegaConf.save(cfg, start.folder / "config.yaml", resolve=True)
+            save_yaml(cfg, start.folder / "config.yaml")
             record.update(data=data, **_describe_model(classifier), **({"found": found} if found else {}))
             if sweep is not None:
                 save_sweep(start.folder, sweep, cfg.model.name)
@@ -87,16 +85,16 @@ def train(cfg: DictConfig) -> TrainResult:
             start, record, trainer = _fit(plan, start, record, facts)
         metrics = _finish(plan, trainer, record) if place.is_first else {}
         if place.is_first:
-            check_gates(metrics, gates_of(cfg.evaluation))
+            check_gates(metrics, cfg.evaluation.bounds())
     return TrainResult(metrics, start.folder / BEST, start.folder)
 
 
-def _with_devices(cfg: DictConfig) -> tuple[DictConfig, Rank]:
+def _with_devices(cfg: TrainConfig) -> tuple[TrainConfig, Rank]:
     """The configuration with the number of devices in it, and which of the processes this one is.
 
     Raises: BadInput when the configuration, the environment and this number do not go together.
     """
-    count = num_devices(cfg.trainer)
+    count = cfg.trainer.num_devices()
     if count is None:
         count = all_devices(cfg.trainer.accelerator)
         cfg = with_value(cfg, "trainer.devices", count)
@@ -152,7 +150,7 @@ def _finish(plan: FitPlan, trainer: "pl.Trainer", record: RunRecord) -> dict[str
     return metrics
 
 
-def _with_found(cfg: DictConfig, opened: TrainingData) -> "tuple[DictConfig, dict[str, Any], LrSweep | None]":
+def _with_found(cfg: TrainConfig, opened: TrainingData) -> "tuple[TrainConfig, dict[str, Any], LrSweep | None]":
     """The configuration with what `auto` stands for, the same by key, and how a learning rate was found.
 
     A run that goes on keeps the rate that it had found.
@@ -221,7 +219,7 @@ def _export_and_measure(plan: FitPlan, trainer: "pl.Trainer", record: RunRecord)
     saved = load_model(run_dir / "model")
     network, device = with_views(saved.network, saved.spec.views), trainer.strategy.root_device
     runner = Runner(network, saved.spec, device, str(trainer.precision), cfg.model.channels_last)
-    limits = {split: cfg.trainer[f"limit_{split}_batches"] for split in ("val", "test")}
+    limits = {"val": cfg.trainer.limit_val_batches, "test": cfg.trainer.limit_test_batches}
     chosen = build_evaluators(cfg.evaluation) if "test" in cfg.stages else None
     return measure_run(run_dir, runner, loaders, limits, chosen, cfg.evaluation, name=cfg.name)
 
@@ -239,7 +237,7 @@ def _explain(plan: FitPlan, trainer: "pl.Trainer", run_dir: Path) -> dict[str, f
     return explain_dataset(run_dir / "explanations", dataset, saved, device, cfg.explanation, cfg.name)
 
 
-def _log_hparams(trainer: "pl.Trainer", cfg: DictConfig, metrics: dict[str, float], run_dir: Path) -> None:
+def _log_hparams(trainer: "pl.Trainer", cfg: TrainConfig, metrics: dict[str, float], run_dir: Path) -> None:
     """TensorBoard's table of hyperparameters with the final metrics, the confusion matrix and the explanations."""
     import matplotlib.image
     from pytorch_lightning.loggers import TensorBoardLogger
@@ -257,9 +255,18 @@ def _log_hparams(trainer: "pl.Trainer", cfg: DictConfig, metrics: dict[str, floa
             logger.save()
 
 
-def _hparams(cfg: DictConfig) -> dict[str, Any]:
+def _hparams(cfg: TrainConfig) -> dict[str, Any]:
     """What people compare runs by."""
-    keys = ("seed", "data.name", "data.image_size", "data.batch_size", "model.name", "model.lr", "model.freeze")
-    chosen = {key: OmegaConf.select(cfg, key) for key in keys}
-    targets = {key: str(cfg.model[key]["_target_"]).split(".")[-1] for key in ("optimizer", "scheduler")}
-    return {**chosen, **targets, "trainer.max_epochs": cfg.trainer.max_epochs}
+    data, model = cfg.data, cfg.model
+    return {
+        "seed": cfg.seed,
+        "data.name": data.name,
+        "data.image_size": data.image_size,
+        "data.batch_size": data.batch_size,
+        "model.name": model.name,
+        "model.lr": model.lr,
+        "model.freeze": model.freeze,
+        "optimizer": str(model.optimizer["_target_"]).split(".")[-1],
+        "scheduler": str(model.scheduler["_target_"]).split(".")[-1],
+        "trainer.max_epochs": cfg.trainer.max_epochs,
+    }

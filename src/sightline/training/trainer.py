@@ -7,9 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import DictConfig
-
-from sightline.config import STRATEGIES, build, to_plain
+from sightline.config import STRATEGIES, TrainConfig, build_each, to_plain
 from sightline.distributed.rank import Rank
 from sightline.errors import BadInput
 from sightline.metrics import mode_of
@@ -34,7 +32,7 @@ PROFILERS = {"simple": "SimpleProfiler", "advanced": "AdvancedProfiler", "pytorc
 class FitPlan:
     """All that a fit needs beside its folder."""
 
-    cfg: DictConfig
+    cfg: TrainConfig
     place: Rank
     classifier: "Classifier"
     datamodule: "ImageDataModule"
@@ -51,23 +49,22 @@ class FitPlan:
         return self.arguments["precision"]
 
 
-def plan_fit(cfg: DictConfig, place: Rank, classifier: "Classifier", datamodule: "ImageDataModule") -> FitPlan:
+def plan_fit(cfg: TrainConfig, place: Rank, classifier: "Classifier", datamodule: "ImageDataModule") -> FitPlan:
     """A fit that can begin.
 
     Raises: BadInput when Lightning or a callback or logger refuses its settings.
     """
     from sightline.models.inference import choose_device
 
-    callbacks: list[Any] = [*recipe_callbacks(cfg)]
-    callbacks += [build(node, f"callbacks.{name}") for name, node in cfg.callbacks.items() if node is not None]
-    loggers = [build(node, f"logger.{name}") for name, node in cfg.logger.items() if node is not None]
+    callbacks: list[Any] = [*recipe_callbacks(cfg), *build_each(cfg.callbacks, "callbacks").values()]
+    loggers = list(build_each(cfg.logger, "logger").values())
     device = choose_device(cfg.trainer.accelerator)
     arguments = _accepted_arguments(cfg, place, device)
     _check_batches(arguments, datamodule)
     return FitPlan(cfg, place, classifier, datamodule, device.type, arguments, callbacks, loggers)
 
 
-def _accepted_arguments(cfg: DictConfig, place: Rank, device: "torch.device") -> dict[str, Any]:
+def _accepted_arguments(cfg: TrainConfig, place: Rank, device: "torch.device") -> dict[str, Any]:
     """Lightning's arguments with the precision decided, once Lightning has accepted them."""
     import pytorch_lightning as pl
     from lightning_fabric.utilities.exceptions import MisconfigurationException

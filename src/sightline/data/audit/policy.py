@@ -7,8 +7,8 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
-from omegaconf import DictConfig
 
+from sightline.config import DataConfig
 from sightline.data.audit.inspection import STATUSES, Inspection
 from sightline.data.manifest import Manifest
 from sightline.data.training_data import AUDIT_FILES, FolderData
@@ -58,7 +58,7 @@ def _audit(manifest: Manifest, inspection: Inspection, folder: Path) -> None:
     write_json(folder / "audit.json", found.to_dict())
 
 
-def apply_audit(data: DictConfig, report: Path, manifest: Manifest) -> FolderData:
+def apply_audit(data: DataConfig, report: Path, manifest: Manifest) -> FolderData:
     """The data without its bad files, if the configuration lets them be left out.
 
     Raises: BadInput for bad files or leaks that it does not allow.
@@ -82,7 +82,7 @@ def apply_audit(data: DictConfig, report: Path, manifest: Manifest) -> FolderDat
     return FolderData(manifest, bad, report, num_findings)
 
 
-def _check_bad_files(data: DictConfig, bad: dict[str, str], num_images: int, page: Path) -> None:
+def _check_bad_files(data: DataConfig, bad: dict[str, str], num_images: int, page: Path) -> None:
     if not bad:
         return
     named = "; ".join(f"{file} ({kind})" for file, kind in list(bad.items())[:MAX_NAMED])
@@ -102,7 +102,7 @@ def _check_bad_files(data: DictConfig, bad: dict[str, str], num_images: int, pag
     log.warning("%d bad file(s) are left out: %s%s", len(bad), named, more)
 
 
-def _report_leaks(data: DictConfig, leaks: list[dict[str, Any]], page: Path) -> None:
+def _report_leaks(data: DataConfig, leaks: list[dict[str, Any]], page: Path) -> None:
     first = ", ".join(leaks[0]["files"][:2])
     text = f"{len(leaks)} set(s) of images lie in more than one split, the first is {first}"
     if data.on_leak == "error":

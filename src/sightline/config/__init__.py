@@ -1,0 +1,86 @@
+"""The schema of what is ours, its rules, and typed configurations. Never imports torch: bad input must fail fast."""
+
+from sightline.config.constraints import did_you_mean, key, validate_choice
+from sightline.config.conversion import (
+    command_line_overrides,
+    refuse_unknown_keys,
+    save_yaml,
+    to_plain,
+    validate,
+    validate_task,
+    with_value,
+)
+from sightline.config.instantiation import TARGET_PACKAGES, build, build_each, check_targets
+from sightline.config.registration import path_keys, register
+from sightline.config.schema.augmentation import AugmentationConfig, BatchAugmentationConfig
+from sightline.config.schema.data import DataConfig, PathsConfig, RunDataConfig
+from sightline.config.schema.evaluation import EvaluationConfig
+from sightline.config.schema.explanation import METHODS, ExplanationConfig
+from sightline.config.schema.model import ModelConfig
+from sightline.config.schema.tasks import (
+    SPLITS,
+    TASKS,
+    EvaluateConfig,
+    ExplainConfig,
+    JobsConfig,
+    ModelsConfig,
+    PredictConfig,
+    PrepareConfig,
+)
+from sightline.config.schema.train import FindLrConfig, TrainConfig, check_processes, check_views
+from sightline.config.schema.trainer import (
+    PRECISIONS,
+    STRATEGIES,
+    CheckpointConfig,
+    DivergenceConfig,
+    LrFinderConfig,
+    TrainerConfig,
+)
+
+__all__ = [
+    "METHODS",
+    "PRECISIONS",
+    "SPLITS",
+    "STRATEGIES",
+    "TARGET_PACKAGES",
+    "TASKS",
+    "AugmentationConfig",
+    "BatchAugmentationConfig",
+    "CheckpointConfig",
+    "DataConfig",
+    "DivergenceConfig",
+    "EvaluateConfig",
+    "EvaluationConfig",
+    "ExplainConfig",
+    "ExplanationConfig",
+    "FindLrConfig",
+    "JobsConfig",
+    "LrFinderConfig",
+    "ModelConfig",
+    "ModelsConfig",
+    "PathsConfig",
+    "PredictConfig",
+    "PrepareConfig",
+    "RunDataConfig",
+    "TrainConfig",
+    "TrainerConfig",
+    "build",
+    "build_each",
+    "check_processes",
+    "check_targets",
+    "check_views",
+    "command_line_overrides",
+    "did_you_mean",
+    "key",
+    "path_keys",
+    "refuse_unknown_keys",
+    "register",
+    "save_yaml",
+    "to_plain",
+    "validate",
+    "validate_choice",
+    "validate_task",
+    "with_value",
+]
+
+register()

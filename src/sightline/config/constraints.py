@@ -1,0 +1,98 @@
+"""Rules of single keys, held as metadata beside them, and the one walker that checks them."""
+
+import copy
+import difflib
+import re
+from collections.abc import Iterable, Mapping
+from dataclasses import field, fields, is_dataclass
+from typing import Any
+
+from sightline.errors import BadInput
+
+
+def key(default: Any, meaning: str = "", **rules: Any) -> Any:
+    """A field of a section: its default, what it means, and its rules, which None always passes.
+
+    `choices`: allowed values, of a list each item's · `minimum`, `maximum` (inclusive), `above`, `below` (exclusive) ·
+    `words`: texts that may stand for a number · `pattern`: regular expression of the whole text ·
+    `noun`: what it is, for the message · `hint`: the message's end ·
+    `chooses`: a metric that something is chosen by, and so none of the test set ·
+    `path`: the value names a place: `path` (a file or folder, or an address), `run` (of a run, also by its name below
+    the folder of runs) or `stays` (where this machine reads and writes).
+    """
+    metadata = {"meaning": meaning, **rules}
+    if isinstance(default, dict | list):
+        return field(default_factory=lambda: copy.copy(default), metadata=metadata)
+    return field(default=default, metadata=metadata)
+
+
+def check(section: Any, prefix: str = "") -> None:
+    """Check every key of a configuration by its rules, then what each section's own `check()` knows.
+
+    Raises: BadInput with the key, the value and the change to make.
+    """
+    for each in fields(section):
+        value, name = getattr(section, each.name), f"{prefix}{each.name}"
+        if is_dataclass(value):
+            check(value, f"{name}.")
+        elif value is not None and each.metadata:
+            _check_value(name, value, each.metadata)
+    if hasattr(section, "check"):
+        section.check()
+
+
+def _check_value(name: str, value: Any, rules: Mapping[str, Any]) -> None:
+    if rules.get("chooses") and value.startswith("test/"):
+        raise BadInput(f"{name}={value}: nothing may be chosen on the test set; name the metric of val/ instead")
+    if choices := rules.get("choices"):
+        if value == []:
+            raise BadInput(f"{name}=[]: nothing to do; name some of {', '.join(choices)}")
+        for each in value if isinstance(value, list) else [value]:
+            validate_choice(name, each, choices)
+    if (pattern := rules.get("pattern")) and not re.fullmatch(pattern, str(value)):
+        raise BadInput(f"{name}={value}: {rules['hint']}")
+    if (bounds := _describe_bounds(rules)) and not _is_within(value, rules):
+        raise BadInput(f"{name}={value}: must be {bounds}{rules.get('hint', '')}")
+
+
+def _is_within(value: Any, rules: Mapping[str, Any]) -> bool:
+    if isinstance(value, str):
+        return value in rules.get("words", ())
+    return (
+        ("minimum" not in rules or value >= rules["minimum"])
+        and ("maximum" not in rules or value <= rules["maximum"])
+        and ("above" not in rules or value > rules["above"])
+        and ("below" not in rules or value < rules["below"])
+    )
+
+
+def _describe_bounds(rules: Mapping[str, Any]) -> str:
+    """Like `a number, 1 or more, or auto`; nothing without bounds."""
+    low, high = rules.get("minimum"), rules.get("maximum")
+    above, below = rules.get("above"), rules.get("below")
+    if low is not None and (high is not None or below is not None):
+        text = f"from {low} to {high}" if high is not None else f"from {low} to below {below}"
+    elif above is not None and below is not None:
+        text = f"between {above} and {below}"
+    elif low is not None:
+        text = f"{low} or more"
+    elif above is not None:
+        text = f"above {above}"
+    else:
+        return ""
+    if noun := rules.get("noun"):
+        text = f"{noun}, {text}" if text[0].isdigit() else f"{noun} {text}"
+    return ", or ".join((text, *rules.get("words", ())))
+
+
+def validate_choice(key: str, value: str, allowed: Iterable[str]) -> None:
+    """Raises: BadInput that names the choices, and the near ones."""
+    allowed = list(allowed)
+    if value not in allowed:
+        raise BadInput(f"{key}={value}: must be one of {', '.join(allowed)}{did_you_mean(value, allowed)}")
+
+
+def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
+    """` (did you mean X?)` for the nearest known words, or nothing when none is near."""
+    near = difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)
+    return f" (did you mean {' or '.join(prefix + match for match in near)}?)" if near else ""

@@ -1,0 +1,129 @@
+"""From what Hydra composed to checked dataclasses, and from those to plain values."""
+
+from collections.abc import Iterator
+from dataclasses import asdict, fields, is_dataclass, replace
+from pathlib import Path
+from typing import Any, TypeVar
+
+from omegaconf import DictConfig, OmegaConf
+
+from sightline.config.constraints import check, did_you_mean
+from sightline.config.schema.train import TrainConfig
+from sightline.errors import BadInput
+
+Task = TypeVar("Task")
+Place = tuple[str | int, ...]
+"""The names and indices that lead to a value."""
+REFERENCES = "_references"
+"""An attribute of a typed configuration: its interpolations, like `${model.lr}`, by where they stood."""
+
+
+def validate(cfg: DictConfig | TrainConfig) -> TrainConfig:
+    """The checked configuration of a training run, from what Hydra composed or from one that is typed already.
+
+    Raises: BadInput with the key, the value and the change to make.
+    """
+    return validate_task(cfg, TrainConfig)
+
+
+def validate_task(cfg: DictConfig | Task, schema: type[Task]) -> Task:
+    """The same for any task, by its dataclass.
+
+    Raises: BadInput with the key, the value and the change to make.
+    """
+    if not hasattr(cfg, REFERENCES):
+        composed = cfg if isinstance(cfg, DictConfig) else OmegaConf.structured(cfg)
+        if missing := sorted(OmegaConf.missing_keys(composed)):
+            changes = " ".join(f"{key}=…" for key in missing)
+            raise BadInput(f"{', '.join(missing)}: no value is set; add {changes} to the command")
+        cfg = OmegaConf.to_object(composed)  # pyright: ignore[reportAssignmentType]
+        vars(cfg)[REFERENCES] = dict(_interpolations(OmegaConf.to_container(composed, resolve=False)))
+    assert isinstance(cfg, schema), f"{type(cfg).__name__} is no {schema.__name__}"
+    check(cfg)
+    return cfg
+
+
+def _interpolations(raw: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
+    children = raw.items() if isinstance(raw, dict) else enumerate(raw) if isinstance(raw, list) else ()
+    for name, value in children:
+        yield from _interpolations(value, (*place, name))
+    if isinstance(raw, str) and "${" in raw:
+        yield place, raw
+
+
+def with_value(cfg: Task, key: str, value: Any) -> Task:
+    """A copy of a typed configuration in which a key has another value; what refers to it (`${model.lr}`) follows."""
+    place: Place = tuple(key.split("."))
+    references: dict[Place, str] = getattr(cfg, REFERENCES, {})
+    before = to_plain(cfg)
+    for where, text in references.items():
+        before = _replaced(before, where, text)
+    after = _replaced(before, place, value)
+    was, now = (OmegaConf.to_container(OmegaConf.create(plain), resolve=True) for plain in (before, after))
+    made: Any = _replaced(cfg, place, value)
+    for where in references:
+        if where != place and (follows := _get(now, where)) != _get(was, where):
+            made = _replaced(made, where, follows)
+    vars(made)[REFERENCES] = {where: text for where, text in references.items() if where != place}
+    return made
+
+
+def _get(node: Any, place: Place) -> Any:
+    for name in place:
+        node = node[name]
+    return node
+
+
+def _replaced(node: Any, place: Place, value: Any) -> Any:
+    """A copy of nested dataclasses, dictionaries and lists with another value in one place."""
+    if not place:
+        return value
+    name, *rest = place
+    if isinstance(node, dict | list):
+        changed: Any = node.copy()
+        changed[name] = _replaced(changed[name] if rest else None, tuple(rest), value)
+        return changed
+    return replace(node, **{str(name): _replaced(getattr(node, str(name)), tuple(rest), value)})
+
+
+def to_plain(cfg: Any) -> dict[str, Any]:
+    """A configuration, resolved, as dictionaries, lists, strings and numbers."""
+    if is_dataclass(cfg) and not isinstance(cfg, type):
+        return asdict(cfg)
+    plain = OmegaConf.to_container(cfg, resolve=True, enum_to_str=True)
+    assert isinstance(plain, dict)
+    return {str(key): value for key, value in plain.items()}
+
+
+def save_yaml(cfg: Any, path: Path) -> None:
+    """Write a typed configuration as YAML, which reads back with the same types."""
+    import yaml
+    from omegaconf._utils import get_omega_conf_dumper  # `to_yaml` itself would resolve texts with `${` once more
+
+    text = yaml.dump(
+        to_plain(cfg), default_flow_style=False, allow_unicode=True, sort_keys=False, Dumper=get_omega_conf_dumper()
+    )
+    path.write_text(text, encoding="utf-8")
+
+
+def refuse_unknown_keys(cfg: DictConfig, prefix: str = "") -> None:
+    """Look for keys that no typed section knows: Hydra lets `+key=value` add them, and nothing would ever read them.
+
+    Raises: BadInput with the first.
+    """
+    section = OmegaConf.get_type(cfg)
+    known = [each.name for each in fields(section)] if section and is_dataclass(section) else None
+    for key in cfg:
+        name = f"{prefix}{key}"
+        if known is not None and key not in known:
+            raise BadInput(f"{name}: no such key{did_you_mean(str(key), known, prefix)}; leave it out")
+        node = cfg._get_node(key)  # as it is: reading `cfg[key]` would look for values that are not given yet
+        if isinstance(node, DictConfig) and not (node._is_none() or node._is_missing() or node._is_interpolation()):
+            refuse_unknown_keys(node, f"{name}.")
+
+
+def command_line_overrides() -> list[str]:
+    """What the command said beyond its name; empty in a notebook."""
+    from hydra.core.hydra_config import HydraConfig
+
+    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []

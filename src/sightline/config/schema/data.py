@@ -1,0 +1,158 @@
+"""The data group: where images are, how they are split and how they are read."""
+
+import re
+from dataclasses import dataclass
+
+from omegaconf import MISSING
+
+from sightline.config.constraints import key
+from sightline.errors import BadInput
+from sightline.task_spec import CROPS, INTERPOLATIONS
+
+SOURCES = ("folder", "digits", "gtsrb", "intel", "cifar100", "dogs", "shards", "synthetic")
+NOT_FILES = ("shards", "synthetic")
+"""Sources whose images are no files."""
+
+
+@dataclass
+class PathsConfig:
+    """Where this machine keeps what."""
+
+    data: str = key(MISSING, "data sets are looked for, and made, here", path="stays")
+    cache: str = key(MISSING, "downloads, decoded images and audits: all of it can be made again", path="stays")
+    inputs: str = key(MISSING, "of a job: a folder for each place that came with it", path="stays")
+    runs: str = key(MISSING, "run folders are made here", path="stays")
+
+
+@dataclass
+class DataConfig:
+    """A data set, its split, and how its images are read."""
+
+    name: str = key(MISSING, "of the data set")
+    source: str = key(
+        "folder",
+        "whatever root holds; or a data set that we can fetch, shards, or synthetic (random pixels)",
+        choices=SOURCES,
+    )
+    root: str = key(
+        MISSING,
+        "holds train/<class>/… and perhaps val/ and test/; or a .csv, .lst, archive or s3:// address",
+        path="path",
+    )
+    origin: str = key("", "where to get the data when root is missing")
+    classes: list[str] | None = key(None, "of cifar100: those to write, by name; null: all")
+    class_pattern: str | None = key(None, "regular expression; its brackets hold the class in a class folder's name")
+    image_size: int = key(224, "side of the square that the model sees, in pixels", minimum=8)
+    interpolation: str = key("bicubic", "of the resize", choices=INTERPOLATIONS)
+    crop: str = key("crop", "how an image becomes a square", choices=CROPS)
+    mean: list[float] | None = key(None, "per RGB channel, 0..1; null: what the backbone was made for")
+    std: list[float] | None = key(None, "the same of the standard deviation")
+    orientation_matters: bool = key(False, "true: no flip, transpose or quarter turn, they would change the class")
+    mirror_classes: dict[str, str] = key({}, "but for these: a class, and that of its mirror image")
+    batch_size: int | str = key(
+        64,
+        "of all devices together; auto: the largest power of two that fits into memory",
+        minimum=1,
+        words=("auto",),
+        noun="a number",
+    )
+    num_workers: int = key(2, "processes that decode images", minimum=0)
+    group_pattern: str | None = key(None, "regular expression; images whose paths agree in its brackets stay together")
+    groups_span_classes: bool = key(
+        False, "true: the same group in two classes is one (a patient), not two (a counter)"
+    )
+    val_fraction: float = key(0.15, "of the groups of each class, where there is no val/", minimum=0, below=1)
+    test_fraction: float = key(0.15, "the same where there is no test/; 0 makes none", minimum=0, below=1)
+    num_folds: int | None = key(
+        None,
+        "cross-validation: all but test is dealt into so many parts …",
+        minimum=2,
+        hint=", or null for a single split",
+    )
+    fold: int = key(0, "… and this one is validation")
+    with_validation: bool = key(
+        False, "train on the validation images too; then the last epoch is the one that is kept"
+    )
+    manifest: str = key(
+        "auto",
+        "the split as a file; auto: root/manifest.csv where there is one; none: split anew",
+        path="path",
+    )
+    audit: str = key("auto", "look at every file at first use; skip: do not", choices=("auto", "skip"))
+    on_bad_file: str = key("error", "skip: leave bad files out, and say so in run.json …", choices=("error", "skip"))
+    max_bad_fraction: float = key(
+        0.01, "… while they are no more than this share", minimum=0, maximum=1, noun="a share"
+    )
+    on_leak: str = key("warn", "of images in two splits", choices=("warn", "error"))
+    sampler: str = key(
+        "shuffled",
+        "balanced: as many training images of one class as of another",
+        choices=("shuffled", "balanced"),
+    )
+    cache: str = key(
+        "auto",
+        "decoded images on disk; auto: if they fit; always; off: decode the files in every epoch",
+        choices=("auto", "always", "off"),
+    )
+    cache_gb: float = key(
+        50.0, "the most that all caches may take", above=0, hint="; to have no cache set data.cache=off"
+    )
+    device_cache: bool = key(False, "all decoded images of training and validation in the memory of the device")
+    num_synthetic: int = key(1024, "images that source=synthetic pretends to have", minimum=1)
+
+    def check(self) -> None:
+        for name, value in (("on_bad_file", "skip"), ("on_leak", "error")):
+            if self.audit == "skip" and getattr(self, name) == value:
+                raise BadInput(
+                    f"data.audit=skip data.{name}={value}: only the audit tells; set data.audit=auto or drop "
+                    f"data.{name}"
+                )
+        self._check_folds()
+        if self.val_fraction + self.test_fraction >= 1:
+            raise BadInput(
+                f"data.val_fraction={self.val_fraction} data.test_fraction={self.test_fraction}: "
+                "together they leave nothing to train on; make their sum smaller than 1"
+            )
+        _check_pattern("data.group_pattern", self.group_pattern, "the group", r"(\d+)_\d+")
+        _check_pattern("data.class_pattern", self.class_pattern, "the class", r"^\d+\.(.+)$")
+        self._check_statistics()
+
+    def _check_folds(self) -> None:
+        if self.num_folds is None and self.fold != 0:
+            raise BadInput(f"data.fold={self.fold}: of how many folds? Add data.num_folds=5, say")
+        if self.num_folds is not None and not 0 <= self.fold < self.num_folds:
+            raise BadInput(
+                f"data.fold={self.fold}: with data.num_folds={self.num_folds} must be from 0 to {self.num_folds - 1}"
+            )
+
+    def _check_statistics(self) -> None:
+        if (self.mean is None) != (self.std is None):
+            raise BadInput(f"data.mean={self.mean} data.std={self.std}: set both or neither")
+        for name, values in (("mean", self.mean), ("std", self.std)):
+            if values is not None and len(values) != 3:
+                raise BadInput(f"data.{name}={values}: must be three numbers, for red, green and blue")
+        if self.std is not None and min(self.std) <= 0:
+            raise BadInput(f"data.std={self.std}: must be above 0")
+
+
+def _check_pattern(name: str, pattern: str | None, sought: str, example: str) -> None:
+    if pattern is None:
+        return
+    try:
+        groups = re.compile(pattern).groups
+    except re.error as error:
+        raise BadInput(f"{name}={pattern}: not a regular expression ({error})") from error
+    if groups < 1:
+        raise BadInput(
+            f"{name}={pattern}: put brackets round the part that names {sought}, like '{name}=\"{example}\"'"
+        )
+
+
+@dataclass
+class RunDataConfig:
+    """What evaluation may change about the data of a finished run; null keeps what the run used."""
+
+    root: str | None = key(None, "other images, with test/<class>/…", path="path")
+    own_root: str | None = key(None, "where the run's own images lie now; null: where they lay", path="path")
+    batch_size: int | None = key(None, "images at a time", minimum=1)
+    num_workers: int | None = key(None, "processes that decode images", minimum=0)

@@ -1,0 +1,45 @@
+"""The explanation group: which parts of an image made the model say what it says."""
+
+from dataclasses import dataclass
+
+from sightline.config.constraints import key
+from sightline.errors import BadInput
+
+METHODS = ("integrated_gradients", "grad_cam", "occlusion", "smooth_grad")
+
+
+@dataclass
+class ExplanationConfig:
+    """Which parts of an image made the model say what it says."""
+
+    methods: list[str] = key(["integrated_gradients", "grad_cam"], "in this order", choices=METHODS)
+    num_images: int = key(12, "chosen over the classes: right and wrong, sure and unsure", minimum=1)
+    target: str = key(
+        "prediction",
+        "the class that is explained; label, or both where they differ",
+        choices=("prediction", "label", "both"),
+    )
+    baseline: str = key(
+        "black",
+        "where integrated gradients begin; blurred, mean (colour) or random_average",
+        choices=("black", "blurred", "mean", "random_average"),
+    )
+    tolerance: float = key(
+        0.01,
+        "completeness error at which an image of integrated gradients is done …",
+        above=0,
+        hint=", like 0.01 for one percent",
+    )
+    min_steps: int = key(16, "… after so many gradients at least …", minimum=2)
+    max_steps: int = key(1024, "… or marked, after so many")
+    memory_gb: float | None = key(
+        None,
+        "the most that gradients and activations may take; null: a quarter of what is free",
+        minimum=0.05,
+        hint=", or null",
+    )
+    seed: int = key(0, "of the choice of images and of random baselines", minimum=0)
+
+    def check(self) -> None:
+        if self.max_steps < self.min_steps:
+            raise BadInput(f"explanation.max_steps={self.max_steps}: must be {self.min_steps} or more")

@@ -1,0 +1,99 @@
+"""The model group: the network, its weights, its loss and how it is optimised."""
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from omegaconf import MISSING
+
+from sightline.config.constraints import key
+from sightline.config.instantiation import check_targets
+from sightline.errors import BadInput
+
+COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+
+
+@dataclass
+class ModelConfig:
+    """A network by timm's name, and how it is trained."""
+
+    name: str = key(MISSING, "any timm backbone")
+    arguments: dict[str, Any] = key({}, "of timm.create_model")
+    arguments_for: dict[str, dict[str, Any]] = key({}, "the same, for the model of that name alone")
+    pretrained: bool = key(False, "weights from timm's hub")
+    weights: str | None = key(None, "local safetensors file; beats `pretrained`", path="path")
+    drop_rate: float = key(0.0, "dropout before the head, as timm's argument of that name", minimum=0, below=1)
+    drop_path_rate: float = key(0.0, "stochastic depth: how often the last block is left out", minimum=0, below=1)
+    freeze: str = key(
+        "none",
+        "backbone: train the head alone; gradual: then one more stage every …",
+        choices=("none", "backbone", "gradual"),
+    )
+    unfreeze_every_epochs: int = key(1, "… so many epochs", minimum=1)
+    lr: float | int | str = key(
+        1e-3,
+        "auto: found by a short training whose rate grows, and recorded",
+        above=0,
+        words=("auto",),
+        noun="a number",
+    )
+    loss: str = key("cross_entropy", "bce: each class for itself", choices=("cross_entropy", "bce", "focal"))
+    label_smoothing: float = key(0.0, "share of the label that all classes get", minimum=0, below=1)
+    focal_gamma: float = key(2.0, "of loss=focal", minimum=0)
+    bce_target_threshold: float | None = key(
+        None,
+        "of loss=bce: mixed shares above it count as 1, the others as 0",
+        above=0,
+        below=1,
+        hint=", like 0.2, or null for none",
+    )
+    class_weights: str = key(
+        "none",
+        "of the loss; balanced: one over a class's number of images; effective: milder",
+        choices=("none", "balanced", "effective"),
+    )
+    norm_weight_decay: bool = key(True, "false: no weight decay on norms and biases")
+    layer_lr_decay: float | None = key(
+        None,
+        "the learning rate of each layer is that share of the one above it",
+        above=0,
+        below=1,
+        hint=", like 0.75, or null for none",
+    )
+    ema_decay: float | None = key(
+        None,
+        "validate and save an average of the weights; 0.999 for a few thousand steps",
+        above=0,
+        below=1,
+        hint=", like 0.999, or null for none",
+    )
+    teacher: str | None = key(None, "a run whose answers this one learns from, too", path="run")
+    teacher_weight: float = key(0.5, "their share of the loss", minimum=0, maximum=1)
+    teacher_temperature: float = key(2.0, "divides both logits", above=0, hint=", like 2")
+    channels_last: bool = key(True, "memory format of images and weights")
+    compile: bool = key(False, "torch.compile")
+    compile_mode: str | None = key(
+        None, "of torch.compile: reduce-overhead (CUDA graphs), max-autotune", choices=COMPILE_MODES
+    )
+    tf32: bool = key(True, "on a GPU, 32-bit products with a mantissa of 10 bits; false: of 23")
+    optimizer: dict[str, Any] = key({}, "a `_partial_` object that takes the parameters")
+    scheduler: dict[str, Any] = key({}, "a `_partial_` object that takes the optimizer")
+
+    def check(self) -> None:
+        if self.weights is not None and not Path(self.weights).expanduser().is_file():
+            raise BadInput(f"model.weights={self.weights}: no such file; give the path of a safetensors file")
+        if self.freeze != "none" and not self.pretrained and self.weights is None:
+            raise BadInput(
+                f"model.freeze={self.freeze}: with random weights the frozen backbone knows nothing; "
+                "add model.weights=FILE or model.pretrained=true, or set model.freeze=none"
+            )
+        for name, node in (("optimizer", self.optimizer), ("scheduler", self.scheduler)):
+            if "_target_" not in node:
+                raise BadInput(f"model.{name}: no _target_ is set; choose one, like model/{name}=… (see --help)")
+            check_targets(node, f"model.{name}")
+
+    def timm_arguments(self) -> dict[str, Any]:
+        """Arguments of `timm.create_model`: those for the model of this name, then those for any."""
+        rates = {"drop_rate": self.drop_rate, "drop_path_rate": self.drop_path_rate}
+        rates = {name: rate for name, rate in rates.items() if rate > 0}
+        return {**rates, **self.arguments_for.get(self.name, {}), **self.arguments}

@@ -1,0 +1,151 @@
+"""How long, where and how carefully a network is fitted: Lightning's trainer, checkpoints and divergence."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sightline.config.constraints import key
+from sightline.errors import BadInput
+from sightline.metrics import FIT_METRICS
+
+PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
+"""How several processes may train one network."""
+
+
+@dataclass
+class TrainerConfig:
+    """Arguments of `pytorch_lightning.Trainer`, by Lightning's own names; `precision: auto` is ours."""
+
+    accelerator: str = key("auto", "auto: the best that this machine has")
+    strategy: str = key("auto", f"of several processes: {', '.join(STRATEGIES)}")
+    devices: Any = key(
+        1, "processes on each machine, one a device; auto: all GPUs; or a list that names them, like [2]"
+    )
+    num_nodes: int = key(1, "machines")
+    precision: str = key(
+        "auto", "auto: bf16 mixed where the device has it in hardware, else 32 bits", choices=PRECISIONS
+    )
+    max_epochs: int | None = 10
+    min_epochs: int | None = None
+    max_steps: int = -1
+    min_steps: int | None = None
+    max_time: str | None = key(None, "DD:HH:MM:SS")
+    limit_train_batches: int | float | None = None
+    limit_val_batches: int | float | None = None
+    limit_test_batches: int | float | None = None
+    overfit_batches: int | float = 0.0
+    val_check_interval: int | float | None = None
+    check_val_every_n_epoch: int | None = 1
+    num_sanity_val_steps: int = 0
+    log_every_n_steps: int = 10
+    enable_progress_bar: bool = True
+    enable_model_summary: bool = False
+    accumulate_grad_batches: int = key(1, minimum=1)
+    gradient_clip_val: int | float | None = None
+    gradient_clip_algorithm: str | None = None
+    deterministic: bool | str | None = key(None, 'true, false or "warn"')
+    benchmark: bool | None = None
+    inference_mode: bool = True
+    use_distributed_sampler: bool = True
+    profiler: str | None = None
+    detect_anomaly: bool = False
+    sync_batchnorm: bool = False
+
+    def check(self) -> None:
+        if self.max_steps < 1 and (self.max_steps == 0 or (self.max_epochs or -1) < 1):
+            raise BadInput(
+                f"trainer.max_epochs={self.max_epochs} trainer.max_steps={self.max_steps}: training would "
+                "never end or never begin; set trainer.max_epochs to 1 or more, or trainer.max_steps "
+                "(trainer.max_time may end either early)"
+            )
+        for name in ("limit_train_batches", "limit_val_batches", "limit_test_batches"):
+            if (limit := getattr(self, name)) is not None and (limit <= 0 or (isinstance(limit, float) and limit > 1)):
+                raise BadInput(
+                    f"trainer.{name}={limit}: must be a number of batches, 1 or more, or a share of them up to 1.0"
+                )
+        if self.check_val_every_n_epoch and self.check_val_every_n_epoch > (self.max_epochs or -1) > 0:
+            raise BadInput(
+                f"trainer.check_val_every_n_epoch={self.check_val_every_n_epoch}: with trainer.max_epochs="
+                f"{self.max_epochs} there would be no validation to choose the best checkpoint by; make it smaller"
+            )
+        if self.accelerator == "cpu" and self.precision.startswith("16-"):
+            raise BadInput(
+                f"trainer.precision={self.precision}: 16-bit floats need a GPU; "
+                "with trainer.accelerator=cpu use bf16-mixed or 32-true"
+            )
+        self.num_devices()
+
+    def num_devices(self) -> int | None:
+        """How many devices a machine is to use; None for all that it has.
+
+        Raises: BadInput when `trainer.devices` says nothing of the kind.
+        """
+        devices = self.devices
+        if str(devices) in ("auto", "-1"):
+            return None
+        named = devices if isinstance(devices, list) else str(devices).strip(",").split(",")
+        if not named or not all(str(each).strip().isdigit() for each in named) or self.num_nodes < 1:
+            raise BadInput(
+                f"trainer.devices={devices} trainer.num_nodes={self.num_nodes}: give numbers, 1 or more, "
+                "a list that names devices, like trainer.devices=[0,2], or auto"
+            )
+        count = len(named) if isinstance(devices, list) or "," in str(devices) else int(named[0])
+        if count < 1:
+            raise BadInput(f"trainer.devices={devices}: must be 1 or more")
+        return count
+
+
+@dataclass
+class CheckpointConfig:
+    """Which checkpoints are kept."""
+
+    monitor: str = key(
+        "val/accuracy", "the metric that decides which checkpoint is the best", choices=FIT_METRICS, chooses=True
+    )
+    average_best: int = key(
+        1, "keep so many of the best, and export their average where validation finds it no worse", minimum=1
+    )
+    every_minutes: float | None = key(
+        10.0,
+        "also write last.ckpt this often within an epoch; null: after epochs alone",
+        above=0,
+        hint=", or null to save after epochs",
+    )
+
+
+@dataclass
+class DivergenceConfig:
+    """What happens when the loss becomes nan or infinite, or explodes."""
+
+    action: str = key(
+        "stop",
+        "rollback: go on from the last checkpoint with a smaller learning rate …",
+        choices=("stop", "rollback"),
+    )
+    max_rollbacks: int = key(3, "… so often at the most …", minimum=1, hint="; to have none set divergence.action=stop")
+    lr_factor: float = key(0.3, "… each time multiplied by this", above=0, below=1, hint=", like 0.3")
+    explosion_factor: float = key(
+        20.0,
+        "exploded: above so many times the loss of guessing, as a median of five batches",
+        above=1,
+        hint=", like 20",
+    )
+    patience_steps: int | None = key(
+        500, "warn once when the loss has not fallen over so many batches; null: never", minimum=4, hint=", or null"
+    )
+
+
+@dataclass
+class LrFinderConfig:
+    """The sweep of learning rates that `model.lr=auto` and find_lr.py make."""
+
+    lowest: float = 1e-6
+    highest: float = 10.0
+    num_steps: int = key(120, "of the sweep; it ends earlier when the loss is lost", minimum=20, hint="; 120 is usual")
+
+    def check(self) -> None:
+        if not 0 < self.lowest < self.highest:
+            raise BadInput(
+                f"lr_finder.lowest={self.lowest} lr_finder.highest={self.highest}: "
+                "both must be above 0, and the first the smaller"
+            )
