@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.callbacks.step_times import PARTS, Step
+from sightline.runs.pages import render
 
 TEMPLATE = "profile.html.j2"
 MAX_COLUMNS = 160
@@ -139,16 +140,9 @@ def _advise_network(setting: Setting) -> str:
 
 def write_page(profile: dict[str, Any], path: Path) -> None:
     """Write the page from the contents of `profile.json`."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("sightline.callbacks", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template(TEMPLATE).render(
+    page = render(
+        "sightline.callbacks",
+        TEMPLATE,
         profile=profile,
         parts=PARTS,
         titles=TITLES,

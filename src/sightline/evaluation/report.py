@@ -9,7 +9,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 from PIL import Image
 
 from sightline.evaluation.evaluation_input import EvaluationInput, Picture, Section, Table
@@ -17,6 +16,7 @@ from sightline.evaluation.figures import arrange, to_svg
 from sightline.evaluation.model_quality import describe_quality
 from sightline.metrics import meets, mode_of
 from sightline.runs.files import write_json
+from sightline.runs.pages import render
 
 TEMPLATE = "report.html.j2"
 IN_RUN_FOLDER = ("confusion_matrix", "per_class")
@@ -52,14 +52,9 @@ def write_report(
     metrics = {key: value for section in sections for key, value in section.metrics.items()}
     write_sections(folder, sections)
     write_json(folder / "evaluation" / "evaluation.json", describe_quality(subject))
-    environment = Environment(
-        loader=PackageLoader("sightline.evaluation", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
-    page = environment.get_template(TEMPLATE).render(
+    page = render(
+        "sightline.evaluation",
+        TEMPLATE,
         name=name,
         split=subject.split,
         num_images=len(subject.predictions),
@@ -69,7 +64,7 @@ def write_report(
         gates=[_describe_gate(gate, bound, metrics) for gate, bound in gates.items()],
         sections=[_show(section) for section in sections],
     )
-    (folder / "evaluation" / "report.html").write_text(page, encoding="utf-8", errors="replace")
+    (folder / "evaluation" / "report.html").write_text(page, encoding="utf-8")
     return metrics
 
 

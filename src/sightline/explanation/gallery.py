@@ -7,7 +7,6 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from jinja2 import Environment, PackageLoader, StrictUndefined
 
 from sightline.explanation.attribution import METHODS, Cases, Explained, Explainer
 from sightline.explanation.faithfulness import (
@@ -19,6 +18,7 @@ from sightline.explanation.faithfulness import (
 )
 from sightline.explanation.panels import draw_panel
 from sightline.runs.files import write_json
+from sightline.runs.pages import render
 
 TEMPLATE = "index.html.j2"
 
@@ -143,18 +143,11 @@ def _beats_random(row: dict[str, Any]) -> bool:
 def _write_page(
     folder: Path, name: str, summary: dict[str, Any], rows: Sequence[dict[str, Any]], known: Sequence[Case]
 ) -> None:
-    environment = Environment(
-        loader=PackageLoader("sightline.explanation", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     panels = list(dict.fromkeys(row["panel"] for row in rows))
     marked = {row["panel"] for row in rows if row["converged"] is False}
     shown = [
         {"file": panel, "title": _title(case), "image": case.image, "is_marked": panel in marked}
         for panel, case in zip(panels, known, strict=True)
     ]
-    page = environment.get_template(TEMPLATE).render(name=name, summary=summary, panels=shown, order=list(METHODS))
-    (folder / "index.html").write_text(page, encoding="utf-8", errors="replace")
+    page = render("sightline.explanation", TEMPLATE, name=name, summary=summary, panels=shown, order=list(METHODS))
+    (folder / "index.html").write_text(page, encoding="utf-8")

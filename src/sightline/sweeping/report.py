@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.metrics import REFIT_TABLE
 from sightline.runs.files import write_text
+from sightline.runs.pages import render
 from sightline.sweeping.refit import describe_spread
 from sightline.sweeping.results import state_of, summarise
 from sightline.sweeping.settings import Settings
@@ -40,7 +41,6 @@ def write_report(study: "optuna.Study", settings: Settings, refit: Mapping[str, 
 
     `refit` is what the best configuration reached when it was trained anew.
     """
-    from jinja2 import Environment, PackageLoader
     from plotly.offline import get_plotlyjs
 
     sections = []
@@ -54,10 +54,9 @@ def write_report(study: "optuna.Study", settings: Settings, refit: Mapping[str, 
             _color(figure)
             plot = figure.to_html(full_html=False, include_plotlyjs=False, config={"displayModeBar": False})
             sections.append({"title": title, "text": text, "plot": plot})
-    template = Environment(loader=PackageLoader("sightline.sweeping", "."), autoescape=True).get_template(
-        "report.html.j2"
-    )
-    page = template.render(
+    page = render(
+        "sightline.sweeping",
+        "report.html.j2",
         name=settings.name,
         results=summarise(study, settings),
         metrics=dict(settings.metrics),

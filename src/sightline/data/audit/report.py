@@ -14,6 +14,7 @@ from PIL import Image
 from sightline.data.audit.audit import KINDS, Audit, Finding
 from sightline.data.manifest import SPLITS, Manifest
 from sightline.data.transforms import UnreadableImage, load_rgb
+from sightline.runs.pages import render
 
 TEMPLATE = "audit.html.j2"
 PICTURE_SIZE = 96
@@ -70,17 +71,10 @@ class _Pictures:
 
 def write_report(audit: Audit, manifest: Manifest, path: Path) -> None:
     """Write the page; pictures that cannot be decoded show as placeholders."""
-    from jinja2 import Environment, PackageLoader, StrictUndefined
-
-    environment = Environment(
-        loader=PackageLoader("sightline.data.audit", "."),
-        autoescape=True,
-        undefined=StrictUndefined,
-        trim_blocks=True,
-        lstrip_blocks=True,
-    )
     pictures = _Pictures(manifest.root)
-    page = environment.get_template(TEMPLATE).render(
+    page = render(
+        "sightline.data.audit",
+        TEMPLATE,
         name=manifest.root.name,
         verdict=describe(audit),
         summary=audit.summary,
@@ -89,7 +83,7 @@ def write_report(audit: Audit, manifest: Manifest, path: Path) -> None:
         kinds=_show_findings(audit, manifest, pictures),
         samples=_show_samples(audit, manifest, pictures),
     )
-    path.write_text(page, encoding="utf-8", errors="replace")
+    path.write_text(page, encoding="utf-8")
 
 
 def describe(audit: Audit) -> str:
