@@ -466,9 +466,7 @@ if __name__ == "__main__":
 
         benchmark_sweep.main(sys.argv[2:])
     elif sys.argv[1:2] in (["validation"], ["logging"], ["start"]):
-        import benchmark_parts
-
-        benchmark_parts.main(sys.argv[1:])
+        os.execv(sys.executable, [sys.executable, str(Path(__file__).with_name("benchmark_parts.py")), *sys.argv[1:]])
     elif sys.argv[1:2] == ["trial"]:
         import benchmark_trial
 

@@ -124,3 +124,7 @@ def first_step_at(folder: Path) -> float:
 
 
 PARTS = {"validation": benchmark_validation, "logging": benchmark_logging, "start": benchmark_start}
+
+
+if __name__ == "__main__":
+    main(sys.argv[1:])

@@ -5,6 +5,7 @@ import functools
 import subprocess
 import sys
 from collections.abc import Iterable, Iterator
+from graphlib import TopologicalSorter
 from pathlib import Path
 
 import pytest
@@ -164,6 +165,34 @@ def test_the_table_is_free_of_circles() -> None:
         ready = {room for room, others in MAY_IMPORT.items() if room not in done and others <= done}
         assert ready, f"circle among {sorted(set(MAY_IMPORT) - done)}"
         done |= ready
+
+
+def module_name(name: str) -> str:
+    """As others import a file: `sightline.data.cache`; scripts go by the name of their file."""
+    path = Path(name).relative_to("src") if name.startswith("src/") else Path(Path(name).name)
+    return ".".join(path.with_suffix("").parts).removesuffix(".__init__")
+
+
+def modules_imported(name: str, modules: set[str]) -> set[str]:
+    """Those of our modules that a file imports, inside functions too; not what is there for type checkers alone."""
+    found, stack = set(), list(ast.iter_child_nodes(parse(name)))
+    while stack:
+        node = stack.pop()
+        if isinstance(node, ast.If) and "TYPE_CHECKING" in ast.unparse(node.test):
+            continue
+        if isinstance(node, ast.ImportFrom):  # a name of a package, or a module in it
+            found |= {f"{node.module}.{each.name}" for each in node.names} & modules or {node.module or ""}
+        elif isinstance(node, ast.Import):
+            found |= {each.name for each in node.names}
+        stack.extend(ast.iter_child_nodes(node))
+    return found & modules
+
+
+def test_no_import_circle() -> None:
+    files = [name for name in PYTHON if name.startswith(("src/", "scripts/"))]
+    modules = {module_name(name) for name in files}
+    graph = {module_name(name): modules_imported(name, modules) for name in files}
+    TopologicalSorter(graph).prepare()  # its error names the circle
 
 
 def loaded_early(name: str, unwanted: set[str]) -> Iterator[str]:
