@@ -82,7 +82,7 @@ def test_a_study_goes_on(project: Path, cli: Cli) -> None:
     with (study / "trials.csv").open() as file:
         before = [*csv.DictReader(file)]
     records = [(study / "trials" / row["number"] / "run.json").read_text() for row in before]
-    done = cli("train", "-m", "hparams_search=optuna", *words, "hydra.sweeper.n_trials=3", *places(project))
+    done = cli("train", "-m", "hydra/sweeper=sightline", *words, "hydra.sweeper.n_trials=3", *places(project))
     assert done.returncode == 0, done.stderr
     with (study / "trials.csv").open() as file:
         after = [*csv.DictReader(file)]
