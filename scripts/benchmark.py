@@ -280,7 +280,7 @@ def describe_side(side: dict[str, Any]) -> str:
 
 def measure_side(side: str, root: str, weights: str, count: int) -> None:
     """Print what one side took, as JSON."""
-    from sightline.data.collection.layouts import find_files
+    from sightline.data.collection.image_files import find_files
     from sightline.data.transforms import load_rgb, prepare
 
     network, _ = create_backbone("mobilenetv2_100", 1000, weights=weights)

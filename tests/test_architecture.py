@@ -42,7 +42,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sweeping": LOWEST | {"launch", "metrics", "runs"},
     "command": LOWEST | {"config", "distributed", "env_file", "runs"},
 }
-SERVING_FROM_DATA = {"sightline.data.transforms", "sightline.data.loader", "sightline.data.collection.layouts"}
+SERVING_FROM_DATA = {"sightline.data.transforms", "sightline.data.loader", "sightline.data.collection.image_files"}
 """What serving may take from the data room: how pixels are prepared and loaded, and how files are found."""
 CONFIG_FROM_MODELS = {"models/listing.py"}
 """Task functions in a room below the configurations."""
@@ -55,18 +55,11 @@ LIGHT_FILES = [
     *(f"config/schema/{name}.py" for name in "tasks train trainer".split()),
     *("runs/files.py", "runs/record.py", "runs/project.py", "runs/folder.py", "runs/content_hash.py"),
     *(f"training/{name}.py" for name in "train build recipe trainer resume lr_finding checkpoint_averaging".split()),
-    *(
-        f"data/{name}.py"
-        for name in "prepare opening training_data augmentation manifest splitting transforms cache parallel".split()
-    ),
-    *(f"data/collection/{name}.py" for name in "layouts sources adapters digits download archives".split()),
-    *(
-        "data/audit/inspection.py",
-        "data/audit/audit.py",
-        "data/audit/policy.py",
-        "data/shards/packing.py",
-        "data/shards/stores.py",
-    ),
+    *(f"data/{name}.py" for name in "prepare opening training_data augmentation manifest splitting".split()),
+    *(f"data/{name}.py" for name in "transforms cache parallel audit/inspection audit/audit audit/policy".split()),
+    *(f"data/collection/{name}.py" for name in "layouts tables image_files sources adapters".split()),
+    *(f"data/collection/{name}.py" for name in "digits download archives".split()),
+    *("data/shards/packing.py", "data/shards/stores.py"),
     *("distributed/rank.py", "distributed/process_group.py", "models/listing.py"),
     *("evaluation/evaluate.py", "explanation/explain.py", "serving/predict.py"),
 ]

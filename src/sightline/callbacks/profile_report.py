@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.callbacks.step_times import PARTS, Step
+from sightline.runs.files import write_text
 from sightline.runs.pages import render
 
 TEMPLATE = "profile.html.j2"
@@ -150,7 +151,7 @@ def write_page(profile: dict[str, Any], path: Path) -> None:
         columns=_columns(profile["steps"]),
         charts=_charts(profile["samples"], profile["setting"]["cores"]),
     )
-    path.write_text(page, encoding="utf-8")
+    write_text(path, page)
 
 
 def _columns(steps: Sequence[dict[str, float]]) -> dict[str, Any]:

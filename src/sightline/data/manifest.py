@@ -15,6 +15,7 @@ import numpy as np
 from numpy.dtypes import StringDType
 
 from sightline.errors import BadInput
+from sightline.runs.files import whole_file
 
 SPLITS = ("train", "val", "test")
 TRAIN, VAL, TEST = range(3)
@@ -99,10 +100,8 @@ class Manifest:
 
     def save(self, path: Path) -> None:
         """Write the table, whole or not at all."""
-        partial = path.with_name(f".{path.name}-{os.getpid()}")
-        with partial.open("w", encoding="utf-8", newline="") as file:
+        with whole_file(path) as partial, partial.open("w", encoding="utf-8", newline="") as file:
             file.writelines(self.table())
-        partial.replace(path)
 
     @classmethod
     def load(cls, path: Path, root: Path) -> "Manifest":

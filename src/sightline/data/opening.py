@@ -30,7 +30,7 @@ def open_data(cfg: TrainConfig) -> TrainingData:
     """
     data, cache = cfg.data, Path(cfg.paths.cache)
     if data.source == "synthetic":
-        return SyntheticData({"train": data.num_synthetic, "val": int(data.batch_size), "test": 0})
+        return SyntheticData.of(data.num_synthetic, data.batch_size)
     if data.source == "shards":
         return open_shards(data.root, shard_cache(cache, data.cache_gb))
     return open_files(cfg)

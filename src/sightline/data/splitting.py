@@ -10,7 +10,8 @@ from pathlib import Path
 import numpy as np
 from numpy.dtypes import StringDType
 
-from sightline.data.collection.layouts import IMAGE_SUFFIXES, ClassFiles, list_images
+from sightline.data.collection.image_files import IMAGE_SUFFIXES, ClassFiles
+from sightline.data.collection.layouts import list_images
 from sightline.data.manifest import SPLITS, TEST, TRAIN, VAL, Manifest
 from sightline.errors import BadInput
 

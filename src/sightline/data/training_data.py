@@ -15,6 +15,7 @@ import numpy as np
 from sightline.config import TrainConfig
 from sightline.data.augmentation import make_augmentations
 from sightline.data.manifest import TEST, Manifest, Selection
+from sightline.runs.files import write_bytes
 from sightline.task_spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -199,7 +200,7 @@ class ShardData:
         return {"num_images": self.info.num_images, "sha256": self.info.sha256, "root": self.location}
 
     def save(self, folder: Path) -> None:
-        (folder / "manifest.csv").write_bytes(self._read_manifest())
+        write_bytes(folder / "manifest.csv", self._read_manifest())
 
     def _read_manifest(self) -> bytes:
         from sightline.data.shards.stores import open_store
@@ -231,6 +232,11 @@ class SyntheticData:
 
     manifest = None
     class_names = tuple(str(number) for number in range(NUM_SYNTHETIC_CLASSES))
+
+    @classmethod
+    def of(cls, num_images: int, batch_size: int | str) -> "SyntheticData":
+        """So many images for training and a batch for validation, of the usual size where its own is not found yet."""
+        return cls({"train": num_images, "val": batch_size if isinstance(batch_size, int) else 64, "test": 0})
 
     def class_counts(self) -> list[int]:
         labels = np.arange(self.num_images["train"]) % NUM_SYNTHETIC_CLASSES

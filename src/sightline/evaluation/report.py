@@ -15,7 +15,7 @@ from sightline.evaluation.evaluation_input import EvaluationInput, Picture, Sect
 from sightline.evaluation.figures import arrange, to_svg
 from sightline.evaluation.model_quality import describe_quality
 from sightline.metrics import meets, mode_of
-from sightline.runs.files import write_json
+from sightline.runs.files import write_json, write_text
 from sightline.runs.pages import render
 
 TEMPLATE = "report.html.j2"
@@ -64,7 +64,7 @@ def write_report(
         gates=[_describe_gate(gate, bound, metrics) for gate, bound in gates.items()],
         sections=[_show(section) for section in sections],
     )
-    (folder / "evaluation" / "report.html").write_text(page, encoding="utf-8")
+    write_text(folder / "evaluation" / "report.html", page)
     return metrics
 
 

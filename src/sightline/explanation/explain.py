@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.config import ExplainConfig, ExplanationConfig, to_plain, validate_task
-from sightline.data.collection.layouts import find_files
+from sightline.data.collection.image_files import find_files
 from sightline.data.transforms import UnreadableImage, load_rgb, prepare
 from sightline.errors import BadInput
 from sightline.finished_run import FinishedRun, find_images, make_loader_of, open_finished_run

@@ -17,7 +17,7 @@ from sightline.explanation.faithfulness import (
     randomisation_check,
 )
 from sightline.explanation.panels import draw_panel
-from sightline.runs.files import write_json
+from sightline.runs.files import write_json, write_text
 from sightline.runs.pages import render
 
 TEMPLATE = "index.html.j2"
@@ -150,4 +150,4 @@ def _write_page(
         for panel, case in zip(panels, known, strict=True)
     ]
     page = render("sightline.explanation", TEMPLATE, name=name, summary=summary, panels=shown, order=list(METHODS))
-    (folder / "index.html").write_text(page, encoding="utf-8")
+    write_text(folder / "index.html", page)

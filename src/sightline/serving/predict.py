@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.config import PredictConfig, to_plain, validate_task
-from sightline.data.collection.layouts import find_files
+from sightline.data.collection.image_files import find_files
 from sightline.errors import BadInput
 from sightline.runs.record import RunRecord, open_folder
 

@@ -19,7 +19,8 @@ import pytest
 from sightline.data.collection.archives import extract, unpack
 from sightline.errors import BadInput
 from sightline.runs import archives
-from sightline.runs.archives import ARCHIVE_SUFFIXES, is_archive, whole_folder
+from sightline.runs.archives import ARCHIVE_SUFFIXES, is_archive
+from sightline.runs.files import whole_folder
 
 FILES = {"train/red/1.png": b"one", "train/blue/2.png": b"two" * 1000, "empty.txt": b""}
 NOISE = os.urandom(200_000)

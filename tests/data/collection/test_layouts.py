@@ -4,7 +4,9 @@ from pathlib import Path
 
 import pytest
 
-from sightline.data.collection.layouts import ClassFiles, find_files, is_table, list_images
+from sightline.data.collection.image_files import ClassFiles, find_files
+from sightline.data.collection.layouts import list_images
+from sightline.data.collection.tables import is_table
 from sightline.errors import BadInput
 
 

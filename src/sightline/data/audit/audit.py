@@ -1,13 +1,11 @@
 """What is wrong with a data set: bad files, copies, contradicting labels, and what leaks from split to split."""
 
-import json
 import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from importlib.metadata import version
 from itertools import combinations, pairwise
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -76,9 +74,6 @@ class Audit:
     def to_dict(self) -> dict[str, Any]:
         findings = [{"kind": one.kind, "files": list(one.files), "detail": one.detail} for one in self.findings]
         return {"summary": self.summary, "findings": findings}
-
-    def save(self, path: Path) -> None:
-        path.write_text(json.dumps(self.to_dict(), indent=1, ensure_ascii=False) + "\n", encoding="utf-8")
 
 
 def audit(manifest: Manifest, inspection: Inspection, *, num_workers: int | None = None) -> Audit:

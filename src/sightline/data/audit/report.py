@@ -14,6 +14,7 @@ from PIL import Image
 from sightline.data.audit.audit import KINDS, Audit, Finding
 from sightline.data.manifest import SPLITS, Manifest
 from sightline.data.transforms import UnreadableImage, load_rgb
+from sightline.runs.files import write_text
 from sightline.runs.pages import render
 
 TEMPLATE = "audit.html.j2"
@@ -83,7 +84,7 @@ def write_report(audit: Audit, manifest: Manifest, path: Path) -> None:
         kinds=_show_findings(audit, manifest, pictures),
         samples=_show_samples(audit, manifest, pictures),
     )
-    path.write_text(page, encoding="utf-8")
+    write_text(path, page)
 
 
 def describe(audit: Audit) -> str:

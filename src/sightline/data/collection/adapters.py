@@ -18,7 +18,7 @@ from sightline.data.collection.archives import extract, unpack
 from sightline.data.collection.digits import write_digits
 from sightline.data.collection.download import DownloadFailed, download
 from sightline.errors import BadInput
-from sightline.runs.archives import whole_folder
+from sightline.runs.files import whole_folder
 
 log = logging.getLogger(__name__)
 

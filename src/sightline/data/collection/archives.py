@@ -4,7 +4,7 @@ from pathlib import Path
 
 from sightline.data.collection.download import show_progress
 from sightline.runs import archives
-from sightline.runs.archives import whole_folder
+from sightline.runs.files import whole_folder
 
 
 def extract(archive: Path, folder: Path, *, max_bytes: int | None = None) -> Path:

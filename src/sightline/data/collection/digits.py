@@ -5,10 +5,9 @@ Source: Optical Recognition of Handwritten Digits, E. Alpaydin and C. Kaynak, UC
 the split into train and test is by image.
 """
 
-import os
-import shutil
-import tempfile
 from pathlib import Path
+
+from sightline.runs.files import whole_folder
 
 TEST_FRACTION = 0.2
 
@@ -25,16 +24,8 @@ def write_digits(root: Path) -> None:
     pixels = rows.reshape(-1, 8, 8)
     train, _ = train_test_split(range(len(labels)), test_size=TEST_FRACTION, stratify=labels, random_state=0)
     in_train = set(train)
-    root.parent.mkdir(parents=True, exist_ok=True)
-    partial = Path(tempfile.mkdtemp(prefix=f".{root.name}-", dir=root.parent))
-    for number, (image, label) in enumerate(zip(pixels, labels, strict=True)):
-        folder = partial / ("train" if number in in_train else "test") / str(label)
-        folder.mkdir(parents=True, exist_ok=True)
-        Image.fromarray((image * (255 / 16)).round().astype("uint8")).save(folder / f"{number:04d}.png")
-    partial.chmod(0o755)
-    try:
-        os.rename(partial, root)  # noqa: PTH104 (whole or not at all)
-    except OSError:
-        shutil.rmtree(partial)
-        if not root.is_dir():
-            raise
+    with whole_folder(root) as partial:
+        for number, (image, label) in enumerate(zip(pixels, labels, strict=True)):
+            folder = partial / ("train" if number in in_train else "test") / str(label)
+            folder.mkdir(parents=True, exist_ok=True)
+            Image.fromarray((image * (255 / 16)).round().astype("uint8")).save(folder / f"{number:04d}.png")

@@ -22,6 +22,7 @@ from typing import Any
 
 from sightline.errors import BadInput
 from sightline.runs.archives import in_units
+from sightline.runs.files import write_json
 
 log = logging.getLogger(__name__)
 
@@ -138,7 +139,7 @@ class _Part:
         etag = headers.get("ETag") or ""
         validator = etag if etag.startswith('"') else headers.get("Last-Modified")  # a weak ETag cannot vouch for bytes
         self.discard()
-        self.note.write_text(json.dumps({"url": self.url, "validator": validator, "length": length}), encoding="utf-8")
+        write_json(self.note, {"url": self.url, "validator": validator, "length": length})
 
     def discard(self) -> None:
         self.path.unlink(missing_ok=True)

@@ -1,33 +1,18 @@
 """Where the images of a folder are, in any layout that we know: tables, published data sets, class folders."""
 
 import csv
-import os
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath, PureWindowsPath
+from pathlib import Path, PurePosixPath
 
+from sightline.data.collection.image_files import IMAGE_SUFFIXES, SPLIT_FOLDERS, ClassFiles, find_files, is_hidden
+from sightline.data.collection.tables import is_table, list_table
 from sightline.errors import BadInput
 
-SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
-IMAGE_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2")
-)
-TABLE_SUFFIXES = (".csv", ".lst")
 MAX_FOLDERS_AROUND = 3
 """So many folders with nothing else beside them, as archives have on top, are entered."""
-
-
-@dataclass(frozen=True)
-class ClassFiles:
-    """Images of one class, one split and one folder."""
-
-    split: str  # train, val or test
-    label: str  # the class as people call it
-    folder: str  # POSIX path below the root that the names are relative to; "" for the root itself
-    names: list[str]  # POSIX paths below the folder, sorted
-    groups: list[str] | None = None  # the group of each name, where the layout states them
 
 
 @dataclass(frozen=True)
@@ -46,10 +31,6 @@ class _Place:
         return BadInput(f"data.root={self.root}: {problem}")
 
 
-def is_table(name: str) -> bool:
-    return name.lower().endswith(TABLE_SUFFIXES)
-
-
 def list_images(
     root: Path, *, origin: str = "", class_pattern: str | None = None, needs: str = "train"
 ) -> list[ClassFiles]:
@@ -62,7 +43,7 @@ def list_images(
     Raises: BadInput when no layout fits, or the one that fits is broken.
     """
     if is_table(root.name) and not root.is_dir():
-        return _list_table(root, needs)
+        return list_table(root, needs)
     if not root.is_dir():
         hint = f"; get it from {origin}" if origin else ""
         raise BadInput(f"data.root={root}: no such folder; set it to one that holds train/<class>/…{hint}")
@@ -73,126 +54,11 @@ def list_images(
             found = list_layout(place)
             if any(files.split == needs for files in found):
                 return found
-        inner = [entry for entry in folder.iterdir() if not _is_hidden(entry.name)]
+        inner = [entry for entry in folder.iterdir() if not is_hidden(entry.name)]
         if len(inner) != 1 or not inner[0].is_dir():
             break
         folder = inner[0]
     raise BadInput(f"data.root={root}: there is no folder {needs}/ in it; put the images into {root}/{needs}/<class>/")
-
-
-def list_table_paths(table: Path) -> list[str]:
-    """The paths that a table names, whether or not the files are there."""
-    return [_check_inside(table, line, path) for line, path, *_ in _read_table(table)]
-
-
-def find_files(folder: Path) -> Iterator[Path]:
-    """Image files below a folder, sorted, links followed, hidden ones left out."""
-    for directory, subdirectories, names in os.walk(folder, followlinks=True):
-        subdirectories[:] = sorted(name for name in subdirectories if not _is_hidden(name))
-        for name in sorted(names):
-            if not _is_hidden(name) and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122 (hot loop)
-                yield Path(directory, name)
-
-
-def _is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
-
-
-# tables
-
-_Row = tuple[int, str, str, str, str | None]
-"""Line, path, label, split and group, which is None where the table has no such column."""
-
-
-def _list_table(table: Path, needs: str) -> list[ClassFiles]:
-    if not table.is_file():
-        raise BadInput(f"data.root={table}: no such file; set it to a table of images, or to a folder of them")
-    found: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
-    seen: dict[str, int] = {}
-    has_groups = False
-    for line, path, label, split, group in _read_table(table):
-        name = _check_path(table, line, path)
-        if name in seen:
-            raise _wrong(table, line, f"path={path}: is in line {seen[name]} too; remove one of them")
-        if not label:
-            raise _wrong(table, line, "label=: is empty; write the image's class")
-        seen[name] = line
-        has_groups |= group is not None
-        found[_check_split(table, line, split), label].append((name, group or name))
-    if not seen:
-        raise BadInput(f"data.root={table}: has no rows; write one for each image, like train/red/1.png")
-    if not any(split == needs for split, _ in found):
-        raise BadInput(f"data.root={table}: no row has the split {needs}; write {needs} into that column")
-    listed = []
-    for split in SPLIT_FOLDERS:
-        for label in sorted(label for other, label in found if other == split):
-            names, groups = zip(*sorted(found[split, label]), strict=True)
-            listed.append(ClassFiles(split, label, "", list(names), list(groups) if has_groups else None))
-    return listed
-
-
-def _read_table(table: Path) -> Iterator[_Row]:
-    try:
-        yield from _read_lst(table) if table.name.lower().endswith(".lst") else _read_csv(table)
-    except (UnicodeDecodeError, csv.Error) as error:
-        raise BadInput(f"data.root={table}: cannot be read as text ({error}); save it as UTF-8") from error
-
-
-def _read_csv(table: Path) -> Iterator[_Row]:
-    with table.open(encoding="utf-8-sig", newline="") as file:
-        reader = csv.DictReader(file)
-        columns = reader.fieldnames or []
-        if missing := [name for name in ("path", "label") if name not in columns]:
-            raise BadInput(
-                f"data.root={table}: no column {' and '.join(missing)} among {', '.join(columns) or 'nothing'}; "
-                "its first line must name the columns: path,label and perhaps split,group"
-            )
-        for row in reader:
-            path, label, split = ((row.get(name) or "").strip() for name in ("path", "label", "split"))
-            yield reader.line_num, path, label, split, (row["group"] or "").strip() if "group" in columns else None
-
-
-def _read_lst(table: Path) -> Iterator[_Row]:
-    for line, text in enumerate(table.read_text(encoding="utf-8-sig").splitlines(), start=1):
-        if not text.strip():
-            continue
-        cells = text.split("\t")
-        if len(cells) != 3:
-            raise _wrong(table, line, f"has {len(cells)} cells; write index, label and path with tabs between them")
-        yield line, cells[2].strip(), _name_number(cells[1].strip()), "", None
-
-
-def _name_number(label: str) -> str:
-    """`3` for 3.000000; other labels as they are."""
-    match = re.fullmatch(r"(\d+)\.0*", label)
-    return match[1] if match else label
-
-
-def _check_path(table: Path, line: int, path: str) -> str:
-    name = _check_inside(table, line, path)
-    if not (table.parent / name).is_file():
-        raise _wrong(table, line, f"path={path}: no such file in {table.parent}; correct the path or remove the line")
-    return name
-
-
-def _check_inside(table: Path, line: int, path: str) -> str:
-    pure = PurePosixPath(path)
-    if not path:
-        raise _wrong(table, line, "path=: is empty; write where the image is")
-    if pure.is_absolute() or PureWindowsPath(path).drive or ".." in pure.parts:
-        raise _wrong(table, line, f"path={path}: leaves the table's folder; write it relative to {table.parent}")
-    return pure.as_posix()
-
-
-def _check_split(table: Path, line: int, split: str) -> str:
-    for name, folders in SPLIT_FOLDERS.items():
-        if split.lower() in folders or (not split and name == "train"):
-            return name
-    raise _wrong(table, line, f"split={split}: must be train, val or test, or empty, which means train")
-
-
-def _wrong(table: Path, line: int, problem: str) -> BadInput:
-    return BadInput(f"data.root={table}: line {line}: {problem}")
 
 
 # the German Traffic Sign Recognition Benchmark: classes are five digits, however the folder writes them
@@ -284,7 +150,7 @@ def _list_class_folders(place: _Place) -> list[ClassFiles]:
 
 def _list_classes(place: _Place, split: str, split_folder: Path) -> list[ClassFiles]:
     """Each class folder, with the images below it."""
-    folders = sorted(entry for entry in split_folder.iterdir() if entry.is_dir() and not _is_hidden(entry.name))
+    folders = sorted(entry for entry in split_folder.iterdir() if entry.is_dir() and not is_hidden(entry.name))
     if not folders:
         suffixes = " ".join(sorted(IMAGE_SUFFIXES))
         hint = f" (looked for {suffixes})" if split == "train" else "; add some or remove it"

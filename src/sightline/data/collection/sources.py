@@ -12,9 +12,10 @@ from typing import Any
 
 from sightline.data.collection.archives import extract
 from sightline.data.collection.download import DownloadFailed, download, show_progress
-from sightline.data.collection.layouts import is_table, list_table_paths
+from sightline.data.collection.tables import is_table, list_table_paths
 from sightline.errors import BadInput
 from sightline.runs.archives import ARCHIVE_SUFFIXES, in_units, is_archive
+from sightline.runs.files import whole_file
 
 NUM_THREADS = 8
 EXTRAS = {"s3": "sightline-vision[s3]", "s3a": "sightline-vision[s3]"}
@@ -240,12 +241,11 @@ def _get(remote: _Remote, file: _File, target: Path, advance: Callable[[int], No
         def relative_update(self, inc: int = 1) -> None:
             advance(inc)
 
-    part = target.with_name(f".{target.name}.part")
     target.parent.mkdir(parents=True, exist_ok=True)
-    remote.system.get_file(file.path, str(part), callback=Counter())
-    if file.changed is not None:
-        os.utime(part, (file.changed, file.changed))
-    part.replace(target)
+    with whole_file(target) as partial:
+        remote.system.get_file(file.path, str(partial), callback=Counter())
+        if file.changed is not None:
+            os.utime(partial, (file.changed, file.changed))
 
 
 def _remove_others(folder: Path, files: Mapping[str, _File]) -> None:

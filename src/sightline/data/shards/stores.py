@@ -14,6 +14,7 @@ from typing import Any, BinaryIO, Protocol
 import numpy as np
 
 from sightline.errors import BadInput
+from sightline.runs.files import whole_file, write_bytes
 
 SHARDS_AT_ONCE = 4
 """Images are shuffled across this many shards, and as many are fetched ahead."""
@@ -60,11 +61,10 @@ class FolderStore:
     def write(self, name: str, source: Path) -> None:
         """A file is there whole or not at all."""
         path = self.folder / name
-        partial = path.with_name(f"{path.name}.partial")
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copyfile(source, partial)
-            partial.replace(path)
+            with whole_file(path) as partial:
+                shutil.copyfile(source, partial)
         except OSError as error:
             raise BadInput(f"{path}: cannot be written ({error.strerror}); choose another location") from error
 
@@ -176,9 +176,7 @@ class ShardFiles:
         self.folder = self.root / hashlib.sha256(store.location.encode() + index).hexdigest()[:16] / split
         self._check_room()
         self.folder.mkdir(parents=True, exist_ok=True)
-        partial = self.folder / f"index.json.{os.getpid()}"
-        partial.write_bytes(index)
-        partial.replace(self.folder / "index.json")
+        write_bytes(self.folder / "index.json", index)
 
     def _check_room(self) -> None:
         needed = (2 * SHARDS_AT_ONCE + 1) * max(self.num_bytes)

@@ -1,0 +1,35 @@
+"""Image files and the classes that they belong to: what every layout is told as."""
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
+IMAGE_SUFFIXES = frozenset(
+    (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2")
+)
+
+
+@dataclass(frozen=True)
+class ClassFiles:
+    """Images of one class, one split and one folder."""
+
+    split: str  # train, val or test
+    label: str  # the class as people call it
+    folder: str  # POSIX path below the root that the names are relative to; "" for the root itself
+    names: list[str]  # POSIX paths below the folder, sorted
+    groups: list[str] | None = None  # the group of each name, where the layout states them
+
+
+def find_files(folder: Path) -> Iterator[Path]:
+    """Image files below a folder, sorted, links followed, hidden ones left out."""
+    for directory, subdirectories, names in os.walk(folder, followlinks=True):
+        subdirectories[:] = sorted(name for name in subdirectories if not is_hidden(name))
+        for name in sorted(names):
+            if not is_hidden(name) and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122 (hot loop)
+                yield Path(directory, name)
+
+
+def is_hidden(name: str) -> bool:
+    return name.startswith(".") or name == "__MACOSX"
