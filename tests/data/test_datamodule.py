@@ -142,8 +142,8 @@ def test_batches_travel_as_bytes_and_are_normalised_afterwards(colors: Path) -> 
 
 
 def test_random_pixels_are_there_before_the_batch_size_is_found() -> None:
-    data = open_data(compose_config("train", "data=synthetic", "data.batch_size=auto", "data.num_synthetic=32"))
-    cfg = compose_config("train", "data=synthetic", "data.batch_size=8", "data.num_workers=0")
+    data = open_data(compose_train("data=synthetic", "data.batch_size=auto", "data.num_synthetic=32"))
+    cfg = compose_train("data=synthetic", "data.batch_size=8", "data.num_workers=0")
     datamodule = data.make_datamodule(cfg, TaskSpec(data.class_names, 32, (0.5,) * 3, (0.25,) * 3))
     for loader, split in ((datamodule.train_dataloader(), "train"), (datamodule.val_dataloader(), "val")):
         assert sum(len(labels) for _, labels in loader) == data.num_images[split] > 0
