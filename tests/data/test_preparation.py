@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from tests.commands import Starter
 from tests.conftest import PROJECT, TINY, Cli, compose_task, compose_train, write_image
 
 from sightline.config import PrepareConfig, with_value
@@ -242,7 +243,7 @@ def test_the_interval_of_the_mean_is_students() -> None:
     assert (row["low"], row["high"]) == (pytest.approx(low), pytest.approx(high))
 
 
-def test_a_picture_of_the_augmentations(colors: Path, tmp_path: Path) -> None:
+def test_a_picture_of_the_augmentations(starter: Starter, colors: Path, tmp_path: Path) -> None:
     script, picture = PROJECT / "scripts" / "show_augmentations.py", tmp_path / "a.png"
     words = [
         "data=folder",
@@ -251,8 +252,8 @@ def test_a_picture_of_the_augmentations(colors: Path, tmp_path: Path) -> None:
         "augmentation=strong",
         "data.image_size=32",
     ]
-    command = [sys.executable, str(script), *words, "--output", str(picture), "--images", "3", "--draws", "4"]
-    assert subprocess.run(command, timeout=120, check=False).returncode == 0
+    done = starter.run([str(script), *words, "--output", str(picture), "--images", "3", "--draws", "4"])
+    assert done.returncode == 0, done.stderr
     with Image.open(picture) as image:
         assert image.size == (5 * 36 + 4, 3 * 36 + 4)
         tiles = {np.asarray(image)[4:36, 4 + 36 * n : 36 + 36 * n].tobytes() for n in range(5)}

@@ -11,7 +11,8 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import pytest
-from tests.conftest import PROJECT, TINY
+from tests.commands import PROJECT, Starter
+from tests.conftest import TINY
 from tests.images import image
 
 from sightline.launch.records import JobRecord, backend_of, read_records
@@ -31,17 +32,17 @@ def wait(true: Callable[[], object]) -> None:
         time.sleep(0.05)
 
 
-def interrupt(jobs: Path, num_jobs: int, colors: Path, words: Sequence[str]) -> tuple[str, list[JobRecord]]:
+def interrupt(
+    starter: Starter, jobs: Path, num_jobs: int, colors: Path, words: Sequence[str]
+) -> tuple[str, list[JobRecord]]:
     """Press Ctrl-C once so many jobs run; return what the command then says, and the jobs."""
-    command = [sys.executable, str(PROJECT / "src" / "train.py"), *words, f"paths.runs={jobs.parent}"]
+    command = [str(PROJECT / "src" / "train.py"), *words, f"paths.runs={jobs.parent}"]
     command += ["data=folder", f"data.root={colors}", "name=colors", *TINY, "trainer.max_epochs=5000", "stages=[fit]"]
-    follower = subprocess.Popen(
-        command, cwd=jobs.parent.parent, stdout=subprocess.DEVNULL, stderr=subprocess.PIPE, text=True, process_group=0
-    )
+    follower = starter.start(command, cwd=jobs.parent.parent)
     wait(lambda: len(list(jobs.glob("*.json"))) == num_jobs or follower.poll() is not None)
     os.killpg(follower.pid, signal.SIGINT)
-    _, said = follower.communicate(timeout=MAX_SECONDS)
-    assert follower.returncode == 130, said
+    code, said = follower.wait(MAX_SECONDS), follower.stderr.read_text()
+    assert code == 130, said
     return said, read_records(jobs)
 
 
@@ -52,10 +53,10 @@ def exit_code(record: JobRecord) -> int:
 @pytest.mark.parametrize(
     "place", ["local_process", pytest.param("local_container", marks=pytest.mark.container)], ids=str
 )
-def test_a_single_job_runs_on(place: str, colors: Path, tmp_path: Path) -> None:
+def test_a_single_job_runs_on(place: str, starter: Starter, colors: Path, tmp_path: Path) -> None:
     """The signal does not reach it, it trains; and what is said is enough to stop it."""
     jobs = tmp_path / "runs" / "jobs"
-    said, (record,) = interrupt(jobs, 1, colors, [f"launch={place}", *PATH_KEYS[place]()])
+    said, (record,) = interrupt(starter, jobs, 1, colors, [f"launch={place}", *PATH_KEYS[place]()])
     assert f"{record.name} runs on; follow, fetch and stop it with" in said
     assert said.splitlines()[-1] == "stopped by SIGINT"
     backend = backend_of(record, jobs)
@@ -66,10 +67,11 @@ def test_a_single_job_runs_on(place: str, colors: Path, tmp_path: Path) -> None:
     assert exit_code(record) in BY_SIGTERM
 
 
-def test_several_jobs_stop(colors: Path, tmp_path: Path) -> None:
+def test_several_jobs_stop(starter: Starter, colors: Path, tmp_path: Path) -> None:
     """They belong to a grid, which goes on with them."""
     jobs = tmp_path / "runs" / "jobs"
-    said, records = interrupt(jobs, 2, colors, ["-m", "seed=1,2", "launch=local_process", "launch.n_parallel=2"])
+    grid = ["-m", "seed=1,2", "launch=local_process", "launch.n_parallel=2"]
+    said, records = interrupt(starter, jobs, 2, colors, grid)
     assert "runs on" not in said
     assert "go on with: " in said
     assert [exit_code(record) in BY_SIGTERM for record in records] == [True, True]
