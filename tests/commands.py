@@ -100,7 +100,9 @@ class Starter:
         }
         socket.send_fds(self._socket, [json.dumps(order).encode()], [writing])
         os.close(writing)
-        return Started(int(self._socket.recv(64)), reading, stdout, stderr)
+        answer = self._socket.recv(64)
+        assert answer, f"tests.commands ended with exit code {self._process.wait(timeout=30)}; its output says why"
+        return Started(int(answer), reading, stdout, stderr)
 
     def run(self, words: Sequence[str], **named: Any) -> subprocess.CompletedProcess[str]:
         started = self.start(words, **named)
@@ -169,7 +171,8 @@ def main() -> None:
 
     ours = (module.name for module in pkgutil.walk_packages(sightline.__path__, "sightline."))
     for name in [*preloaded(), *BEYOND_TRAINING, *ours]:
-        importlib.import_module(name)
+        with contextlib.suppress(ImportError):  # the tests of what needs it say so better
+            importlib.import_module(name)
     tempfile.tempdir = None  # a copy finds its own
     gc.collect()
     gc.freeze()  # a collection in a copy does not touch, and so not copy, what was here before

@@ -29,13 +29,14 @@ class Sweeping:
         self.process = self.start()
 
     def start(self) -> subprocess.Popen[bytes]:
-        self.process = subprocess.Popen(
-            [sys.executable, "-m", "tests.sweeping.restarted", *self.words],
-            cwd=self.folder,
-            env={**os.environ, "PYTHONPATH": f"{PROJECT / 'src'}:{PROJECT}"},
-            stdout=subprocess.DEVNULL,
-            stderr=(self.folder / "stderr.txt").open("ab"),
-        )
+        with (self.folder / "stderr.txt").open("ab") as log:
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tests.sweeping.restarted", *self.words],
+                cwd=self.folder,
+                env={**os.environ, "PYTHONPATH": f"{PROJECT / 'src'}:{PROJECT}"},
+                stdout=subprocess.DEVNULL,
+                stderr=log,
+            )
         return self.process
 
     def everything(self) -> list[psutil.Process]:

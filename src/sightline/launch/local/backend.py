@@ -185,8 +185,10 @@ class LocalProcess:
     def close(self) -> None:
         if self._preloaded is not None:
             assert self._preloaded.stdin is not None
+            assert self._preloaded.stdout is not None
             with contextlib.suppress(BrokenPipeError):
                 self._preloaded.stdin.close()
+            self._preloaded.stdout.close()
             self._preloaded.wait()
             self._preloaded = None
         for process in self._supervisors:
