@@ -222,7 +222,8 @@ def test_a_killed_build_leaves_nothing_that_looks_whole(tmp_path: Path) -> None:
     command = [sys.executable, str(script), str(PROJECT / "src"), str(root), str(cache)]
     builder = subprocess.Popen(command, stdout=subprocess.PIPE, start_new_session=True)
     assert builder.stdout is not None
-    builder.stdout.readline()
+    with builder.stdout:
+        builder.stdout.readline()
     deadline = time.monotonic() + 60
     while not list(cache.glob(".*/pixels.bin")) and time.monotonic() < deadline:
         time.sleep(0.01)
