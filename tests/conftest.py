@@ -43,6 +43,10 @@ TINY = (
     "evaluation=short",
 )
 """Overrides that make any experiment a matter of seconds."""
+WITHOUT_FIGURES = tuple(f"evaluation.evaluators.{name}=null" for name in ("classes", "calibration", "rejecting"))
+"""A short evaluation draws for twice as long as a tiny network trains: this leaves the scores alone."""
+BARE = (*TINY, *WITHOUT_FIGURES)
+"""The same where what an evaluation writes is not the subject."""
 
 
 def compose_config(name: str, *overrides: str) -> DictConfig:

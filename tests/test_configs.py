@@ -11,7 +11,7 @@ from safetensors.torch import save_file
 from sightline.config import to_plain, validate
 from sightline.evaluation.evaluate import evaluate
 from sightline.training.train import train
-from tests.conftest import PROJECT, TINY, compose_config
+from tests.conftest import BARE, PROJECT, TINY, compose_config
 
 CONFIGS = PROJECT / "configs"
 GROUPS = [
@@ -82,7 +82,7 @@ def test_every_experiment_takes_a_step(
         overrides += [f"data.root={colors}", "data.group_pattern=null", f"model.weights={weights}"]
     if experiment == "intel_distilled":
         overrides.append(f"model.teacher={trained}")
-    result = train(compose_config("train", *overrides, *TINY))
+    result = train(compose_config("train", *overrides, *BARE))
     assert 0 <= result.metrics["val/accuracy"] <= 1
     assert (result.run_dir / "model" / "model.safetensors").is_file()
 
@@ -103,7 +103,8 @@ SETTINGS = [
 
 @pytest.mark.parametrize(("group", "option"), SETTINGS)
 def test_every_setting_takes_a_step(group: str, option: str, colors: Path, tmp_path: Path) -> None:
-    words = ["data=folder", f"data.root={colors}", f"output={tmp_path / 'run'}", f"{group}={option}", *TINY]
+    words = ["data=folder", f"data.root={colors}", f"output={tmp_path / 'run'}", f"{group}={option}"]
+    words += TINY if group == "trainer.precision" else BARE
     if group != "debug":
         words.append("debug=one_batch")
     assert train(compose_config("train", *words)).checkpoint is not None
@@ -111,7 +112,7 @@ def test_every_setting_takes_a_step(group: str, option: str, colors: Path, tmp_p
 
 def test_overfit_learns_one_batch_by_heart(colors: Path, tmp_path: Path) -> None:
     words = ["data=folder", f"data.root={colors}", f"output={tmp_path / 'run'}", "debug=overfit", "model.lr=0.01"]
-    tiny = [word for word in TINY if "max_epochs" not in word]
+    tiny = [word for word in BARE if "max_epochs" not in word]
     result = train(compose_config("train", *words, *tiny, "trainer.max_epochs=25"))
     assert result.metrics["train/loss"] < 0.05
 
@@ -126,7 +127,7 @@ def test_evaluation_repeats_the_limits_of_a_debug_run(colors: Path, tmp_path: Pa
 
 def test_arguments_for_a_model_stay_with_its_name(colors: Path, tmp_path: Path) -> None:
     """`model=resnet18_half` narrows resnet18, and no other name given on top of it."""
-    words = ["data=folder", f"data.root={colors}", "model=resnet18_half", "debug=one_batch", *TINY]
+    words = ["data=folder", f"data.root={colors}", "model=resnet18_half", "debug=one_batch", *BARE]
     narrow = train(compose_config("train", *words, "model.name=resnet18", f"output={tmp_path / 'narrow'}"))
     other = train(compose_config("train", *words, f"output={tmp_path / 'other'}"))
     assert narrow.metrics["num_parameters"] < 3e6

@@ -21,7 +21,7 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from sightline.data.transforms import normalise
 from sightline.serving.predictor import Predictor
 from sightline.task_spec import TaskSpec
-from tests.conftest import COLORS, PROJECT, TINY, Cli, write_image
+from tests.conftest import BARE, COLORS, PROJECT, TINY, Cli, write_image
 
 
 def metrics_of(folder: Path) -> dict[str, float]:
@@ -198,7 +198,7 @@ def test_the_same_seed_gives_the_same_model(colors: Path, cli: Cli, cold_cli: Cl
     """The second has an interpreter of its own: other hashes, and random numbers that nobody has drawn from."""
     hashes = {}
     for name, seed, workers in (("a", 3, 0), ("b", 3, 2), ("c", 4, 0)):
-        words = [word for word in TINY if "num_workers" not in word]
+        words = [word for word in BARE if "num_workers" not in word]
         more = [f"seed={seed}", f"data.num_workers={workers}", "trainer.deterministic=true", "logger=none"]
         start = cold_cli if name == "b" else cli
         done = start("train", "data=folder", f"data.root={colors}", f"output={tmp_path / name}", *words, *more)
@@ -233,7 +233,7 @@ def test_a_signal_leaves_an_interrupted_run(number: int, code: int, colors: Path
 
 @pytest.mark.slow
 def test_several_runs_in_one_command(colors: Path, cli: Cli, tmp_path: Path) -> None:
-    words = ["data=folder", f"data.root={colors}", *TINY, "debug=one_batch", f"paths.runs={tmp_path}"]
+    words = ["data=folder", f"data.root={colors}", *BARE, "debug=one_batch", f"paths.runs={tmp_path}"]
     done = cli("train", "-m", "seed=1,2", *words)
     assert done.returncode == 0, done.stderr
     seeds = [json.loads(file.read_text())["seed"] for file in sorted((tmp_path / "train").rglob("run.json"))]

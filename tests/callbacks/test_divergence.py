@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 import pytorch_lightning as pl
 import torch
-from tests.conftest import TINY, Cli, compose_config
+from tests.conftest import BARE, Cli, compose_config
 from torch.utils.data import DataLoader, TensorDataset
 
 from sightline.callbacks import divergence as divergence_module
@@ -21,7 +21,7 @@ from sightline.data import datamodule as datamodule_module
 from sightline.data.transforms import normalise
 from sightline.training.train import train
 
-SHORT = [word for word in TINY if "max_epochs" not in word]
+SHORT = [word for word in BARE if "max_epochs" not in word]
 
 
 def words_of(colors: Path, folder: Path, *more: str) -> list[str]:

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import TINY, compose_config
+from tests.conftest import BARE, compose_config
 
 from sightline.callbacks import step_times as step_times_module
 from sightline.callbacks.profile_report import Setting, find_bottleneck
@@ -17,7 +17,7 @@ from sightline.data import datamodule as datamodule_module
 from sightline.data.transforms import load_rgb
 from sightline.training.train import train
 
-SHORT = [word for word in TINY if "max_epochs" not in word]
+SHORT = [word for word in BARE if "max_epochs" not in word]
 
 
 def profile_of(colors: Path, folder: Path, *more: str) -> dict[str, Any]:

@@ -4,14 +4,14 @@ from pathlib import Path
 
 import pytest
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tests.conftest import TINY, compose_config
+from tests.conftest import BARE, compose_config
 
 from sightline.errors import BadInput
 from sightline.training.train import train
 
 
 def words_of(colors: Path, folder: Path, *more: str) -> list[str]:
-    words = ["data=folder", f"data.root={colors}", f"output={folder}", *TINY, "callbacks=tensor_histograms"]
+    words = ["data=folder", f"data.root={colors}", f"output={folder}", *BARE, "callbacks=tensor_histograms"]
     return [*words, *more]
 
 

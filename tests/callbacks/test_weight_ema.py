@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import pytorch_lightning as pl
 import torch
-from tests.conftest import TINY, compose_config
+from tests.conftest import BARE, compose_config
 from tests.models.test_classifier import fit, make_classifier
 from torch.optim import SGD
 from torch.optim.lr_scheduler import ConstantLR
@@ -101,7 +101,7 @@ def test_a_short_run_is_averaged_over_its_last_part(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("precision", ["32-true", "bf16-true"])
 def test_the_best_checkpoint_and_the_model_hold_the_average(precision: str, colors: Path, tmp_path: Path) -> None:
-    words = ["data=folder", f"data.root={colors}", "model.lr=0.01", f"trainer.precision={precision}", *TINY]
+    words = ["data=folder", f"data.root={colors}", "model.lr=0.01", f"trainer.precision={precision}", *BARE]
     cfg = compose_config("train", *words, "model.ema_decay=0.9", f"output={tmp_path / 'run'}")
     result = train(cfg)
     checkpoint = torch.load(tmp_path / "run" / "checkpoints" / "best.ckpt", weights_only=True)

@@ -11,7 +11,7 @@ import numpy as np
 import pytest
 from PIL import Image
 from tests.commands import Starter
-from tests.conftest import PROJECT, TINY, Cli, compose_task, compose_train, write_image
+from tests.conftest import BARE, PROJECT, TINY, Cli, compose_task, compose_train, write_image
 
 from sightline.config import PrepareConfig, with_value
 from sightline.data.audit.audit import Audit, audit
@@ -206,7 +206,7 @@ def test_shards_train_and_evaluate_like_the_folder(root: Path, cli: Cli, tmp_pat
 
 def test_folds_are_one_override_and_are_summarised(colors: Path, cli: Cli, tmp_path: Path) -> None:
     words = ["data=folder", f"data.root={colors}", f"paths.runs={tmp_path}", f"paths.cache={tmp_path / 'cache'}"]
-    done = cli("train", "-m", *words, *TINY, "data.num_folds=3", "data.fold=0,1,2", "name=folds")
+    done = cli("train", "-m", *words, *BARE, "data.num_folds=3", "data.fold=0,1,2", "name=folds")
     assert done.returncode == 0, done.stderr
     runs = sorted(str(path) for path in (tmp_path / "train" / "folds").iterdir())
     assert len(runs) == 3

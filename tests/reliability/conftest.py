@@ -11,11 +11,12 @@ from typing import Any
 import pytest
 import torch
 from tests.commands import PROJECT, Starter
-from tests.conftest import TINY
+from tests.conftest import TINY, WITHOUT_FIGURES
 
 WORDS = [
     "data=folder",
     *(word for word in TINY if "max_epochs" not in word),
+    *WITHOUT_FIGURES[1:],  # the confusion matrix is compared
     "+model.arguments.drop_rate=0.3",
     "augmentation=albumentations",
     "callbacks=early_stopping",

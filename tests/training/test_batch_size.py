@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 import torch
 from omegaconf import OmegaConf
-from tests.conftest import PROJECT, TINY, Cli, compose_config
+from tests.conftest import BARE, PROJECT, Cli, compose_config
 
 from sightline.errors import BadInput
 from sightline.models.classifier import Classifier
@@ -17,7 +17,7 @@ from sightline.training import batch_size as batch_size_module
 from sightline.training.batch_size import OutOfMemory, available_memory, is_out_of_memory
 from sightline.training.train import train
 
-SHORT = [word for word in TINY if "batch_size" not in word]
+SHORT = [word for word in BARE if "batch_size" not in word]
 
 
 def words_of(colors: Path, folder: Path, *more: str) -> list[str]:

@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
-from tests.conftest import TINY, Cli, compose_config, compose_task, compose_train
+from tests.conftest import BARE, Cli, compose_config, compose_task, compose_train
 from tests.reliability.conftest import Struck, Undisturbed, assert_same, record_of, struck, undisturbed  # noqa: F401
 
 from sightline.data.opening import open_data
@@ -52,7 +52,7 @@ def test_a_loss_that_is_not_a_number_ends_the_sweep() -> None:
 
 
 def words_of(colors: Path, *more: str) -> list[str]:
-    return ["data=folder", f"data.root={colors}", *TINY, "logger=none", *more]
+    return ["data=folder", f"data.root={colors}", *BARE, "logger=none", *more]
 
 
 def test_the_sweep_leaves_every_weight_as_it_was(colors: Path) -> None:

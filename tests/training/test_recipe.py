@@ -8,7 +8,7 @@ import pytest
 import pytorch_lightning as pl
 import torch
 from safetensors.torch import save_file
-from tests.conftest import TINY, compose_config, compose_train, write_image
+from tests.conftest import BARE, compose_config, compose_train, write_image
 from tests.models.test_classifier import fit
 from torch import nn
 
@@ -41,7 +41,7 @@ def uneven(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def classifier_of(root: Path, *words: str) -> Classifier:
     torch.manual_seed(0)
-    cfg = compose_train("data=folder", f"data.root={root}", "data.test_fraction=0", *TINY, *words)
+    cfg = compose_train("data=folder", f"data.root={root}", "data.test_fraction=0", *BARE, *words)
     return build_classifier(cfg, open_data(cfg))
 
 
@@ -129,7 +129,7 @@ def test_a_probability_leaves_batches_as_they_are(uneven: Path) -> None:
 
 
 def test_the_sampler_balances_the_classes(uneven: Path) -> None:
-    cfg = compose_train("data=folder", f"data.root={uneven}", "data.test_fraction=0", "data.sampler=balanced", *TINY)
+    cfg = compose_train("data=folder", f"data.root={uneven}", "data.test_fraction=0", "data.sampler=balanced", *BARE)
     opened = open_data(cfg)
     datamodule = opened.make_datamodule(cfg, classifier_of(uneven).spec)
     labels = torch.cat([labels for _, labels in datamodule.train_dataloader()])
@@ -212,7 +212,7 @@ class Witness(pl.Callback):
 def watched(root: Path, folder: Path, *words: str) -> Witness:
     """What happened in five epochs of random images with the callbacks that the words ask for."""
     witness = Witness()
-    cfg = compose_train("data=folder", f"data.root={root}", *TINY, *words)
+    cfg = compose_train("data=folder", f"data.root={root}", *BARE, *words)
     fit(classifier_of(root, *words), folder, epochs=5, callbacks=[*recipe_callbacks(cfg), witness])
     return witness
 
@@ -247,7 +247,7 @@ def test_stages_thaw_from_the_head_down(uneven: Path, tmp_path: Path) -> None:
 def taught(uneven: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run that knows the colours a little, at another size and with other statistics."""
     folder = tmp_path_factory.mktemp("teacher") / "run"
-    words = ["data=folder", f"data.root={uneven}", f"output={folder}", *TINY, "data.image_size=40", "logger=none"]
+    words = ["data=folder", f"data.root={uneven}", f"output={folder}", *BARE, "data.image_size=40", "logger=none"]
     train(compose_config("train", *words, "data.mean=[0.2,0.3,0.4]", "data.std=[0.5,0.4,0.3]"))
     return folder
 
@@ -312,7 +312,7 @@ def test_a_schedule_rises_and_falls_as_its_shares_say(uneven: Path) -> None:
 def test_training_ends_early_when_nothing_is_gained(uneven: Path, tmp_path: Path) -> None:
     words = ["callbacks=early_stopping", "+callbacks.early_stopping.min_delta=100", "logger=none", "stages=[fit]"]
     words += ["callbacks.early_stopping.patience=2", f"output={tmp_path / 'run'}", "data.test_fraction=0"]
-    tiny = [word for word in TINY if "max_epochs" not in word]
+    tiny = [word for word in BARE if "max_epochs" not in word]
     base = ["data=folder", f"data.root={uneven}", *tiny, "trainer.max_epochs=9", "trainer.limit_train_batches=1"]
     train(compose_config("train", *base, *words))
     assert len((tmp_path / "run" / "metrics.csv").read_text().splitlines()) == 1 + 3
@@ -355,7 +355,7 @@ def test_what_cannot_be_is_refused(word: str, message: str) -> None:
 
 @pytest.mark.filterwarnings("ignore:`ModelCheckpoint")  # pytorch_lightning: one step ends before any validation
 def test_accumulated_steps_are_fewer_and_clipped_steps_are_short(uneven: Path, tmp_path: Path) -> None:
-    base = ["data=folder", f"data.root={uneven}", "data.test_fraction=0", "logger=none", *TINY]
+    base = ["data=folder", f"data.root={uneven}", "data.test_fraction=0", "logger=none", *BARE]
     train(compose_config("train", *base, f"output={tmp_path / 'few'}", "trainer.accumulate_grad_batches=3"))
     few = torch.load(tmp_path / "few" / "checkpoints" / "best.ckpt", weights_only=True)
     assert few["global_step"] == 2  # of six batches
@@ -372,6 +372,6 @@ def test_accumulated_steps_are_fewer_and_clipped_steps_are_short(uneven: Path, t
 def start_of(root: Path, *words: str) -> dict[str, torch.Tensor]:
     """The parameters that a run with seed 0 starts from."""
     pl.seed_everything(0, verbose=False)
-    cfg = compose_train("data=folder", f"data.root={root}", "data.test_fraction=0", *TINY, *words)
+    cfg = compose_train("data=folder", f"data.root={root}", "data.test_fraction=0", *BARE, *words)
     classifier = build_classifier(cfg, open_data(cfg))
     return {name: parameter.detach() for name, parameter in classifier.named_parameters()}

@@ -4,14 +4,14 @@ import csv
 from pathlib import Path
 
 import torch
-from tests.conftest import TINY, compose_config
+from tests.conftest import BARE, compose_config
 
 from sightline.training.train import train
 
 
 def test_trains_on_both_and_keeps_the_last_epoch(colors: Path, tmp_path: Path) -> None:
     """60 images, 9 of them validation: 6 batches of 8 without them (a part is left over), 7 with them."""
-    words = [word for word in TINY if "max_epochs" not in word]
+    words = [word for word in BARE if "max_epochs" not in word]
     common = [
         "data=folder",
         f"data.root={colors}",

@@ -312,8 +312,8 @@ def test_an_image_that_is_in_the_registry_is_not_built(
     """No container engine is asked for anything."""
     backend = backend_for(service, tmp_path / "jobs", image=None, push_image=True)
     job = Job("a-job", PROGRAM, ("x=0.1",), COMMIT)
-    request = backend.plan(job)
-    repository, tag = request["AlgorithmSpecification"]["TrainingImage"].split("/")[1].split(":")
+    plan = backend.plan(job)
+    repository, tag = plan["request"]["AlgorithmSpecification"]["TrainingImage"].split("/")[1].split(":")
     client = aws("ecr")
     with contextlib.suppress(client.exceptions.RepositoryAlreadyExistsException):
         client.create_repository(repositoryName=repository)
@@ -321,7 +321,7 @@ def test_an_image_that_is_in_the_registry_is_not_built(
     manifest = json.dumps({"schemaVersion": 2, "mediaType": kind})
     client.put_image(repositoryName=repository, imageManifest=manifest, imageManifestMediaType=kind, imageTag=tag)
     monkeypatch.setenv("PATH", "")
-    assert ended(backend, backend.submit(request)).state == State.SUCCEEDED
+    assert ended(backend, backend.submit(plan)).state == State.SUCCEEDED
 
 
 DOCKER = """#!/bin/sh
