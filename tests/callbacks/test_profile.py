@@ -13,7 +13,7 @@ from sightline.callbacks import step_times as step_times_module
 from sightline.callbacks.profile_report import Setting, find_bottleneck
 from sightline.callbacks.step_times import PARTS, StepTimes
 from sightline.callbacks.throughput import Throughput
-from sightline.data import datamodule as datamodule_module
+from sightline.data import datasets as datasets_module
 from sightline.data.transforms import load_rgb
 from sightline.training.train import train
 
@@ -92,7 +92,7 @@ def test_slow_reading_is_named_with_the_settings_to_change(
         time.sleep(0.02)
         return load_rgb(path)
 
-    monkeypatch.setattr(datamodule_module, "load_rgb", slow)
+    monkeypatch.setattr(datasets_module, "load_rgb", slow)
     profile = profile_of(colors, tmp_path / "run", "data.cache=off", "data.num_workers=0")
     bottleneck = profile["bottleneck"]
     assert bottleneck["part"] == "data"

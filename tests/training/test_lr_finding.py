@@ -95,7 +95,8 @@ def test_the_command_writes_its_table_and_picture(cli: Cli, cold_cli: Cli, color
     content = json.loads((tmp_path / "found" / "lr_finder.json").read_text())
     assert set(content) >= {"lr", "loss", "suggestion", "steepest", "tenth_of_divergence"}
     assert len(content["lr"]) == len(content["loss"])
-    assert Image.open(tmp_path / "found" / "lr_finder.png").size > (100, 100)
+    with Image.open(tmp_path / "found" / "lr_finder.png") as picture:
+        assert picture.size > (100, 100)
     assert json.loads((tmp_path / "found" / "run.json").read_text())["task"] == "find_lr"
     assert "lr" in done.stdout
     refused = cli("find_lr", *words_of(colors), "lr_finder.num_steps=3", f"output={tmp_path / 'none'}")
