@@ -75,7 +75,7 @@ READS_PROCESS |= {
 }
 """Files that may touch `os.environ` or `sys.argv`; the transforms only silence a library's look-up of its releases, and
 the local backend makes the processes of jobs."""
-PLUGINS_MAY_IMPORT = {"errors", "config", "aws", "metrics", "runs", "launch", "sweeping"}
+PLUGINS_MAY_IMPORT = {"errors", "config", "metrics", "runs", "launch", "sweeping", "training"}
 SEARCH = {"optuna", "plotly", "sqlalchemy"}
 
 

@@ -7,7 +7,7 @@ from omegaconf import OmegaConf
 from tests.conftest import compose_config
 
 from sightline.errors import BadInput
-from sightline.launch.overrides import quoted, split_channels, unquoted, with_composed_paths
+from sightline.launch.overrides import quoted, split_channels, unquoted, with_absolute_paths, with_composed_paths
 
 HOSTILE = ["a b", "it's", 'say "hi"', "größe", "$(rm -rf x)", "${oc.env:HOME}", "a=b,c", "back\\slash", "ends\\", "-rf"]
 
@@ -31,6 +31,34 @@ def test_a_part_of_a_run_takes_the_run_along(tmp_path: Path) -> None:
     rewritten, channels = split_channels([f"run={tmp_path}/model"], tmp_path)
     assert rewritten == ["run=${paths.inputs}/run/model"]
     assert channels == {"run": str(tmp_path)}
+
+
+def test_a_relative_path_is_the_same_folder_however_it_is_written(tmp_path: Path) -> None:
+    """For a process that runs in another folder, and as a channel."""
+    (tmp_path / "my photos").mkdir()
+    for written in ("'my photos'", '"my photos"', "my\\ photos", f"'{tmp_path}/my photos'"):
+        (word,) = with_absolute_paths([f"data.root={written}"], tmp_path)
+        assert compose_config("train", word).data.root == f"{tmp_path}/my photos"
+        assert split_channels([f"data.root={written}"], tmp_path)[1] == {"data_root": f"{tmp_path}/my photos"}
+    (word,) = with_absolute_paths([f"data.root={quoted('${x}')}"], tmp_path)
+    assert compose_config("train", word).data.root == f"{tmp_path}/${{x}}"
+
+
+@pytest.mark.parametrize("key", ["run", "against", "resume", "model.teacher"])
+def test_a_run_by_name_is_the_run_that_it_means_now(key: str, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "train" / "x"
+    run.mkdir(parents=True)
+    (tmp_path / "runs" / "latest").symlink_to(run)
+    for name in ("latest", "train/x"):
+        assert with_absolute_paths([f"{key}={name}"], tmp_path, tmp_path / "runs") == [f"{key}={run}"]
+        named = with_composed_paths([f"{key}={name}"], {key: name}, tmp_path / "runs", tmp_path)
+        assert split_channels(named, tmp_path)[1] == {key.replace(".", "_"): str(run)}
+    assert with_absolute_paths(["resume=auto", "model.teacher=${run}"], tmp_path, tmp_path / "runs") == [
+        "resume=auto",
+        "model.teacher=${run}",
+    ]
+    (tmp_path / "latest").mkdir()
+    assert with_absolute_paths([f"{key}=latest"], tmp_path, tmp_path / "runs") == [f"{key}={tmp_path}/latest"]
 
 
 def test_what_names_no_place_stays_as_it_is(tmp_path: Path) -> None:

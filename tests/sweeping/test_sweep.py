@@ -255,6 +255,18 @@ def test_bad_input_leaves_nothing(run_sweep: RunSweep, tmp_path: Path, changes: 
     assert not list(tmp_path.rglob("*"))
 
 
+def test_a_trial_that_refuses_its_input_stops_the_sweep_and_does_not_count(run_sweep: RunSweep, tmp_path: Path) -> None:
+    """Once the cause is gone the same command goes on, and every trial is run."""
+    needed = tmp_path / "data"
+    with pytest.raises(BadInput, match=f"trial 0: needs={needed}: no such file"):
+        run_sweep("nap=0.01", f"needs={needed}", n_trials=4, n_parallel=1)
+    assert [row["state"] for row in rows(tmp_path)] == ["running"]
+    needed.touch()
+    results = run_sweep("nap=0.01", f"needs={needed}", n_trials=4, n_parallel=1)
+    assert results["num_trials"] == {"complete": 4, "pruned": 0, "failed": 0}
+    assert [row["number"] for row in rows(tmp_path)] == ["0", "1", "2", "3"]
+
+
 class Priced(LocalProcess):
     """Every trial costs a dollar."""
 

@@ -31,6 +31,20 @@ def composed_values(cfg: DictConfig) -> dict[str, Any]:
     return {key: OmegaConf.select(cfg, key) for key in composed_keys()}
 
 
+def check_prerequisites(cfg: DictConfig, submission: Any) -> None:
+    """Look whether what a training reads is there, where it would read it from this machine.
+
+    Raises: BadInput as the training would.
+    """
+    from sightline.config import TrainConfig, validate
+
+    is_training = issubclass(OmegaConf.get_type(cfg) or object, TrainConfig)
+    if is_training and submission.backend.sees_files and not submission.settings.dry_run:
+        from sightline.training.prerequisites import check_prerequisites
+
+        check_prerequisites(validate(cfg))
+
+
 def launch_settings(config: DictConfig) -> dict[str, Any]:
     """The keys of `launch`, typed by the schema of their backend.
 

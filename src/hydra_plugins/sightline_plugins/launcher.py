@@ -25,7 +25,12 @@ class SightlineLauncher(Launcher):
 
     def launch(self, job_overrides: Sequence[Sequence[str]], initial_job_idx: int) -> Sequence[JobReturn]:
         """Raises: BadInput before anything is started; Interrupted when a signal came: a single job runs on."""
-        from hydra_plugins.sightline_plugins.composition import check, composed_values, launch_settings
+        from hydra_plugins.sightline_plugins.composition import (
+            check,
+            check_prerequisites,
+            composed_values,
+            launch_settings,
+        )
         from sightline.launch.submission import Submission, print_plans, program
         from sightline.runs.files import read_json
 
@@ -37,6 +42,7 @@ class SightlineLauncher(Launcher):
             cfg = check(self.hydra_context, config, list(words))
             names.append(str(cfg.get("name", config.hydra.job.name)))
             overrides.append(submission.overrides(words, composed_values(cfg), Path(cfg.paths.runs).absolute()))
+            check_prerequisites(cfg, submission)
         plans = submission.plan_all(names, program(), overrides)
         if submission.settings.dry_run or not submission.settings.wait:
             print_plans(plans) if submission.settings.dry_run else submission.leave(plans)

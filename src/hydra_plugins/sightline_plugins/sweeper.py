@@ -60,7 +60,7 @@ class SightlineSweeper(Sweeper):
         """Raises: BadInput, Interrupted; RuntimeError when too many trials failed, or all of them."""
         from hydra.core.utils import configure_log
 
-        from hydra_plugins.sightline_plugins.composition import check, composed_values
+        from hydra_plugins.sightline_plugins.composition import check, check_prerequisites, composed_values
         from sightline.config import validate_choice
         from sightline.launch.submission import command_to_go_on, print_plans
         from sightline.metrics import FINAL_METRICS
@@ -81,6 +81,7 @@ class SightlineSweeper(Sweeper):
             point = overrides[len(settings.fixed) :]
             cfg = check(self.hydra_context, self.config, [*words, *point])
             submission.overrides(overrides, composed_values(cfg), Path(cfg.paths.runs).absolute())
+            check_prerequisites(cfg, submission)
 
         for point in settings.space.corners():
             check_trial(settings.overrides(point))

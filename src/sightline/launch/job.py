@@ -50,6 +50,8 @@ class Status:
     reason: str | None = None
     can_be_retried: bool = False
     """Whether it ended for want of a machine or by an error of the place, and not by one of its own."""
+    is_bad_input: bool = False
+    """Whether it refused what it was given, with exit code 2: it would again, until that is mended."""
 
     @property
     def is_over(self) -> bool:

@@ -1,7 +1,10 @@
 """Any timm network by name, with random, downloaded or local weights."""
 
+import functools
 import hashlib
 import logging
+import urllib.error
+import urllib.request
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -9,6 +12,8 @@ from typing import Any
 
 import timm
 import torch
+from huggingface_hub import hf_hub_url, try_to_load_from_cache
+from huggingface_hub.constants import HF_HUB_OFFLINE
 from safetensors import SafetensorError
 from safetensors.torch import load_file
 from torch import nn
@@ -16,6 +21,9 @@ from torch import nn
 from sightline.errors import BadInput
 
 log = logging.getLogger(__name__)
+WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
+SECONDS_TO_ANSWER = 5.0
+"""Of the server that has published weights, before a training counts on it."""
 
 
 @dataclass(frozen=True)
@@ -88,9 +96,7 @@ def _create(name: str, num_classes: int, arguments: Mapping[str, Any], pretraine
 
 def _create_pretrained(name: str, num_classes: int, arguments: Mapping[str, Any]) -> nn.Module:
     if not timm.is_model_pretrained(name):
-        raise BadInput(
-            f"model.pretrained=true: timm has no weights for {name}; choose another model.name or set it to false"
-        )
+        raise _no_weights(name)
     try:
         return _create(name, num_classes, arguments, pretrained=True)
     except BadInput:
@@ -101,10 +107,58 @@ def _create_pretrained(name: str, num_classes: int, arguments: Mapping[str, Any]
                 f"model.pretrained=true: the published weights of {name} do not fit its arguments {dict(arguments)}; "
                 f"take the plain network (for example model={name}), or set model.pretrained=false"
             ) from error
-        raise BadInput(
-            f"model.pretrained=true: the weights of {name} could not be downloaded ({type(error).__name__}); "
-            "check the network, or give a local safetensors file with model.weights=FILE, or set model.pretrained=false"
-        ) from error
+        raise _out_of_reach(name, error) from error
+
+
+@functools.cache  # asked for with every trial of a sweep
+def check_pretrained(name: str) -> None:
+    """Whether the published weights are in the cache or within reach; nothing is downloaded.
+
+    Raises: BadInput as `create_backbone` does.
+    """
+    check_name(name)
+    published = timm.get_pretrained_cfg(name) if timm.is_model_pretrained(name) else None
+    if published is None:
+        raise _no_weights(name)
+    if published.url and not published.hf_hub_id:
+        is_here = (Path(torch.hub.get_dir()) / "checkpoints" / published.url.rsplit("/", 1)[-1]).is_file()
+        address = published.url
+    else:
+        files = [published.hf_hub_filename] if published.hf_hub_filename else WEIGHT_FILES
+        is_here = any(isinstance(try_to_load_from_cache(published.hf_hub_id, file), str) for file in files)
+        address = hf_hub_url(published.hf_hub_id, files[0])
+    if not is_here:
+        try:
+            _reach(address)
+        except OSError as error:
+            raise _out_of_reach(name, error) from error
+
+
+def _reach(address: str) -> None:
+    """Any answer of the server will do: which files it has is seen when they are fetched.
+
+    Raises: OSError when there is none.
+    """
+    if HF_HUB_OFFLINE:
+        raise OSError("HF_HUB_OFFLINE=1")
+    try:
+        urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=SECONDS_TO_ANSWER).close()
+    except urllib.error.HTTPError as answer:
+        if answer.code >= 500:
+            raise
+
+
+def _no_weights(name: str) -> BadInput:
+    return BadInput(
+        f"model.pretrained=true: timm has no weights for {name}; choose another model.name or set it to false"
+    )
+
+
+def _out_of_reach(name: str, error: Exception) -> BadInput:
+    return BadInput(
+        f"model.pretrained=true: the weights of {name} could not be downloaded ({type(error).__name__}); "
+        "check the network, or give a local safetensors file with model.weights=FILE, or set model.pretrained=false"
+    )
 
 
 def load_weights(network: nn.Module, path: str | Path) -> list[str]:

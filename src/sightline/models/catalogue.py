@@ -13,9 +13,9 @@ from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 
 from sightline.errors import BadInput
+from sightline.models.backbones import WEIGHT_FILES
 from sightline.models.inference import autocast
 
-WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 WARM_UP_STEPS, MIN_STEPS, MIN_SECONDS = 2, 3, 1.0
 
 

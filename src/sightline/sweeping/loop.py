@@ -9,6 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
+from sightline.errors import BadInput
 from sightline.launch.backend import Backend
 from sightline.launch.interruption import Interruption
 from sightline.launch.job import Job, State, Status, job_name
@@ -181,7 +182,9 @@ class Loop:
             return
         taken = Running(trial, overrides, frozen.user_attrs.get(JOB), is_pruned=PRUNED_AT in frozen.user_attrs)
         taken.reported = set(frozen.intermediate_values)
-        if comparable(overrides) != comparable(frozen.user_attrs[OVERRIDES]):
+        space = self.settings.space
+        is_outside = any(key in space.keys and not space[key].holds(value) for key, value in point.items())
+        if is_outside or comparable(overrides) != comparable(frozen.user_attrs[OVERRIDES]):
             if taken.job_id is not None:
                 self.backend.stop(taken.job_id)
             self._retire(trial, "the space changed while it waited to go on")
@@ -322,6 +325,9 @@ class Loop:
             self.study.tell(each.trial, state=states.PRUNED)
         elif status.state == State.STOPPED and each.attempts < MAX_ATTEMPTS:
             self.pending.append(each)
+        elif status.is_bad_input:
+            each.trial.set_user_attr(JOB, None)  # open, so that the next start runs it anew
+            raise BadInput(f"trial {each.trial.number}: {status.reason}")
         else:
             self._fail(each, status.reason or "failed")
 

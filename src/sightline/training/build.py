@@ -72,7 +72,7 @@ def build_classifier(cfg: TrainConfig, opened: TrainingData) -> "Classifier":
         len(opened.class_names),
         arguments=model.timm_arguments(),
         pretrained=model.pretrained,
-        weights=model.weights,
+        weights=model.weights_file(),
     )
     spec = _task_spec(cfg, opened.class_names, network)
     _check_input(network, card, spec, spec.image_size)

@@ -89,13 +89,23 @@ def _build_scheduler(cfg: TrainConfig) -> Any:
     return build(node, "model.scheduler", **changes)
 
 
+def find_teacher(cfg: TrainConfig) -> Path:
+    """Raises: BadInput where there is no such run."""
+    from sightline.models.checkpoint import find_run
+
+    try:
+        return find_run(str(cfg.model.teacher), Path(cfg.paths.runs))
+    except BadInput as error:
+        raise BadInput(f"model.teacher={cfg.model.teacher}: {error}") from error
+
+
 def _open_teacher(cfg: TrainConfig, spec: TaskSpec) -> "Teacher":
-    from sightline.models.checkpoint import find_run, load_model
+    from sightline.models.checkpoint import load_model
     from sightline.models.distillation import Teacher
 
-    model = cfg.model
+    model, path = cfg.model, find_teacher(cfg)
     try:
-        saved = load_model(find_run(str(model.teacher), Path(cfg.paths.runs)))
+        saved = load_model(path)
     except BadInput as error:
         raise BadInput(f"model.teacher={model.teacher}: {error}") from error
     return Teacher(saved.network, saved.spec, spec, weight=model.teacher_weight, temperature=model.teacher_temperature)

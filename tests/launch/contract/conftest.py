@@ -8,26 +8,38 @@ from tests.images import image_with_program
 from tests.launch.conftest import backend_for
 
 from sightline.launch.backend import Backend, LaunchSettings
+from sightline.launch.backends import BACKENDS as TABLE
+from sightline.launch.backends import make_backend
 from sightline.launch.container.backend import ContainerSettings, LocalContainer
 from sightline.launch.local.backend import LocalProcess
 
 BACKENDS: dict[str, Callable[[Path], Backend]] = {
     "local_process": lambda jobs: LocalProcess(jobs, grace_seconds=5.0),
     "preloaded": lambda jobs: LocalProcess(jobs, LaunchSettings(n_parallel=2, preload=["json"]), grace_seconds=5.0),
+    "brought": lambda jobs: make_backend("brought", jobs, {"greeting": "hi"}),
     "local_container": lambda jobs: LocalContainer(jobs, ContainerSettings(image=image_with_program())),
 }
 IN_CONTAINERS = ("local_container",)
+BROUGHT = ("brought",)
+"""Backends that are no part of the package."""
 SERVED = ("sagemaker",)
 """Backends that speak to a service, which is a fake that runs the jobs."""
 
 
 @pytest.fixture(
     params=[
-        pytest.param(name, marks=[pytest.mark.container] if name in IN_CONTAINERS else [])
+        pytest.param(
+            name,
+            marks=[
+                *([pytest.mark.container] if name in IN_CONTAINERS else []),
+                *([pytest.mark.slow] if name in BROUGHT else []),
+            ],
+        )
         for name in (*BACKENDS, *SERVED)
     ]
 )
-def backend(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Backend]:
+def backend(request: pytest.FixtureRequest, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Backend]:
+    monkeypatch.setitem(TABLE, "brought", "tests.launch.brought_backend:Brought")
     jobs = tmp_path / "jobs, é '\"${x}"
     made = (
         backend_for(request.getfixturevalue("service"), jobs)

@@ -1,6 +1,6 @@
 """A job that costs nothing: reports by epoch as training does, goes on where it was stopped, and fails on demand.
 
-`python program.py output=FOLDER [x=0.5 epochs=3 nap=0.05 fail=exit|undefined|kill|silent]`
+`python program.py output=FOLDER [x=0.5 epochs=3 nap=0.05 needs=FILE fail=exit|undefined|kill|silent]`
 """
 
 import csv
@@ -37,6 +37,9 @@ def write(path: Path, text: str) -> None:
 
 
 signal.signal(signal.SIGTERM, stop)
+if "needs" in words and not Path(words["needs"]).exists():
+    print(f"error: needs={words['needs']}: no such file", file=sys.stderr)
+    sys.exit(2)
 rows = list(csv.DictReader(table.open())) if table.is_file() else []
 print(
     f"from epoch {len(rows)}, threads {os.environ.get('OMP_NUM_THREADS')}, "

@@ -15,11 +15,12 @@ from sightline.launch.backend import Backend
 from sightline.launch.job import Job, State, Status
 
 PROGRAM = "tests/launch/contract/program.py"
-SOURCE = str(PROJECT / "src")
+SOURCE = f"{PROJECT / 'src'}{os.pathsep}{PROJECT}"
 SUBMIT = """
 import json, sys
 from pathlib import Path
-from sightline.launch.backends import make_backend
+from sightline.launch.backends import BACKENDS, make_backend
+BACKENDS["brought"] = "tests.launch.brought_backend:Brought"
 plan = json.loads(Path(sys.argv[1]).read_text())
 backend = make_backend(plan["backend"], Path(sys.argv[2]), plan["settings"])
 print(backend.submit(plan))
@@ -126,6 +127,13 @@ def test_a_failure_has_its_reason(backend: Backend, fail: str, reason: str) -> N
     status = ended(backend, job_id)
     assert status.state == State.FAILED
     assert reason in (status.reason or "")
+
+
+def test_bad_input_is_told_from_other_failures(backend: Backend) -> None:
+    status = ended(backend, start(backend, "needs=/nowhere"))
+    assert (status.state, status.is_bad_input) == (State.FAILED, True)
+    assert "needs=/nowhere: no such file" in (status.reason or "")
+    assert not ended(backend, backend.submit(backend.plan(make_job("fail=exit", name="b-job")))).is_bad_input
 
 
 def test_stop_is_idempotent_and_the_same_plan_goes_on(backend: Backend) -> None:

@@ -22,6 +22,7 @@ class ModelConfig:
     arguments_for: dict[str, dict[str, Any]] = key({}, "the same, for the model of that name alone")
     pretrained: bool = key(False, "weights from timm's hub")
     weights: str | None = key(None, "local safetensors file; beats `pretrained`", path="path")
+    weights_for: Any = key(None, "{name: file}: the same for the model of that name alone; null there: no file for it")
     drop_rate: float = key(0.0, "dropout before the head, as timm's argument of that name", minimum=0, below=1)
     drop_path_rate: float = key(0.0, "stochastic depth: how often the last block is left out", minimum=0, below=1)
     freeze: str = key(
@@ -80,9 +81,13 @@ class ModelConfig:
     scheduler: dict[str, Any] = key({}, "a `_partial_` object that takes the optimizer")
 
     def check(self) -> None:
-        if self.weights is not None and not Path(self.weights).expanduser().is_file():
-            raise BadInput(f"model.weights={self.weights}: no such file; give the path of a safetensors file")
-        if self.freeze != "none" and not self.pretrained and self.weights is None:
+        if not isinstance(self.weights_for or {}, dict):
+            raise BadInput(f"model.weights_for={self.weights_for}: must be files by model, like {{resnet18: FILE}}")
+        weights = self.weights_file()
+        if weights is not None and not Path(weights).expanduser().is_file():
+            name = f"model.weights_for.{self.name}" if self.name in (self.weights_for or {}) else "model.weights"
+            raise BadInput(f"{name}={weights}: no such file; give the path of a safetensors file")
+        if self.freeze != "none" and not self.pretrained and weights is None:
             raise BadInput(
                 f"model.freeze={self.freeze}: with random weights the frozen backbone knows nothing; "
                 "add model.weights=FILE or model.pretrained=true, or set model.freeze=none"
@@ -91,6 +96,10 @@ class ModelConfig:
             if "_target_" not in node:
                 raise BadInput(f"model.{name}: no _target_ is set; choose one, like model/{name}=… (see --help)")
             check_targets(node, f"model.{name}")
+
+    def weights_file(self) -> str | None:
+        """The file for the model of this name, else the one for any."""
+        return (self.weights_for or {}).get(self.name, self.weights)
 
     def timm_arguments(self) -> dict[str, Any]:
         """Arguments of `timm.create_model`: those for the model of this name, then those for any."""

@@ -5,7 +5,7 @@ import os
 import shutil
 import sys
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -130,7 +130,7 @@ class LocalContainer(LocalProcess):
             return status
         folders = [_host_folder(Path(job_id), number) for number in range(len(_hosts(job_id)))]
         failures = [path for folder in folders if (path := ContainerFolder(folder).failure).is_file()]
-        return Status(State.FAILED, failures[0].read_text(encoding="utf-8")) if failures else status
+        return replace(status, reason=failures[0].read_text(encoding="utf-8")) if failures else status
 
     def run_folder(self, job_id: str) -> Path:
         return ContainerFolder(Path(job_id)).run

@@ -25,6 +25,7 @@ from sightline.runs.project import IMPORTED_FROM, PROJECT
 GRACE_SECONDS = 60.0
 """Between the order to end and the end for good: a run writes its checkpoint in this time."""
 ENDED_BY_ORDER = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
+BAD_INPUT = 2
 NUM_TAIL_BYTES = 20_000
 
 
@@ -210,7 +211,7 @@ def _ended(folder: Path, run: Path, state: dict[str, Any]) -> Status:
         hint = ": out of memory, or by hand" if name == "SIGKILL" else ""
         return Status(State.FAILED, f"killed by {name}{hint}")
     last = _last_line(folder / HIDDEN / "log.txt").removeprefix("error: ")
-    return Status(State.FAILED, last or f"exit code {code}")
+    return Status(State.FAILED, last or f"exit code {code}", is_bad_input=code == BAD_INPUT)
 
 
 def _exit_code(hidden: Path) -> int | None:

@@ -63,4 +63,6 @@ def _failed(reason: str) -> Status:
     if reason.startswith(NOT_ITS_FAULT):
         return Status(State.STOPPED, f"{reason}; the same command goes on with it", can_be_retried=True)
     said = re.sub(r"^AlgorithmError: (ExecuteUserScriptError: *)?", "", reason)
-    return Status(State.FAILED, re.sub(r",? *exit code: *\d+\s*$", "", said).strip() or reason)
+    code = re.search(r",? *exit code: *(\d+)\s*$", said)
+    said = said[: code.start()].strip() if code else said.strip()
+    return Status(State.FAILED, said or reason, is_bad_input=code is not None and code[1] == "2")
