@@ -1,6 +1,7 @@
 """A backend that is no part of the package: one file, with settings of its own."""
 
 from dataclasses import dataclass
+from typing import ClassVar
 
 from sightline.launch.backend import LaunchSettings
 from sightline.launch.local.backend import LocalProcess
@@ -14,4 +15,4 @@ class BroughtSettings(LaunchSettings):
 
 class Brought(LocalProcess):
     name = "brought"
-    settings_type = BroughtSettings
+    settings_type: ClassVar[type[LaunchSettings]] = BroughtSettings

@@ -12,13 +12,12 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import PROJECT, Cli
+from tests.conftest import PROJECT, Cli, do_jobs
 
 from sightline.errors import BadInput
 from sightline.launch.backend import LaunchSettings
 from sightline.launch.backends import make_backend
 from sightline.launch.job import Job
-from sightline.launch.jobs import main
 from sightline.launch.local.backend import LocalProcess
 from sightline.launch.records import find_record
 from sightline.launch.submission import Submission
@@ -55,13 +54,13 @@ def test_a_printed_plan_is_submitted_once_however_often(
 ) -> None:
     text = json.dumps(plan_of(backend))
     (tmp_path / "plan.json").write_text(text)
-    main(tmp_path, ["submit", str(tmp_path / "plan.json")])
+    do_jobs(tmp_path, "submit", str(tmp_path / "plan.json"))
     named, *commands = capsys.readouterr().out.splitlines()
     assert named == "job: a-job"
     assert [line.split()[2] for line in commands] == ["logs", "fetch", "stop"]
     wait(backend, "a-job")
     monkeypatch.setattr("sys.stdin", io.StringIO(text))
-    main(tmp_path, ["submit", "-"])
+    do_jobs(tmp_path, "submit", "-")
     wait(backend, "a-job")
     assert starts(backend, "a-job") == 1
     record = find_record(tmp_path / "jobs", "a-job")
@@ -74,7 +73,7 @@ def test_several_plans_of_another_commit_are_warned_of_once(
     plans = [plan_of(backend, name, commit="0" * 40) for name in ("a-job", "b-job")]
     (tmp_path / "plans.json").write_text(json.dumps(plans))
     with caplog.at_level(logging.WARNING):
-        main(tmp_path, ["submit", str(tmp_path / "plans.json")])
+        do_jobs(tmp_path, "submit", str(tmp_path / "plans.json"))
     (said,) = caplog.messages
     assert "0" * 40 in said
     assert str(COMMIT) in said
@@ -101,10 +100,10 @@ def test_what_is_no_plan_is_refused(backend: LocalProcess, tmp_path: Path, text:
         text = json.dumps({**plan_of(backend), "backend": "local_proces"})
     (tmp_path / "plan.json").write_text(text)
     with pytest.raises(BadInput, match=message):
-        main(tmp_path, ["submit", str(tmp_path / "plan.json")])
+        do_jobs(tmp_path, "submit", str(tmp_path / "plan.json"))
     assert not (tmp_path / "jobs").exists()
     with pytest.raises(BadInput, match="nowhere.json: cannot be read"):
-        main(tmp_path, ["submit", "nowhere.json"])
+        do_jobs(tmp_path, "submit", "nowhere.json")
 
 
 def test_records_of_the_layout_before_still_open(
@@ -119,7 +118,7 @@ def test_records_of_the_layout_before_still_open(
     old |= {"submitted": "2025-01-01", "request": request, "job_id": request["folder"], "settings": {}}
     (tmp_path / "jobs" / "a-job.json").write_text(json.dumps({**old, "changes": None, "is_finished": False}))
     for verb, expected in (("status", "succeeded"), ("list", "succeeded"), ("logs", "from epoch 0")):
-        main(tmp_path, [verb, *(["a-job"] if verb != "list" else [])])
+        do_jobs(tmp_path, verb, *(["a-job"] if verb != "list" else []))
         assert expected in capsys.readouterr().out
     assert make_backend("sagemaker", tmp_path, {"region": "eu-west-1", "poll_seconds": 1}).poll_seconds == 1
 

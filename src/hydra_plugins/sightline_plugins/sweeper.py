@@ -114,6 +114,7 @@ class SightlineSweeper(Sweeper):
         from sightline.errors import BadInput
         from sightline.launch.overrides import key_of, without_submitter
         from sightline.launch.submission import program
+        from sightline.runs.project import PROJECT
         from sightline.runs.record import git_commit
         from sightline.sweeping.settings import Settings, direction_of
         from sightline.sweeping.space import parse_space
@@ -134,7 +135,7 @@ class SightlineSweeper(Sweeper):
             fixed=(*given, *(["stages=[fit]"] if "stages" in cfg else [])),
             space=parse_space(said["params"] | searched, {k: v for k, v in values.items() if k not in searched}),
             metrics=said["metrics"] or {cfg.optimized_metric: direction_of(cfg.optimized_metric)},
-            commit=git_commit(Path(__file__).parent)[0],
+            commit=git_commit(PROJECT)[0],
             experiment=choices.get("experiment"),
             groups=frozenset(key for key in choices if not key.startswith("hydra/")),
             runs=Path(cfg.paths.runs).absolute(),

@@ -9,6 +9,7 @@ from sightline.launch.interruption import Interruption
 from sightline.launch.job import Job, State, Status, job_name
 from sightline.launch.overrides import key_of
 from sightline.launch.records import find_record, has_succeeded, submit_recorded
+from sightline.runs.project import PROJECT
 from sightline.runs.record import git_commit
 
 MAX_TRIES = 3
@@ -84,7 +85,7 @@ def name_jobs(
     backend: Backend, names: Sequence[str], script: str, overrides: Sequence[Sequence[str]], records: Path
 ) -> list[Job]:
     """Jobs with names that the same command gives them again, until all of them are finished; then come new ones."""
-    commit, _ = git_commit(Path(__file__).parent)
+    commit, _ = git_commit(PROJECT)
     for turn in range(1, 10_000):
         ends = [] if turn == 1 else [str(turn)]
         jobs = [

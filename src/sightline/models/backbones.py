@@ -120,13 +120,13 @@ def check_pretrained(name: str) -> None:
     published = timm.get_pretrained_cfg(name) if timm.is_model_pretrained(name) else None
     if published is None:
         raise _no_weights(name)
-    if published.url and not published.hf_hub_id:
-        is_here = (Path(torch.hub.get_dir()) / "checkpoints" / published.url.rsplit("/", 1)[-1]).is_file()
-        address = published.url
-    else:
+    if published.hf_hub_id:
         files = [published.hf_hub_filename] if published.hf_hub_filename else WEIGHT_FILES
         is_here = any(isinstance(try_to_load_from_cache(published.hf_hub_id, file), str) for file in files)
         address = hf_hub_url(published.hf_hub_id, files[0])
+    else:
+        address = str(published.url)
+        is_here = (Path(torch.hub.get_dir()) / "checkpoints" / address.rsplit("/", 1)[-1]).is_file()
     if not is_here:
         try:
             _reach(address)

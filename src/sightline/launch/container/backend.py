@@ -7,10 +7,10 @@ import sys
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from sightline.errors import BadInput
-from sightline.launch.backend import ImageSettings, Plan, check_counts, make_plan
+from sightline.launch.backend import ImageSettings, LaunchSettings, Plan, check_counts, make_plan
 from sightline.launch.container import containers
 from sightline.launch.container.containers import SCRATCH
 from sightline.launch.container.engine import has_image, require_engine, variables
@@ -41,7 +41,7 @@ class LocalContainer(LocalProcess):
     """A job's id is its folder, which is laid out like /opt/ml; a process here looks after its containers."""
 
     name = "local_container"
-    settings_type = ContainerSettings
+    settings_type: ClassVar[type[LaunchSettings]] = ContainerSettings
     poll_seconds = 0.2
     sees_files = False
 

@@ -9,7 +9,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from sightline.errors import BadInput
 from sightline.launch.backend import LaunchSettings, Plan, check_counts, make_plan
@@ -33,7 +33,7 @@ class LocalProcess:
     """A job's id is its folder, which is the run folder of the task; what only the launching needs lies in `.job/`."""
 
     name = "local_process"
-    settings_type = LaunchSettings
+    settings_type: ClassVar[type[LaunchSettings]] = LaunchSettings
     poll_seconds = 0.05
     is_remote = False
     sees_files = True
@@ -185,12 +185,9 @@ class LocalProcess:
 
     def close(self) -> None:
         if self._preloaded is not None:
-            assert self._preloaded.stdin is not None
-            assert self._preloaded.stdout is not None
-            with contextlib.suppress(BrokenPipeError):
-                self._preloaded.stdin.close()
-            self._preloaded.stdout.close()
-            self._preloaded.wait()
+            with self._preloaded as process, contextlib.suppress(BrokenPipeError):
+                assert process.stdin is not None
+                process.stdin.close()
             self._preloaded = None
         for process in self._supervisors:
             process.poll()

@@ -6,7 +6,7 @@ import shlex
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, ClassVar
 
 from sightline.aws import ecr
 from sightline.aws.clients import Clients, check_region, find_region, has_credentials
@@ -16,7 +16,7 @@ from sightline.aws.prices import check_bound, describe_bound
 from sightline.aws.request_check import check_request
 from sightline.aws.s3 import Storage
 from sightline.errors import BadInput
-from sightline.launch.backend import Plan, make_plan
+from sightline.launch.backend import LaunchSettings, Plan, make_plan
 from sightline.launch.job import Job, State, Status
 from sightline.launch.overrides import key_of, split_channels
 from sightline.launch.sagemaker.image_address import image_address
@@ -37,7 +37,7 @@ class SageMaker:
     """A job's id is the name of its first training job; later attempts have a number behind it."""
 
     name = "sagemaker"
-    settings_type = SageMakerSettings
+    settings_type: ClassVar[type[LaunchSettings]] = SageMakerSettings
     is_remote = True
     sees_files = False
 
