@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.conftest import PROJECT, Cli, do_jobs
+from tests.conftest import PROJECT, Cli, compose_config, do_jobs
 
 from sightline.errors import BadInput
 from sightline.launch.backend import LaunchSettings
@@ -182,6 +182,41 @@ def test_a_backend_that_is_brought_along(tmp_path: Path) -> None:
     refused = train(*words, "launch.greting=hi")
     assert refused.returncode == 2
     assert "launch.greting: no such key (did you mean launch.greeting?)" in refused.stderr
+
+
+def test_runs_by_name_and_quoted_relative_paths_in_a_sweep(cli: Cli, tmp_path: Path) -> None:
+    run = tmp_path / "runs" / "train" / "x"
+    run.mkdir(parents=True)
+    (tmp_path / "runs" / "latest").symlink_to(run)
+    words = ["hparams_search=optuna", "launch=local_process", "launch.dry_run=true", f"paths.runs={tmp_path / 'runs'}"]
+    words += ["model.teacher=choice(latest,train/x)", "data=folder", f"data.root='../{tmp_path.name}/my photos'"]
+    (tmp_path / "my photos").mkdir()  # the command runs in a folder beside this one
+    done = cli("train", *words)
+    assert done.returncode == 0, done.stderr
+    command = json.loads(done.stdout)["request"]["command"]
+    assert f"model.teacher={run}" in command
+    (root,) = [word for word in command if word.startswith("data.root=")]
+    assert root.endswith("/my photos'")
+    assert root.startswith("data.root='/")
+
+
+def test_weights_files_by_model_name(tmp_path: Path) -> None:
+    files = {"resnet18.a1_in1k": "a b.safetensors", "resnet34": None}
+    words = [
+        "model.weights_for={resnet18.a1_in1k:'a b.safetensors',resnet34:null}",
+        "+model.weights_for.x=c.safetensors",
+    ]
+    composed = {"model.weights_for": files, "data.source": "digits"}
+    here = Submission.open({"backend": "local_process"}, tmp_path).overrides(words, composed, tmp_path)
+    where = Path.cwd()
+    assert compose_config("train", here[0]).model.weights_for == {
+        "resnet18.a1_in1k": f"{where}/a b.safetensors",
+        "resnet34": None,
+    }
+    assert here[1] == f"+model.weights_for.x={where}/c.safetensors"
+    far = Submission.open({"backend": "local_container", "allow_dirty": True}, tmp_path)
+    with pytest.raises(BadInput, match="jobs of launch=local_container get one weights file"):
+        far.overrides(words, composed, tmp_path)
 
 
 @pytest.mark.parametrize(

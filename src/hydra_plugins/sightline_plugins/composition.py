@@ -28,7 +28,8 @@ def composed_values(cfg: DictConfig) -> dict[str, Any]:
     """What the policy of submitting asks of a configuration."""
     from sightline.launch.submission import composed_keys
 
-    return {key: OmegaConf.select(cfg, key) for key in composed_keys()}
+    found = {key: OmegaConf.select(cfg, key) for key in composed_keys()}
+    return {key: OmegaConf.to_container(each) if OmegaConf.is_config(each) else each for key, each in found.items()}
 
 
 def check_prerequisites(cfg: DictConfig, submission: Any) -> None:

@@ -82,6 +82,7 @@ def with_absolute_paths(overrides: Iterable[str], folder: Path, runs: Path | Non
 def _with_absolute_path(override: str, folder: Path, runs: Path | None) -> str:
     key, equals, value = override.partition("=")
     kind, text = path_keys().get(key_of(override)), unquoted(value)
+    kind = "path" if key_of(override).startswith("model.weights_for.") else kind
     if kind is None or not equals or not _is_path(value) or "://" in text or text.startswith("~"):
         return override
     if (folder / text).exists() or kind != "run":
@@ -89,6 +90,19 @@ def _with_absolute_path(override: str, folder: Path, runs: Path | None) -> str:
     if runs is None or not (runs / text).exists():
         return override
     return f"{key}={quoted(str((runs / text).resolve()))}"
+
+
+def with_weights_files(overrides: Iterable[str], files: Mapping[str, str | None], folder: Path) -> list[str]:
+    """The overrides with absolute paths in `model.weights_for={name: file}`, which composes to `files`."""
+    texts = {
+        name: "null" if file is None else quoted(str(folder / Path(file).expanduser())) for name, file in files.items()
+    }
+    anew = "{" + ",".join(f"{name}:{text}" for name, text in texts.items()) + "}"
+    kept = []
+    for override in overrides:
+        key, _, value = override.partition("=")
+        kept.append(f"{key}={anew}" if key_of(override) == "model.weights_for" and value.startswith("{") else override)
+    return kept
 
 
 def with_composed_paths(overrides: Iterable[str], composed: Mapping[str, Any], runs: Path, folder: Path) -> list[str]:

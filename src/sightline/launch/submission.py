@@ -24,6 +24,7 @@ from sightline.launch.overrides import (
     value_of,
     with_absolute_paths,
     with_composed_paths,
+    with_weights_files,
 )
 from sightline.launch.records import fetch_recorded, find_record, submit_recorded
 from sightline.launch.source_changes import check_source, source_changes
@@ -33,13 +34,14 @@ from sightline.runs.project import PROJECT
 
 log = logging.getLogger(__name__)
 PLAN_KEYS = ("backend", "job", "settings", "uploads", "request")
+WEIGHTS_FOR = "model.weights_for"
 MADE_ANYWHERE = ("digits", "synthetic")
 """Data that need no files to begin with."""
 
 
 def composed_keys() -> tuple[str, ...]:
     """Keys of a composed configuration that say whether and how it can leave this machine."""
-    return (*path_keys(), "data.source", "divergence.action")
+    return (*path_keys(), WEIGHTS_FOR, "data.source", "divergence.action")
 
 
 @dataclass(frozen=True)
@@ -79,10 +81,15 @@ class Submission:
                 f"launch.instance_count={count} divergence.action=rollback: only the first machine has the checkpoint "
                 "to go back to; set divergence.action=stop, or launch.instance_count=1"
             )
+        if (files := composed.get(WEIGHTS_FOR)) and not self.backend.sees_files:
+            raise BadInput(
+                f"{WEIGHTS_FOR}={files}: jobs of launch={self.backend.name} get one weights file; name it with "
+                f"model.weights=FILE and leave {WEIGHTS_FOR} out"
+            )
         named = with_composed_paths(words, composed, runs, folder)
         if self.backend.sees_files:
             split_channels(named, folder)
-            return with_absolute_paths(words, folder, runs)
+            return with_absolute_paths(with_weights_files(words, files or {}, folder), folder, runs)
         run = value_of(named, "run")
         if run is not None and not any(value_of(named, key) for key in ("data.root", "data.own_root", "images")):
             own = find_own_data(run)

@@ -1,9 +1,9 @@
 """Optuna's journal file, made to survive a kill at any moment."""
 
-import fcntl
 import os
 from pathlib import Path
 
+from filelock import FileLock
 from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, JournalStorage
 
 
@@ -14,17 +14,16 @@ class JournalLock:
     """
 
     def __init__(self, journal: Path) -> None:
-        self.journal, self._descriptor = journal, -1
+        self.journal = journal
+        self._lock = FileLock(journal.with_name(f".{journal.name}.lock"), poll_interval=0.005)
 
     def acquire(self) -> bool:
-        lock = self.journal.with_name(f".{self.journal.name}.lock")
-        self._descriptor = os.open(lock, os.O_RDWR | os.O_CREAT, 0o644)
-        fcntl.flock(self._descriptor, fcntl.LOCK_EX)
+        self._lock.acquire()
         _drop_half_line(self.journal)
         return True
 
     def release(self) -> None:
-        os.close(self._descriptor)
+        self._lock.release()
 
 
 def open_journal(path: Path) -> JournalStorage:

@@ -1,7 +1,5 @@
 """Which sweep a running trial belongs to, and whether that sweep still lives."""
 
-import fcntl
-import os
 import socket
 import time
 from collections.abc import Iterator
@@ -9,9 +7,12 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from filelock import FileLock, Timeout
+
 if TYPE_CHECKING:
     import optuna
 
+POLL_SECONDS = 0.005
 SEEN = "seen:"
 SEEN_EVERY_SECONDS = 30.0
 GONE_AFTER_SECONDS = 300.0
@@ -25,33 +26,28 @@ class Owner:
         self.folder = folder
         folder.mkdir(parents=True, exist_ok=True)
         self.host = socket.gethostname().split(".")[0] or "host"
-        self.name, self._descriptor = self._take_name()
+        self.name, self._lock = self._take_name()
         self._seen_at = 0.0
 
-    def _take_name(self) -> tuple[str, int]:
+    def _take_name(self) -> tuple[str, FileLock]:
         number = 0
         while True:
             name = f"{self.host}-{number}"
-            descriptor = os.open(self.folder / f"{name}.lock", os.O_RDWR | os.O_CREAT, 0o644)
+            lock = FileLock(self.folder / f"{name}.lock", thread_local=False)
             try:
-                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-                return name, descriptor
-            except BlockingIOError:
-                os.close(descriptor)
+                lock.acquire(blocking=False)
+                return name, lock
+            except Timeout:
                 number += 1
 
     def release(self) -> None:
-        os.close(self._descriptor)
+        self._lock.release()
 
     @contextmanager
     def asking(self) -> Iterator[None]:
         """One sweep of this folder at a time makes a trial and signs it."""
-        descriptor = os.open(self.folder / "asking.lock", os.O_RDWR | os.O_CREAT, 0o644)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX)
+        with FileLock(self.folder / "asking.lock", poll_interval=POLL_SECONDS):
             yield
-        finally:
-            os.close(descriptor)
 
     def show_life(self, study: "optuna.Study") -> None:
         """Let sweeps on other machines know; they cannot see the lock."""
@@ -74,11 +70,8 @@ class Owner:
 
 
 def _is_held(path: Path) -> bool:
-    descriptor = os.open(path, os.O_RDWR)
     try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-    except BlockingIOError:
+        with FileLock(path, blocking=False):
+            return False
+    except Timeout:
         return True
-    finally:
-        os.close(descriptor)
-    return False

@@ -182,8 +182,13 @@ def test_code_that_no_commit_has_is_refused(tmp_path: Path) -> None:
     git("add", "-A")
     git("commit", "-qm", "one")
     assert source_changes(tmp_path) is None
-    (tmp_path / "notes.txt").write_text("not in an image\n")
+    for name in ("notes.txt", "dockers/serve/Dockerfile", "src/sightline.egg-info/x", "configs/local/mine.yaml"):
+        (tmp_path / name).parent.mkdir(parents=True, exist_ok=True)
+        (tmp_path / name).write_text("not in an image\n")
     assert source_changes(tmp_path) is None
+    (tmp_path / ".dockerignore").write_text("decides what is in an image\n")
+    assert source_changes(tmp_path) == "new file: .dockerignore\n"
+    (tmp_path / ".dockerignore").unlink()
     (tmp_path / "src" / "train.py").write_text("two\n")
     (tmp_path / "src" / "new.py").write_text("new\n")
     changes = source_changes(tmp_path)
