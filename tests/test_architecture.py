@@ -27,7 +27,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "env_file": LOWEST | {"runs"},
     "distributed": LOWEST | {"runs"},
     "config": LOWEST | {"task_spec", "metrics", "runs"},
-    "data": LOWEST | {"config", "task_spec", "runs"},
+    "data": LOWEST | {"aws", "config", "task_spec", "runs"},
     "models": LOWEST | {"distributed", "task_spec", "config", "runs"},
     "callbacks": LOWEST | {"distributed", "metrics", "runs"},
     "finished_run": LOWEST | {"config", "data", "models", "runs", "task_spec"},

@@ -1,4 +1,4 @@
-"""AWS's client, and what AWS's own configuration says."""
+"""Clients of AWS with one policy of retries, and what AWS's own configuration says."""
 
 import logging
 from difflib import get_close_matches
@@ -7,9 +7,27 @@ from typing import Any
 from sightline.aws.request_check import EXTRA
 from sightline.errors import BadInput
 
+RETRIES = {"mode": "standard", "max_attempts": 8}
+"""How every client tries again: about half a minute, longer each time."""
+MAX_CONNECTIONS = 32
+
+
+def make_client(service: str, region: str | None = None, *, needs: str = EXTRA) -> Any:
+    """boto3's client of a service; region and credentials are found as boto3 finds them.
+
+    Raises: BadInput with `needs` where boto3 is not installed.
+    """
+    try:
+        import boto3
+        from botocore.config import Config
+    except ImportError as error:
+        raise BadInput(needs) from error
+    config = Config(retries=RETRIES, max_pool_connections=MAX_CONNECTIONS)
+    return boto3.Session(region_name=region).client(service, config=config)
+
 
 class Clients:
-    """boto3's clients of one region, each made once."""
+    """The clients of one region, each made once."""
 
     def __init__(self, region: str | None) -> None:
         self.region = region
@@ -18,13 +36,7 @@ class Clients:
     def get(self, service: str) -> Any:
         """Raises: BadInput where boto3 is not installed."""
         if service not in self._made:
-            try:
-                import boto3
-                from botocore.config import Config
-            except ImportError as error:
-                raise BadInput(EXTRA) from error
-            config = Config(retries={"mode": "standard", "max_attempts": 5}, max_pool_connections=32)
-            self._made[service] = boto3.Session(region_name=self.region).client(service, config=config)
+            self._made[service] = make_client(service, self.region)
         return self._made[service]
 
 

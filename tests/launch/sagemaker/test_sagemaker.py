@@ -287,6 +287,23 @@ def test_folders_are_uploaded_once(service: FakeSageMaker, aws: Callable[[str], 
     )
 
 
+def test_files_that_changed_after_the_plan_are_not_sent_under_its_hash(service: FakeSageMaker, tmp_path: Path) -> None:
+    photos = tmp_path / "photos"
+    photos.mkdir()
+    (photos / "a.png").write_text("a")
+    backend = backend_for(service, tmp_path / "jobs")
+    plan = backend.plan(Job("a-job", PROGRAM, (f"images={photos}",)))
+    (photos / "a.png").write_text("other")
+    with pytest.raises(BadInput, match="photos: has changed or gone since the job was planned"):
+        backend.submit(plan)
+    assert not service.requests
+    (photos / "a.png").write_text("a")
+    assert ended(backend, backend.submit(plan)).state == State.SUCCEEDED
+    (photos / "a.png").unlink()
+    again = backend.plan(Job("b-job", PROGRAM, ("x=0.1",)))
+    assert backend.submit({**again, "uploads": plan["uploads"]}), "what is in S3 already need not be here"
+
+
 @pytest.mark.parametrize(("kms_key", "expected"), [(None, "AES256"), ("alias/experiments", "aws:kms")])
 def test_what_is_uploaded_is_encrypted(
     kms_key: str | None, expected: str, service: FakeSageMaker, aws: Callable[[str], Any], tmp_path: Path

@@ -13,6 +13,7 @@ from typing import Any, BinaryIO, Protocol
 
 import numpy as np
 
+from sightline.aws.clients import make_client
 from sightline.errors import BadInput
 from sightline.runs.files import whole_file, write_bytes
 
@@ -72,6 +73,9 @@ class FolderStore:
         target.write((self.folder / name).read_bytes())
 
 
+NEEDS_BOTO3 = 's3:// locations need boto3; install it with pip install "sightline-vision[shards]"'
+
+
 class BucketStore:
     """Shards in S3; credentials, region and `AWS_ENDPOINT_URL` are found as boto3 finds them."""
 
@@ -106,8 +110,7 @@ class BucketStore:
     def client(self) -> Any:
         """Made anew in each process: connections do not survive a fork."""
         if self._client is None or self._client[0] != os.getpid():
-            boto3, config = _import_boto3()
-            self._client = (os.getpid(), boto3.session.Session().client("s3", config=config))
+            self._client = (os.getpid(), make_client("s3", needs=NEEDS_BOTO3))
         return self._client[1]
 
     def _key(self, name: str) -> str:
@@ -119,24 +122,16 @@ class BucketStore:
 
 @contextmanager
 def _explained(place: str, kind: type[Exception]) -> Iterator[None]:
-    _import_boto3()
-    from boto3.exceptions import Boto3Error
-    from botocore.exceptions import BotoCoreError, ClientError
+    try:
+        from boto3.exceptions import Boto3Error
+        from botocore.exceptions import BotoCoreError, ClientError
+    except ImportError as error:
+        raise BadInput(NEEDS_BOTO3) from error
 
     try:
         yield
     except (Boto3Error, BotoCoreError, ClientError) as error:
         raise kind(f"{place}: {error}; check the bucket's name, its region and your credentials") from error
-
-
-def _import_boto3() -> tuple[Any, Any]:
-    """boto3 and how its clients try again."""
-    try:
-        import boto3
-        from botocore.config import Config
-    except ImportError as error:
-        raise BadInput('s3:// locations need boto3; install it with pip install "sightline-vision[shards]"') from error
-    return boto3, Config(retries={"max_attempts": 10, "mode": "standard"})
 
 
 @dataclass(frozen=True)
