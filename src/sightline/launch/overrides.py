@@ -1,5 +1,6 @@
 """Hydra overrides as text: quoting, the keys that are paths, and the overrides that a job gets on the far side."""
 
+import functools
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
@@ -21,12 +22,12 @@ PATHS_GROUP = "paths"
 """Chooses where this machine reads and writes; the far side has a choice of its own."""
 
 
+@functools.cache
 def path_keys() -> dict[str, str]:
     """Keys whose value is a path: `path` becomes a channel, `run` may also name a run, `stays` is of this machine."""
-    paths, runs = "data.root data.own_root data.manifest model.weights", "model.teacher run against resume"
-    stays = "output paths.data paths.cache paths.runs paths.inputs"
-    known = dict.fromkeys(paths.split(), "path") | dict.fromkeys(runs.split(), "run") | {"images": "path"}
-    return known | dict.fromkeys(stays.split(), "stays")
+    from sightline import config  # here: the entry point of a container quotes, and needs nothing else
+
+    return config.path_keys()
 
 
 def key_of(override: str) -> str:
