@@ -7,10 +7,12 @@ PRELOADED = (
     "matplotlib.pyplot torch.utils.tensorboard sightline.command sightline.training.train sightline.models.classifier "
     "sightline.models.losses sightline.models.views sightline.models.checkpoint sightline.training.batch_size "
     "torch.utils.serialization.config sightline.data.datamodule sightline.data.audit.report "
-    "sightline.data.datasets sightline.data.samplers sightline.evaluation.measurement sightline.evaluation.robustness "
+    "sightline.data.datasets sightline.data.samplers sightline.evaluation.gates "
+    "sightline.evaluation.measurement sightline.evaluation.robustness "
     "sightline.callbacks.resumable sightline.callbacks.rollback sightline.callbacks.best_checkpoints "
     "sightline.callbacks.gradual_unfreezing sightline.callbacks.progressive_resizing sightline.callbacks.weight_ema "
-    "sightline.callbacks.epoch_table sightline.callbacks.plain_progress sightline.callbacks.tensorboard_images "
+    "sightline.callbacks.epoch_table sightline.callbacks.plain_progress sightline.callbacks.terminal_progress "
+    "sightline.callbacks.tensorboard_images "
     "sightline.callbacks.log_continuation sightline.callbacks.throughput sightline.training.checkpoint_averaging"
 ).split()
 IF_INSTALLED = ("s3fs",)
