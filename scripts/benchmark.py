@@ -364,11 +364,11 @@ def benchmark_evaluate(arguments: argparse.Namespace) -> None:
 
 def time_forward(words: list[str]) -> float:
     """Images per second of a run's network over equal batches in memory, about 2,000 images in all."""
-    from sightline.finished_run import find_images, make_loader_of, open_finished_run
+    from sightline.finished_run import FinishedRun, find_images, make_loader_of
     from sightline.models.inference import run_network
 
     cfg = compose_task("evaluate", words)
-    run = open_finished_run(cfg, cfg.run)
+    run = FinishedRun.open(cfg.run, cfg.accelerator, cfg.precision, runs=cfg.paths.runs)
     pixels = next(iter(make_loader_of(cfg, run, find_images(cfg, run), cfg.split)))[0]
     batches, images = max(1, 2000 // len(pixels)), normalise(pixels, run.spec)
     start = time.perf_counter()

@@ -33,7 +33,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "finished_run": LOWEST | {"config", "data", "models", "runs", "task_spec"},
     "evaluation": LOWEST | {"config", "data", "finished_run", "metrics", "models", "runs", "task_spec"},
     "explanation": LOWEST | {"config", "data", "finished_run", "models", "runs", "task_spec"},
-    "serving": LOWEST | {"config", "data", "models", "runs", "task_spec"},
+    "serving": LOWEST | {"config", "data", "finished_run", "models", "runs", "task_spec"},
     "training": LOWEST
     | {"callbacks", "config", "data", "distributed", "evaluation", "explanation", "metrics", "models", "runs"}
     | {"task_spec"},
@@ -42,8 +42,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sweeping": LOWEST | {"launch", "metrics", "runs"},
     "command": LOWEST | {"config", "distributed", "env_file", "runs"},
 }
-SERVING_FROM_DATA = {"sightline.data.transforms", "sightline.data.loader", "sightline.data.collection.image_files"}
-"""What serving may take from the data room: how pixels are prepared and loaded, and how files are found."""
+SERVING_FROM_DATA = {"sightline.data.transforms", "sightline.data.pictures", "sightline.data.collection.image_files"}
+"""What serving may take from the data room: how pixels are prepared, how pictures are loaded and found."""
 CONFIG_FROM_MODELS = {"models/listing.py"}
 """Task functions in a room below the configurations."""
 

@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from sightline.data.transforms import normalise
-from sightline.serving.predictor import Predictor
+from sightline.finished_run import FinishedRun
 from sightline.task_spec import TaskSpec
 from tests.conftest import BARE, COLORS, PROJECT, TINY, Cli, write_image
 
@@ -180,7 +180,7 @@ def test_predict_writes_classes_and_pictures(trained: Path, cold_cli: Cli, tmp_p
 
 def test_the_model_file_alone_gives_the_same_probabilities(trained: Path, colors: Path) -> None:
     files = sorted((colors / "test").rglob("*.png"))
-    expected = Predictor.open(trained, precision="32-true").predict(files)
+    expected = torch.from_numpy(FinishedRun.open(trained, precision="32-true").predict(files).probabilities)
 
     card = json.loads((trained / "model" / "model.json").read_text())
     spec = TaskSpec.load(trained / "model" / "task_spec.json")

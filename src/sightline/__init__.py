@@ -1,1 +1,80 @@
-"""Sightline: image-classification research with Lightning and Hydra."""
+"""Sightline: image-classification research with Lightning and Hydra.
+
+`FinishedRun`, `train`, `evaluate`, `explain` and `open_data` are for notebooks and programs: docs/python.md.
+"""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from sightline.data.training_data import TrainingData
+    from sightline.evaluation.evaluate import EvaluateResult
+    from sightline.explanation.explain import ExplainResult
+    from sightline.finished_run import FinishedRun
+    from sightline.training.train import TrainResult
+
+__all__ = ["FinishedRun", "evaluate", "explain", "open_data", "train"]
+
+
+def __getattr__(name: str) -> Any:
+    if name != "FinishedRun":
+        raise AttributeError(f"module 'sightline' has no attribute '{name}'")
+    from sightline.finished_run import FinishedRun
+
+    return FinishedRun
+
+
+def train(experiment: str = "digits", overrides: Sequence[str] = ()) -> "TrainResult":
+    """`python src/train.py experiment=… override …`, here in this process: `metrics`, `checkpoint` and `run_dir`.
+
+    Raises: BadInput, or Hydra's own error for a key that there is not, before anything is written.
+    """
+    from sightline.command import compose
+    from sightline.training.train import train
+
+    return train(compose("train", [f"experiment={experiment}", *overrides]))
+
+
+def evaluate(run: "str | Path | FinishedRun", overrides: Sequence[str] = ()) -> "EvaluateResult":
+    """`python src/evaluate.py run=… override …`, here in this process: `metrics` and `run_dir`.
+
+    Raises: BadInput before anything is written; GateNotMet when everything is.
+    """
+    from sightline.evaluation.evaluate import evaluate
+
+    return evaluate(_compose_for(run, "evaluate", overrides))
+
+
+def explain(run: "str | Path | FinishedRun", overrides: Sequence[str] = ()) -> "ExplainResult":
+    """`python src/explain.py run=… override …`, here in this process: `metrics`, `unreadable` and `run_dir`.
+
+    Raises: BadInput before anything is written.
+    """
+    from sightline.explanation.explain import explain
+
+    return explain(_compose_for(run, "explain", overrides))
+
+
+def open_data(data: str = "folder", root: str | Path | None = None, overrides: Sequence[str] = ()) -> "TrainingData":
+    """The images of `data=NAME`, or of a folder, split and audited as training sees them: `manifest`, `class_names`.
+
+    Raises: BadInput when there are none, or they are not fit to train on.
+    """
+    from sightline.command import compose
+    from sightline.config import validate_preparation
+    from sightline.data.opening import open_data
+
+    cfg = compose("prepare", [f"data={data}", *overrides])
+    if root is not None:
+        cfg.data.root = str(root)
+    validate_preparation(cfg)
+    return open_data(cfg)
+
+
+def _compose_for(run: "str | Path | FinishedRun", task: str, overrides: Sequence[str]) -> Any:
+    from sightline.command import compose
+
+    cfg = compose(task, overrides)
+    cfg.run = str(run if isinstance(run, str | Path) else run.path)
+    return cfg

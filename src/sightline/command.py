@@ -1,11 +1,13 @@
 """The wrapper of every entry point: short errors, exit codes, signals. Never imports torch."""
 
+import ast
 import functools
 import inspect
 import json
 import logging
 import os
 import re
+import runpy
 import select
 import signal
 import sys
@@ -31,7 +33,7 @@ from sightline.distributed import rank as place
 from sightline.env_file import load_env_file
 from sightline.errors import BadInput, GateNotMet, Interrupted
 from sightline.runs import record as run_record
-from sightline.runs.project import CONFIGS, IS_INSTALLED
+from sightline.runs.project import CONFIGS, IS_INSTALLED, PROGRAMS
 from sightline.runs.record import reason
 
 FAILED, BAD_INPUT, GATE_NOT_MET = 1, 2, 4
@@ -110,6 +112,25 @@ def task(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
             raise _TaskFailed from error
 
     return wrapped
+
+
+def main() -> None:
+    """`sightline TASK …` of an installed wheel: `python src/TASK.py …`."""
+    programs = {path.stem: path for path in sorted(PROGRAMS.glob("*.py"))}
+    task, *words = sys.argv[1:] or ["--help"]
+    if task in programs:
+        sys.argv[:] = [str(programs[task]), *words]
+        runpy.run_path(str(programs[task]), run_name="__main__")
+    elif task in HELP:
+        about = {
+            name: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) for name, path in programs.items()
+        }
+        lines = [f"  {name:10}{(text or '').split(': python')[0]}" for name, text in about.items()]
+        print("\n".join(["sightline TASK …", "", *lines, "", "sightline TASK --help tells more of one"]))
+    else:
+        known = ", ".join(programs)
+        print(f"error: {task}: no such task{did_you_mean(task, programs)}; there are {known}", file=sys.stderr)
+        sys.exit(BAD_INPUT)
 
 
 def run(main: Callable[[], Any], positional: str | None = None) -> NoReturn:

@@ -1,24 +1,83 @@
-"""A finished run as other tasks find it: its model, its settings and its images. Loads torch inside functions."""
+"""A finished run as tasks, notebooks and programs find it: its model, its record and its images.
 
-import json
+Loads torch inside functions.
+"""
+
+import csv
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, overload
 
 from sightline.config import EvaluateConfig, ExplainConfig
+from sightline.data.collection.layouts import find_files
 from sightline.data.collection.sources import localise
 from sightline.data.manifest import Manifest
 from sightline.data.opening import image_cache, open_shards, shard_cache
 from sightline.data.splitting import find_test_images
 from sightline.data.training_data import FolderData, ShardData, TrainingData
 from sightline.errors import BadInput
+from sightline.runs.files import read_json
+from sightline.runs.project import home
 
 if TYPE_CHECKING:
+    import numpy as np
     import torch
+    from PIL import Image
     from torch.utils.data import DataLoader
 
+    from sightline.data.pictures import Picture
     from sightline.models.checkpoint import SavedModel
     from sightline.task_spec import TaskSpec
+
+    Pictures = str | Path | Image.Image | np.ndarray | Iterable[str | Path | Image.Image | np.ndarray]
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What a model says of one picture."""
+
+    label: str
+    """The most probable class."""
+    probability: float
+    probabilities: dict[str, float]
+    """Calibrated, of every class, in the order of `task_spec.class_names`; they sum to 1."""
+    is_unsure: bool
+    """Whether the probability lies below the threshold of the calibration, where the model has one."""
+    file: Path | None
+    """None: a picture that was not a file."""
+
+
+@dataclass(frozen=True, eq=False)
+class Predictions(Sequence[Prediction]):
+    """What a model says of N pictures, in their order; `predictions[i]` is a `Prediction`."""
+
+    class_names: tuple[str, ...]
+    probabilities: "np.ndarray"
+    """Calibrated, float32 `(N, num_classes)`."""
+    files: list[Path | None]
+    """N of them; None: a picture that was not a file."""
+    unreadable: list[Path]
+    """The files of a folder that cannot be read; they have no row."""
+    threshold: float | None = None
+
+    def __len__(self) -> int:
+        return len(self.files)
+
+    @overload
+    def __getitem__(self, index: int) -> Prediction: ...
+    @overload
+    def __getitem__(self, index: slice) -> list[Prediction]: ...
+    def __getitem__(self, index: int | slice) -> Prediction | list[Prediction]:
+        if isinstance(index, slice):
+            return [self[each] for each in range(*index.indices(len(self)))]
+        row = self.probabilities[index]
+        best = int(row.argmax())
+        by_class = dict(zip(self.class_names, map(float, row), strict=True))
+        probability = float(row[best])
+        is_unsure = self.threshold is not None and probability < self.threshold
+        return Prediction(self.class_names[best], probability, by_class, is_unsure, self.files[index])
 
 
 RunTask = EvaluateConfig | ExplainConfig
@@ -30,11 +89,116 @@ class FinishedRun:
     """A saved model, what its run recorded, and how it runs."""
 
     path: Path
+    """The run folder, model folder or checkpoint that the model came from."""
     folder: Path | None
+    """The run folder; None for a model that came without it."""
     trained: dict[str, Any]
+    """`run.json`."""
     saved: "SavedModel"
     device: "torch.device"
     precision: str
+
+    @classmethod
+    def open(
+        cls,
+        path: str | Path,
+        device: str = "auto",
+        precision: str | None = None,
+        data_root: str | Path | None = None,
+        runs: str | Path | None = None,
+    ) -> "FinishedRun":
+        """Open a run folder, its `model/` folder, a checkpoint, or a name below `runs`, like `latest`.
+
+        A run of evaluate, explain or predict stands for the run whose model it used. `device` is `auto` (that of the
+        training where it is here), `cpu`, `gpu`, `cuda` or `mps`, `precision` Lightning's name (None: that of the
+        training), `data_root` where the run's own images lie now, `runs` the project's runs folder unless given.
+
+        Raises: BadInput when there is no model there, or no such device.
+        """
+        from sightline.models.checkpoint import find_run, load_model, run_folder
+        from sightline.models.inference import choose_device, choose_precision
+
+        found = find_run(path, home() / "runs" if runs is None else Path(runs))
+        folder = run_folder(found)
+        trained = read_json(folder / "run.json") if folder else {}
+        if "data" in trained and data_root is not None:
+            trained["data"]["root"] = str(data_root)
+        place = choose_device(device, preferred=trained.get("device"))
+        chosen = choose_precision(precision or trained.get("precision") or "auto", place)
+        return cls(found, folder, trained, load_model(found), place, chosen)
+
+    @cached_property
+    def metrics(self) -> dict[str, float]:
+        """`metrics.json`: what the run measured at its end, by `split/metric`; empty without the run folder."""
+        return read_json(self.folder / "metrics.json") if self.folder else {}
+
+    @cached_property
+    def history(self) -> list[dict[str, float]]:
+        """`metrics.csv`: a dictionary an epoch, with `epoch`, `step` and the metrics that it has."""
+        table = self.folder / "metrics.csv" if self.folder else None
+        if table is None or not table.is_file():
+            return []
+        with table.open(newline="", encoding="utf-8") as file:
+            return [
+                {name: int(text) if name in ("epoch", "step") else float(text) for name, text in row.items() if text}
+                for row in csv.DictReader(file)
+            ]
+
+    @property
+    def task_spec(self) -> "TaskSpec":
+        """Classes, image size, normalisation and calibration: all that answers depend on beside the network."""
+        return self.saved.spec
+
+    def predict(self, pictures: "Pictures", *, batch_size: int = 64, num_workers: int = 0) -> Predictions:
+        """Classify pictures as `predict.py` does: a folder (searched through), or one or several files, Pillow images
+        or uint8 arrays `(H, W, 3)`; an array `(N, H, W, 3)` is N pictures.
+
+        Raises: BadInput for what is no picture, a folder without any, and a file that was named and cannot be read.
+        """
+        from sightline.data.pictures import PictureBatches
+
+        is_folder = isinstance(pictures, str | Path) and Path(pictures).expanduser().is_dir()
+        found = _as_pictures(pictures)
+        files = [each if isinstance(each, Path) else None for each in found]
+        workers = num_workers if None not in files else 0  # images in memory would only be handed to and fro
+        batches = PictureBatches(found, self.saved.spec, batch_size=batch_size, num_workers=workers)
+        probabilities = self.predict_batches(batches) if found else None
+        if batches.unreadable and (not is_folder or probabilities is None):
+            raise BadInput(str(next(iter(batches.unreadable.values()))))
+        if probabilities is None:
+            raise BadInput(f"{pictures}: no images found; give a folder, files, Pillow images or arrays (H, W, 3)")
+        calibration = self.saved.spec.calibration
+        return Predictions(
+            self.saved.spec.class_names,
+            probabilities.numpy(),
+            [file for number, file in enumerate(files) if number not in batches.unreadable],
+            [file for number in sorted(batches.unreadable) if (file := files[number]) is not None],
+            calibration.threshold if calibration else None,
+        )
+
+    def predict_batches(self, batches: "Iterable[torch.Tensor]") -> "torch.Tensor | None":
+        """Calibrated probabilities float32 `(N, num_classes)` of prepared batches uint8 `(B, size, size, 3)`.
+
+        None without a batch.
+        """
+        from itertools import chain
+
+        from sightline.data.transforms import normalise
+        from sightline.models.inference import run_network
+        from sightline.models.views import with_views
+
+        spec, rest = self.saved.spec, iter(batches)
+        if (first := next(rest, None)) is None:
+            return None
+        logits = run_network(
+            with_views(self.saved.network, spec.views),
+            chain([first], rest),
+            device=self.device,
+            precision=self.precision,
+            prepare=lambda batch: normalise(batch, spec),
+            channels_last=self.channels_last,
+        )
+        return (logits / spec.temperature).softmax(dim=1)
 
     @property
     def spec(self) -> "TaskSpec":
@@ -60,23 +224,28 @@ class FinishedRun:
         return Manifest.load(table, Path(self.trained["data"]["root"])) if table and table.is_file() else None
 
 
-def open_finished_run(cfg: RunTask, run: str, precision: str | None = None) -> FinishedRun:
-    """The model that `run=` names, on the device and in the precision of its training unless told otherwise.
+def _as_pictures(given: "Pictures") -> list["Picture"]:
+    """Files and Pillow images, whatever form they were given in."""
+    import numpy as np
+    from PIL import Image
 
-    Raises: BadInput when there is none.
-    """
-    from sightline.models.checkpoint import find_run, load_model, run_folder
-    from sightline.models.inference import choose_device, choose_precision
-
-    path = find_run(run, Path(cfg.paths.runs))
-    saved = load_model(path)
-    folder = run_folder(path)
-    trained = json.loads((folder / "run.json").read_text(encoding="utf-8")) if folder else {}
-    if "data" in trained and cfg.data.own_root is not None:
-        trained["data"]["root"] = cfg.data.own_root
-    device = choose_device(cfg.accelerator, preferred=trained.get("device"))
-    chosen = choose_precision(precision or trained.get("precision") or "auto", device)
-    return FinishedRun(path, folder, trained, saved, device, chosen)
+    if isinstance(given, str | Path):
+        path = Path(given).expanduser()
+        if not path.exists():
+            raise BadInput(f"{given}: no such file or folder")
+        return list(find_files(path)) if path.is_dir() else [path]
+    if isinstance(given, Image.Image):
+        return [given]
+    if isinstance(given, np.ndarray):
+        if given.dtype != np.uint8 or given.ndim not in (3, 4) or given.shape[-1] != 3:
+            raise BadInput(f"array {given.dtype} {given.shape}: pictures are uint8 (H, W, 3), or (N, H, W, 3)")
+        return [Image.fromarray(each) for each in (given if given.ndim == 4 else given[None])]
+    found = []
+    for each in given:
+        if isinstance(each, str | Path) and Path(each).expanduser().is_dir():
+            raise BadInput(f"{each}: a folder among several pictures; give it alone, or its files")
+        found += _as_pictures(each)
+    return found
 
 
 def find_images(cfg: RunTask, run: FinishedRun) -> TrainingData:

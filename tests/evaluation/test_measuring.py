@@ -14,10 +14,9 @@ from sightline.data.device_cache import DeviceDataset
 from sightline.data.opening import open_data
 from sightline.errors import BadInput
 from sightline.evaluation.evaluate import evaluate
-from sightline.finished_run import find_images, make_loader_of, open_finished_run
+from sightline.finished_run import FinishedRun, find_images, make_loader_of
 from sightline.models.checkpoint import load_model
 from sightline.models.views import AveragedViews, zoomed
-from sightline.serving.predictor import Predictor
 from sightline.training.averaging import average_checkpoints
 from sightline.training.train import train
 
@@ -72,8 +71,10 @@ def test_a_run_is_measured_over_views_and_so_is_its_evaluation(colors: Path, tmp
     assert evaluate(plain).metrics["test/loss"] != again["test/loss"]
     classes = sorted(folder.name for folder in (colors / "test").iterdir())
     files = {name: sorted((colors / "test" / name).iterdir()) for name in classes}
-    predictor = Predictor.open(tmp_path / "run" / "model", "cpu", "32-true")
-    answers = predictor.predict([file for name in classes for file in files[name]])
+    predictions = FinishedRun.open(tmp_path / "run" / "model", "cpu", "32-true").predict(
+        [file for name in classes for file in files[name]]
+    )
+    answers = torch.from_numpy(predictions.probabilities)
     labels = torch.tensor([number for number, name in enumerate(classes) for _ in files[name]])
     nll = -answers.gather(1, labels[:, None]).log().mean()
     assert float(nll) == pytest.approx(expected["test/nll_calibrated"], rel=1e-4), (
@@ -171,7 +172,7 @@ def test_images_that_training_kept_decoded_are_not_decoded_again(colors: Path, t
 
     def loader_with(*words: str) -> DataLoader[tuple[torch.Tensor, torch.Tensor]]:
         cfg = compose_task("evaluate", f"run={tmp_path / 'run'}", "split=val", *words)
-        run = open_finished_run(cfg, cfg.run)
+        run = FinishedRun.open(cfg.run)
         return make_loader_of(cfg, run, find_images(cfg, run), "val")
 
     from_store, from_files = loader_with(kept), loader_with(f"paths.cache={tmp_path / 'other'}")

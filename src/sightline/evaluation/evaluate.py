@@ -14,7 +14,6 @@ from sightline.finished_run import (
     find_images,
     find_own_images,
     make_loader_of,
-    open_finished_run,
 )
 from sightline.runs.files import write_json
 from sightline.runs.record import RunRecord, open_folder
@@ -48,7 +47,7 @@ def evaluate(cfg: "DictConfig | EvaluateConfig") -> EvaluateResult:
 
     keep_freed_memory()
     evaluators = build_evaluators(cfg.evaluation)
-    run = open_finished_run(cfg, cfg.run, cfg.precision)
+    run = _open(cfg, cfg.run)
     other = None if cfg.against is None else _open_other(cfg, run)
     _views(cfg, run)
     images = find_images(cfg, run)
@@ -67,13 +66,17 @@ def evaluate(cfg: "DictConfig | EvaluateConfig") -> EvaluateResult:
     return EvaluateResult(metrics, output)
 
 
+def _open(cfg: EvaluateConfig, run: str) -> FinishedRun:
+    return FinishedRun.open(run, cfg.accelerator, cfg.precision, cfg.data.own_root, cfg.paths.runs)
+
+
 def _open_other(cfg: EvaluateConfig, run: FinishedRun) -> FinishedRun:
     """The run to compare with.
 
     Raises: BadInput when there is none, or its classes are others.
     """
     try:
-        other = open_finished_run(cfg, str(cfg.against), cfg.precision)
+        other = _open(cfg, str(cfg.against))
     except BadInput as error:
         raise BadInput(str(error).replace("run=", "against=", 1)) from error
     mine, theirs = run.spec.class_names, other.spec.class_names

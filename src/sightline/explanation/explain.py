@@ -10,7 +10,7 @@ from sightline.config import ExplainConfig, ExplanationConfig, to_plain, validat
 from sightline.data.collection.image_files import find_files
 from sightline.data.transforms import UnreadableImage, load_rgb, prepare
 from sightline.errors import BadInput
-from sightline.finished_run import FinishedRun, find_images, make_loader_of, open_finished_run
+from sightline.finished_run import FinishedRun, find_images, make_loader_of
 from sightline.runs.files import write_json
 from sightline.runs.record import RunRecord, open_folder
 
@@ -53,7 +53,7 @@ def explain(cfg: "DictConfig | ExplainConfig") -> ExplainResult:
     """
     cfg = validate_task(cfg, ExplainConfig)
     files = _find(Path(cfg.images).expanduser().absolute()) if cfg.images else {}
-    run = open_finished_run(cfg, cfg.run, "32-true")
+    run = FinishedRun.open(cfg.run, cfg.accelerator, "32-true", cfg.data.own_root, cfg.paths.runs)
     photos = _read_photos(files, run, str(cfg.images)) if files else _choose_photos(cfg, run)
     explainer = make_explainer(run.saved, run.device, cfg.explanation)
     output = open_folder(Path(cfg.paths.runs), "explain", run.name, cfg.output)

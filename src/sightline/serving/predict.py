@@ -1,9 +1,8 @@
 """Classify a file or a folder of photos with a trained model."""
 
 import csv
-import json
 import logging
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import chain
 from pathlib import Path
@@ -12,14 +11,13 @@ from typing import TYPE_CHECKING, Any
 from sightline.config import PredictConfig, to_plain, validate_task
 from sightline.data.collection.image_files import find_files
 from sightline.errors import BadInput
+from sightline.finished_run import FinishedRun
 from sightline.runs.record import RunRecord, open_folder
 
 if TYPE_CHECKING:
     import torch
     from omegaconf import DictConfig
-    from torch.utils.data import DataLoader
 
-    from sightline.serving.predictor import Prepared
     from sightline.task_spec import TaskSpec
 
 log = logging.getLogger(__name__)
@@ -41,42 +39,43 @@ def predict(cfg: "DictConfig | PredictConfig") -> PredictResult:
     cfg = validate_task(cfg, PredictConfig)
     given = Path(cfg.images).expanduser().absolute()
     files = _find(given)
-    from sightline.models.checkpoint import find_run, load_model, run_folder
+    from rich.progress import track
+
+    from sightline.data.pictures import PictureBatches
     from sightline.models.inference import keep_freed_memory
-    from sightline.serving.predictor import Predictor, file_loader
 
     keep_freed_memory()
-    path = find_run(cfg.run, Path(cfg.paths.runs))
-    folder = run_folder(path)
-    trained = json.loads((folder / "run.json").read_text(encoding="utf-8")) if folder else {}
-    precision = cfg.precision or trained.get("precision") or "auto"
-    predictor = Predictor(load_model(path), cfg.accelerator, precision)
-    reader = _Reader(file_loader(files, predictor.spec, batch_size=cfg.batch_size, num_workers=cfg.num_workers))
-    batches = iter(reader)
-    first = next(batches, None)
+    run = FinishedRun.open(cfg.run, cfg.accelerator, cfg.precision, runs=cfg.paths.runs)
+    batches = PictureBatches(files, run.spec, batch_size=cfg.batch_size, num_workers=cfg.num_workers)
+    batches.watch = lambda loader: track(loader, "Predicting", total=len(loader), transient=True)
+    rest = iter(batches)
+    first = next(rest, None)
     if first is None:
         raise BadInput(f"images={given}: none of the {len(files)} file(s) can be read, the first is {files[0]}")
-    output = open_folder(Path(cfg.paths.runs), "predict", trained.get("name", "model"), cfg.output)
+    output = open_folder(Path(cfg.paths.runs), "predict", run.name, cfg.output)
     facts: dict[str, Any] = {
         "task": "predict",
-        "name": trained.get("name"),
-        "run": str(path),
+        "name": run.trained.get("name"),
+        "run": str(run.path),
         "config": to_plain(cfg),
-        "device": str(predictor.device),
-        "precision": predictor.precision,
+        "device": str(run.device),
+        "precision": run.precision,
     }
     with RunRecord(output, **facts) as record:
-        probabilities = predictor.predict_batches(chain([first], batches))
-        unreadable = set(reader.unreadable)
-        readable = [file for file in files if file not in unreadable]
-        classes = _most_probable(probabilities, predictor.spec.class_names)
+        probabilities = run.predict_batches(chain([first], rest))
+        assert probabilities is not None
+        for error in batches.unreadable.values():
+            log.warning("skipped %s", error)
+        unreadable = [files[number] for number in sorted(batches.unreadable)]
+        readable = [file for number, file in enumerate(files) if number not in batches.unreadable]
+        classes = _most_probable(probabilities, run.spec.class_names)
         base = given if given.is_dir() else given.parent
         _write_csv(output / "predictions.csv", [file.relative_to(base) for file in readable], classes)
         if cfg.pictures:
             _draw_pictures(output / "pictures", base, readable, classes)
-        record.update(num_images=len(readable), unreadable=[str(file) for file in reader.unreadable])
-        record.update(**_count_unsure(predictor.spec, classes))
-    return PredictResult(readable, classes, reader.unreadable, output)
+        record.update(num_images=len(readable), unreadable=[str(file) for file in unreadable])
+        record.update(**_count_unsure(run.spec, classes))
+    return PredictResult(readable, classes, unreadable, output)
 
 
 def _count_unsure(spec: "TaskSpec", classes: Sequence[Sequence[tuple[str, float]]]) -> dict[str, Any]:
@@ -106,27 +105,6 @@ def _find(given: Path) -> list[Path]:
     if not files:
         raise BadInput(f"images={given}: no images found in this folder")
     return files
-
-
-class _Reader:
-    """Batches of the files that can be read; the others are named in `unreadable` as they are met."""
-
-    def __init__(self, loader: "DataLoader[tuple[Path, Prepared]]") -> None:
-        self.loader = loader
-        self.unreadable: list[Path] = []
-
-    def __iter__(self) -> Iterator["torch.Tensor"]:
-        import torch
-        from rich.progress import track
-
-        for chunk in track(self.loader, "Predicting", total=len(self.loader), transient=True):
-            for file, pixels in chunk:
-                if not isinstance(pixels, torch.Tensor):
-                    log.warning("skipped %s", pixels)
-                    self.unreadable.append(file)
-            images = [pixels for _, pixels in chunk if isinstance(pixels, torch.Tensor)]
-            if images:
-                yield torch.stack(images)
 
 
 def _most_probable(probabilities: "torch.Tensor", class_names: Sequence[str]) -> list[list[tuple[str, float]]]:
