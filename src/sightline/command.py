@@ -20,11 +20,13 @@ from typing import Any, NoReturn
 import hydra
 import rich
 from hydra import initialize_config_dir
+from hydra.core.global_hydra import GlobalHydra
 from hydra.core.hydra_config import HydraConfig
 from hydra.core.object_type import ObjectType
 from hydra.core.utils import configure_log
 from hydra.errors import HydraException, MissingConfigException
 from hydra.types import RunMode
+from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
@@ -240,8 +242,13 @@ def _help_of_verbs(verbs: Verbs, verb: str, cfg: DictConfig) -> str:
 
 def compose(task: str, overrides: Sequence[str] = (), *, with_hydra: bool = False) -> DictConfig:
     """The configuration of a task, as its program composes it; from any folder, and where Hydra runs already."""
-    with initialize_config_dir(str(CONFIGS), version_base="1.3"):
-        return hydra.compose(task, list(overrides), return_hydra_config=with_hydra)
+    there, base = GlobalHydra.instance().hydra, VersionBase.instance().version_base
+    GlobalHydra.instance().clear()
+    try:
+        with initialize_config_dir(str(CONFIGS), version_base="1.3"):
+            return hydra.compose(task, list(overrides), return_hydra_config=with_hydra)
+    finally:
+        GlobalHydra.instance().hydra, VersionBase.instance().version_base = there, base
 
 
 def _run_and_exit(program: Callable[[], Any]) -> NoReturn:
