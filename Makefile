@@ -48,10 +48,16 @@ format: setup ## put the formatting right
 	$(PY) -m ruff format .
 	$(PY) -m ruff check --fix .
 
+wheel: setup ## dist/sightline_vision-….whl: package, configurations and programs, for an environment without a checkout
+	$(PY) -m hatchling build --target wheel
+
 image: setup ## build the image of jobs; an unchanged tree builds nothing
 	$(PY) -m sightline.launch.container.image build $(BUILD_ARGS)
 
-push-image: setup ## put that image into the registry of the AWS account
+push-wheel: setup ## dist/sightline_vision-….whl: package, configurations and programs, for an environment without a checkout
+	$(PY) -m hatchling build --target wheel
+
+image: setup ## put that image into the registry of the AWS account
 	$(PY) -m sightline.launch.container.image push $(BUILD_ARGS)
 
 sagemaker-train: setup ## train as a job of SageMaker, and fetch the results: make sagemaker-train EXPERIMENT=gtsrb
@@ -64,7 +70,7 @@ benchmark: setup ## images per second: the bare PyTorch step against train.py
 	$(PY) scripts/benchmark.py
 
 clean: ## remove the environment and caches; data and runs stay
-	rm -rf .venv .venv-sagemaker build .pytest_cache .ruff_cache src/*.egg-info
+	rm -rf .venv .venv-sagemaker build dist .pytest_cache .ruff_cache src/*.egg-info
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep test test-all test-container check image push-image sagemaker-train sagemaker-train-local format benchmark clean
+.PHONY: help setup train sweep test test-all test-container check wheel image push-image sagemaker-train sagemaker-train-local format benchmark clean

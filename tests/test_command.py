@@ -1,6 +1,7 @@
 """The wrapper of every entry point: which error has which exit code."""
 
 import json
+import re
 import signal
 import subprocess
 import sys
@@ -13,7 +14,7 @@ from hydra import initialize_config_dir
 from hydra.core.global_hydra import GlobalHydra
 from hydra.errors import HydraException
 
-from sightline.command import Verbs, do_verb, exit_code, explain, groups_listed_in_place
+from sightline.command import Verbs, do_verb, exit_code, explain, groups_listed_in_place, main
 from sightline.config import JobsConfig
 from sightline.errors import BadInput, Interrupted
 from tests.conftest import PROJECT, Cli
@@ -46,6 +47,20 @@ def test_help_lists_the_same_groups_in_place() -> None:
         with groups_listed_in_place():
             assert hydra.format_config_groups(lambda group: True) == plain
     assert "augmentation: a3, albumentations, " in plain
+
+
+def test_the_installed_command_names_its_tasks(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setattr(sys, "argv", ["sightline"])
+    main()
+    shown = capsys.readouterr().out
+    for path in (PROJECT / "src").glob("*.py"):
+        assert re.search(rf"^  {path.stem} +[A-Z].+[^.]$", shown, re.MULTILINE), path
+    monkeypatch.setattr(sys, "argv", ["sightline", "trian", "experiment=digits"])
+    with pytest.raises(SystemExit, match="2"):
+        main()
+    assert capsys.readouterr().err.startswith("error: trian: no such task (did you mean train?); there are evaluate, ")
 
 
 @dataclass(frozen=True)
