@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from tests.conftest import PROJECT, TINY
+from tests.conftest import PROJECT, TINY, write_image
 
 pytest.importorskip("hatchling", reason="needs hatchling, of the extra dev")
 
@@ -77,5 +77,6 @@ def test_it_works_from_any_folder(wheel: Path, tmp_path: Path) -> None:
     run = here / "runs" / "jobs" / job["job"]
     record = json.loads((run / "run.json").read_text())
     assert (job["state"], record["status"], record["commit"]) == ("succeeded", "finished", None)
-    assert "results: " in sightline("evaluate", f"run='{run}'", "split=val", "evaluation=short")
+    write_image(tmp_path / "photo.png", (210, 50, 40), seed=0)
+    assert "(1 images)" in sightline("predict", f"run='{run}'", f"images={tmp_path / 'photo.png'}")
     assert sorted(path.name for path in here.iterdir()) == ["runs"]
