@@ -370,7 +370,7 @@ def time_forward(words: list[str]) -> float:
     cfg = compose_task("evaluate", words)
     run = FinishedRun.open(cfg.run, cfg.accelerator, cfg.precision, runs=cfg.paths.runs)
     pixels = next(iter(make_loader_of(cfg, run, find_images(cfg, run), cfg.split)))[0]
-    batches, images = max(1, 2000 // len(pixels)), normalise(pixels, run.spec)
+    batches, images = max(1, 2000 // len(pixels)), normalise(pixels, run.task_spec)
     start = time.perf_counter()
     run_network(
         run.saved.network,

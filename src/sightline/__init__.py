@@ -57,19 +57,18 @@ def explain(run: "str | Path | FinishedRun", overrides: Sequence[str] = ()) -> "
 
 
 def open_data(data: str = "folder", root: str | Path | None = None, overrides: Sequence[str] = ()) -> "TrainingData":
-    """The images of `data=NAME`, or of a folder, split and audited as training sees them: `manifest`, `class_names`.
+    """The images of `data=NAME`, or of a folder, split and audited as for training.
 
     Raises: BadInput when there are none, or they are not fit to train on.
     """
     from sightline.command import compose
-    from sightline.config import validate_preparation
+    from sightline.config import validate
     from sightline.data.opening import open_data
 
-    cfg = compose("prepare", [f"data={data}", *overrides])
+    cfg = compose("train", [f"data={data}", *overrides])
     if root is not None:
         cfg.data.root = str(root)
-    validate_preparation(cfg)
-    return open_data(cfg)
+    return open_data(validate(cfg))
 
 
 def _compose_for(run: "str | Path | FinishedRun", task: str, overrides: Sequence[str]) -> Any:

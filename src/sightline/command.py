@@ -14,7 +14,7 @@ import sys
 import warnings
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, nullcontext, redirect_stdout
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
 from typing import Any, NoReturn
 
 import hydra
@@ -30,7 +30,7 @@ from hydra.version import VersionBase
 from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from sightline.config import did_you_mean, refuse_unknown_keys
+from sightline.config import TASKS, did_you_mean, refuse_unknown_keys, validate_task
 from sightline.distributed import rank as place
 from sightline.env_file import load_env_file
 from sightline.errors import BadInput, GateNotMet, Interrupted
@@ -186,7 +186,8 @@ def do_verb(verbs: Verbs, words: Sequence[str], *, sets_up_logging: bool = False
     if flags & HELP:
         print(_help_of_verbs(verbs, verb, cfg))
         return
-    _call_and_print(verbs, verb, (OmegaConf.to_object(cfg), *names), as_json="--json" in flags)
+    settings_of_task = validate_task(cfg, TASKS[verbs.task])
+    _call_and_print(verbs, verb, (settings_of_task, *names), as_json="--json" in flags)
 
 
 def _take_options(verbs: Verbs, words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -229,15 +230,31 @@ def _plain(value: Any) -> Any:
 
 def _help_of_verbs(verbs: Verbs, verb: str, cfg: DictConfig) -> str:
     program = f"sightline {verbs.task}" if IS_INSTALLED else f"python src/{verbs.task}.py"
-    keys = f"keys: change with key=value\n\n{OmegaConf.to_yaml(cfg)}\n--json: one JSON document alone on stdout"
+    keys = ["keys:", "", *_lines(dict(_describe_keys(cfg))), "", "--json: one JSON document alone on stdout"]
     if verb:
-        return (
-            f"{program} {verbs.usage(verb)} [key=value …] [--json]\n\n{inspect.getdoc(verbs.functions[verb])}\n\n{keys}"
-        )
-    table = {verbs.usage(each): inspect.getdoc(verbs.functions[each]) or "" for each in verbs.functions}
+        usage, about = f"{program} {verbs.usage(verb)}", inspect.getdoc(verbs.functions[verb]) or ""
+    else:
+        table = {verbs.usage(each): inspect.getdoc(verbs.functions[each]) or "" for each in verbs.functions}
+        usage, about = f"{program} VERB", "\n".join(_lines({name: text.split("\n")[0] for name, text in table.items()}))
+    return "\n".join([f"{usage} [key=value …] [--json]", "", about, "", *keys])
+
+
+def _describe_keys(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """`key=value` as composed, and what each key means."""
+    schema = OmegaConf.get_type(cfg)
+    assert schema is not None
+    for each in fields(schema):
+        value = cfg._get_node(each.name)
+        if isinstance(value, DictConfig) and is_dataclass(OmegaConf.get_type(value)):
+            yield from _describe_keys(value, f"{prefix}{each.name}.")
+        else:
+            text = OmegaConf.to_yaml(OmegaConf.create({"value": value})).strip().removeprefix("value: ")
+            yield f"{prefix}{each.name}={text}", each.metadata.get("meaning", "")
+
+
+def _lines(table: Mapping[str, str]) -> list[str]:
     width = max(map(len, table))
-    lines = [f"  {usage:{width}}  {doc.splitlines()[0].rstrip('.')}" for usage, doc in table.items()]
-    return "\n".join([f"{program} VERB [NAME] [key=value …] [--json]", "", *lines, "", keys])
+    return [f"  {name:{width}}  {text.rstrip('.')}".rstrip() for name, text in table.items()]
 
 
 def compose(task: str, overrides: Sequence[str] = (), *, with_hydra: bool = False) -> DictConfig:

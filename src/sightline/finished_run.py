@@ -161,15 +161,15 @@ class FinishedRun:
         found = _as_pictures(pictures)
         files = [each if isinstance(each, Path) else None for each in found]
         workers = num_workers if None not in files else 0  # images in memory would only be handed to and fro
-        batches = PictureBatches(found, self.saved.spec, batch_size=batch_size, num_workers=workers)
+        batches = PictureBatches(found, self.task_spec, batch_size=batch_size, num_workers=workers)
         probabilities = self.predict_batches(batches) if found else None
         if batches.unreadable and (not is_folder or probabilities is None):
             raise BadInput(str(next(iter(batches.unreadable.values()))))
         if probabilities is None:
             raise BadInput(f"{pictures}: no images found; give a folder, files, Pillow images or arrays (H, W, 3)")
-        calibration = self.saved.spec.calibration
+        calibration = self.task_spec.calibration
         return Predictions(
-            self.saved.spec.class_names,
+            self.task_spec.class_names,
             probabilities.numpy(),
             [file for number, file in enumerate(files) if number not in batches.unreadable],
             [file for number in sorted(batches.unreadable) if (file := files[number]) is not None],
@@ -187,7 +187,7 @@ class FinishedRun:
         from sightline.models.inference import run_network
         from sightline.models.views import with_views
 
-        spec, rest = self.saved.spec, iter(batches)
+        spec, rest = self.task_spec, iter(batches)
         if (first := next(rest, None)) is None:
             return None
         logits = run_network(
@@ -199,10 +199,6 @@ class FinishedRun:
             channels_last=self.channels_last,
         )
         return (logits / spec.temperature).softmax(dim=1)
-
-    @property
-    def spec(self) -> "TaskSpec":
-        return self.saved.spec
 
     @property
     def name(self) -> str:
@@ -256,7 +252,9 @@ def find_images(cfg: RunTask, run: FinishedRun) -> TrainingData:
         raise BadInput(f"split={cfg.split}: with data.root the split is test; drop one of the two")
     root = localise(cfg.data.root, Path(cfg.paths.cache))
     class_pattern = run.settings.get("data", {}).get("class_pattern")
-    return FolderData(find_test_images(root, run.spec.class_names, class_pattern))  # not hashed: no cache knows them
+    return FolderData(
+        find_test_images(root, run.task_spec.class_names, class_pattern)
+    )  # not hashed: no cache knows them
 
 
 def find_own_images(cfg: RunTask, run: FinishedRun, split: str) -> TrainingData:
@@ -302,7 +300,7 @@ def make_loader_of(
     data, chosen = run.settings.get("data", {}), cfg.data
     return images.make_loader(
         split,
-        run.spec,
+        run.task_spec,
         batch_size=chosen.batch_size or data.get("batch_size", 64),
         num_workers=chosen.num_workers,
         usual_workers=data.get("num_workers", 2),

@@ -79,7 +79,7 @@ def _open_other(cfg: EvaluateConfig, run: FinishedRun) -> FinishedRun:
         other = _open(cfg, str(cfg.against))
     except BadInput as error:
         raise BadInput(str(error).replace("run=", "against=", 1)) from error
-    mine, theirs = run.spec.class_names, other.spec.class_names
+    mine, theirs = run.task_spec.class_names, other.task_spec.class_names
     if mine != theirs:
         differing = ", ".join(sorted(set(mine) ^ set(theirs))[:5]) or "the same in another order"
         raise BadInput(
@@ -90,7 +90,7 @@ def _open_other(cfg: EvaluateConfig, run: FinishedRun) -> FinishedRun:
 
 def _views(cfg: EvaluateConfig, run: FinishedRun) -> str:
     """Raises: BadInput for views that would change a class."""
-    views = cfg.test_time_augmentation or run.spec.views
+    views = cfg.test_time_augmentation or run.task_spec.views
     check_views(views, run.settings.get("data", {}).get("orientation_matters", False))
     return views
 
@@ -112,7 +112,7 @@ def _runner(cfg: EvaluateConfig, run: FinishedRun) -> "Runner":
     from sightline.evaluation.predictions import Runner
     from sightline.models.views import with_views
 
-    spec = replace(run.spec, views=_views(cfg, run))
+    spec = replace(run.task_spec, views=_views(cfg, run))
     return Runner(with_views(run.saved.network, spec.views), spec, run.device, run.precision, run.channels_last)
 
 
@@ -125,8 +125,8 @@ def _calibrated(cfg: EvaluateConfig, run: FinishedRun) -> "Runner":
     from sightline.evaluation.predictions import predict_split
 
     runner = _runner(cfg, run)
-    known, target = run.spec.calibration, cfg.evaluation.target_accuracy
-    is_own = runner.spec.views == run.spec.views
+    known, target = run.task_spec.calibration, cfg.evaluation.target_accuracy
+    is_own = runner.spec.views == run.task_spec.views
     if known is not None and is_own and target in (None, known.target_accuracy):
         return runner
     try:

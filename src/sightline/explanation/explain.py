@@ -181,7 +181,7 @@ def _read_photos(files: dict[Path, str], run: FinishedRun, given: str) -> Photos
     pixels, names, unreadable = [], [], []
     for file, name in files.items():
         try:
-            pixels.append(prepare(load_rgb(file), run.spec))
+            pixels.append(prepare(load_rgb(file), run.task_spec))
         except UnreadableImage as error:
             log.warning("skipped %s", error)
             unreadable.append(str(file))

@@ -46,7 +46,7 @@ def predict(cfg: "DictConfig | PredictConfig") -> PredictResult:
 
     keep_freed_memory()
     run = FinishedRun.open(cfg.run, cfg.accelerator, cfg.precision, runs=cfg.paths.runs)
-    batches = PictureBatches(files, run.spec, batch_size=cfg.batch_size, num_workers=cfg.num_workers)
+    batches = PictureBatches(files, run.task_spec, batch_size=cfg.batch_size, num_workers=cfg.num_workers)
     batches.watch = lambda loader: track(loader, "Predicting", total=len(loader), transient=True)
     rest = iter(batches)
     first = next(rest, None)
@@ -68,13 +68,13 @@ def predict(cfg: "DictConfig | PredictConfig") -> PredictResult:
             log.warning("skipped %s", error)
         unreadable = [files[number] for number in sorted(batches.unreadable)]
         readable = [file for number, file in enumerate(files) if number not in batches.unreadable]
-        classes = _most_probable(probabilities, run.spec.class_names)
+        classes = _most_probable(probabilities, run.task_spec.class_names)
         base = given if given.is_dir() else given.parent
         _write_csv(output / "predictions.csv", [file.relative_to(base) for file in readable], classes)
         if cfg.pictures:
             _draw_pictures(output / "pictures", base, readable, classes)
         record.update(num_images=len(readable), unreadable=[str(file) for file in unreadable])
-        record.update(**_count_unsure(run.spec, classes))
+        record.update(**_count_unsure(run.task_spec, classes))
     return PredictResult(readable, classes, unreadable, output)
 
 
