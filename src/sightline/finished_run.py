@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from sightline.config import EvaluateConfig, ExplainConfig
-from sightline.data.collection.layouts import find_files
+from sightline.data.collection.image_files import find_files
 from sightline.data.collection.sources import localise
 from sightline.data.manifest import Manifest
 from sightline.data.opening import image_cache, open_shards, shard_cache
