@@ -6,13 +6,16 @@ from pathlib import Path
 
 import albumentations as A  # noqa: N812
 import pytest
+import timm
 from PIL import Image
+from safetensors.torch import save_file
 
 from sightline.config import validate
 from sightline.data.splitting import SplitRule, make_manifest
 from sightline.data.transforms import Augmentation
 from sightline.errors import BadInput
 from sightline.task_spec import TaskSpec
+from sightline.training.train import train
 from tests.conftest import Cli, compose_config, write_image
 
 ON_THE_COMMAND_LINE = [
@@ -78,6 +81,42 @@ def test_command_line(words: str, message: str, cli: Cli, tmp_path: Path) -> Non
     assert done.stderr.splitlines()[-1].startswith("error: ")
     assert "Traceback" not in done.stderr
     assert not list(tmp_path.rglob("*"))
+
+
+@pytest.fixture
+def nothing(tmp_path: Path) -> Path:
+    """A data set without an image, which nobody can read."""
+    (tmp_path / "empty").mkdir()
+    return tmp_path / "empty"
+
+
+@pytest.fixture
+def other_weights(tmp_path: Path) -> Path:
+    """Weights of another network than test_resnet."""
+    path = tmp_path / "other.safetensors"
+    save_file(timm.create_model("test_vit").state_dict(), path)
+    return path
+
+
+def test_network_and_device_are_looked_at_before_the_data(nothing: Path, other_weights: Path, tmp_path: Path) -> None:
+    base = [
+        "data=folder",
+        f"data.root={nothing}",
+        f"paths.runs={tmp_path / 'runs'}",
+        f"paths.cache={tmp_path / 'cache'}",
+    ]
+    for words, message in (
+        (["model.name=resnet81"], "model.name=resnet81: timm has no such model; did you mean resnet18"),
+        (["model.name=test_resnet", "trainer.accelerator=tpu"], "trainer.accelerator=tpu: not on this machine"),
+        (["model.name=test_resnet", f"model.weights={other_weights}"], "weights are for another network than ResNet"),
+        (["model.name=test_resnet", f"model.weights={__file__}"], "not a safetensors file"),
+        (["model.name=test_resnet", "+model.arguments.wings=2"], "model.arguments={'wings': 2}: test_resnet does not"),
+    ):
+        with pytest.raises(BadInput) as caught:
+            train(compose_config("train", *base, *words))
+        assert message in str(caught.value)
+    assert not (tmp_path / "runs").exists()
+    assert not (tmp_path / "cache").exists()
 
 
 def test_full_error_shows_the_traceback(cold_cli: Cli) -> None:

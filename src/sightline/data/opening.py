@@ -6,10 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sightline.config import PrepareConfig, TrainConfig
+from sightline.config import DataConfig, PrepareConfig, TrainConfig
 from sightline.data.audit.inspection import inspect_files
 from sightline.data.audit.policy import apply_audit, audit_once
 from sightline.data.collection.digits import write_digits
+from sightline.data.collection.layouts import no_such_folder
 from sightline.data.collection.sources import localise
 from sightline.data.manifest import SPLITS, Manifest
 from sightline.data.splitting import SplitRule, make_manifest
@@ -34,6 +35,17 @@ def open_data(cfg: TrainConfig) -> TrainingData:
     if data.source == "shards":
         return open_shards(data.root, shard_cache(cache, data.cache_gb))
     return open_files(cfg)
+
+
+def check_root(data: DataConfig) -> None:
+    """Look whether images that lie on this disk are there, and no further: it takes no time.
+
+    Raises: BadInput when they are not.
+    """
+    is_elsewhere = data.source in ("synthetic", "digits", "shards") or "://" in data.root
+    path = Path(data.root).expanduser().absolute()
+    if not is_elsewhere and not path.suffix and not path.exists():  # what is no folder has an error of its own
+        raise no_such_folder(path, data.origin)
 
 
 def open_shards(location: str, cache: "ShardCache | None" = None) -> ShardData:

@@ -14,7 +14,7 @@ import timm
 import torch
 from huggingface_hub import hf_hub_url, try_to_load_from_cache
 from huggingface_hub.constants import HF_HUB_OFFLINE
-from safetensors import SafetensorError
+from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
 
@@ -91,7 +91,11 @@ def _create(name: str, num_classes: int, arguments: Mapping[str, Any], pretraine
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **arguments)
     except (TypeError, AssertionError) as error:
-        raise BadInput(f"model.arguments={dict(arguments)}: {name} does not take them ({error})") from error
+        raise _refused_arguments(name, arguments, error) from error
+
+
+def _refused_arguments(name: str, arguments: Mapping[str, Any], error: Exception) -> BadInput:
+    return BadInput(f"model.arguments={dict(arguments)}: {name} does not take them ({error})")
 
 
 def _create_pretrained(name: str, num_classes: int, arguments: Mapping[str, Any]) -> nn.Module:
@@ -161,26 +165,53 @@ def _out_of_reach(name: str, error: Exception) -> BadInput:
     )
 
 
-def load_weights(network: nn.Module, path: str | Path) -> list[str]:
-    """Copy the tensors of a safetensors file into a network and return the names that were left out.
+def check_fit(name: str, arguments: Mapping[str, Any], weights: str | Path | None) -> None:
+    """Look whether timm can make a network, and whether the weights of a file are for it; no tensor is read or filled.
 
-    The head is left out when its shape differs; anything else that differs is an error.
+    Raises: BadInput with the near names, the arguments that it does not take, or the first tensor that does not fit.
     """
-    path = Path(path).expanduser()
+    check_name(name)
     try:
-        given = load_file(path)
+        with torch.device("meta"):
+            network = timm.create_model(name, **arguments)
+    except (TypeError, AssertionError) as error:
+        raise _refused_arguments(name, arguments, error) from error
+    except (NotImplementedError, RuntimeError):  # some compute numbers while they are made
+        return
+    if weights is not None:
+        path = Path(weights).expanduser()
+        _check_shapes(network, path, _shapes(path))
+
+
+def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    try:
+        with safe_open(path, "pt") as file:
+            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise BadInput(f"model.weights={path}: not a safetensors file ({error}); convert it or give another") from error
-    wanted = network.state_dict()
-    head = _head_names(network)
-    fitting = {name: tensor for name, tensor in given.items() if name in wanted and tensor.shape == wanted[name].shape}
-    lacking = [name for name in wanted if name not in fitting and name not in head]
+
+
+def _check_shapes(network: nn.Module, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+    """Raises: BadInput when a tensor beside the head's lacks or has another shape."""
+    wanted, head = network.state_dict(), _head_names(network)
+    lacking = [name for name in wanted if name not in head and shapes.get(name) != tuple(wanted[name].shape)]
     if lacking:
         raise BadInput(
             f"model.weights={path}: these weights are for another network than {type(network).__name__}: "
             f"{len(lacking)} of {len(wanted)} tensors lack or differ in shape, the first is {lacking[0]}; "
             "set model.name (and model.arguments) to the network they were made for"
         )
+
+
+def load_weights(network: nn.Module, path: str | Path) -> list[str]:
+    """Copy the tensors of a safetensors file into a network and return the names that were left out.
+
+    The head is left out when its shape differs; anything else that differs is an error.
+    """
+    path = Path(path).expanduser()
+    _check_shapes(network, path, _shapes(path))
+    given, wanted, head = load_file(path), network.state_dict(), _head_names(network)
+    fitting = {name: tensor for name, tensor in given.items() if name in wanted and tensor.shape == wanted[name].shape}
     network.load_state_dict(fitting, strict=False)
     left_out = sorted(set(given) - set(fitting))
     new = sorted(name for name in head if name not in fitting)

@@ -42,6 +42,21 @@ def with_batch_size(cfg: TrainConfig, opened: TrainingData) -> TrainConfig:
     return with_value(cfg, "data.batch_size", size)
 
 
+def check_network(cfg: TrainConfig) -> None:
+    """What can be known of the device and the network before any image is read.
+
+    Raises: BadInput when either is not there, or weights or arguments do not fit.
+    """
+    from sightline.models.backbones import check_fit
+    from sightline.models.inference import choose_device, choose_precision
+
+    try:
+        choose_precision(cfg.trainer.precision, choose_device(cfg.trainer.accelerator))
+    except BadInput as error:
+        raise BadInput(f"trainer.{error}") from error
+    check_fit(cfg.model.name, cfg.model.timm_arguments(), cfg.model.weights)
+
+
 def build_training(
     cfg: TrainConfig, opened: TrainingData, rank: int = 0, world_size: int = 1
 ) -> "tuple[Classifier, ImageDataModule]":

@@ -16,11 +16,11 @@ from sightline.config import (
     validate_task,
     with_value,
 )
-from sightline.data.opening import open_data
+from sightline.data.opening import check_root, open_data
 from sightline.data.training_data import TrainingData
 from sightline.runs.files import write_json
 from sightline.runs.record import RunRecord, open_folder
-from sightline.training.build import build_training
+from sightline.training.build import build_training, check_network
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
     import torch
@@ -49,6 +49,8 @@ def find_lr(cfg: "DictConfig | FindLrConfig") -> LrResult:
     from sightline.training.lr_finder import require_suggestion
 
     cfg = validate_task(cfg, FindLrConfig)
+    check_root(cfg.data)
+    check_network(cfg)
     opened = open_data(cfg)
     sweep = sweep_configuration(cfg, opened, cfg.lr_finder)
     lr = require_suggestion(sweep)

@@ -16,13 +16,13 @@ from sightline.config import (
     validate,
     with_value,
 )
-from sightline.data.opening import open_data
+from sightline.data.opening import check_root, open_data
 from sightline.data.training_data import TrainingData
 from sightline.distributed.process_group import ProcessGroup
 from sightline.distributed.rank import Rank, all_devices, rank_from_environment, silence_other_ranks
 from sightline.runs.files import write_json
 from sightline.runs.record import RunRecord, now
-from sightline.training.build import build_training, with_batch_size
+from sightline.training.build import build_training, check_network, with_batch_size
 from sightline.training.lr_finding import earlier_lr, save_sweep, with_lr
 from sightline.training.resume import Start, find_run_to_continue, open_run, resume_fingerprint
 from sightline.training.trainer import FitPlan, plan_fit, run_fit
@@ -56,6 +56,8 @@ def train(cfg: "DictConfig | TrainConfig") -> TrainResult:
     Raises: BadInput before anything is written when the configuration or the data cannot work.
     """
     cfg, place = _with_devices(validate(cfg))
+    check_root(cfg.data)
+    check_network(cfg)
     meeting = ProcessGroup(place, train, cfg)
     with meeting.main_process_first():
         opened = open_data(cfg)
