@@ -12,7 +12,8 @@ The first: images per second of train.py's own fit against the bare PyTorch step
 same network on synthetic images with the same size, batch, precision, memory format and optimizer.
 The bare side is the loop that one would write by hand: forward, loss, backward, step, on one batch that is ready in
 memory. Ours is `train(cfg)` with its default callbacks, logger and progress bar, as
-`train/images_per_second` counts it.
+`train/images_per_second` counts it. On processors train.py takes convolutions that train faster than torch's
+(`model.fast_convolutions`): like is compared with like by train.py without them, and by the bare step with them.
 
 The second, on the images of a folder: reading alone (without augmentation and with `augmentation=albumentations`)
 against the bare step of resnet18; `train.py` end to end with the experiment's own network and augmentation against
@@ -58,12 +59,14 @@ from hydra import compose, initialize_config_dir  # noqa: E402
 from PIL import Image  # noqa: E402
 from torch.utils.data import DataLoader  # noqa: E402
 
-from sightline.config import TASKS, TrainConfig, build, validate, validate_task  # noqa: E402
+from sightline.config import TASKS, TrainConfig, build, validate, validate_task, with_value  # noqa: E402
 from sightline.data.manifest import Manifest  # noqa: E402
 from sightline.data.opening import image_cache, open_files  # noqa: E402
 from sightline.data.training_data import NUM_SYNTHETIC_CLASSES, FolderData  # noqa: E402
 from sightline.data.transforms import normalise  # noqa: E402
 from sightline.models.backbones import create_backbone  # noqa: E402
+from sightline.models.cpu.depthwise import speed_up_strided_depthwise  # noqa: E402
+from sightline.models.cpu.small_maps import speed_up_small_maps  # noqa: E402
 from sightline.models.inference import autocast, choose_device, choose_precision, keep_freed_memory  # noqa: E402
 from sightline.task_spec import TaskSpec  # noqa: E402
 from sightline.training.train import train  # noqa: E402
@@ -105,11 +108,16 @@ def benchmark_step(arguments: argparse.Namespace) -> None:
     """train.py's own fit on random pixels against the bare step."""
     cfg = compose_synthetic(arguments.overrides, arguments.steps)
     device, precision = where(cfg)
+    plain = with_value(cfg, "model.fast_convolutions", False)
     print(describe(cfg, device, precision), flush=True)
     take_turns(
         arguments.turns,
         bare=lambda: time_bare_step(cfg, device, precision, arguments.steps),
-        ours={"train.py": lambda: time_train(cfg)},
+        ours={
+            "train.py": lambda: time_train(cfg),
+            "train.py with torch's convolutions": lambda: time_train(plain),
+            "bare with fast convolutions": lambda: time_bare_step(cfg, device, precision, arguments.steps, fast=True),
+        },
     )
 
 
@@ -414,10 +422,16 @@ def describe(cfg: TrainConfig, device: torch.device, precision: str) -> str:
     )
 
 
-def time_bare_step(cfg: TrainConfig, device: torch.device, precision: str, steps: int) -> float:
-    """Images per second of forward, loss, backward and optimizer step on one batch in memory."""
+def time_bare_step(cfg: TrainConfig, device: torch.device, precision: str, steps: int, *, fast: bool = False) -> float:
+    """Images per second of forward, loss, backward and optimizer step on one batch in memory.
+
+    With `fast` its convolutions are those of `model.fast_convolutions=true`.
+    """
     torch.manual_seed(0)
     network, _ = create_backbone(cfg.model.name, NUM_SYNTHETIC_CLASSES, arguments=cfg.model.timm_arguments())
+    if fast:
+        speed_up_strided_depthwise(network)
+        speed_up_small_maps(network)
     layout = torch.channels_last if cfg.model.channels_last else torch.contiguous_format
     network = network.to(device, memory_format=layout).train()  # pyright: ignore[reportCallIssue]
     if cfg.model.compile:

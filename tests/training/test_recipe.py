@@ -17,6 +17,7 @@ from sightline.data.opening import open_data
 from sightline.errors import BadInput
 from sightline.models.checkpoint import load_model
 from sightline.models.classifier import Classifier
+from sightline.models.cpu.small_maps import SmallMapConv2d
 from sightline.models.inference import set_tf32
 from sightline.training.build import build_classifier
 from sightline.training.recipe import recipe_callbacks
@@ -43,6 +44,15 @@ def classifier_of(root: Path, *words: str) -> Classifier:
     torch.manual_seed(0)
     cfg = compose_train("data=folder", f"data.root={root}", "data.test_fraction=0", *BARE, *words)
     return build_classifier(cfg, open_data(cfg))
+
+
+def test_fast_convolutions_can_be_switched_off(uneven: Path) -> None:
+    """All convolutions are then torch's own; the outputs of a network in training are the same but for rounding."""
+    fast, plain = (classifier_of(uneven, f"model.fast_convolutions={word}") for word in ("true", "false"))
+    kinds = [{type(module) for module in each.modules() if isinstance(module, nn.Conv2d)} for each in (fast, plain)]
+    assert SmallMapConv2d in kinds[0]
+    assert kinds[1] == {nn.Conv2d}
+    torch.testing.assert_close(fast(images_of()), plain(images_of()))
 
 
 def images_of(seed: int = 0, size: int = 32) -> torch.Tensor:

@@ -5,8 +5,10 @@ import os
 from pathlib import Path
 
 import pytest
+import torch
 from tests.conftest import compose_train
 
+from sightline.callbacks.resumable import STATE
 from sightline.errors import BadInput
 from sightline.runs import record as run_record
 from sightline.training import resume as resuming
@@ -36,6 +38,20 @@ def test_a_folder_is_for_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyP
     finally:
         os.close(descriptor)
     assert opened(f"output={tmp_path}") == tmp_path
+
+
+def test_a_key_that_an_old_run_lacks_counts_as_its_default(tmp_path: Path) -> None:
+    """A key that came later changes nothing while it stays what it was before there was one."""
+    cfg = compose_train(f"output={tmp_path}")
+    before = resume_fingerprint(cfg, "32-true", {"sha256": "0"})
+    del before["config"]["model"]["fast_convolutions"]
+    (tmp_path / "checkpoints").mkdir()
+    state = {**before, "is_exact": True, "batches_that_stepped": 3}
+    torch.save({"global_step": 3, STATE: state}, tmp_path / "checkpoints" / "last.ckpt")
+    with open_run(cfg, resume_fingerprint(cfg, "32-true", {"sha256": "0"})) as start:
+        assert start.step == 3
+    with pytest.raises(BadInput, match=r"model.fast_convolutions=False \(was True\)"):
+        opened(f"output={tmp_path}", "model.fast_convolutions=false")
 
 
 def test_the_folder_of_another_task_is_refused(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ class Recipe:
     teacher: Teacher | None = None
     norm_weight_decay: bool = True
     layer_lr_decay: float | None = None
+    fast_convolutions: bool = True
 
 
 class Classifier(pl.LightningModule):
@@ -57,8 +58,9 @@ class Classifier(pl.LightningModule):
         super().__init__()
         self.backbone, self.spec, self.card, self.recipe = backbone, spec, card, recipe
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
-        speed_up_strided_depthwise(self.backbone)
-        speed_up_small_maps(self.backbone)
+        if recipe.fast_convolutions:
+            speed_up_strided_depthwise(self.backbone)
+            speed_up_small_maps(self.backbone)
         self.backbone.to(memory_format=self.memory_format)  # pyright: ignore[reportCallIssue]  (torch's stub lacks it)
         self.loss = recipe.loss
         self.train_size = spec.image_size

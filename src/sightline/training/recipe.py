@@ -45,6 +45,7 @@ def build_recipe(cfg: TrainConfig, spec: TaskSpec, class_counts: Sequence[int]) 
         teacher=None if model.teacher is None else _open_teacher(cfg, spec),
         norm_weight_decay=model.norm_weight_decay,
         layer_lr_decay=model.layer_lr_decay,
+        fast_convolutions=model.fast_convolutions,
     )
 
 

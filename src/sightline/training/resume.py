@@ -10,7 +10,7 @@ import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
-from dataclasses import dataclass, field
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -187,6 +187,7 @@ def _compare(saved: dict[str, Any], facts: dict[str, Any], folder: Path) -> None
             f"{str(facts['data_sha256'])[:12]}…); put the data back, or name another output"
         )
     before, now = _flat(saved["config"]), _flat(facts["config"])
+    before = {key: value for key, value in _flat(asdict(TrainConfig())).items() if key in now} | before  # younger keys
     differing = [
         f"{key}={now.get(key)} (was {before.get(key)})"
         for key in sorted(before.keys() | now.keys())

@@ -72,6 +72,9 @@ class ModelConfig:
     teacher_weight: float = key(0.5, "their share of the loss", minimum=0, maximum=1)
     teacher_temperature: float = key(2.0, "divides both logits", above=0, hint=", like 2")
     channels_last: bool = key(True, "memory format of images and weights")
+    fast_convolutions: bool = key(
+        True, "on processors, convolutions that train faster than torch's (the same but for rounding); false: torch's"
+    )
     compile: bool = key(False, "torch.compile")
     compile_mode: str | None = key(
         None, "of torch.compile: reduce-overhead (CUDA graphs), max-autotune", choices=COMPILE_MODES
