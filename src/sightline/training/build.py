@@ -54,7 +54,7 @@ def check_network(cfg: TrainConfig) -> None:
         choose_precision(cfg.trainer.precision, choose_device(cfg.trainer.accelerator))
     except BadInput as error:
         raise BadInput(f"trainer.{error}") from error
-    check_fit(cfg.model.name, cfg.model.timm_arguments(), cfg.model.weights)
+    check_fit(cfg.model.name, cfg.model.timm_arguments(), cfg.model.weights_file())
 
 
 def build_training(
