@@ -12,7 +12,9 @@ def metric_definitions(script: str = "src/train.py") -> list[dict[str, str]]:
     """For a program's job; patterns are matched against one line each."""
     names = list(dict.fromkeys((*EPOCH_LINE, *TRAIN_TABLE)))
     if script.endswith("/evaluate.py"):
-        names = [f"{split}/{name}" for split in ("test", "val") for name in EVALUATE_TABLE]
+        first = ("loss", "accuracy", "macro_f1")  # the name of a job is a hash of its request: the order stays
+        each = (*first, *(name for name in EVALUATE_TABLE if name not in first))
+        names = [f"{split}/{name}" for split in ("test", "val") for name in each]
     elif script.endswith("/explain.py"):
         names = [f"explanation/{method}/{name}" for method in METHODS for name in WATCHED]
     definitions = [{"Name": name, "Regex": rf"(?:^|\s){name}\s+{NUMBER}(?:\s|$)"} for name in names]
