@@ -13,7 +13,7 @@ from tests.conftest import PROJECT, compose_config
 pytestmark = pytest.mark.structure
 
 DOCUMENTS = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
-COMMAND = re.compile(r"^(?:\$ )?(?:\.venv/bin/)?python src/(\w+)\.py((?: [^#\n]*)?)", re.MULTILINE)
+COMMAND = re.compile(r"^(?:\$ )?(?:\.venv/bin/)?python src/(\w+)\.py((?: [^#>|\n]*)?)", re.MULTILINE)
 PLACEHOLDERS = {"FOLDER": "somewhere", "FILE": "somewhere", "RUN": "latest"}
 
 
