@@ -75,6 +75,13 @@ READS_PROCESS |= {
 }
 """Files that may touch `os.environ` or `sys.argv`; the transforms only silence a library's look-up of its releases, and
 the local backend makes the processes of jobs."""
+COMPOSED = {"src/sightline/command.py", "src/sightline/sweeping/command_line.py", "src/sightline/sweeping/results.py"}
+COMPOSED |= {f"src/sightline/{name}.py" for name in ("training/train", "training/lr_finding", "data/prepare")}
+COMPOSED |= {f"src/sightline/{name}.py" for name in ("evaluation/evaluate", "explanation/explain", "serving/predict")}
+COMPOSED |= {"src/sightline/models/listing.py"}
+"""Files beside config/, plugins and entry points that may know what Hydra composes: task functions, which type it, what
+reads a command line, and what writes an experiment file."""
+MAX_COMPOSED = 30
 PLUGINS_MAY_IMPORT = {"errors", "config", "metrics", "runs", "launch", "sweeping", "training"}
 SEARCH = {"optuna", "plotly", "sqlalchemy"}
 
@@ -249,6 +256,37 @@ def test_entry_points_are_short_and_load_their_task_late(name: str) -> None:
     assert len((PROJECT / name).read_text().splitlines()) <= 35
     allowed = {"hydra", "omegaconf", "sightline.command", "sightline.config", "sightline.metrics"}
     assert set(imported(top_level(tree))) <= allowed
+
+
+def knows_omegaconf(name: str) -> bool:
+    return "omegaconf" in {module.split(".")[0] for module in imported(ast.walk(parse(name)))}
+
+
+def test_configurations_are_typed_below_the_task_functions() -> None:
+    """What Hydra composes becomes a dataclass where a task begins."""
+    doors = ("src/sightline/config/", "src/hydra_plugins/")
+    assert_none(
+        f"{name} imports omegaconf"
+        for name in SOURCE
+        if knows_omegaconf(name)
+        and not name.startswith(doors)
+        and name not in COMPOSED
+        and Path(name).parent != Path("src")
+    )
+    taking = [name for name in SOURCE for node in ast.walk(parse(name)) if takes_dict_config(node)]
+    assert len(taking) <= MAX_COMPOSED, taking
+
+
+def takes_dict_config(node: ast.AST) -> bool:
+    if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
+        return False
+    parameters = (*node.args.posonlyargs, *node.args.args, *node.args.kwonlyargs)
+    return any("DictConfig" in ast.unparse(each.annotation) for each in parameters if each.annotation is not None)
+
+
+def test_files_of_the_configuration_stay_small() -> None:
+    files = [name for name in SOURCE if name.startswith("src/sightline/config/")]
+    assert_none(name for name in files if len((PROJECT / name).read_text(encoding="utf-8").splitlines()) > 250)
 
 
 def test_functions_stay_small() -> None:

@@ -1,11 +1,12 @@
 """From what Hydra composed to checked dataclasses, and from those to plain values."""
 
+import re
 from collections.abc import Iterator
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from omegaconf import DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, OmegaConf
 
 from sightline.config.constraints import check, did_you_mean
 from sightline.config.schema.train import TrainConfig
@@ -33,21 +34,23 @@ def validate_task(cfg: DictConfig | Task, schema: type[Task]) -> Task:
     """
     if not hasattr(cfg, REFERENCES):
         composed = cfg if isinstance(cfg, DictConfig) else OmegaConf.structured(cfg)
-        if missing := sorted(OmegaConf.missing_keys(composed)):
+        texts = list(_texts(OmegaConf.to_container(composed, resolve=False)))
+        if missing := sorted(".".join(map(str, place)) for place, text in texts if text == MISSING):
             changes = " ".join(f"{key}=…" for key in missing)
             raise BadInput(f"{', '.join(missing)}: no value is set; add {changes} to the command")
         cfg = OmegaConf.to_object(composed)  # pyright: ignore[reportAssignmentType]
-        vars(cfg)[REFERENCES] = dict(_interpolations(OmegaConf.to_container(composed, resolve=False)))
+        vars(cfg)[REFERENCES] = {place: text for place, text in texts if "${" in text}
     assert isinstance(cfg, schema), f"{type(cfg).__name__} is no {schema.__name__}"
     check(cfg)
     return cfg
 
 
-def _interpolations(raw: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
+def _texts(raw: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:
+    """Every text in nested containers, and where it stands."""
     children = raw.items() if isinstance(raw, dict) else enumerate(raw) if isinstance(raw, list) else ()
     for name, value in children:
-        yield from _interpolations(value, (*place, name))
-    if isinstance(raw, str) and "${" in raw:
+        yield from _texts(value, (*place, name))
+    if isinstance(raw, str):
         yield place, raw
 
 
@@ -55,7 +58,7 @@ def with_value(cfg: Task, key: str, value: Any) -> Task:
     """A copy of a typed configuration in which a key has another value; what refers to it (`${model.lr}`) follows."""
     place: Place = tuple(key.split("."))
     references: dict[Place, str] = getattr(cfg, REFERENCES, {})
-    before = to_plain(cfg)
+    before = _escaped(to_plain(cfg))
     for where, text in references.items():
         before = _replaced(before, where, text)
     after = _replaced(before, place, value)
@@ -66,6 +69,15 @@ def with_value(cfg: Task, key: str, value: Any) -> Task:
             made = _replaced(made, where, follows)
     vars(made)[REFERENCES] = {where: text for where, text in references.items() if where != place}
     return made
+
+
+def _escaped(plain: Any) -> Any:
+    """Plain values whose texts refer to nothing."""
+    if isinstance(plain, dict):
+        return {name: _escaped(each) for name, each in plain.items()}
+    if isinstance(plain, list):
+        return [_escaped(each) for each in plain]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", plain) if isinstance(plain, str) else plain
 
 
 def _get(node: Any, place: Place) -> Any:

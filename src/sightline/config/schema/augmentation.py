@@ -29,8 +29,8 @@ class BatchAugmentationConfig:
 
     def check(self) -> None:
         _check_crop("augmentation.batch", self.crop_scale, self.crop_ratio, most=4.0)
-        check_targets(self.before, "augmentation.batch.before")
-        check_targets(self.after, "augmentation.batch.after")
+        check_targets(self.before, "augmentation")
+        check_targets(self.after, "augmentation")
 
 
 @dataclass
@@ -56,7 +56,7 @@ class AugmentationConfig:
 
     def check(self) -> None:
         _check_crop("augmentation", self.crop_scale, self.crop_ratio, most=1.0)
-        check_targets(self.transforms, "augmentation.transforms")
+        check_targets(self.transforms, "augmentation")
 
 
 def _check_crop(name: str, scale: list[float] | None, ratio: list[float], most: float) -> None:
