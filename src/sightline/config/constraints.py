@@ -51,7 +51,7 @@ def _check_value(name: str, value: Any, rules: Mapping[str, Any]) -> None:
             validate_choice(name, each, choices)
     if (pattern := rules.get("pattern")) and not re.fullmatch(pattern, str(value)):
         raise BadInput(f"{name}={value}: {rules['hint']}")
-    if (bounds := _describe_bounds(rules)) and not _is_within(value, rules):
+    if (bounds := describe_bounds(rules)) and not _is_within(value, rules):
         raise BadInput(f"{name}={value}: must be {bounds}{rules.get('hint', '')}")
 
 
@@ -66,7 +66,7 @@ def _is_within(value: Any, rules: Mapping[str, Any]) -> bool:
     )
 
 
-def _describe_bounds(rules: Mapping[str, Any]) -> str:
+def describe_bounds(rules: Mapping[str, Any]) -> str:
     """Like `a number, 1 or more, or auto`; nothing without bounds."""
     low, high = rules.get("minimum"), rules.get("maximum")
     above, below = rules.get("above"), rules.get("below")
