@@ -88,7 +88,7 @@ def test_checkpoints_open_without_pickle(trained: Path) -> None:
     for name in ("best", "last"):
         checkpoint = torch.load(trained / "checkpoints" / f"{name}.ckpt", weights_only=True)
         assert checkpoint["task_spec"]["class_names"] == ["blue", "green", "red"]
-        assert checkpoint["model_card"]["name"] == "test_resnet"
+        assert checkpoint["architecture"]["name"] == "test_resnet"
 
 
 def test_tensorboard_shows_scalars_images_and_hparams(trained: Path) -> None:

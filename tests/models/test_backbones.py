@@ -23,14 +23,14 @@ def weights(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def test_a_new_head_when_the_classes_differ(weights: Path, caplog: pytest.LogCaptureFixture) -> None:
     with caplog.at_level(logging.WARNING):
-        network, card = create_backbone("test_resnet", 3, weights=weights)
+        network, architecture = create_backbone("test_resnet", 3, weights=weights)
     given, made = load_file(weights), network.state_dict()
     assert made["fc.weight"].shape == (3, given["fc.weight"].shape[1])
     backbone = [name for name in made if not name.startswith("fc.")]
     assert all(torch.equal(made[name], given[name]) for name in backbone)
     assert not made["fc.weight"].any(), "from zero: a random head's gradients would first wreck the backbone"
     assert "left out fc.bias, fc.weight; new fc.bias, fc.weight" in caplog.text
-    assert card.weights_origin.startswith("file sha256:")
+    assert architecture.weights_origin.startswith("file sha256:")
 
 
 def test_the_same_classes_take_every_tensor(weights: Path, caplog: pytest.LogCaptureFixture) -> None:

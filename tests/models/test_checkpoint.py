@@ -18,8 +18,8 @@ SPEC = TaskSpec(("a", "b", "ü"), 32, (0.5,) * 3, (0.25,) * 3, "bilinear", "pad"
 
 @pytest.fixture
 def model(tmp_path: Path) -> Path:
-    network, card = create_backbone("test_resnet", 3)
-    save_model(tmp_path / "run" / "model", network, SPEC, card)
+    network, architecture = create_backbone("test_resnet", 3)
+    save_model(tmp_path / "run" / "model", network, SPEC, architecture)
     return tmp_path / "run" / "model"
 
 
@@ -40,6 +40,14 @@ def test_a_checkpoint_and_the_model_folder_hold_the_same_network(trained: Path) 
     assert run_folder(trained / "checkpoints" / "best.ckpt") == run_folder(trained / "model") == trained
 
 
+def test_a_checkpoint_of_the_old_layout_opens(trained: Path, tmp_path: Path) -> None:
+    """It called the architecture a model card."""
+    content = torch.load(trained / "checkpoints" / "best.ckpt", weights_only=True)
+    content["model_card"] = content.pop("architecture")
+    torch.save(content, tmp_path / "old.ckpt")
+    assert load_model(tmp_path / "old.ckpt").architecture == load_model(trained).architecture
+
+
 class Evil:
     def __reduce__(self) -> tuple[object, tuple[str]]:
         return print, ("code ran",)
@@ -47,7 +55,7 @@ class Evil:
 
 @pytest.mark.filterwarnings("ignore:Detected pickle protocol")  # torch: before it refuses the pickle
 def test_a_pickle_is_never_run(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
-    torch.save({"state_dict": {}, "model_card": Evil(), "task_spec": {}}, tmp_path / "evil.ckpt")
+    torch.save({"state_dict": {}, "architecture": Evil(), "task_spec": {}}, tmp_path / "evil.ckpt")
     (tmp_path / "plain.ckpt").write_bytes(pickle.dumps(Evil()))
     for name in ("evil.ckpt", "plain.ckpt"):
         with pytest.raises(BadInput, match="not a checkpoint of this project"):

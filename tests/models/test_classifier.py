@@ -23,8 +23,8 @@ RECIPE_FOR_STEPS = Recipe(partial(SGD, lr=0.1), CosineAnnealingLR)
 
 
 def make_classifier(recipe: Recipe) -> Classifier:
-    network, card = create_backbone("test_resnet", 3)
-    return Classifier(network, SPEC, card, recipe)
+    network, architecture = create_backbone("test_resnet", 3)
+    return Classifier(network, SPEC, architecture, recipe)
 
 
 def fit(classifier: Classifier, folder: Path, *, epochs: int = 2, **arguments: object) -> pl.Trainer:

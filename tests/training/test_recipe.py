@@ -192,7 +192,7 @@ def test_stochastic_depth_and_dropout_reach_the_network(uneven: Path) -> None:
     ]
     assert max(rates) == pytest.approx(0.4)
     assert classifier.backbone.drop_rate == 0.3
-    assert classifier.card.arguments == {"drop_rate": 0.3, "drop_path_rate": 0.4}
+    assert classifier.architecture.arguments == {"drop_rate": 0.3, "drop_path_rate": 0.4}
 
 
 class Witness(pl.Callback):

@@ -80,7 +80,9 @@ def explain_dataset(
 
     methods = list(explanation.methods)
     if "grad_cam" in methods and not find_layers(saved.network):
-        log.warning("explanation.methods: grad_cam is left out, timm lists no feature maps for %s", saved.card.name)
+        log.warning(
+            "explanation.methods: grad_cam is left out, timm lists no feature maps for %s", saved.architecture.name
+        )
         methods = [method for method in methods if method != "grad_cam"] or ["integrated_gradients"]
     chosen = replace(explanation, methods=methods)
     photos = choose_photos(dataset, saved, device, chosen)
@@ -100,12 +102,12 @@ def make_explainer(saved: "SavedModel", device: "torch.device", explanation: Exp
     keep_freed_memory()
     settings = Settings(explanation.tolerance, explanation.min_steps, explanation.max_steps)
     if "grad_cam" in explanation.methods:
-        GradCam(saved.network, saved.card.name)
+        GradCam(saved.network, saved.architecture.name)
     return Explainer(
         saved.network,
         saved.spec,
         device,
-        name=saved.card.name,
+        name=saved.architecture.name,
         settings=settings,
         baseline=explanation.baseline,
         memory_gb=explanation.memory_gb,

@@ -64,7 +64,7 @@ def create_backbone(
     pretrained: bool = False,
     weights: str | Path | None = None,
 ) -> tuple[nn.Module, Architecture]:
-    """A timm network with `num_classes` outputs, and its card.
+    """A timm network with `num_classes` outputs, and its architecture with where its weights came from.
 
     `weights` (a local safetensors file) beat `pretrained` (timm's hub).
 

@@ -14,15 +14,17 @@ from sightline.models.backbones import Architecture, state_dict_sha256
 from sightline.task_spec import TaskSpec
 
 BACKBONE = "backbone."
+OLD_ARCHITECTURE = "model_card"
+"""The name that checkpoints had for it."""
 
 
 @dataclass(frozen=True)
 class SavedModel:
-    """A network in eval mode with its task and card."""
+    """A network in eval mode with its task and architecture."""
 
     network: nn.Module
     spec: TaskSpec
-    card: Architecture
+    architecture: Architecture
     path: Path
 
 
@@ -53,17 +55,17 @@ def run_folder(path: Path) -> Path | None:
     return next((folder for folder in (path, path.parent, path.parent.parent) if (folder / "run.json").is_file()), None)
 
 
-def save_model(folder: Path, network: nn.Module, spec: TaskSpec, card: Architecture) -> None:
+def save_model(folder: Path, network: nn.Module, spec: TaskSpec, architecture: Architecture) -> None:
     """Write `model.safetensors` (timm's tensor names), `task_spec.json` and `model.json` into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
     state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     spec.save(folder / "task_spec.json")
     described = {
-        "name": card.name,
-        "arguments": dict(card.arguments),
-        "num_classes": card.num_classes,
-        "weights": card.weights_origin,
+        "name": architecture.name,
+        "arguments": dict(architecture.arguments),
+        "num_classes": architecture.num_classes,
+        "weights": architecture.weights_origin,
         "sha256": state_dict_sha256(state),
     }
     (folder / "model.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
@@ -96,7 +98,7 @@ def _load_folder(folder: Path) -> SavedModel:
     try:
         described = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         spec = TaskSpec.load(folder / "task_spec.json")
-        card = Architecture(
+        architecture = Architecture(
             described["name"], described["num_classes"], described["arguments"], described.get("weights", "unknown")
         )
         state = load_file(folder / "model.safetensors")
@@ -104,19 +106,21 @@ def _load_folder(folder: Path) -> SavedModel:
         raise BadInput(
             f"run={folder}: this model folder does not open ({error}); copy it again or train anew"
         ) from error
-    return _assemble(card, spec, state, folder)
+    return _assemble(architecture, spec, state, folder)
 
 
 def _load_checkpoint(path: Path) -> SavedModel:
     checkpoint = _open_checkpoint(path)
-    card = Architecture(**checkpoint["model_card"])
-    return _assemble(card, TaskSpec.from_dict(checkpoint["task_spec"]), _backbone_state(checkpoint), path)
+    architecture = Architecture(**checkpoint["architecture"])
+    return _assemble(architecture, TaskSpec.from_dict(checkpoint["task_spec"]), _backbone_state(checkpoint), path)
 
 
 def _open_checkpoint(path: Path) -> dict[str, Any]:
     try:
         checkpoint = torch.load(path, map_location="cpu", weights_only=True)
-        for key in ("state_dict", "model_card", "task_spec"):
+        if OLD_ARCHITECTURE in checkpoint:
+            checkpoint["architecture"] = checkpoint.pop(OLD_ARCHITECTURE)
+        for key in ("state_dict", "architecture", "task_spec"):
             checkpoint[key]
     except Exception as error:
         raise BadInput(f"run={path}: not a checkpoint of this project ({error}); give one of train.py") from error
@@ -128,12 +132,14 @@ def _backbone_state(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {name.removeprefix(BACKBONE): tensor for name, tensor in state.items() if name.startswith(BACKBONE)}
 
 
-def _assemble(card: Architecture, spec: TaskSpec, state: dict[str, torch.Tensor], path: Path) -> SavedModel:
-    if card.num_classes != spec.num_classes:
-        raise BadInput(f"run={path}: the network has {card.num_classes} classes, its task names {spec.num_classes}")
-    network = card.create()
+def _assemble(architecture: Architecture, spec: TaskSpec, state: dict[str, torch.Tensor], path: Path) -> SavedModel:
+    if architecture.num_classes != spec.num_classes:
+        raise BadInput(
+            f"run={path}: the network has {architecture.num_classes} classes, its task names {spec.num_classes}"
+        )
+    network = architecture.create()
     _fill(network, state, path)
-    return SavedModel(network.eval(), spec, card, path)
+    return SavedModel(network.eval(), spec, architecture, path)
 
 
 def _fill(network: nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:

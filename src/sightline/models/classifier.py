@@ -53,10 +53,16 @@ class Classifier(pl.LightningModule):
     """Trains a backbone on normalised images `(B, 3, H, W)` and labels `(B,)`."""
 
     def __init__(
-        self, backbone: nn.Module, spec: TaskSpec, card: Architecture, recipe: Recipe, *, channels_last: bool = True
+        self,
+        backbone: nn.Module,
+        spec: TaskSpec,
+        architecture: Architecture,
+        recipe: Recipe,
+        *,
+        channels_last: bool = True,
     ) -> None:
         super().__init__()
-        self.backbone, self.spec, self.card, self.recipe = backbone, spec, card, recipe
+        self.backbone, self.spec, self.architecture, self.recipe = backbone, spec, architecture, recipe
         self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
         if recipe.fast_convolutions:
             speed_up_strided_depthwise(self.backbone)
@@ -165,7 +171,7 @@ class Classifier(pl.LightningModule):
         self.train()
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
-        checkpoint["task_spec"], checkpoint["model_card"] = self.spec.to_dict(), self.card.to_dict()
+        checkpoint["task_spec"], checkpoint["architecture"] = self.spec.to_dict(), self.architecture.to_dict()
 
     def make_optimizer(self) -> torch.optim.Optimizer:
         recipe = self.recipe

@@ -67,10 +67,14 @@ def build_training(
     datamodule = opened.make_datamodule(cfg, classifier.spec)
     datamodule.set_rank(rank, world_size)
     classifier.check_optimizer()
-    card, network, arguments = classifier.card, classifier.backbone, cfg.model.timm_arguments()
+    architecture, network, arguments = classifier.architecture, classifier.backbone, cfg.model.timm_arguments()
     settings = f" with {arguments}" if arguments else ""
     log.info(
-        "%s%s: %s parameters, weights: %s", card.name, settings, f"{num_parameters(network):,}", card.weights_origin
+        "%s%s: %s parameters, weights: %s",
+        architecture.name,
+        settings,
+        f"{num_parameters(network):,}",
+        architecture.weights_origin,
     )
     if cfg.model.compile:
         classifier.compile_backbone(cfg.model.compile_mode)
@@ -82,7 +86,7 @@ def build_classifier(cfg: TrainConfig, opened: TrainingData) -> "Classifier":
     from sightline.models.classifier import Classifier
 
     model = cfg.model
-    network, card = create_backbone(
+    network, architecture = create_backbone(
         model.name,
         len(opened.class_names),
         arguments=model.timm_arguments(),
@@ -90,11 +94,11 @@ def build_classifier(cfg: TrainConfig, opened: TrainingData) -> "Classifier":
         weights=model.weights_file(),
     )
     spec = _task_spec(cfg, opened.class_names, network)
-    _check_input(network, card, spec, spec.image_size)
+    _check_input(network, architecture, spec, spec.image_size)
     if (smallest := smallest_size(cfg)) < spec.image_size:
-        _check_input(network, card, spec, smallest)
+        _check_input(network, architecture, spec, smallest)
     recipe = build_recipe(cfg, spec, opened.class_counts())
-    return Classifier(network, spec, card, recipe, channels_last=model.channels_last)
+    return Classifier(network, spec, architecture, recipe, channels_last=model.channels_last)
 
 
 def _task_spec(cfg: TrainConfig, class_names: Sequence[str], network: "nn.Module") -> "TaskSpec":
@@ -107,7 +111,7 @@ def _task_spec(cfg: TrainConfig, class_names: Sequence[str], network: "nn.Module
     return TaskSpec(tuple(class_names), *pixels, views=cfg.test_time_augmentation)
 
 
-def _check_input(network: "nn.Module", card: "Architecture", spec: "TaskSpec", size: int) -> None:
+def _check_input(network: "nn.Module", architecture: "Architecture", spec: "TaskSpec", size: int) -> None:
     """One image through the network: a size that it cannot take shows here, before anything is written."""
     import torch
 
@@ -117,7 +121,7 @@ def _check_input(network: "nn.Module", card: "Architecture", spec: "TaskSpec", s
     except (RuntimeError, AssertionError, ValueError) as error:
         grows = f" augmentation.start_size, which begins with {size} px" if size < spec.image_size else ""
         raise BadInput(
-            f"data.image_size={spec.image_size}{grows}: {card.name} does not take such images ({error}); "
+            f"data.image_size={spec.image_size}{grows}: {architecture.name} does not take such images ({error}); "
             "change it to the size that the model was made for, or choose another model.name"
         ) from error
     finally:

@@ -190,7 +190,7 @@ def _record(plan: FitPlan, start: Start) -> RunRecord:
 
 
 def _describe_model(classifier: "Classifier") -> dict[str, Any]:
-    return {"model": {**classifier.card.to_dict(), "classes": list(classifier.spec.class_names)}}
+    return {"model": {**classifier.architecture.to_dict(), "classes": list(classifier.spec.class_names)}}
 
 
 def _last_train_metrics(trainer: "pl.Trainer") -> dict[str, float]:
@@ -212,7 +212,7 @@ def _export_and_measure(plan: FitPlan, trainer: "pl.Trainer", record: RunRecord)
     if cfg.checkpoint.average_best > 1:
         network, facts = average_if_better(cfg, best, datamodule, trainer)
         record.update(averaged=facts)
-    save_model(run_dir / "model", network, best.spec, best.card)
+    save_model(run_dir / "model", network, best.spec, best.architecture)
     loaders = {"val": datamodule.val_dataloader()}
     if "test" in cfg.stages and datamodule.test is not None:
         loaders["test"] = datamodule.test_dataloader()
