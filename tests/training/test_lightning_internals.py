@@ -6,6 +6,8 @@ from typing import Any
 
 import pytest
 import pytorch_lightning as pl
+from pytorch_lightning.callbacks import ModelCheckpoint
+from pytorch_lightning.loggers import TensorBoardLogger
 
 from sightline.training.lightning_internals import ATTRIBUTES, CHECKPOINT_KEYS, PARAMETERS
 
@@ -34,8 +36,8 @@ def instances() -> dict[type, Any]:
         trainer.fit_loop.epoch_loop,
         trainer.fit_loop.epoch_loop.val_loop,
         trainer._logger_connector,
-        pl.callbacks.ModelCheckpoint("."),
-        pl.loggers.TensorBoardLogger("."),
+        ModelCheckpoint("."),
+        TensorBoardLogger("."),
     )
     return {type(each): each for each in made}
 

@@ -9,9 +9,9 @@ from sightline.distributed.rank import Rank
 class RankEnvironment(ClusterEnvironment):
     """A `Rank` in Lightning's words."""
 
-    def __init__(self, place: Rank) -> None:
+    def __init__(self, rank: Rank) -> None:
         super().__init__()
-        self.place = place
+        self.rank = rank
 
     @property
     def creates_processes_externally(self) -> bool:
@@ -19,31 +19,31 @@ class RankEnvironment(ClusterEnvironment):
 
     @property
     def main_address(self) -> str:
-        return self.place.address
+        return self.rank.address
 
     @property
     def main_port(self) -> int:
-        return self.place.port
+        return self.rank.port
 
     @staticmethod
     def detect() -> bool:
         return False
 
     def world_size(self) -> int:
-        return self.place.world_size
+        return self.rank.world_size
 
     def set_world_size(self, size: int) -> None:
-        assert size == self.place.world_size, (size, self.place)
+        assert size == self.rank.world_size, (size, self.rank)
 
     def global_rank(self) -> int:
-        return self.place.rank
+        return self.rank.rank
 
     def set_global_rank(self, rank: int) -> None:
-        assert rank == self.place.rank, (rank, self.place)
+        assert rank == self.rank.rank, (rank, self.rank)
         rank_zero_only.rank = rank  # pyright: ignore[reportFunctionMemberAccess]
 
     def local_rank(self) -> int:
-        return self.place.local_rank
+        return self.rank.local_rank
 
     def node_rank(self) -> int:
-        return self.place.node
+        return self.rank.node

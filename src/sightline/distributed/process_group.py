@@ -39,21 +39,21 @@ _numbers = itertools.count()
 class ProcessGroup:
     """The processes of one training. `task(cfg)` is what each of them runs."""
 
-    def __init__(self, place: Rank, task: Callable[[Any], Any], cfg: Any) -> None:
-        self.place, self.task, self.cfg = place, task, cfg
+    def __init__(self, rank: Rank, task: Callable[[Any], Any], cfg: Any) -> None:
+        self.rank, self.task, self.cfg = rank, task, cfg
         self.number = places.given.get(MEETING) or str(next(_numbers))
 
     @contextmanager
     def main_process_first(self) -> Iterator[None]:
         """The first process of a node comes first, so that what it writes into the cache is there for the others."""
-        place = self.place
-        key = f"turn/{place.node}"
-        if place.is_started and place.local_rank:
+        rank = self.rank
+        key = f"turn/{rank.node}"
+        if rank.is_started and rank.local_rank:
             store, until = self._store(), _deadline()
             while not store.check([key]):
-                _wait(until, f"process {place.rank} of {place.world_size}: the first process is still at the data")
+                _wait(until, f"process {rank.rank} of {rank.world_size}: the first process is still at the data")
         yield
-        if place.is_started and place.num_local > 1 and not place.local_rank:
+        if rank.is_started and rank.num_local > 1 and not rank.local_rank:
             self._store().set(key, "over")
 
     @contextmanager
@@ -62,11 +62,11 @@ class ProcessGroup:
 
         Raises: RuntimeError with the reason of another process that failed first.
         """
-        if self.place.world_size == 1:
+        if self.rank.world_size == 1:
             yield
             return
         store = self._store()
-        others = [] if self.place.is_started else self._start_others(store)
+        others = [] if self.rank.is_started else self._start_others(store)
         try:
             self._meet(store, others, device)
             yield
@@ -84,45 +84,45 @@ class ProcessGroup:
     def _store(self) -> "Store":
         from torch._C._distributed_c10d import PrefixStore  # torch.distributed has it too, unknown to type checkers
 
-        place = self.place
-        hosts = place.is_first and place.hosts_store
-        store = _open_store(place.address, place.port, hosts, place.port or self.number)
-        return PrefixStore(f"{place.attempt}/{self.number}", store)
+        rank = self.rank
+        hosts = rank.is_main and rank.hosts_store
+        store = _open_store(rank.address, rank.port, hosts, rank.port or self.number)
+        return PrefixStore(f"{rank.attempt}/{self.number}", store)
 
     def _start_others(self, store: Any) -> "list[_Other]":
-        place = self.place
+        rank = self.rank
         variables = {
-            "WORLD_SIZE": str(place.world_size),
-            "LOCAL_WORLD_SIZE": str(place.num_local),
-            "MASTER_ADDR": place.address,
+            "WORLD_SIZE": str(rank.world_size),
+            "LOCAL_WORLD_SIZE": str(rank.num_local),
+            "MASTER_ADDR": rank.address,
             "MASTER_PORT": str(store.underlying_store.port),
             MEETING: self.number,
         }
-        store.set(f"turn/{place.node}", "over")
+        store.set(f"turn/{rank.node}", "over")
         started = []
-        for local_rank in range(1, place.num_local):
-            rank = str(place.rank + local_rank)
-            started.append(_Other.start(self.task, self.cfg, {**variables, "RANK": rank}))
+        for local_rank in range(1, rank.num_local):
+            other = str(rank.rank + local_rank)
+            started.append(_Other.start(self.task, self.cfg, {**variables, "RANK": other}))
         return started
 
     def _meet(self, store: "Store", others: "list[_Other]", device: str) -> None:
         """Wait for everyone where a signal can interrupt it; then connecting takes no time."""
         from torch import distributed
 
-        place = self.place
-        store.set(f"here/{place.rank}", "yes")
+        rank = self.rank
+        store.set(f"here/{rank.rank}", "yes")
         until = _deadline()
-        missing = [f"here/{rank}" for rank in range(place.world_size)]
+        missing = [f"here/{each}" for each in range(rank.world_size)]
         while missing := [key for key in missing if not store.check([key])]:
             if any(other.process.exitcode is not None for other in others):
                 raise RuntimeError("a process of this training ended before it began")
             names = ", ".join(key.removeprefix("here/") for key in missing)
-            _wait(until, f"of {place.world_size} processes these did not come: {names}")
+            _wait(until, f"of {rank.world_size} processes these did not come: {names}")
         distributed.init_process_group(
             "gloo" if device == "cpu" else "cpu:gloo,cuda:nccl",
             store=store,
-            rank=place.rank,
-            world_size=place.world_size,
+            rank=rank.rank,
+            world_size=rank.world_size,
             timeout=timedelta(minutes=MINUTES_TO_MEET),
         )
 

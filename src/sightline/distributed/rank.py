@@ -45,7 +45,7 @@ class Rank:
         return self.rank % self.num_local
 
     @property
-    def is_first(self) -> bool:
+    def is_main(self) -> bool:
         return self.rank == 0
 
 
@@ -61,7 +61,7 @@ def all_devices(accelerator: str) -> int:
 
 
 def rank_from_environment(num_local: int, num_nodes: int) -> Rank:
-    """This process's place by the environment's variables.
+    """This process's rank by the environment's variables.
 
     Raises: BadInput when they and the configuration do not go together.
     """

@@ -55,11 +55,11 @@ def train(cfg: "DictConfig | TrainConfig") -> TrainResult:
 
     Raises: BadInput before anything is written when the configuration or the data cannot work.
     """
-    cfg, place = _with_devices(validate(cfg))
+    cfg, rank = _with_devices(validate(cfg))
     check_root(cfg.data)
     check_network(cfg)
-    meeting = ProcessGroup(place, train, cfg)
-    with meeting.main_process_first():
+    processes = ProcessGroup(rank, train, cfg)
+    with processes.main_process_first():
         opened = open_data(cfg)
     import pytorch_lightning as pl
 
@@ -72,8 +72,8 @@ def train(cfg: "DictConfig | TrainConfig") -> TrainResult:
     set_tf32(cfg.model.tf32)
     cfg, found, sweep = _with_found(cfg, opened)
     pl.seed_everything(cfg.seed, verbose=False)
-    classifier, datamodule = build_training(cfg, opened, place.rank, place.world_size)
-    plan = plan_fit(cfg, place, classifier, datamodule)
+    classifier, datamodule = build_training(cfg, opened, rank.rank, rank.world_size)
+    plan = plan_fit(cfg, rank, classifier, datamodule)
     data = {"name": cfg.data.name, **opened.describe()}
     facts = resume_fingerprint(cfg, plan.precision, data)
     with _open_first(plan, facts) as (start, record):
@@ -83,10 +83,10 @@ def train(cfg: "DictConfig | TrainConfig") -> TrainResult:
             if sweep is not None:
                 save_sweep(start.folder, sweep, cfg.model.name)
             opened.save(start.folder)
-        with meeting.join(plan.device):
+        with processes.join(plan.device):
             start, record, trainer = _fit(plan, start, record, facts)
-        metrics = _finish(plan, trainer, record) if place.is_first else {}
-        if place.is_first:
+        metrics = _finish(plan, trainer, record) if rank.is_main else {}
+        if rank.is_main:
             check_gates(metrics, cfg.evaluation.bounds())
     return TrainResult(metrics, start.folder / BEST, start.folder)
 
@@ -100,17 +100,17 @@ def _with_devices(cfg: TrainConfig) -> tuple[TrainConfig, Rank]:
     if count is None:
         count = all_devices(cfg.trainer.accelerator)
         cfg = with_value(cfg, "trainer.devices", count)
-    place = rank_from_environment(count, cfg.trainer.num_nodes)
-    check_processes(cfg, place.world_size)
-    if not place.is_first:
+    rank = rank_from_environment(count, cfg.trainer.num_nodes)
+    check_processes(cfg, rank.world_size)
+    if not rank.is_main:
         silence_other_ranks()
-    return cfg, place
+    return cfg, rank
 
 
 @contextmanager
 def _open_first(plan: FitPlan, facts: dict[str, Any]) -> Iterator[tuple[Start | None, RunRecord | None]]:
     """The first process's run and its record; the others get to know them when all meet."""
-    if not plan.place.is_first:
+    if not plan.rank.is_main:
         yield None, None
         return
     with open_run(plan.cfg, facts) as start, _record(plan, start) as record:
@@ -177,7 +177,7 @@ def _record(plan: FitPlan, start: Start) -> RunRecord:
     return RunRecord(
         start.folder,
         earlier=start.earlier,
-        writes=plan.place.is_first,
+        writes=plan.rank.is_main,
         task="train",
         name=cfg.name,
         overrides=command_line_overrides(),

@@ -33,7 +33,7 @@ class FitPlan:
     """All that a fit needs beside its folder."""
 
     cfg: TrainConfig
-    place: Rank
+    rank: Rank
     classifier: "Classifier"
     datamodule: "ImageDataModule"
     device: str
@@ -49,7 +49,7 @@ class FitPlan:
         return self.arguments["precision"]
 
 
-def plan_fit(cfg: TrainConfig, place: Rank, classifier: "Classifier", datamodule: "ImageDataModule") -> FitPlan:
+def plan_fit(cfg: TrainConfig, rank: Rank, classifier: "Classifier", datamodule: "ImageDataModule") -> FitPlan:
     """A fit that can begin.
 
     Raises: BadInput when Lightning or a callback or logger refuses its settings.
@@ -59,12 +59,12 @@ def plan_fit(cfg: TrainConfig, place: Rank, classifier: "Classifier", datamodule
     callbacks: list[Any] = [*recipe_callbacks(cfg), *build_each(cfg.callbacks, "callbacks").values()]
     loggers = list(build_each(cfg.logger, "logger").values())
     device = choose_device(cfg.trainer.accelerator)
-    arguments = _accepted_arguments(cfg, place, device)
+    arguments = _accepted_arguments(cfg, rank, device)
     _check_batches(arguments, datamodule)
-    return FitPlan(cfg, place, classifier, datamodule, device.type, arguments, callbacks, loggers)
+    return FitPlan(cfg, rank, classifier, datamodule, device.type, arguments, callbacks, loggers)
 
 
-def _accepted_arguments(cfg: TrainConfig, place: Rank, device: "torch.device") -> dict[str, Any]:
+def _accepted_arguments(cfg: TrainConfig, rank: Rank, device: "torch.device") -> dict[str, Any]:
     """Lightning's arguments with the precision decided, once Lightning has accepted them."""
     import pytorch_lightning as pl
     from lightning_fabric.utilities.exceptions import MisconfigurationException
@@ -73,7 +73,7 @@ def _accepted_arguments(cfg: TrainConfig, place: Rank, device: "torch.device") -
 
     arguments = to_plain(cfg.trainer)
     arguments["precision"] = choose_precision(arguments["precision"], device)
-    arguments |= _strategy(arguments["strategy"], place)
+    arguments |= _strategy(arguments["strategy"], rank)
     try:
         pl.Trainer(**arguments, logger=False, enable_checkpointing=False)
     except (MisconfigurationException, ValueError, TypeError) as error:
@@ -81,16 +81,16 @@ def _accepted_arguments(cfg: TrainConfig, place: Rank, device: "torch.device") -
     return arguments
 
 
-def _strategy(strategy: str, place: Rank) -> dict[str, Any]:
+def _strategy(strategy: str, rank: Rank) -> dict[str, Any]:
     """How Lightning is told of several processes, which share the data already; one process needs no strategy."""
-    if place.world_size == 1:
+    if rank.world_size == 1:
         return {"strategy": "auto"} if strategy in STRATEGIES else {}
     from sightline.distributed.environment import RankEnvironment
 
     return {
         "strategy": "ddp" if strategy == "auto" else strategy,
         "use_distributed_sampler": False,
-        "plugins": [RankEnvironment(place)],
+        "plugins": [RankEnvironment(rank)],
     }
 
 
@@ -193,7 +193,7 @@ def _trainer_maker(plan: FitPlan, start: Start, first: "list[pl.Callback]") -> "
         callbacks.append(TerminalProgress() if sys.stdout.isatty() else PlainProgress())
     if (kind := arguments["profiler"]) in PROFILERS:
         profiler = getattr(profilers, PROFILERS[kind])(dirpath=run_dir, filename="profile")
-        arguments["profiler"] = profiler if plan.place.is_first else None
+        arguments["profiler"] = profiler if plan.rank.is_main else None
     return lambda: pl.Trainer(**arguments, callbacks=[*callbacks], logger=[*loggers] or False, default_root_dir=run_dir)
 
 
@@ -201,7 +201,7 @@ def _make_loggers(plan: FitPlan, start: Start) -> list[Any]:
     from sightline.callbacks.log_continuation import continue_log
 
     made: list[Any] = [logger(save_dir=start.folder) if callable(logger) else logger for logger in plan.loggers]
-    if start.log_step is not None and plan.place.is_first:
+    if start.log_step is not None and plan.rank.is_main:
         for logger in made:
             continue_log(logger, start.log_step)
     return made
