@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import timedelta
+from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
 from sightline.distributed import rank as places
@@ -32,6 +33,7 @@ MEETING = "MEETING"
 MINUTES_TO_MEET = 30
 SECONDS_TO_END = 30.0
 SECONDS_TO_FAIL = 3.0
+SECONDS_TO_TELL = 15.0
 WELL = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM)
 _numbers = itertools.count()
 
@@ -72,8 +74,9 @@ class ProcessGroup:
             yield
         except BaseException as error:
             self._part()
-            told = _end(others, SECONDS_TO_FAIL)
-            if told and isinstance(error, RuntimeError):
+            is_lost = isinstance(error, RuntimeError)  # the connection, mostly: because another process failed
+            told = _end(others, SECONDS_TO_TELL if is_lost else SECONDS_TO_FAIL)
+            if told and is_lost:
                 raise RuntimeError(told) from error
             raise
         else:
@@ -156,24 +159,29 @@ class _Other:
 
 
 def _end(others: list[_Other], seconds: float) -> str | None:
-    """Give processes some time to end, and end those that have not; what the first that failed has said."""
+    """Give processes some time to end, and end those that have not; the reason of the first that failed."""
     until = time.monotonic() + seconds
     told = None
     for other in others:
+        connection.wait([other.process.sentinel, other.word], max(0.0, until - time.monotonic()))
+        reason_given = _read(other)  # it comes before the end, which takes long on a busy machine
         other.process.join(max(0.0, until - time.monotonic()))
         if other.process.exitcode is None:
             other.process.kill()
             other.process.join()
-        elif told is None and other.process.exitcode not in WELL:
-            told = f"process {other.rank}: {_read(other)}"
+        elif reason_given is None and other.process.exitcode not in WELL:
+            reason_given = _read(other) or f"ended without a reason (exit code {other.process.exitcode})"
+        if told is None and reason_given is not None:
+            told = f"process {other.rank}: {reason_given}"
     return told
 
 
-def _read(other: _Other) -> str:
+def _read(other: _Other) -> str | None:
+    """What another process has said until now, if anything."""
     try:
-        return other.word.recv()
+        return other.word.recv() if other.word.poll() else None
     except EOFError:
-        return f"ended without a word (exit code {other.process.exitcode})"
+        return None
 
 
 def _run_task(task: Callable[[Any], Any], cfg: Any, variables: dict[str, str], word: Any) -> None:
