@@ -10,7 +10,7 @@ from sightline.metrics import FIND_LR_TABLE
 @hydra.main(version_base="1.3", config_path="../configs", config_name="find_lr")
 @command.task
 def main(cfg: DictConfig) -> float:
-    from sightline.training.lr_finding import find_lr
+    from sightline.training.find_lr import find_lr
 
     result = find_lr(cfg)
     command.print_metrics(result.metrics, FIND_LR_TABLE, result.run_dir)

@@ -54,7 +54,7 @@ LIGHT_FILES = [
     *(f"config/schema/{name}.py" for name in "augmentation data evaluation explanation model".split()),
     *(f"config/schema/{name}.py" for name in "tasks train trainer".split()),
     *("runs/files.py", "runs/record.py", "runs/project.py", "runs/folder.py", "runs/content_hash.py"),
-    *(f"training/{name}.py" for name in "train build recipe trainer resume lr_finding checkpoint_averaging".split()),
+    *(f"training/{name}.py" for name in "train build recipe trainer resume find_lr checkpoint_averaging".split()),
     *(f"data/{name}.py" for name in "prepare opening training_data augmentation manifest splitting".split()),
     *(f"data/{name}.py" for name in "transforms cache parallel audit/inspection audit/audit audit/policy".split()),
     *(f"data/collection/{name}.py" for name in "layouts tables image_files sources adapters".split()),
@@ -76,7 +76,7 @@ READS_PROCESS |= {
 """Files that may touch `os.environ` or `sys.argv`; the transforms only silence a library's look-up of its releases, and
 the local backend makes the processes of jobs."""
 COMPOSED = {"src/sightline/command.py", "src/sightline/sweeping/command_line.py", "src/sightline/sweeping/results.py"}
-COMPOSED |= {f"src/sightline/{name}.py" for name in ("training/train", "training/lr_finding", "data/prepare")}
+COMPOSED |= {f"src/sightline/{name}.py" for name in ("training/train", "training/find_lr", "data/prepare")}
 COMPOSED |= {f"src/sightline/{name}.py" for name in ("evaluation/evaluate", "explanation/explain", "serving/predict")}
 COMPOSED |= {"src/sightline/models/listing.py"}
 """Files beside config/, plugins and entry points that may know what Hydra composes: task functions, which type it, what

@@ -17,7 +17,7 @@ from sightline.evaluation.evaluate import evaluate
 from sightline.finished_run import FinishedRun, find_images, make_loader_of
 from sightline.models.checkpoint import load_model
 from sightline.models.views import AveragedViews, zoomed
-from sightline.training.averaging import average_checkpoints
+from sightline.training.checkpoint_averaging import average_checkpoints
 from sightline.training.train import train
 
 

@@ -1,7 +1,8 @@
-"""The average of a run's best checkpoints, where it is worth having."""
+"""The average of a run's best checkpoints, where validation finds it no worse (Izmailov et al., arXiv:1803.05407)."""
 
 import copy
 import logging
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -25,7 +26,6 @@ def average_if_better(
     """The average of the best checkpoints, or the best alone where validation finds the average worse."""
     from sightline.callbacks.best_checkpoints import BestCheckpoints
     from sightline.models.inference import autocast
-    from sightline.training.averaging import average_checkpoints, measure_batch_norm
 
     kept = next(each for each in trainer.checkpoint_callbacks if isinstance(each, BestCheckpoints))
     paths = sorted(path for path in map(Path, kept.scores) if path.is_file())
@@ -70,3 +70,27 @@ def _score(
     )
     predictions = predict_split(runner, datamodule.val_dataloader(), cfg.trainer.limit_val_batches)
     return measure(predictions, "val")[cfg.checkpoint.monitor]
+
+
+def average_checkpoints(paths: Sequence[Path]) -> "nn.Module":
+    """A network whose weights are the mean of those of the checkpoints; counters are the first one's."""
+    from sightline.models.checkpoint import load_model
+
+    first, *others = (load_model(path).network for path in paths)
+    state = first.state_dict()
+    for network in others:
+        for name, tensor in network.state_dict().items():
+            if tensor.is_floating_point():
+                state[name] += tensor
+    for tensor in state.values():
+        if tensor.is_floating_point():
+            tensor /= len(paths)
+    return first
+
+
+def measure_batch_norm(network: "nn.Module", batches: "Iterable[torch.Tensor]", device: "torch.device") -> "nn.Module":
+    """Means and variances that the averaged weights have: those of one pass over training images, not averages."""
+    from torch.optim.swa_utils import update_bn
+
+    update_bn(batches, network.to(device), device)  # pyright: ignore[reportArgumentType]  (any iterable will do)
+    return network.eval()

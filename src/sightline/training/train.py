@@ -23,7 +23,7 @@ from sightline.distributed.rank import Rank, all_devices, rank_from_environment,
 from sightline.runs.files import write_json
 from sightline.runs.record import RunRecord, now
 from sightline.training.build import build_training, check_network, with_batch_size
-from sightline.training.lr_finding import earlier_lr, save_sweep, with_lr
+from sightline.training.find_lr import earlier_lr, save_sweep, with_lr
 from sightline.training.resume import Start, find_run_to_continue, open_run, resume_fingerprint
 from sightline.training.trainer import FitPlan, plan_fit, run_fit
 

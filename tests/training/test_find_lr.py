@@ -13,8 +13,8 @@ from tests.reliability.conftest import Struck, Undisturbed, assert_same, record_
 from sightline.data.opening import open_data
 from sightline.errors import BadInput
 from sightline.training.build import build_training
+from sightline.training.find_lr import find_lr, sweep_configuration
 from sightline.training.lr_finder import read_sweep, sweep_lr
-from sightline.training.lr_finding import find_lr, sweep_configuration
 from sightline.training.train import train
 
 RATES = np.geomspace(1e-6, 10, 120)
