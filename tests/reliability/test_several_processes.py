@@ -77,13 +77,16 @@ def assert_close(run: Path, expected: Path) -> None:
     assert metrics.keys() == others.keys()
     for name in metrics.keys() - {"train/images_per_second", "train/seconds"}:
         assert metrics[name] == pytest.approx(others[name], abs=1e-4), name
-    rows, other_rows = ([*csv.DictReader((folder / "metrics.csv").open())] for folder in (run, expected))
+    rows, other_rows = (
+        [*csv.DictReader((folder / "metrics.csv").read_text().splitlines())] for folder in (run, expected)
+    )
     assert len(rows) == len(other_rows) == 2
     for row, other in zip(rows, other_rows, strict=True):
         assert row.keys() == other.keys()
         for name in row:
             assert float(row[name]) == pytest.approx(float(other[name]), abs=1e-4), name
-    counts = [sum(map(int, row[1:])) for row in csv.reader((run / "confusion_matrix.csv").open()) if row[1].isdigit()]
+    matrix = csv.reader((run / "confusion_matrix.csv").read_text().splitlines())
+    counts = [sum(map(int, row[1:])) for row in matrix if row[1].isdigit()]
     assert sum(counts) == 18  # every test image once
 
 
