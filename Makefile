@@ -54,10 +54,7 @@ wheel: setup ## dist/sightline_vision-….whl: package, configurations and progr
 image: setup ## build the image of jobs; an unchanged tree builds nothing
 	$(PY) -m sightline.launch.container.image build $(BUILD_ARGS)
 
-push-wheel: setup ## dist/sightline_vision-….whl: package, configurations and programs, for an environment without a checkout
-	$(PY) -m hatchling build --target wheel
-
-image: setup ## put that image into the registry of the AWS account
+push-image: setup ## put that image into the registry of the AWS account
 	$(PY) -m sightline.launch.container.image push $(BUILD_ARGS)
 
 sagemaker-train: setup ## train as a job of SageMaker, and fetch the results: make sagemaker-train EXPERIMENT=gtsrb

@@ -73,6 +73,15 @@ def test_make_help_lists_every_target() -> None:
         assert f"make {target}" in listed
 
 
+def test_every_documented_target_is_there_once() -> None:
+    said = subprocess.run(["make", "--dry-run", "help"], cwd=PROJECT, check=True, capture_output=True, text=True)
+    assert said.stderr == "", "a target with two recipes"
+    targets = set(re.findall(r"^([a-z-]+):", (PROJECT / "Makefile").read_text(), re.MULTILINE))
+    for document in DOCUMENTS:
+        named = re.findall(r"(?:^|`)make ([a-z][a-z-]+)", document.read_text(encoding="utf-8"), re.MULTILINE)
+        assert set(named) <= targets, document.name
+
+
 def test_constraints_name_versions_and_nothing_else() -> None:
     for line in (PROJECT / "constraints.txt").read_text().splitlines():
         assert re.fullmatch(r"#.*|[A-Za-z0-9._-]+==[\w.!]+", line), line
