@@ -113,6 +113,7 @@ def _git(folder: Path, *words: str) -> str:
 
 
 def package_versions(names: Iterable[str] = PACKAGES) -> dict[str, str | None]:
+    """By the name of the distribution; None for what is not installed, as code that runs from its folder."""
     found: dict[str, str | None] = {"python": platform.python_version()}
     for name in names:
         try:

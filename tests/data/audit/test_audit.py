@@ -2,13 +2,16 @@
 
 import io
 import json
+import tomllib
 from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
+import PIL
 import pytest
 from numpy.dtypes import StringDType
 from PIL import Image, ImageEnhance
+from tests.conftest import PROJECT
 
 from sightline.data.audit import audit as audit_module
 from sightline.data.audit.audit import KINDS, Audit, audit
@@ -246,6 +249,9 @@ def test_the_summary_counts(put: Callable[..., Path], tmp_path: Path) -> None:
     assert summary["sizes"]["most_common"] == {"96x96": 15}
     assert summary["num_findings"] == {"leak": 1, "contradicting_labels": 1}
     assert summary["num_bytes"] == sum(path.stat().st_size for path in tmp_path.rglob("*.png"))
+    project = tomllib.loads((PROJECT / "pyproject.toml").read_text())["project"]
+    assert summary["versions"]["pillow"] == PIL.__version__
+    assert summary["versions"][project["name"]] in (project["version"], None), "None where it is not installed"
     saved = json.loads(json.dumps(first.to_dict()))
     assert saved == first.to_dict()
     assert set(saved["findings"][0]) == {"kind", "files", "detail"}

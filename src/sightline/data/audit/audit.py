@@ -4,7 +4,6 @@ import time
 from collections import Counter
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from importlib.metadata import version
 from itertools import combinations, pairwise
 from typing import Any
 
@@ -15,6 +14,7 @@ from sightline.data.audit.inspection import STATUSES, Inspection
 from sightline.data.manifest import SPLITS, Manifest
 from sightline.data.parallel import map_chunks
 from sightline.data.transforms import UnreadableImage, load_rgb
+from sightline.runs.record import package_versions
 
 BAD_KINDS = STATUSES[1:]
 KINDS = (*BAD_KINDS, "leak", "contradicting_labels", "duplicate", "near_duplicate", "odd_mode", "odd_size")
@@ -359,7 +359,7 @@ def _summarise(survey: _Survey, findings: list[Finding]) -> dict[str, Any]:
         "sizes": _summarise_sizes(facts[survey.good]),
         "num_bytes": int(facts["num_bytes"].sum()),
         "num_findings": {kind: kinds[kind] for kind in KINDS if kinds[kind]},
-        "versions": {name: version(name) for name in ("sightline", "pillow", "imagehash", "numpy")},
+        "versions": package_versions(("sightline-vision", "pillow", "imagehash", "numpy")),
     }
 
 
