@@ -46,3 +46,11 @@ def test_a_dry_run_asks_for_nothing(cli: Cli, tmp_path: Path) -> None:
     done = cli("train", "launch=local_process", "experiment=gtsrb", "launch.dry_run=true", *paths)
     assert done.returncode == 0, done.stderr
     assert not list(tmp_path.iterdir())
+
+
+def test_a_job_that_refuses_what_it_was_given_ends_the_command_alike(cli: Cli, tmp_path: Path) -> None:
+    """What only the training can know is exit code 2, too, and not a failure of the machine."""
+    words = ["launch=local_process", "data=synthetic", "model.name=test_nothing", f"paths.runs={tmp_path / 'runs'}"]
+    done = cli("train", *words)
+    assert done.returncode == 2, done.stderr
+    assert "model.name=test_nothing: timm has no such model" in done.stderr.splitlines()[-1]

@@ -31,6 +31,7 @@ class SightlineLauncher(Launcher):
             composed_values,
             launch_settings,
         )
+        from sightline.errors import BadInput
         from sightline.launch.submission import Submission, print_plans, program
         from sightline.runs.files import read_json
 
@@ -52,7 +53,8 @@ class SightlineLauncher(Launcher):
             result = JobReturn(overrides=plan["job"]["overrides"], status=JobStatus.COMPLETED)
             if folder is None:
                 result.status = JobStatus.FAILED
-                result.return_value = RuntimeError(f"{plan['job']['name']}: {status.reason or status.state}")
+                kind = BadInput if status.is_bad_input else RuntimeError
+                result.return_value = kind(f"{plan['job']['name']}: {status.reason or status.state}")
             else:
                 result.return_value = read_json(folder / "metrics.json").get(config.get("optimized_metric"))
             returns.append(result)
