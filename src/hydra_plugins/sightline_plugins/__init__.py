@@ -1,1 +1,1 @@
-"""Hydra's doors: hydra/launcher=sightline and hydra/sweeper=sightline."""
+"""Hydra's plugins: hydra/launcher=sightline and hydra/sweeper=sightline."""

@@ -1,4 +1,4 @@
-"""What both plugins need of Hydra: a run's configuration composed and checked here, and the settings of `launch`."""
+"""What both plugins need of Hydra: a run's configuration composed and checked, and the settings of `launch`."""
 
 from typing import Any
 
@@ -6,14 +6,14 @@ from hydra.types import HydraContext
 from omegaconf import DictConfig, OmegaConf
 
 
-def check(context: HydraContext, config: DictConfig, words: list[str]) -> DictConfig:
+def check(context: HydraContext, config: DictConfig, overrides: list[str]) -> DictConfig:
     """The configuration that a run with these overrides will have.
 
-    Raises: what is wrong with it, here and for free.
+    Raises: BadInput, or Hydra's own error for a key that there is not.
     """
     from sightline import config as rules
 
-    cfg = context.config_loader.load_sweep_config(config, words)
+    cfg = context.config_loader.load_sweep_config(config, overrides)
     OmegaConf.set_struct(cfg, False)
     cfg.pop("hydra")
     OmegaConf.set_struct(cfg, True)
@@ -25,7 +25,7 @@ def check(context: HydraContext, config: DictConfig, words: list[str]) -> DictCo
 
 
 def composed_values(cfg: DictConfig) -> dict[str, Any]:
-    """What the policy of submitting asks of a configuration."""
+    """The values of a configuration that submitting depends on, by key."""
     from sightline.launch.submission import composed_keys
 
     found = {key: OmegaConf.select(cfg, key) for key in composed_keys()}
@@ -49,7 +49,7 @@ def check_prerequisites(cfg: DictConfig, submission: Any) -> None:
 def launch_settings(config: DictConfig) -> dict[str, Any]:
     """The keys of `launch`, typed by the schema of their backend.
 
-    Raises: what is wrong with them, by key.
+    Raises: BadInput for an unknown backend; OmegaConf's own error for an unknown or wrongly typed key.
     """
     from sightline.launch.backends import find_backend
 

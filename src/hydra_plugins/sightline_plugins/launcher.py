@@ -1,4 +1,4 @@
-"""Hydra's door to the backends: each run of a grid is a job."""
+"""The Hydra launcher: each run of a grid is a job of the backend that `launch` names."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -18,7 +18,7 @@ ConfigStore.instance().store(
 
 
 class SightlineLauncher(Launcher):
-    """Checks every run by composing it, then gives them to the backend that `launch` names."""
+    """Composes and checks every run, then submits them together."""
 
     def setup(self, *, hydra_context: HydraContext, task_function: TaskFunction, config: DictConfig) -> None:
         self.hydra_context, self.task_function, self.config = hydra_context, task_function, config
@@ -39,10 +39,10 @@ class SightlineLauncher(Launcher):
         configure_log(config.hydra.job_logging, config.hydra.verbose)
         submission = Submission.open(launch_settings(config), Path(config.paths.runs).absolute() / "jobs")
         names, overrides = [], []
-        for words in job_overrides:
-            cfg = check(self.hydra_context, config, list(words))
+        for given in job_overrides:
+            cfg = check(self.hydra_context, config, list(given))
             names.append(str(cfg.get("name", config.hydra.job.name)))
-            overrides.append(submission.overrides(words, composed_values(cfg), Path(cfg.paths.runs).absolute()))
+            overrides.append(submission.overrides(given, composed_values(cfg), Path(cfg.paths.runs).absolute()))
             check_prerequisites(cfg, submission)
         plans = submission.plan_all(names, program(), overrides)
         if submission.settings.dry_run or not submission.settings.wait:

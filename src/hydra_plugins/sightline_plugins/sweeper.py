@@ -1,4 +1,4 @@
-"""Hydra's door to the sweeping room: the space of a command and its configuration, checked first."""
+"""The Hydra sweeper: the search space of a command and its configuration, checked before the first trial."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -43,7 +43,7 @@ ConfigStore.instance().store(
 
 
 class SightlineSweeper(Sweeper):
-    """Takes what `hydra.sweeper` says; `sightline.sweeping` does the work."""
+    """Turns `hydra.sweeper` into the settings of `sightline.sweeping`, which does the work."""
 
     config: Any
 
@@ -68,10 +68,10 @@ class SightlineSweeper(Sweeper):
         from sightline.sweeping.sweep import conclude, first_job, sweep
 
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
-        searched, words = split_overrides(arguments)
+        searched, fixed = split_overrides(arguments)
         self.said |= whole_nodes(self.config.hydra.overrides.hydra, ("sampler", "pruner", "metrics", "params"))
         submission = self._open_submission()
-        settings = self._settings(searched, words, submission)
+        settings = self._settings(searched, fixed, submission)
         if "optimized_metric" in self.config:
             for metric in settings.metrics:
                 validate_choice("hydra.sweeper.metrics", metric, FINAL_METRICS)
@@ -79,7 +79,7 @@ class SightlineSweeper(Sweeper):
         def check_trial(overrides: list[str]) -> None:
             assert self.hydra_context is not None
             point = overrides[len(settings.fixed) :]
-            cfg = check(self.hydra_context, self.config, [*words, *point])
+            cfg = check(self.hydra_context, self.config, [*fixed, *point])
             submission.overrides(overrides, composed_values(cfg), Path(cfg.paths.runs).absolute())
             check_prerequisites(cfg, submission)
 
@@ -93,7 +93,7 @@ class SightlineSweeper(Sweeper):
         return results
 
     def _open_submission(self) -> Any:
-        """The backend of the trials; without a place in `launch`, processes of this machine.
+        """The backend of the trials; without `launch.backend`, processes of this machine.
 
         Raises: BadInput for settings that are missing, or for code that no commit has.
         """
@@ -109,7 +109,7 @@ class SightlineSweeper(Sweeper):
     def _folder(self) -> Path:
         return Path(self.config.paths.runs).absolute() / "sweeps" / self.said["study_name"]
 
-    def _settings(self, searched: dict[str, Any], words: Sequence[str], submission: Any) -> Any:
+    def _settings(self, searched: dict[str, Any], fixed: Sequence[str], submission: Any) -> Any:
         from hydra_plugins.sightline_plugins.composition import composed_values
         from sightline.errors import BadInput
         from sightline.launch.overrides import key_of, without_submitter
@@ -120,9 +120,9 @@ class SightlineSweeper(Sweeper):
         from sightline.sweeping.space import parse_space
 
         said, cfg = self.said, self.config
-        given = [word for word in without_submitter(words) if key_of(word) not in ("output", "stages")]
+        given = [each for each in without_submitter(fixed) if key_of(each) not in ("output", "stages")]
         given = submission.overrides(given, composed_values(cfg), Path(cfg.paths.runs).absolute())
-        values = {key_of(word): word.partition("=")[2] for word in words}
+        values = {key_of(each): each.partition("=")[2] for each in fixed}
         choices = cfg.hydra.runtime.choices
         known = "n_trials n_parallel storage sampler pruner enqueue warm_start time_budget_minutes max_failures".split()
         known += ["cost_budget_usd", "allow_new_space", "refit", "refit_seeds"]

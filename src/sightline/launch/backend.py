@@ -1,4 +1,4 @@
-"""A place to run jobs: what it is told, and what it can do."""
+"""The protocol of backends: a backend is a place to run jobs, like this machine or SageMaker."""
 
 from collections.abc import Iterator, Mapping
 from dataclasses import asdict, dataclass, field
@@ -27,7 +27,7 @@ class LaunchSettings:
 
 @dataclass
 class ImageSettings(LaunchSettings):
-    """The same where a job runs in an image, which holds the code."""
+    """The keys of backends whose jobs run in a container image, which holds the code."""
 
     image: str | None = None  # null: the one that is built from this tree
     base_image: str = ""  # what that one is built on; empty: what the Dockerfile says
@@ -36,7 +36,7 @@ class ImageSettings(LaunchSettings):
 
 
 SUBMITTER_KEYS = ("wait", "dry_run", "allow_dirty")
-"""Settings of the one who submits: a plan is the same with others."""
+"""Settings that concern the submitting alone and are no part of a plan."""
 
 
 class Backend(Protocol):
@@ -50,9 +50,9 @@ class Backend(Protocol):
     settings_type: ClassVar[type[LaunchSettings]]
     """The schema of `launch` for this backend: its keys and their types."""
     poll_seconds: float
-    """How often it is worth asking for news."""
+    """Seconds between two looks at the status of a job."""
     is_remote: bool
-    """Whether its jobs run on other machines: then a grid of them, too, goes on when the one who follows it leaves."""
+    """Whether its jobs run on other machines: then they run on when the submitting command is interrupted."""
     sees_files: bool
     """Whether its jobs see the files of this machine, code and data, where they lie."""
 
@@ -100,7 +100,7 @@ class Backend(Protocol):
         ...
 
     def close(self) -> None:
-        """Let go of what serves the submitting; jobs run on."""
+        """Release what submitting needed, like helper processes; jobs run on."""
         ...
 
 

@@ -27,24 +27,24 @@ def find_backend(name: str) -> type[Backend]:
     return getattr(importlib.import_module(module), class_name)
 
 
-def settings_of(name: str, said: Mapping[str, Any]) -> LaunchSettings:
-    """The settings of a backend from values by key; keys that are not said have their defaults.
+def settings_of(name: str, values: Mapping[str, Any]) -> LaunchSettings:
+    """The typed settings of a backend from values by key; missing keys have their defaults.
 
     Raises: BadInput for a key that the backend does not have.
     """
     schema = find_backend(name).settings_type
     known = [each.name for each in fields(schema)]
-    for key in said:
+    for key in values:
         if key not in known:
             near = difflib.get_close_matches(key, known, n=1)
             hint = f" (did you mean launch.{near[0]}?)" if near else f"; known are {', '.join(known)}"
             raise BadInput(f"launch.{key}: no such key{hint}")
-    return schema(**{"backend": name, **said})
+    return schema(**{"backend": name, **values})
 
 
-def make_backend(name: str, jobs: Path, said: Mapping[str, Any] | None = None) -> Backend:
-    """The backend of a name; `jobs` is the folder for jobs that name no `output`, `said` its settings by key.
+def make_backend(name: str, jobs: Path, values: Mapping[str, Any] | None = None) -> Backend:
+    """The backend of a name; `jobs` is the folder for jobs that name no `output`, `values` its settings by key.
 
     Raises: BadInput for an unknown name or key.
     """
-    return find_backend(name)(jobs, settings_of(name, said or {}))
+    return find_backend(name)(jobs, settings_of(name, values or {}))

@@ -1,4 +1,4 @@
-"""What is run, and how it fares: plain values that every backend shares."""
+"""Jobs and their status: plain values that every backend shares."""
 
 import re
 from collections.abc import Mapping
@@ -15,7 +15,7 @@ MAX_LETTERS = 63
 
 @dataclass(frozen=True)
 class Job:
-    """One run of a program: `script` is a path below the project, `overrides` what one would type behind it."""
+    """One run of a program: `script` is its path below the project, `overrides` its Hydra overrides."""
 
     name: str
     script: str
@@ -25,8 +25,8 @@ class Job:
     @classmethod
     def of(cls, plan: Mapping[str, Any]) -> "Job":
         """The job of a plan."""
-        said = plan["job"]
-        return cls(said["name"], said["script"], tuple(said["overrides"]), said["commit"])
+        fields = plan["job"]
+        return cls(fields["name"], fields["script"], tuple(fields["overrides"]), fields["commit"])
 
     def __post_init__(self) -> None:
         if not NAME.fullmatch(self.name) or len(self.name) > MAX_LETTERS:
@@ -49,7 +49,7 @@ class Status:
     state: State
     reason: str | None = None
     can_be_retried: bool = False
-    """Whether it ended for want of a machine or by an error of the place, and not by one of its own."""
+    """Whether it ended for want of a machine or by an error of the backend, and not by one of its own."""
     is_bad_input: bool = False
     """Whether it refused what it was given, with exit code 2: it would again, until that is mended."""
 
@@ -59,6 +59,6 @@ class Status:
 
 
 def job_name(*parts: str) -> str:
-    """A name that every backend takes, made of words that may hold anything."""
+    """A valid job name from parts of any text, joined by `-`."""
     joined = "-".join(re.sub(r"[^a-zA-Z0-9]+", "-", part).strip("-") for part in parts)
     return joined[-MAX_LETTERS:].strip("-") or "job"

@@ -1,4 +1,4 @@
-"""Several jobs on a backend, so many at once; those of an earlier start that are finished are not run again."""
+"""A job array: several jobs on a backend, at most `n_parallel` at once; finished ones are not run again."""
 
 import hashlib
 from collections.abc import Callable, Sequence
@@ -13,12 +13,13 @@ from sightline.runs.project import PROJECT
 from sightline.runs.record import git_commit
 
 MAX_TRIES = 3
-"""Of a job that ends for want of a machine."""
-NOT_OF_THE_JOB = tuple(
+"""Attempts at a job that ends for want of a machine."""
+NOT_IN_THE_NAME = tuple(
     f"launch.{key}" for key in (*SUBMITTER_KEYS, "n_parallel", "poll_seconds", "push_image", "max_cost_usd")
 )
-"""Settings that say nothing of what runs and where: with others it is still the same job."""
-Told = Callable[[Job, str, Status], None]
+"""Settings that do not change what runs and where: a job has the same name whatever they are."""
+OnStatus = Callable[[Job, str, Status], None]
+"""Called with a job, its id and its status when it has begun or ended."""
 
 
 def run_jobs(
@@ -26,7 +27,7 @@ def run_jobs(
     plans: Sequence[Plan],
     n_parallel: int,
     records: Path,
-    tell: Told,
+    tell: OnStatus,
     *,
     leaves_running: bool = False,
 ) -> list[Status]:
@@ -84,19 +85,19 @@ def stop_and_wait(backend: Backend, job_ids: Sequence[str]) -> None:
 def name_jobs(
     backend: Backend, names: Sequence[str], script: str, overrides: Sequence[Sequence[str]], records: Path
 ) -> list[Job]:
-    """Jobs with names that the same command gives them again, until all of them are finished; then come new ones."""
+    """Jobs with names that follow from their overrides, so that the same command finds them until all are finished."""
     commit, _ = git_commit(PROJECT)
-    for turn in range(1, 10_000):
-        ends = [] if turn == 1 else [str(turn)]
+    for repetition in range(1, 10_000):
+        ends = [] if repetition == 1 else [str(repetition)]
         jobs = [
-            Job(job_name(name, _digest(script, words), *ends), script, tuple(words), commit)
-            for name, words in zip(names, overrides, strict=True)
+            Job(job_name(name, _digest(script, of_job), *ends), script, tuple(of_job), commit)
+            for name, of_job in zip(names, overrides, strict=True)
         ]
         if not all(has_succeeded(backend, job.name, records) for job in jobs):
             return jobs
     raise RuntimeError("the same command has finished 9,999 times")
 
 
-def _digest(script: str, words: Sequence[str]) -> str:
-    told = [word for word in words if key_of(word) not in NOT_OF_THE_JOB]
-    return hashlib.sha256("\n".join([script, *told]).encode()).hexdigest()[:10]
+def _digest(script: str, overrides: Sequence[str]) -> str:
+    identity = [each for each in overrides if key_of(each) not in NOT_IN_THE_NAME]
+    return hashlib.sha256("\n".join([script, *identity]).encode()).hexdigest()[:10]

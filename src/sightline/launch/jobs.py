@@ -1,4 +1,4 @@
-"""`python src/jobs.py`: what was submitted, how it fares, and its results."""
+"""The verbs of `python src/jobs.py`: list, status, logs, metrics, results and end of submitted jobs."""
 
 import json
 import sys
@@ -21,11 +21,11 @@ if TYPE_CHECKING:
 
 WIDTH_OF_THE_OTHERS = 80
 MAX_COLUMNS = 1000
-"""Of a line that a program reads."""
+"""Width of the table where a program reads it."""
 
 
 class Lines(Iterator[Any]):
-    """What a job says, as it comes; when there is nothing, its state tells why."""
+    """A stream of a job's log lines or metrics, with what is needed to say why it is empty."""
 
     def __init__(self, lines: Iterable[Any], backend: Backend, record: JobRecord, jobs: Path) -> None:
         self.lines, self.backend, self.record, self.jobs = iter(lines), backend, record, jobs
@@ -101,7 +101,7 @@ def stop(cfg: "JobsConfig", job: str) -> dict[str, Any]:
 
 
 def jobs_folder(cfg: "JobsConfig") -> Path:
-    """Where the records lie."""
+    """The folder of the job records."""
     return Path(cfg.paths.runs).expanduser().absolute() / "jobs"
 
 

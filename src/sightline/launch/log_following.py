@@ -1,4 +1,4 @@
-"""What is said while jobs run: their states, the output of a single one, and how to find them again."""
+"""Output while jobs run: their states, the log of a single one, and the commands to find them again."""
 
 import logging
 import shlex
@@ -18,17 +18,17 @@ SECONDS_FOR_THE_LAST_LINES = 30.0
 
 
 def commands(name: str, records: Path) -> list[str]:
-    """What to type to follow, fetch and stop a job."""
+    """The commands to follow, fetch and stop a job."""
     return [_command(verb, name, records) for verb in ("logs", "fetch", "stop")]
 
 
 def _command(verb: str, name: str, records: Path) -> str:
-    words = [str(PROGRAMS / "jobs.py"), verb, name, f"paths.runs={quoted(str(records.parent))}"]
-    return f"python {shlex.join(words)}"
+    args = [str(PROGRAMS / "jobs.py"), verb, name, f"paths.runs={quoted(str(records.parent))}"]
+    return f"python {shlex.join(args)}"
 
 
 def say_it_runs_on(name: str, records: Path) -> None:
-    """What whoever stops following a job has to know."""
+    """Log that a job runs on, and the commands to follow, fetch and stop it."""
     log.warning("%s runs on; follow, fetch and stop it with", name)
     for line in commands(name, records):
         log.warning("  %s", line)
@@ -36,7 +36,7 @@ def say_it_runs_on(name: str, records: Path) -> None:
 
 @contextmanager
 def command_to_fetch(name: str, records: Path) -> Iterator[None]:
-    """Say how to get the results of a finished job when fetching breaks off: the same command would run it anew."""
+    """Within it, an error also logs how to fetch the results: the same command would run a new job."""
     try:
         yield
     except BaseException:
@@ -46,7 +46,7 @@ def command_to_fetch(name: str, records: Path) -> Iterator[None]:
 
 
 class Follower:
-    """Says what jobs do while it is entered; left early, it says which of them run on and how to find them."""
+    """Logs the states of jobs while it is entered; left early, also which of them run on and how to find them."""
 
     def __init__(self, backend: Backend, records: Path, *, shows_output: bool, leaves_running: bool) -> None:
         self.backend, self.records = backend, records

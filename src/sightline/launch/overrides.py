@@ -1,4 +1,4 @@
-"""Hydra overrides as text: quoting, the keys that are paths, and the overrides that a job gets on the far side."""
+"""Hydra overrides as text: quoting, the keys that are paths, and the overrides that a job gets where it runs."""
 
 import functools
 import re
@@ -64,11 +64,11 @@ def unquoted(value: str) -> str:
 
 def without_submitter(overrides: Iterable[str]) -> list[str]:
     """The overrides that say what to run, without those that say where and how often."""
-    return [word for word in overrides if re.split(r"[./]", key_of(word), maxsplit=1)[0] not in SUBMITTER_GROUPS]
+    return [each for each in overrides if re.split(r"[./]", key_of(each), maxsplit=1)[0] not in SUBMITTER_GROUPS]
 
 
-def far_side(overrides: Iterable[str]) -> list[str]:
-    """Overrides for a process that runs the job itself: with the order to run it there, once."""
+def remote_overrides(overrides: Iterable[str]) -> list[str]:
+    """Overrides for the process that runs the job: without those of the submitter, with `launch=here`."""
     return [*without_submitter(overrides), "launch=here", "hydra.mode=RUN"]
 
 
@@ -116,8 +116,8 @@ def with_composed_paths(overrides: Iterable[str], composed: Mapping[str, Any], r
     """
     kinds = path_keys()
     sent = {key for key, kind in kinds.items() if kind != "stays"}
-    words = [word for word in overrides if key_of(word) not in sent]
-    given = {key_of(word) for word in overrides} & sent
+    rewritten = [each for each in overrides if key_of(each) not in sent]
+    given = {key_of(each) for each in overrides} & sent
     for key, value in composed.items():
         if key not in sent or value is None or str(value) in NOT_PATHS:
             continue
@@ -125,9 +125,9 @@ def with_composed_paths(overrides: Iterable[str], composed: Mapping[str, Any], r
             raise BadInput(f"{key}={value}: must be s3://bucket/folder, the bucket as AWS allows it")
         path = _absolute(kinds[key], str(value), runs, folder)
         if key in given or "://" in path or Path(path).exists():
-            words.append(f"{key}={quoted(path)}")
-    named_nothing = [word for word in overrides if key_of(word) in given - {key_of(each) for each in words}]
-    return [*words, *named_nothing]
+            rewritten.append(f"{key}={quoted(path)}")
+    name_nothing = given - {key_of(each) for each in rewritten}
+    return [*rewritten, *(each for each in overrides if key_of(each) in name_nothing)]
 
 
 def _absolute(kind: str, value: str, runs: Path, folder: Path) -> str:
@@ -157,17 +157,17 @@ def split_channels(overrides: Iterable[str], folder: Path) -> tuple[list[str], d
     Raises: BadInput for a path that is not there, or for too many.
     """
     rewritten, channels, kinds = [], {}, path_keys()
-    for word in overrides:
-        key, equals, value = word.partition("=")
-        kind, text = kinds.get(key_of(word)), unquoted(value)
-        if kind == "stays" or key_of(word) == PATHS_GROUP:
+    for override in overrides:
+        key, equals, value = override.partition("=")
+        kind, text = kinds.get(key_of(override)), unquoted(value)
+        if kind == "stays" or key_of(override) == PATHS_GROUP:
             continue
         is_elsewhere = "://" in text and not text.startswith("s3://")
         if kind is None or not equals or not _is_path(value) or is_elsewhere:
-            rewritten.append(word)
+            rewritten.append(override)
             continue
-        channel = key_of(word).replace(".", "_")
-        channels[channel], inside = _locate(key_of(word), kind, text, folder)
+        channel = key_of(override).replace(".", "_")
+        channels[channel], inside = _locate(key_of(override), kind, text, folder)
         rewritten.append(f"{key}={_far_path(channel, inside)}")
     if len(channels) > MAX_CHANNELS:
         raise BadInput(f"{', '.join(channels)}: {len(channels)} paths, and a job has {MAX_CHANNELS} channels")

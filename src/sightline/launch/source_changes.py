@@ -41,7 +41,7 @@ def check_source(changes: str | None, allow_dirty: bool) -> None:
     )
 
 
-def _git(project: Path, *words: str) -> str:
+def _git(project: Path, *args: str) -> str:
     return subprocess.run(
-        ["git", "-C", str(project), *words], check=True, capture_output=True, text=True, timeout=60
+        ["git", "-C", str(project), *args], check=True, capture_output=True, text=True, timeout=60
     ).stdout

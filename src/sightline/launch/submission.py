@@ -1,4 +1,4 @@
-"""The policy of submitting jobs: what is checked before, what is sent, what is written down, what is brought home."""
+"""The policy of submitting: checks before a job, the overrides that it gets, its record, and its results at the end."""
 
 import json
 import logging
@@ -40,13 +40,13 @@ MADE_ANYWHERE = ("digits", "synthetic")
 
 
 def composed_keys() -> tuple[str, ...]:
-    """Keys of a composed configuration that say whether and how it can leave this machine."""
+    """Keys of a composed configuration that decide whether and how its job can run on another machine."""
     return (*path_keys(), WEIGHTS_FOR, "data.source", "divergence.action")
 
 
 @dataclass(frozen=True)
 class Submission:
-    """A backend that is ready to be given jobs, and where they are written down."""
+    """A checked backend, and the folder with the records of its jobs."""
 
     backend: Backend
     settings: LaunchSettings
@@ -55,20 +55,20 @@ class Submission:
     """The difference between the code that is sent and its commit."""
 
     @classmethod
-    def open(cls, said: Mapping[str, Any], records: Path) -> "Submission":
-        """Nothing is written or started. `said` holds the keys of `launch`; `records` is the folder of the jobs.
+    def open(cls, values: Mapping[str, Any], records: Path) -> "Submission":
+        """Nothing is written or started. `values` holds the keys of `launch`; `records` is the folder of the jobs.
 
         Raises: BadInput for settings that are missing or cannot be, or for code that no commit has.
         """
-        kind = find_backend(str(said.get("backend")))
-        settings = kind.check(settings_of(kind.name, said))
+        kind = find_backend(str(values.get("backend")))
+        settings = kind.check(settings_of(kind.name, values))
         changes = None
         if hasattr(settings, "allow_dirty"):
             changes = source_changes()
             check_source(changes, settings.allow_dirty)
         return cls(kind(records, settings), settings, records, changes)
 
-    def overrides(self, words: Sequence[str], composed: Mapping[str, Any], runs: Path) -> list[str]:
+    def overrides(self, overrides: Sequence[str], composed: Mapping[str, Any], runs: Path) -> list[str]:
         """The overrides of a run, with paths that mean the same where it runs.
 
         `composed` holds the values of `composed_keys` in its configuration; relative paths start at the working folder.
@@ -86,16 +86,16 @@ class Submission:
                 f"{WEIGHTS_FOR}={files}: jobs of launch={self.backend.name} get one weights file; name it with "
                 f"model.weights=FILE and leave {WEIGHTS_FOR} out"
             )
-        named = with_composed_paths(words, composed, runs, folder)
+        named = with_composed_paths(overrides, composed, runs, folder)
         if self.backend.sees_files:
             split_channels(named, folder)
-            return with_absolute_paths(with_weights_files(words, files or {}, folder), folder, runs)
+            return with_absolute_paths(with_weights_files(overrides, files or {}, folder), folder, runs)
         run = value_of(named, "run")
         if run is not None and not any(value_of(named, key) for key in ("data.root", "data.own_root", "images")):
             own = find_own_data(run)
             named += [] if own is None else [f"data.own_root={quoted(own)}"]
         source = composed.get("data.source")
-        has_data = getattr(self.settings, "data_s3", None) or any(word.startswith("data.root=") for word in named)
+        has_data = getattr(self.settings, "data_s3", None) or any(each.startswith("data.root=") for each in named)
         if not has_data and source is not None and source not in MADE_ANYWHERE and not self.settings.dry_run:
             raise BadInput(
                 f"data.root={composed.get('data.root')}: no such folder, and the job could not make it; name one with "
@@ -151,7 +151,7 @@ class Submission:
 
 
 def print_plans(plans: Sequence[Plan]) -> None:
-    """What a dry run says: one JSON document, a list where there are several."""
+    """The output of a dry run: one JSON document, a list where there are several plans."""
     print(json.dumps(plans if len(plans) > 1 else plans[0], indent=2, ensure_ascii=False))
 
 
@@ -167,10 +167,10 @@ def read_plans(text: str, source: str) -> list[Plan]:
     Raises: BadInput for anything else.
     """
     try:
-        said = json.loads(text)
+        document = json.loads(text)
     except ValueError as error:
         raise BadInput(f"{source}: not JSON ({error}); give what launch.dry_run=true printed") from error
-    plans = said if isinstance(said, list) else [said]
+    plans = document if isinstance(document, list) else [document]
     for plan in plans:
         missing = [key for key in PLAN_KEYS if not isinstance(plan, dict) or key not in plan]
         if missing:
@@ -214,7 +214,7 @@ def program() -> str:
 
 @contextmanager
 def command_to_go_on() -> Iterator[None]:
-    """Say how to go on when a signal ends the work."""
+    """Within it, a signal that ends the work also logs the command that resumes it."""
     try:
         yield
     except Interrupted:

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from tests.conftest import PROJECT, compose_config
 
-from sightline.launch.container.entrypoint import far_words, is_inside_sagemaker, reason
+from sightline.launch.container.entrypoint import is_inside_sagemaker, program_overrides, reason
 from sightline.launch.container.folder import ContainerFolder
 from sightline.launch.container.hosts import FirstHostWatch, Hosts
 from sightline.launch.container.hyperparameters import SCRIPT, to_hyperparameters
@@ -28,10 +28,10 @@ def folder(tmp_path: Path) -> ContainerFolder:
     return ContainerFolder(tmp_path / "opt ml, é")
 
 
-def start(folder: ContainerFolder, *words: str, script: str = ECHO, hosts: Any = ONE) -> subprocess.Popen[str]:
+def start(folder: ContainerFolder, *overrides: str, script: str = ECHO, hosts: Any = ONE) -> subprocess.Popen[str]:
     """The entry point, told what the service would write."""
     folder.config.mkdir(parents=True, exist_ok=True)
-    (folder.config / "hyperparameters.json").write_text(json.dumps(to_hyperparameters(words, script)))
+    (folder.config / "hyperparameters.json").write_text(json.dumps(to_hyperparameters(overrides, script)))
     (folder.config / "resourceconfig.json").write_text(json.dumps(hosts))
     return start_in(folder.base)
 
@@ -46,8 +46,8 @@ def start_in(base: Path) -> subprocess.Popen[str]:
     )
 
 
-def run(folder: ContainerFolder, *words: str, script: str = ECHO) -> int:
-    return ended(start(folder, *words, script=script))[0]
+def run(folder: ContainerFolder, *overrides: str, script: str = ECHO) -> int:
+    return ended(start(folder, *overrides, script=script))[0]
 
 
 def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
@@ -57,13 +57,13 @@ def ended(process: subprocess.Popen[str]) -> tuple[int, str, str]:
 
 def test_values_survive_the_trip(folder: ContainerFolder) -> None:
     """What is typed here is what the program reads there, once it is composed."""
-    words = ["data.classes=['a b',\"c=d\",'é']", "++model.arguments={a:1,b:'x y'}", "data.origin=''", "data.fold=2"]
-    words += ["model.weights=null", 'name="0.001"', "~callbacks"]
-    assert run(folder, *words) == 0
+    overrides = ["data.classes=['a b',\"c=d\",'é']", "++model.arguments={a:1,b:'x y'}", "data.origin=''", "data.fold=2"]
+    overrides += ["model.weights=null", 'name="0.001"', "~callbacks"]
+    assert run(folder, *overrides) == 0
     told = json.loads((folder.output_data / "words.json").read_text())["words"]
-    assert sorted(words) == sorted(told[: len(words)])
-    far = [word for word in told if not word.startswith("output=")]
-    here, there = (compose_config("train", *each) for each in ([*words, "paths=container"], far[:-1]))
+    assert sorted(overrides) == sorted(told[: len(overrides)])
+    far = [override for override in told if not override.startswith("output=")]
+    here, there = (compose_config("train", *each) for each in ([*overrides, "paths=container"], far[:-1]))
     assert (here.data.classes, here.model, here.name) == (there.data.classes, there.model, "0.001")
     assert far[-3:] == ["paths=container", "launch=here", "hydra.mode=RUN"]
 
@@ -79,7 +79,7 @@ def test_results_lie_where_they_are_collected(folder: ContainerFolder) -> None:
 
 
 @pytest.mark.parametrize(
-    ("words", "script", "code", "why"),
+    ("overrides", "script", "code", "why"),
     [
         (["code=1", "says=error: the loss is lost"], ECHO, 1, "the loss is lost"),
         (["code=2", "says=error: no such key\n  did you mean lr?"], ECHO, 2, "no such key did you mean lr?"),
@@ -89,11 +89,11 @@ def test_results_lie_where_they_are_collected(folder: ContainerFolder) -> None:
     ],
 )
 def test_a_failure_leaves_one_clear_line(
-    folder: ContainerFolder, words: list[str], script: str, code: int, why: str
+    folder: ContainerFolder, overrides: list[str], script: str, code: int, why: str
 ) -> None:
     folder.config.mkdir(parents=True)
     (folder.config / "hyperparameters.json").write_text(
-        json.dumps({**dict(word.split("=", 1) for word in words), SCRIPT: script})
+        json.dumps({**dict(override.split("=", 1) for override in overrides), SCRIPT: script})
     )
     command = [sys.executable, "-m", "sightline.launch.container.entrypoint", "train", "--base-dir", str(folder.base)]
     done = subprocess.run(command, env={**os.environ, "PYTHONPATH": str(PROJECT / "src")}, capture_output=True)
@@ -189,20 +189,20 @@ def test_several_hosts_are_told_how_to_meet(tmp_path: Path) -> None:
     assert (hosts.number, hosts.is_first) == (1, False)
     told = hosts.environment()
     assert (told["MASTER_ADDR"], told["NODE_RANK"]) == ("a", "1")
-    words = far_words(["trainer.devices=1"], "src/train.py", ContainerFolder(tmp_path), hosts, num_gpus=4)
-    cfg = compose_config("train", *(word for word in words if not word.startswith("hydra")))
+    overrides = program_overrides(["trainer.devices=1"], "src/train.py", ContainerFolder(tmp_path), hosts, num_gpus=4)
+    cfg = compose_config("train", *(override for override in overrides if not override.startswith("hydra")))
     assert (cfg.trainer.strategy, cfg.trainer.devices, cfg.trainer.num_nodes) == ("ddp", 1, 2)
     assert Hosts.read(tmp_path / "none.json").environment() == {}
 
 
 def test_one_host_with_several_gpus_uses_all_and_one_with_none_stays_plain(tmp_path: Path) -> None:
     for num_gpus, is_told in ((0, False), (1, False), (4, True)):
-        words = far_words([], "src/train.py", ContainerFolder(tmp_path), Hosts(), num_gpus)
-        assert ("trainer.devices=auto" in words) == is_told
+        overrides = program_overrides([], "src/train.py", ContainerFolder(tmp_path), Hosts(), num_gpus)
+        assert ("trainer.devices=auto" in overrides) == is_told
         assert not [
-            word
-            for word in far_words([], "src/evaluate.py", ContainerFolder(tmp_path), Hosts(), num_gpus)
-            if word.startswith("trainer")
+            override
+            for override in program_overrides([], "src/evaluate.py", ContainerFolder(tmp_path), Hosts(), num_gpus)
+            if override.startswith("trainer")
         ]
 
 

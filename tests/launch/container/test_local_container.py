@@ -13,7 +13,7 @@ from sightline.errors import BadInput
 from sightline.launch.backend import Backend
 from sightline.launch.backends import make_backend
 from sightline.launch.container.backend import ContainerSettings, LocalContainer
-from sightline.launch.container.containers import container_words
+from sightline.launch.container.containers import container_args
 from sightline.launch.container.engine import mount
 from sightline.launch.job import Job
 from sightline.runs.folder import name_places_here
@@ -31,14 +31,14 @@ def test_a_channel_of_any_name_is_mounted_for_reading_alone(tmp_path: Path) -> N
     plan = backend.plan(Job(job.name, job.script, (*job.overrides, f"model.weights='{_escaped(weights)}'")))
     assert plan["uploads"] == {}
     plan = plan["request"]
-    words = container_words(plan, plan["hosts"][0])
-    mounts = [next(csv.reader([words[i + 1]])) for i, word in enumerate(words) if word == "--mount"]
+    args = container_args(plan, plan["hosts"][0])
+    mounts = [next(csv.reader([args[i + 1]])) for i, word in enumerate(args) if word == "--mount"]
     assert ["type=bind", f"source={tmp_path / HOSTILE}", "target=/opt/ml/input/data/data_root", "readonly"] in mounts
     target = f"target=/opt/ml/input/data/model_weights/{weights.name}"
     assert ["type=bind", f"source={weights}", target, "readonly"] in mounts
     assert plan["hyperparameters"]["data.root"] == "${paths.inputs}/data_root"
     assert str(tmp_path) not in json.dumps(plan["hyperparameters"]), "no path of this machine travels as text"
-    assert words[-2:] == ["image:1", "train"]
+    assert args[-2:] == ["image:1", "train"]
 
 
 def _escaped(path: Path) -> str:

@@ -1,4 +1,4 @@
-"""Jobs as containers of this machine, with the mounts that SageMaker makes: the same image, the same entry point."""
+"""The container backend: jobs in containers of this machine, with SageMaker's image, entry point and mounts."""
 
 import hashlib
 import os
@@ -61,14 +61,14 @@ class LocalContainer(LocalProcess):
 
     def plan(self, job: Job) -> Plan:
         folder = self.jobs / ".containers" / job.name
-        words, channels = split_channels(job.overrides, self.working_folder)
+        overrides, channels = split_channels(job.overrides, self.working_folder)
         for channel, path in channels.items():
             if "://" in path:
                 raise BadInput(
                     f"{channel}: {path} is not on this machine, and a container here gets what lies here alone; "
                     f"download it (aws s3 sync {path} FOLDER) and name the folder"
                 )
-        hyperparameters = to_hyperparameters(words, job.script)
+        hyperparameters = to_hyperparameters(overrides, job.script)
         script_of(hyperparameters)
         request = {
             "name": job.name,
@@ -92,7 +92,7 @@ class LocalContainer(LocalProcess):
     def _hosts(self, job: Job, folder: Path) -> dict[str, Any]:
         """The network and the containers of a job."""
         names = [f"algo-{number + 1}" for number in range(self.container.instance_count)]
-        told = {"TRAINING_JOB_NAME": job.name, **({COMMIT: job.commit} if job.commit else {})}
+        variables_of_job = {"TRAINING_JOB_NAME": job.name, **({COMMIT: job.commit} if job.commit else {})}
         unique = hashlib.sha256(str(folder).encode()).hexdigest()[:8]
         prefix = f"sightline-{job_name(job.name)}-{unique}"
         network = prefix if len(names) > 1 else None
@@ -101,18 +101,18 @@ class LocalContainer(LocalProcess):
                 "name": name,
                 "folder": str(_host_folder(folder, number)),
                 "container": f"{prefix}-{name}",
-                "words": [*self._words(told), *_identity(name, network)],
+                "words": [*self._run_args(variables_of_job), *_identity(name, network)],
             }
             for number, name in enumerate(names)
         ]
         return {"network": network, "hosts": hosts}
 
-    def _words(self, told: dict[str, str]) -> list[str]:
-        """What `docker run` is told of every host of a job."""
+    def _run_args(self, environment: dict[str, str]) -> list[str]:
+        """The arguments of `docker run` that every host of a job has."""
         user = f"{os.getuid()}:{os.getgid()}"
         shared = ["--user", user, "--shm-size", f"{self.container.shm_gb:g}g"]
         safe = ["--cap-drop", "ALL", "--security-opt", "no-new-privileges"]
-        return [*shared, *safe, *variables({**told, "SIGHTLINE_SCRATCH": SCRATCH})]
+        return [*shared, *safe, *variables({**environment, "SIGHTLINE_SCRATCH": SCRATCH})]
 
     def submit(self, plan: Plan) -> str:
         request = plan["request"]

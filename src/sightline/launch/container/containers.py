@@ -1,7 +1,7 @@
 """The process that looks after a job's containers: starts them, passes on the order to stop, ends as the job does.
 
 `python containers.py FOLDER` runs what `FOLDER/.job/request.json` says, one container for each host. It is the process
-that a supervisor watches; the words of the job go to its output.
+that a supervisor watches; the output of the job goes to its output.
 """
 
 import os
@@ -35,7 +35,7 @@ class Containers:
         self.names = [host["container"] for host in plan["hosts"]]
         self.stop_seconds = str(int(plan["stop_seconds"]))
         self.stop_asked = False
-        self._told: set[str] = set()
+        self._asked_to_stop: set[str] = set()
         self._clients: list[subprocess.Popen[bytes]] = []
 
     def run(self) -> int:
@@ -63,7 +63,7 @@ class Containers:
                 shutil.rmtree(folder.run)
                 shutil.copytree(first.run, folder.run)  # every host begins with what was saved
             if not self.stop_asked:
-                docker("create", *_of_this_machine(), *container_words(self.plan, host))
+                docker("create", *_of_this_machine(), *container_args(self.plan, host))
                 client = subprocess.Popen(["docker", "start", "--attach", host["container"]], start_new_session=True)
                 self._clients.append(client)
 
@@ -87,10 +87,10 @@ class Containers:
         """Ask every container that runs to end, once: a second signal would end it at once."""
         for name in self.names:
             if (
-                name not in self._told
+                name not in self._asked_to_stop
                 and ask("inspect", "--format", "{{.State.Status}}", name).stdout.strip() == "running"
             ):
-                self._told.add(name)
+                self._asked_to_stop.add(name)
                 threading.Thread(target=ask, args=("stop", "--time", self.stop_seconds, name)).start()
 
     def _exit_code(self, name: str) -> int:
@@ -100,24 +100,24 @@ class Containers:
         return int(code)
 
 
-def container_words(plan: dict[str, Any], host: dict[str, Any]) -> list[str]:
-    """Everything behind `docker run` for one host."""
+def container_args(plan: dict[str, Any], host: dict[str, Any]) -> list[str]:
+    """The arguments of `docker create` for one host: options, mounts, image and command."""
     folder, inside = ContainerFolder(Path(host["folder"])), ContainerFolder()
     mounts = mount(folder.config, str(inside.config), is_read_only=True)
     for mine, theirs in ((folder.run, inside.run), (folder.model, inside.model)):
         mounts += mount(mine, str(theirs), is_read_only=False)
     mounts += mount(folder.output_data.parent, str(inside.output_data.parent), is_read_only=False)
     mounts += mount(Path(plan["scratch"]), SCRATCH, is_read_only=False)
-    for channel, place in plan["channels"].items():
-        path, target = Path(place), f"{inside.inputs}/{channel}"
+    for channel, given in plan["channels"].items():
+        path, target = Path(given), f"{inside.inputs}/{channel}"
         mounts += mount(path, target if path.is_dir() else f"{target}/{path.name}", is_read_only=True)
     return [*host["words"], "--name", host["container"], *mounts, plan["image"], "train"]
 
 
 def _of_this_machine() -> list[str]:
-    """This job's share of the cores, and the GPUs."""
+    """The arguments for this job's share of the cores, and the GPUs."""
     names = [name for name in (*THREAD_LIMITS, "CUDA_VISIBLE_DEVICES") if name in os.environ]
-    shares = [word for name in names for word in ("--env", f"{name}={os.environ[name]}")]
+    shares = [part for name in names for part in ("--env", f"{name}={os.environ[name]}")]
     return [*shares, *(["--gpus", "all"] if visible_gpus() else [])]
 
 

@@ -12,24 +12,24 @@ SECONDS_TO_ANSWER = 30
 FIRST_WITH_BUILDX = 23
 
 
-def docker(*words: str, given: str | None = None) -> str:
-    """What `docker …` prints; `given` is its input.
+def docker(*args: str, given: str | None = None) -> str:
+    """The output of `docker …`; `given` is its input.
 
     Raises: RuntimeError with the client's own reason.
     """
-    done = ask(*words, given=given)
+    done = ask(*args, given=given)
     if done.returncode:
-        raise RuntimeError(f"docker {words[0]}: {done.stderr.strip() or f'exit code {done.returncode}'}")
+        raise RuntimeError(f"docker {args[0]}: {done.stderr.strip() or f'exit code {done.returncode}'}")
     return done.stdout
 
 
-def ask(*words: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
-    """The same where a refusal is an answer."""
-    return subprocess.run(["docker", *words], input=given, capture_output=True, text=True)
+def ask(*args: str, given: str | None = None) -> subprocess.CompletedProcess[str]:
+    """Run `docker …` whatever its exit code."""
+    return subprocess.run(["docker", *args], input=given, capture_output=True, text=True)
 
 
 def why_no_engine() -> str | None:
-    """What keeps containers from being run here; None when nothing does."""
+    """The reason why no container can run here; None when they can."""
     try:
         done = subprocess.run(
             ["docker", "version", "--format", "{{.Server.Version}}"],
@@ -68,8 +68,8 @@ def builder() -> str:
     raise BadInput("make image: no docker client here builds with BuildKit; install its buildx plugin")
 
 
-def _output(*words: str) -> str:
-    return subprocess.run(words, capture_output=True, text=True).stdout
+def _output(*args: str) -> str:
+    return subprocess.run(args, capture_output=True, text=True).stdout
 
 
 def has_image(image: str) -> bool:
@@ -77,7 +77,7 @@ def has_image(image: str) -> bool:
 
 
 def mount(source: Path, target: str, *, is_read_only: bool) -> list[str]:
-    """The words that make a place of this machine visible in a container, whatever it is called."""
+    """The arguments of `docker run` that mount a path of this machine, whatever letters it has."""
     fields = ["type=bind", f"source={source}", f"target={target}", *(["readonly"] if is_read_only else [])]
     return ["--mount", ",".join(_field(field) for field in fields)]
 
@@ -88,7 +88,7 @@ def _field(text: str) -> str:
 
 
 def variables(environment: Mapping[str, str]) -> list[str]:
-    return [word for name, value in environment.items() for word in ("--env", f"{name}={value}")]
+    return [part for name, value in environment.items() for part in ("--env", f"{name}={value}")]
 
 
 def remove(containers: Sequence[str], stop_seconds: int) -> None:

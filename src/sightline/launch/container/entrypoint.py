@@ -2,7 +2,7 @@
 
 `train` reads what SageMaker lays below /opt/ml, runs the program that the job names, passes signals on to it, and
 leaves its results, or the reason of a failure, where they are collected. The standard library alone: what goes wrong
-before a library loads is told, too.
+before a library loads is reported, too.
 """
 
 import argparse
@@ -31,7 +31,7 @@ from sightline.runs.project import PROJECT
 SIGNALS = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTED = tuple(128 + number for number in SIGNALS)
 MAX_LETTERS = 1024
-"""Of a failure's reason; the service cuts it there."""
+"""The longest reason of a failure that the service keeps."""
 NUM_TAIL_LINES = 50
 MIRROR_SECONDS = 30.0
 SECONDS_TO_READ = 5.0
@@ -39,13 +39,13 @@ DIE_WITH_PARENT = 1
 """PR_SET_PDEATHSIG of prctl(2)."""
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(args: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
         prog="sightline.launch.container.entrypoint", description="Train, or test the image itself."
     )
     parser.add_argument("verb", choices=("train", "selftest"))
     parser.add_argument("--base-dir", type=Path, help=f"instead of {OPT_ML}; SM_BASE_DIR says it, too")
-    given, overrides = parser.parse_known_args(words)
+    given, overrides = parser.parse_known_args(args)
     if given.verb == "selftest":
         from sightline.launch.container.selftest import selftest
 
@@ -80,9 +80,10 @@ def _train(folder: ContainerFolder, overrides: Sequence[str], program: "Program"
         return 0
     hosts.wait_for_names()
     end = FirstHostWatch(hosts)
-    words = far_words([*to_overrides(hyperparameters), *overrides], script, folder, hosts, len(visible_gpus()))
+    given = [*to_overrides(hyperparameters), *overrides]
+    args = program_overrides(given, script, folder, hosts, len(visible_gpus()))
     code = program.run(
-        [sys.executable, str(PROJECT / script), *words],
+        [sys.executable, str(PROJECT / script), *args],
         {**os.environ, **hosts.environment(), "SM_BASE_DIR": str(folder.base)},
         folder.mirror_tensorboard if hosts.is_first else lambda: None,
     )
@@ -103,23 +104,25 @@ def is_inside_sagemaker(folder: ContainerFolder, environment: Mapping[str, str])
     return (folder.config / "resourceconfig.json").is_file() or "TRAINING_JOB_NAME" in environment
 
 
-def far_words(overrides: Sequence[str], script: str, folder: ContainerFolder, hosts: Hosts, num_gpus: int) -> list[str]:
-    """The words of the program: the job's own, and those that say where it runs."""
-    kept = [word for word in overrides if key_of(word) not in ("output", "resume")]
-    places = ["paths=container", "launch=here", "hydra.mode=RUN", f"output={quoted(str(folder.run))}"]
+def program_overrides(
+    overrides: Sequence[str], script: str, folder: ContainerFolder, hosts: Hosts, num_gpus: int
+) -> list[str]:
+    """The overrides of the program: the job's own, and those for the container and its processes."""
+    kept = [each for each in overrides if key_of(each) not in ("output", "resume")]
+    here = ["paths=container", "launch=here", "hydra.mode=RUN", f"output={quoted(str(folder.run))}"]
     if script != TRAIN or len(hosts.names) * max(1, num_gpus) == 1:
-        return [*kept, *places]
+        return [*kept, *here]
     return [
         "trainer.strategy=ddp",
-        "trainer.devices=auto",  # before the job's own words, which may ask for fewer
+        "trainer.devices=auto",  # before the job's own overrides, which may ask for fewer
         *kept,
-        *places,
+        *here,
         f"trainer.num_nodes={len(hosts.names)}",
     ]
 
 
 class Program:
-    """A process of its own that gets the signals of this one, and whose last words on stderr are kept."""
+    """A process of its own that gets the signals of this one, and whose last lines on stderr are kept."""
 
     def __init__(self) -> None:
         self.tail: deque[str] = deque(maxlen=NUM_TAIL_LINES)
@@ -182,7 +185,7 @@ def _die_with_parent() -> None:
 
 
 def reason(code: int, tail: Sequence[str], run: Path) -> str:
-    """Why a program failed, in one line: its last `error: …`, its record, its last word, or its exit code."""
+    """Why a program failed, in one line: its last `error: …`, its record, its last line, or its exit code."""
     if code - 128 in (signal.SIGKILL, signal.SIGSEGV, signal.SIGBUS, signal.SIGABRT):
         name = signal.Signals(code - 128).name
         return f"killed by {name}" + (": out of memory, or by hand" if name == "SIGKILL" else "")

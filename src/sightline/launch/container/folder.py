@@ -1,4 +1,4 @@
-"""The folders of a training container, as SageMaker lays them out below /opt/ml, and a run folder's place in them."""
+"""The folders of a training container as SageMaker lays them out below /opt/ml; `checkpoints` is the run folder."""
 
 import shutil
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from sightline.runs.files import read_json
 
 OPT_ML = Path("/opt/ml")
 NOT_IN_THE_DATA = ("model", "checkpoints", "tensorboard")
-"""What of a run folder does not go into output/data: the model and TensorBoard's files have places of their own."""
+"""What of a run folder does not go into output/data: the model and TensorBoard's files have folders of their own."""
 
 
 @dataclass(frozen=True)
@@ -56,7 +56,7 @@ class ContainerFolder:
             empty(self.run)  # only training goes on
 
     def _seed(self) -> None:
-        """A run that comes in the channel `resume` goes on here: channels are for reading alone."""
+        """Copy a run from the channel `resume`, which is read-only, to go on here."""
         given = self.inputs / "resume"
         if given.is_dir() and not any(self.run.iterdir()):
             is_run = (given / "run.json").is_file() or (given / "checkpoints").is_dir()
@@ -69,9 +69,9 @@ class ContainerFolder:
 
     def publish(self) -> None:
         """Copy what the run folder holds to where results are collected."""
-        for name, place in (("model", self.model), ("tensorboard", self.tensorboard)):
+        for name, target in (("model", self.model), ("tensorboard", self.tensorboard)):
             if (self.run / name).is_dir():
-                shutil.copytree(self.run / name, place, dirs_exist_ok=True, ignore_dangling_symlinks=True)
+                shutil.copytree(self.run / name, target, dirs_exist_ok=True, ignore_dangling_symlinks=True)
         shutil.copytree(
             self.run,
             self.output_data,
@@ -81,7 +81,7 @@ class ContainerFolder:
         )
 
     def mirror_tensorboard(self) -> None:
-        """Copy files of TensorBoard that have grown, for whoever watches."""
+        """Copy files of TensorBoard that have grown to where the service collects them."""
         source = self.run / "tensorboard"
         for file in source.rglob("*"):
             copy = self.tensorboard / file.relative_to(source)

@@ -1,4 +1,4 @@
-"""The machines of one job: which one this is, how they find each other, and who waits for whom."""
+"""The hosts of one job: which one this is, how they find each other, and who waits for whom."""
 
 import contextlib
 import socket
@@ -10,7 +10,7 @@ from pathlib import Path
 from sightline.runs.files import read_json
 
 PORT = 29500
-"""Where the processes of a training meet on the first host; the next port tells that it still works."""
+"""Where the processes of a training meet on the first host; the next port shows that it still runs."""
 SECONDS_TO_FIND = 300.0
 SECONDS_BETWEEN_TRIES = 0.5
 INTERFACES = Path("/sys/class/net")
@@ -31,12 +31,12 @@ class Hosts:
 
         Raises: ValueError when this host is not among them.
         """
-        said = read_json(path)
-        names = tuple(sorted(said.get("hosts") or ["localhost"]))
-        current = said.get("current_host") or names[0]
+        config = read_json(path)
+        names = tuple(sorted(config.get("hosts") or ["localhost"]))
+        current = config.get("current_host") or names[0]
         if current not in names:
             raise ValueError(f"{path.name}: current_host={current} is not among the hosts {', '.join(names)}")
-        return cls(names, current, said.get("network_interface_name"))
+        return cls(names, current, config.get("network_interface_name"))
 
     @property
     def number(self) -> int:
@@ -47,13 +47,13 @@ class Hosts:
         return self.number == 0
 
     def environment(self) -> dict[str, str]:
-        """What the processes of a training are told; nothing on a single host."""
+        """The variables of a distributed training; none on a single host."""
         if len(self.names) == 1:
             return {}
-        told = {"MASTER_ADDR": self.names[0], "MASTER_PORT": str(PORT), "NODE_RANK": str(self.number)}
+        variables = {"MASTER_ADDR": self.names[0], "MASTER_PORT": str(PORT), "NODE_RANK": str(self.number)}
         if self.interface and (INTERFACES / self.interface).exists():
-            told |= {"GLOO_SOCKET_IFNAME": self.interface, "NCCL_SOCKET_IFNAME": self.interface}
-        return told
+            variables |= {"GLOO_SOCKET_IFNAME": self.interface, "NCCL_SOCKET_IFNAME": self.interface}
+        return variables
 
     def wait_for_names(self, seconds: float = SECONDS_TO_FIND) -> None:
         """Wait until every name leads somewhere: names come up after the hosts.

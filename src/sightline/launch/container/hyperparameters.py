@@ -19,20 +19,20 @@ SCRIPT = "_script"
 """The program below the project; without it `src/train.py` is run."""
 TRAIN = "src/train.py"
 PREFIXES = ("~", "+", "++", "")
-"""In the order in which the far side applies them: what is removed goes first, what is there already last."""
+"""In the order in which the overrides are applied: what is removed goes first, what is there already last."""
 
 
 def to_hyperparameters(overrides: Iterable[str], script: str = TRAIN) -> dict[str, str]:
-    """What a job is told: every override but those that say where to run; of the same key the last.
+    """Every override but those of the submitter, by key; of the same key the last.
 
-    A text in double quotes is quoted once more, because clients of SageMaker quote strings so, and the far side takes
-    one pair of quotes off.
+    A text in double quotes is quoted once more, because clients of SageMaker quote strings so, and the entry point
+    takes one pair of quotes off.
 
     Raises: BadInput where SageMaker's limits are passed, or where the order of two overrides would matter.
     """
     found: dict[str, str] = {}
-    for word in without_submitter(overrides):
-        key, _, value = word.partition("=")
+    for override in without_submitter(overrides):
+        key, _, value = override.partition("=")
         found.pop(key, None)
         found[key] = _wrap(value)
     _check_order(found)
@@ -43,9 +43,9 @@ def to_hyperparameters(overrides: Iterable[str], script: str = TRAIN) -> dict[st
 
 
 def to_overrides(hyperparameters: Mapping[str, str]) -> list[str]:
-    """The words for the far side's command line, in an order that does not follow from that of the keys."""
+    """The overrides of the program's command line, in an order that does not depend on that of the keys."""
     keys = [key for key in hyperparameters if not key.startswith(NOT_OVERRIDES)]
-    return [_word(key, _unwrap(hyperparameters[key])) for key in sorted(keys, key=_rank)]
+    return [_override(key, _unwrap(hyperparameters[key])) for key in sorted(keys, key=_rank)]
 
 
 def script_of(hyperparameters: Mapping[str, str]) -> str:
@@ -60,7 +60,7 @@ def script_of(hyperparameters: Mapping[str, str]) -> str:
     return script
 
 
-def _word(key: str, value: str) -> str:
+def _override(key: str, value: str) -> str:
     return key if key.startswith("~") and not value else f"{key}={value}"
 
 

@@ -24,7 +24,7 @@ from sightline.runs.record import DIRTY, git_commit
 REPOSITORY = "sightline-train"
 DOCKERFILE = Path("dockers", "train", "Dockerfile")
 CONTENT = ("pyproject.toml", "constraints.txt", "src", "configs", str(DOCKERFILE), ".dockerignore")
-"""What the image follows from; `.dockerignore` lets in the same."""
+"""What the image is made of; `.dockerignore` lets in the same."""
 LEFT_OUT = re.compile(r"(^|/)(__pycache__|[^/]*\.egg-info)/|\.pyc$|(^|/)\.env$|^configs/local/.*\.yaml$")
 DEFAULT_BASE = ""
 """The base image that the Dockerfile names."""
@@ -53,8 +53,8 @@ def _files(project: Path) -> Iterator[str]:
                 yield name
 
 
-def build(base_image: str = DEFAULT_BASE, words: Sequence[str] = ()) -> str:
-    """The image's name, once it is there; `words` are further ones of `docker build`.
+def build(base_image: str = DEFAULT_BASE, args: Sequence[str] = ()) -> str:
+    """The image's name, once it is there; `args` are further arguments of `docker build`.
 
     Raises: BadInput without an engine; RuntimeError when it cannot be built.
     """
@@ -66,12 +66,12 @@ def build(base_image: str = DEFAULT_BASE, words: Sequence[str] = ()) -> str:
         print(f"unchanged: {name}")
         return name
     commit, is_dirty = git_commit(PROJECT)
-    said = {
+    build_args = {
         "COMMIT": f"{commit or ''}{DIRTY if is_dirty else ''}",
         **({"BASE_IMAGE": base_image} if base_image else {}),
     }
-    arguments = [word for key, value in said.items() for word in ("--build-arg", f"{key}={value}")]
-    command = [builder(), "build", "--file", str(DOCKERFILE), "--tag", name, *arguments, *words, "."]
+    arguments = [part for key, value in build_args.items() for part in ("--build-arg", f"{key}={value}")]
+    command = [builder(), "build", "--file", str(DOCKERFILE), "--tag", name, *arguments, *args, "."]
     if subprocess.run(command, cwd=PROJECT, env={**os.environ, "DOCKER_BUILDKIT": "1"}).returncode:
         raise RuntimeError(f"docker build of {name} failed; its output above says why")
     if image_name(base_image) != name:
@@ -108,16 +108,16 @@ def _push(address: str, client: Any) -> None:
     """Push with a login that is forgotten afterwards: nothing stays in the home folder."""
     user, password = ecr.login(client)
     with tempfile.TemporaryDirectory() as config:
-        for words, given in (
+        for args, given in (
             (["login", "--username", user, "--password-stdin", address.split("/")[0]], password),
             (["push", "--quiet", address], None),
         ):
-            done = ask("--config", config, *words, given=given)
+            done = ask("--config", config, *args, given=given)
             if done.returncode:
-                raise RuntimeError(f"docker {words[0]} {address}: {done.stderr.strip()}")
+                raise RuntimeError(f"docker {args[0]} {address}: {done.stderr.strip()}")
 
 
-def main(words: Sequence[str] | None = None) -> int:
+def main(args: Sequence[str] | None = None) -> int:
     load_env_file()
     parser = argparse.ArgumentParser(
         prog="sightline.launch.container.image", description="Build and push the image of jobs."
@@ -125,7 +125,7 @@ def main(words: Sequence[str] | None = None) -> int:
     parser.add_argument("verb", choices=("build", "push", "name"))
     parser.add_argument("--base-image", default=os.environ.get("BASE_IMAGE", DEFAULT_BASE))
     parser.add_argument("--region", help="of the registry; else AWS's own configuration says it")
-    given, further = parser.parse_known_args(words)
+    given, further = parser.parse_known_args(args)
     try:
         if given.verb == "name":
             print(image_name(given.base_image))

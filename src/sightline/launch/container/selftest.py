@@ -1,4 +1,4 @@
-"""`docker run IMAGE selftest`: whether an image can do what it is for."""
+"""`docker run IMAGE selftest`: whether an image can train, measure and explain."""
 
 import importlib
 import json
@@ -54,7 +54,7 @@ def selftest() -> int:
 
 
 def _promised(folder: ContainerFolder) -> list[Path]:
-    """What a job leaves."""
+    """The files that a job leaves."""
     results = ("run.json", "metrics.json", "evaluation/report.html", "explanations/index.html")
     model = ("model.safetensors", "task_spec.json", "model.json")
     return [*(folder.output_data / each for each in results), *(folder.model / each for each in model)]

@@ -1,4 +1,4 @@
-"""Jobs as processes of this machine: each in its own folder, under a supervisor that outlives the submitter."""
+"""The local backend: a job is a process in a folder of its own, under a supervisor that outlives the submitter."""
 
 import contextlib
 import os
@@ -17,7 +17,7 @@ from sightline.launch.job import Job, State, Status
 from sightline.launch.local import supervisor
 from sightline.launch.local.machine import environments
 from sightline.launch.local.supervisor import HIDDEN, is_locked
-from sightline.launch.overrides import far_side, key_of, quoted, value_of, with_absolute_paths
+from sightline.launch.overrides import key_of, quoted, remote_overrides, value_of, with_absolute_paths
 from sightline.runs.files import read_json
 from sightline.runs.folder import MetricPoint, read_points, reason_of
 from sightline.runs.project import IMPORTED_FROM, PROJECT
@@ -55,12 +55,12 @@ class LocalProcess:
     def plan(self, job: Job) -> Plan:
         given = value_of(job.overrides, "output")
         folder = self.jobs / job.name if given is None else self.working_folder / given
-        overrides = [word for word in far_side(job.overrides) if key_of(word) != "output"]
-        words = [*with_absolute_paths(overrides, self.working_folder), f"output={quoted(str(folder))}"]
+        overrides = [each for each in remote_overrides(job.overrides) if key_of(each) != "output"]
+        overrides = [*with_absolute_paths(overrides, self.working_folder), f"output={quoted(str(folder))}"]
         request = {
             "name": job.name,
             "folder": str(folder),
-            "command": [sys.executable, str(PROJECT / job.script), *words],
+            "command": [sys.executable, str(PROJECT / job.script), *overrides],
             "commit": job.commit,
             "environment": {"PYTHONUNBUFFERED": "1"},
             "places": environments(self.settings.n_parallel),
@@ -194,7 +194,7 @@ class LocalProcess:
 
 
 def _ended(folder: Path, run: Path, state: dict[str, Any]) -> Status:
-    """How a job ended whose processes are gone."""
+    """The status of a job whose processes are gone."""
     code = state.get("exit_code")
     if code == 0:
         return Status(State.SUCCEEDED)

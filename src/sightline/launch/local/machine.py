@@ -8,7 +8,7 @@ THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
 
 def environments(n_parallel: int) -> list[dict[str, str]]:
-    """For each place of a job: its share of the cores, and a GPU of its own where there are several."""
+    """The environment of each of `n_parallel` slots: a share of the cores and, of several GPUs, one of its own."""
     shares = [{} if n_parallel == 1 else _threads(n_parallel) for _ in range(n_parallel)]
     gpus = visible_gpus() if n_parallel > 1 else []
     if len(gpus) > 1:
@@ -18,7 +18,7 @@ def environments(n_parallel: int) -> list[dict[str, str]]:
 
 
 def _threads(n_parallel: int) -> dict[str, str]:
-    """Limits that were set before stay where they are lower."""
+    """Thread limits for one job; those that the environment has stay where they are lower."""
     share = max(1, num_cores() // n_parallel)
     limits = {}
     for name in THREAD_LIMITS:

@@ -1,4 +1,4 @@
-"""A process that has the heavy libraries imported, and becomes a job by copying itself.
+"""A process that has the heavy libraries imported, and starts each job as a fork of itself.
 
 `python preloaded.py MODULE …` prints `ready`, then reads one folder a line, starts the job that lies there as
 `supervisor.py` does, and answers with a line. It ends with its input; the jobs run on.
@@ -31,7 +31,7 @@ def main(modules: list[str]) -> None:
 
 
 def _start(folder: Path) -> None:
-    """Copy this process into the job's supervisor and wait until the job runs."""
+    """Fork the job's supervisor and wait until the job runs."""
     reading, writing = os.pipe()
     if os.fork() == 0:
         try:
@@ -55,9 +55,9 @@ def _detach(folder: Path) -> None:
 
 def run(request: dict[str, Any]) -> None:
     """Run the command's script in this process, as `python SCRIPT …` would, and end."""
-    _, script, *words = request["command"]
+    _, script, *args = request["command"]
     random.seed()
-    sys.argv = [script, *words]
+    sys.argv = [script, *args]
     sys.path[0] = str(Path(script).parent)
     sys.stdout.reconfigure(line_buffering=True)  # pyright: ignore[reportAttributeAccessIssue]
     code = 1
@@ -89,4 +89,4 @@ if __name__ == "__main__":
     try:
         main(sys.argv[1:])
     except BrokenPipeError:
-        os._exit(0)  # whoever asked was killed; the jobs run on
+        os._exit(0)  # the submitter was killed; the jobs run on

@@ -17,8 +17,8 @@ from pathlib import Path
 from typing import Any
 
 HIDDEN = ".job"
-SECONDS_FOR_THE_ONE_BEFORE = 10.0
-"""Workers of a process that was killed notice within 5 s, and hold its lock until then."""
+SECONDS_FOR_EARLIER_PROCESSES = 10.0
+"""Wait for the lock: workers of a process that was killed notice within 5 s, and hold it until then."""
 
 
 def supervise(folder: Path, run: Callable[[dict[str, Any]], Any], started: Callable[[], Any]) -> None:
@@ -31,18 +31,18 @@ def supervise(folder: Path, run: Callable[[dict[str, Any]], Any], started: Calla
     request = json.loads((hidden / "request.json").read_text(encoding="utf-8"))
     lock = os.open(hidden / "lock", os.O_RDWR | os.O_CREAT, 0o644)
     os.set_inheritable(lock, True)
-    if not _take(lock, SECONDS_FOR_THE_ONE_BEFORE):
+    if not _take(lock, SECONDS_FOR_EARLIER_PROCESSES):
         return started()
-    place = _take_slot(request)
+    slot = _take_slot(request)
     signal.pthread_sigmask(signal.SIG_BLOCK, [signal.SIGTERM])  # until there is a process to pass it to
     signal.signal(signal.SIGINT, signal.SIG_IGN)
     signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     child = os.fork()
     if child == 0:
-        _become(request, place, hidden / "log.txt")
+        _become(request, slot, hidden / "log.txt")
         run(request)
         os._exit(127)
-    facts = {"supervisor": os.getpid(), "pid": child, "place": place, "started": time.time()}
+    facts = {"supervisor": os.getpid(), "pid": child, "slot": slot, "started": time.time()}
     write(hidden / "state.json", facts)
     _pass_on_stop(child, float(request["grace_seconds"]), facts)
     started()
@@ -87,7 +87,7 @@ def _take(descriptor: int, seconds: float) -> bool:
 
 
 def _take_slot(request: dict[str, Any]) -> int:
-    """The first place that no other job of this machine's sweep has; the lock goes with the job's processes."""
+    """The first of the `n_parallel` slots that no other job has locked; the lock goes with the job's processes."""
     environments = request["places"]
     if len(environments) > 1:
         folder = Path(request["places_folder"])
@@ -101,7 +101,7 @@ def _take_slot(request: dict[str, Any]) -> int:
     return os.getpid() % len(environments)
 
 
-def _become(request: dict[str, Any], place: int, log: Path) -> None:
+def _become(request: dict[str, Any], slot: int, log: Path) -> None:
     """Make this process the job's: its own group, output, folder and environment."""
     os.setsid()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -118,7 +118,7 @@ def _become(request: dict[str, Any], place: int, log: Path) -> None:
         Path("/proc/self/oom_score_adj").write_text("500")
     os.chdir(request["folder"])
     os.environ.update(request["environment"])
-    os.environ.update(request["places"][place])
+    os.environ.update(request["places"][slot])
 
 
 def _pass_on_stop(child: int, grace_seconds: float, facts: dict[str, Any]) -> None:

@@ -1,4 +1,4 @@
-"""Jobs as training jobs of Amazon SageMaker: the verbs over boto3."""
+"""The SageMaker backend: jobs are training jobs, over boto3."""
 
 import functools
 import logging
@@ -73,11 +73,11 @@ class SageMaker:
         return make_plan(job, settings, request, uploads)
 
     def _split(self, job: Job) -> tuple[list[str], dict[str, str]]:
-        words, data = list(job.overrides), self.settings.data_s3
+        overrides, data = list(job.overrides), self.settings.data_s3
         if data:
-            words = [word for word in words if key_of(word) != "data.root"]
-            words.append(f"data.root={data.rstrip('/')}/")
-        return split_channels(words, self.working_folder)
+            overrides = [each for each in overrides if key_of(each) != "data.root"]
+            overrides.append(f"data.root={data.rstrip('/')}/")
+        return split_channels(overrides, self.working_folder)
 
     def _address(self, path: str) -> str:
         """Where a path is, or will be, in S3: uploads are named by their content."""
@@ -134,7 +134,7 @@ class SageMaker:
         push(build(self.settings.base_image, shlex.split(self.settings.build_args)), self._clients.get("ecr"))
 
     def _is_pushed(self, account: str, repository: str, tag: str) -> bool:
-        """One that we may not ask for counts as pushed: the service may be allowed to."""
+        """Whether the registry has the image; yes where we may not ask, because the service may be allowed to."""
         from botocore.exceptions import ClientError
 
         try:

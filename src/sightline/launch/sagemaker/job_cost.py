@@ -1,4 +1,4 @@
-"""What a training job took and cost, from what the service says of its attempts."""
+"""The billed seconds and the cost of a training job, from the descriptions of its attempts."""
 
 import time
 from collections.abc import Sequence
@@ -28,7 +28,7 @@ def cost_of(attempts: Sequence[dict[str, Any]]) -> dict[str, Any]:
 
 
 def _billed(described: dict[str, Any]) -> float:
-    """Of a job that runs, what it took until now."""
+    """Billed seconds of an attempt; of a running one, those until now."""
     if "BillableTimeInSeconds" in described:
         return described["BillableTimeInSeconds"]
     started = described.get("TrainingStartTime")

@@ -1,4 +1,4 @@
-"""What CloudWatch finds in a job's output: a name and a pattern for each number that our programs print."""
+"""SageMaker's metric definitions: a name and a pattern for each number that our programs print."""
 
 from sightline.metrics import EPOCH_LINE, EVALUATE_TABLE, TRAIN_TABLE
 
@@ -9,7 +9,7 @@ METHODS = ("integrated_gradients", "grad_cam", "occlusion", "smooth_grad")
 
 
 def metric_definitions(script: str = "src/train.py") -> list[dict[str, str]]:
-    """For a program's job; patterns are matched against one line each."""
+    """The definitions for a program's job; each pattern is matched against single lines."""
     names = list(dict.fromkeys((*EPOCH_LINE, *TRAIN_TABLE)))
     if script.endswith("/evaluate.py"):
         first = ("loss", "accuracy", "macro_f1")  # the name of a job is a hash of its request: the order stays

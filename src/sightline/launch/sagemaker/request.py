@@ -14,9 +14,9 @@ from sightline.launch.sagemaker.settings import SageMakerSettings
 CHECKPOINTS = str(OPT_ML / "checkpoints")
 TENSORBOARD = str(OPT_ML / "output" / "tensorboard")
 MAX_RETRIES = 3
-"""By the service, after internal errors of its own."""
+"""Attempts by the service itself, after its internal errors."""
 MAX_LETTERS = 60
-"""Of the name; three more for the number of a later attempt."""
+"""The longest name; SageMaker's 63 leave three for the number of a later attempt."""
 NUM_COMMIT_LETTERS = 7
 
 
@@ -29,19 +29,19 @@ def make_request(
 
     Raises: BadInput for what SageMaker cannot take.
     """
-    told = to_hyperparameters(overrides, job.script)
+    hyperparameters = to_hyperparameters(overrides, job.script)
     request = {
-        **_program(job, told, image, settings),
+        **_program(job, hyperparameters, image, settings),
         **_machines(settings),
         **_inputs(channels, settings),
     }
     digest = hashlib.sha256(json.dumps([request, settings.bucket, settings.prefix], sort_keys=True).encode())
     ends = [(job.commit or "")[:NUM_COMMIT_LETTERS], digest.hexdigest()[:8]]
     name = job_name(job.name, *filter(None, ends))[-MAX_LETTERS:].strip("-")
-    return {"TrainingJobName": name, **request, **_places(name, settings), "Tags": _tags(job, settings)}
+    return {"TrainingJobName": name, **request, **_outputs(name, settings), "Tags": _tags(job, settings)}
 
 
-def _program(job: Job, told: dict[str, str], image: str, settings: SageMakerSettings) -> dict[str, Any]:
+def _program(job: Job, hyperparameters: dict[str, str], image: str, settings: SageMakerSettings) -> dict[str, Any]:
     return {
         "AlgorithmSpecification": {
             "TrainingImage": image,
@@ -49,7 +49,7 @@ def _program(job: Job, told: dict[str, str], image: str, settings: SageMakerSett
             "MetricDefinitions": metric_definitions(job.script),
         },
         "RoleArn": settings.role,
-        "HyperParameters": told,
+        "HyperParameters": hyperparameters,
         "Environment": {"PYTHONUNBUFFERED": "1"},
         "ProfilerConfig": {"DisableProfiler": True},
     }
@@ -96,8 +96,8 @@ def _channel(name: str, address: str, settings: SageMakerSettings) -> dict[str, 
     }
 
 
-def _places(name: str, settings: SageMakerSettings) -> dict[str, Any]:
-    """Every attempt of a job has the same: a later one goes on from the checkpoints of the one before."""
+def _outputs(name: str, settings: SageMakerSettings) -> dict[str, Any]:
+    """Where results and checkpoints go: the same for every attempt, so that a later one resumes."""
     root = f"s3://{settings.bucket}/{settings.prefix}/jobs/{name}"
     key = {"KmsKeyId": settings.kms_key} if settings.kms_key else {}
     return {

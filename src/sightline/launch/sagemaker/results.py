@@ -1,4 +1,4 @@
-"""What a training job leaves in S3, as the run folder that it would have been here."""
+"""The results of a training job, from S3 into an ordinary run folder."""
 
 import shutil
 import tempfile
@@ -18,7 +18,7 @@ ARCHIVES = {"model.tar.gz": "model", "output.tar.gz": "."}
 
 
 def read_metrics(storage: Storage, described: dict[str, Any]) -> list[MetricPoint]:
-    """By epoch, from the files that are kept equal to the bucket; without them the last of each that CloudWatch has."""
+    """Metrics by epoch from the checkpoint files in S3; without them the last value of each that CloudWatch has."""
     with tempfile.TemporaryDirectory() as folder:
         for name in ("metrics.csv", "metrics.json"):
             storage.download_file(f"{_checkpoints(described)}/{name}", Path(folder, name))
@@ -30,18 +30,18 @@ def read_metrics(storage: Storage, described: dict[str, Any]) -> list[MetricPoin
 
 
 def fetch_run(storage: Storage, attempts: Sequence[dict[str, Any]], into: Path, notes: Path) -> None:
-    """The run folder of a job, whatever its state; `notes` is where `content_hash` keeps where uploads came from."""
+    """The run folder of a job, whatever its state; the folder `notes` says which local path each upload came from."""
     last, job_id = attempts[-1], attempts[0]["TrainingJobName"]
     into.mkdir(parents=True, exist_ok=True)
     storage.download(_checkpoints(last), into)
     _unpack(storage, last, into)
-    name_places_here(into, _places_here(last, into, notes))
+    name_places_here(into, _local_paths(last, into, notes))
     image = last["AlgorithmSpecification"].get("TrainingImage")
     note_launch(into, backend="sagemaker", job_id=job_id, image=image, **cost_of(attempts))
 
 
-def _places_here(described: dict[str, Any], run: Path, notes: Path) -> dict[str, str]:
-    """For each input folder of the job what was uploaded to it, or where it lies in S3."""
+def _local_paths(described: dict[str, Any], run: Path, notes: Path) -> dict[str, str]:
+    """Container folder of each input channel → the local path that was uploaded to it, or its address in S3."""
     inputs = read_json(run / "run.json").get("config", {}).get("paths", {}).get("inputs", f"{OPT_ML}/input/data")
     found = {}
     for channel in described.get("InputDataConfig", ()):
@@ -54,13 +54,13 @@ def _places_here(described: dict[str, Any], run: Path, notes: Path) -> dict[str,
 
 def _unpack(storage: Storage, described: dict[str, Any], into: Path) -> None:
     root = f"{described['OutputDataConfig']['S3OutputPath'].rstrip('/')}/{described['TrainingJobName']}/output"
-    for name, place in ARCHIVES.items():
+    for name, folder_in_run in ARCHIVES.items():
         with tempfile.TemporaryDirectory(prefix=".", dir=into) as folder:
             archive, unpacked = Path(folder, name), Path(folder, "unpacked")
             if storage.download_file(f"{root}/{name}", archive):
                 unpacked.mkdir()
                 unpack(archive, unpacked, title=f"{root}/{name}")
-                shutil.copytree(unpacked, into / place, dirs_exist_ok=True)
+                shutil.copytree(unpacked, into / folder_in_run, dirs_exist_ok=True)
 
 
 def _checkpoints(described: dict[str, Any]) -> str:

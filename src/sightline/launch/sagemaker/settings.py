@@ -29,7 +29,7 @@ class SageMakerSettings(ImageSettings):
     bucket: str | None = None  # inputs, checkpoints and results lie here …
     prefix: str = "sightline"  # … below this
     region: str | None = None
-    build_args: str = ""  # further words of `docker build`
+    build_args: str = ""  # further arguments of `docker build`
     instance_type: str = "ml.g5.xlarge"
     volume_gb: int = 100
     spot: bool = True  # spare machines, cheaper; an interrupted job goes on from its last step

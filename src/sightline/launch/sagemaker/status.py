@@ -1,4 +1,4 @@
-"""What the service says about a training job, in the words that every backend shares."""
+"""The status of a training job, from what SageMaker describes."""
 
 import re
 from typing import Any
@@ -19,18 +19,18 @@ BETWEEN = {
     "Updating": "its settings are changed",
     "Uploading": "its results are uploaded",
 }
-NOT_ITS_FAULT = ("CapacityError", "InternalServerError")
-"""How the reason of a failure begins when the same job, submitted again, can succeed."""
+RETRYABLE = ("CapacityError", "InternalServerError")
+"""Beginnings of failure reasons after which the same job, submitted again, can succeed."""
 OVER = ("Completed", "Failed", "Stopped")
 
 
 def is_over(described: dict[str, Any]) -> bool:
-    """`Stopping` is no end."""
+    """Whether a training job has ended; one that is `Stopping` has not."""
     return described["TrainingJobStatus"] in OVER
 
 
 def status_of(described: dict[str, Any]) -> Status:
-    """Of an answer to DescribeTrainingJob."""
+    """The status in an answer to DescribeTrainingJob."""
     state, secondary = described["TrainingJobStatus"], described.get("SecondaryStatus", "")
     if state == "Completed":
         return Status(State.SUCCEEDED)
@@ -60,7 +60,7 @@ def _too_long(described: dict[str, Any], secondary: str) -> str:
 
 
 def _failed(reason: str) -> Status:
-    if reason.startswith(NOT_ITS_FAULT):
+    if reason.startswith(RETRYABLE):
         return Status(State.STOPPED, f"{reason}; the same command goes on with it", can_be_retried=True)
     said = re.sub(r"^AlgorithmError: (ExecuteUserScriptError: *)?", "", reason)
     code = re.search(r",? *exit code: *(\d+)\s*$", said)

@@ -1,4 +1,4 @@
-"""The service's side of a job: the training jobs that it was, one after the other, and what is asked of them."""
+"""The attempts of a job, each a training job of SageMaker: create, describe, stop."""
 
 from typing import Any
 
