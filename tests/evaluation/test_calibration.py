@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn.metrics import brier_score_loss
-from tests.evaluation.subjects import make_predictions, make_subject
+from tests.evaluation.inputs import make_inputs, make_predictions
 
 from sightline.errors import GateNotMet
 from sightline.evaluation.calibration import (
@@ -17,7 +17,7 @@ from sightline.evaluation.calibration import (
 from sightline.evaluation.comparison import compare
 from sightline.evaluation.evaluators import CalibrationError, Failures, Rejecting
 from sightline.evaluation.gates import check_gates
-from sightline.evaluation.label_errors import find_label_suspects
+from sightline.evaluation.label_errors import find_label_errors
 from sightline.evaluation.predictions import Predictions
 from sightline.evaluation.selective_prediction import choose_threshold, coverage_curve
 from sightline.task_spec import Calibration, TaskSpec
@@ -44,7 +44,7 @@ def test_without_a_mistake_the_temperature_stays_finite() -> None:
 
 def test_calibration_lowers_the_error_and_keeps_the_answers() -> None:
     calibration = calibrate(honest(5000, 3.0, seed=1), 0.9)
-    found = CalibrationError()(make_subject(honest(5000, 3.0), calibration)).metrics
+    found = CalibrationError()(make_inputs(honest(5000, 3.0), calibration)).metrics
     assert found["test/ece"] > 0.2
     assert found["test/ece_calibrated"] < 0.03
     assert found["test/nll_calibrated"] < found["test/nll"]
@@ -74,7 +74,7 @@ def test_the_threshold_is_the_lowest_that_reaches_the_goal() -> None:
 
 def test_a_threshold_of_validation_holds_on_test() -> None:
     calibration = calibrate(honest(5000, 3.0, seed=1), 0.9)
-    section = Rejecting()(make_subject(honest(5000, 3.0, seed=2), calibration))
+    section = Rejecting()(make_inputs(honest(5000, 3.0, seed=2), calibration))
     assert section.metrics["test/accuracy_answered"] == pytest.approx(0.9, abs=0.025)
     assert 0.1 < section.metrics["test/coverage"] < 0.9
 
@@ -94,7 +94,7 @@ def test_wrong_labels_are_found() -> None:
     given = labels.copy()
     changed = generator.choice(400, 20, replace=False)
     given[changed] = (labels[changed] + 1) % 4
-    suspects = find_label_suspects(probabilities, given)
+    suspects = find_label_errors(probabilities, given)
     found = {suspect.index for suspect in suspects}
     assert found <= set(changed.tolist())
     assert len(found) >= 18
@@ -102,11 +102,11 @@ def test_wrong_labels_are_found() -> None:
 
 
 def test_failures_begin_with_the_most_confident_mistake() -> None:
-    subject = make_subject(make_predictions())
-    section = Failures(num_pictures=5)(subject)
-    wrong = ~subject.predictions.is_right
-    worst = np.flatnonzero(wrong)[subject.confidences[wrong].argmax()]
-    assert section.tables["predictions"].rows[0][0] == subject.names[worst]
+    inputs = make_inputs(make_predictions())
+    section = Failures(num_pictures=5)(inputs)
+    wrong = ~inputs.predictions.is_right
+    worst = np.flatnonzero(wrong)[inputs.confidences[wrong].argmax()]
+    assert section.tables["predictions"].rows[0][0] == inputs.names[worst]
     assert len(section.tables["predictions"].rows) == 300
     assert [len(pictures) for pictures in section.pictures.values()][:2] == [5, 5]
 
@@ -126,14 +126,14 @@ def test_gates_name_what_failed() -> None:
 
 
 def test_a_run_is_no_better_than_itself_or_its_luck() -> None:
-    subject = make_subject(make_predictions())
-    same = compare(subject, subject.predictions, "itself").metrics
+    inputs = make_inputs(make_predictions())
+    same = compare(inputs, inputs.predictions, "itself").metrics
     assert same["test/against/accuracy_difference"] == 0
     assert same["test/against/p_value"] == 1
-    lucky = Predictions(subject.predictions.logits.clone(), subject.labels)
-    right = np.flatnonzero(subject.predictions.is_right)[:2]
+    lucky = Predictions(inputs.predictions.logits.clone(), inputs.labels)
+    right = np.flatnonzero(inputs.predictions.is_right)[:2]
     lucky.logits[right] = -lucky.logits[right]
-    section = compare(subject, lucky, "its double")
+    section = compare(inputs, lucky, "its double")
     assert section.metrics["test/against/accuracy_difference"] == pytest.approx(2 / 300)
     assert "no more than chance explains" in section.text
 
@@ -142,10 +142,10 @@ def test_a_better_run_is_found_out_on_paired_images() -> None:
     better = make_predictions()
     worse = Predictions(better.logits.clone(), better.labels)
     worse.logits[np.flatnonzero(better.is_right)[:20]] *= -1
-    section = compare(make_subject(better), worse, "the old one")
+    section = compare(make_inputs(better), worse, "the old one")
     assert section.metrics["test/against/only_this_right"] == 20
     assert section.metrics["test/against/p_value"] == pytest.approx(2 * 0.5**20)
     assert section.metrics["test/against/accuracy_difference_low"] > 0.03
     assert section.text.endswith("That is more than chance explains.")
-    grouped = compare(make_subject(better, group_size=100), worse, "the old one")
+    grouped = compare(make_inputs(better, group_size=100), worse, "the old one")
     assert "no more than chance explains" in grouped.text, "all twenty are of one group of three"

@@ -22,7 +22,7 @@ def test_gates_comparison_and_report_in_one_command(trained: Path, cli: Cli, tmp
     page = (tmp_path / "out" / "evaluation" / "report.html").read_text()
     assert page.count('<p class="gate') == 2
     assert page.count('<p class="gate met') == 1
-    for title in ("Scores", "Classes", "Calibration", "Rejecting", "Failures", "Robustness", "Comparison"):
+    for title in ("Scores", "Classes", "Calibration", "Selective prediction", "Failures", "Robustness", "Comparison"):
         assert f">{title}</h2>" in page
     assert "top-5 accuracy" not in page, "of three classes it says nothing"
     record = json.loads((tmp_path / "out" / "run.json").read_text())

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 import torch
-from tests.evaluation.subjects import Images, make_subject
+from tests.evaluation.inputs import Images, make_inputs
 
 from sightline.errors import BadInput
 from sightline.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
@@ -42,23 +42,23 @@ def test_random_corruptions_differ_between_images_and_seeds() -> None:
 
 
 def test_the_section_measures_what_the_network_says_of_damaged_images() -> None:
-    subject = make_subject(count=40)
-    section = Corruptions(["gaussian_noise", "contrast"], [1, 5], 21)(subject)
-    chosen = subject.choose_balanced(21)
-    assert np.bincount(subject.labels[chosen]).tolist() == [3] * 7, "balanced"
+    inputs = make_inputs(count=40)
+    section = Corruptions(["gaussian_noise", "contrast"], [1, 5], 21)(inputs)
+    chosen = inputs.choose_balanced(21)
+    assert np.bincount(inputs.labels[chosen]).tolist() == [3] * 7, "balanced"
     metrics = section.metrics
     assert metrics["test/corruption/altered_images"] == 1
-    assert metrics["test/corruption/clean_accuracy"] == subject.predictions.is_right[chosen].mean()
+    assert metrics["test/corruption/clean_accuracy"] == inputs.predictions.is_right[chosen].mean()
     four = [
         metrics[f"test/corruption/{name}/{severity}/accuracy"]
         for name in ("gaussian_noise", "contrast")
         for severity in (1, 5)
     ]
     assert metrics["test/corruption/mean_accuracy"] == pytest.approx(np.mean(four))
-    images = next(subject.pixels(chosen.tolist())).numpy()
+    images = next(inputs.pixels(chosen.tolist())).numpy()
     damaged = [corrupt(image, "contrast", 5, (0, 0)) for image in images]  # contrast draws nothing
-    predicted = subject.runner.predict(iter([torch.from_numpy(np.stack(damaged))])).argmax(1)
-    expected = (predicted == subject.labels[chosen]).double().mean()
+    predicted = inputs.runner.predict(iter([torch.from_numpy(np.stack(damaged))])).argmax(1)
+    expected = (predicted == inputs.labels[chosen]).double().mean()
     assert metrics["test/corruption/contrast/5/accuracy"] == pytest.approx(float(expected))
     assert [len(pictures) for pictures in section.pictures.values()] == [3]
 

@@ -8,7 +8,7 @@ import numpy as np
 import pytest
 import torch
 from sklearn import metrics as reference
-from tests.evaluation.subjects import NAMES, make_predictions, make_subject
+from tests.evaluation.inputs import NAMES, make_inputs, make_predictions
 
 from sightline.evaluation.evaluators import PerClass, Scores
 from sightline.evaluation.model_quality import describe_quality
@@ -60,7 +60,7 @@ def test_rows_of_the_confusion_matrix_are_labels(predictions: Predictions) -> No
 
 
 def test_the_bootstrap_of_independent_images_agrees_with_wilson(predictions: Predictions) -> None:
-    found = Scores()(make_subject(predictions)).metrics
+    found = Scores()(make_inputs(predictions)).metrics
     accuracy = found["test/accuracy"]
     assert found["test/accuracy_standard_deviation"] == pytest.approx((accuracy * (1 - accuracy) / 300) ** 0.5, rel=0.1)
     assert "test/accuracy_low_grouped" not in found
@@ -71,7 +71,7 @@ def test_thirty_frames_of_one_sign_are_not_thirty_facts() -> None:
     """Ten groups of thirty that are wholly right or wholly wrong: as uncertain as ten images."""
     labels = torch.zeros(300, dtype=torch.long)
     logits = torch.eye(7)[torch.arange(300) // 30 % 5 // 4]  # every fifth group is wrong
-    found = Scores()(make_subject(Predictions(logits, labels), group_size=30)).metrics
+    found = Scores()(make_inputs(Predictions(logits, labels), group_size=30)).metrics
     wilson = found["test/accuracy_high"] - found["test/accuracy_low"]
     grouped = found["test/accuracy_high_grouped"] - found["test/accuracy_low_grouped"]
     assert found["test/accuracy"] == pytest.approx(0.8)
@@ -80,8 +80,8 @@ def test_thirty_frames_of_one_sign_are_not_thirty_facts() -> None:
 
 
 def test_tables_and_pictures_are_written(predictions: Predictions, tmp_path: Path) -> None:
-    subject = make_subject(predictions)
-    metrics = write_report(tmp_path, subject, [Scores()(subject), PerClass()(subject)], name="letters", gates={})
+    inputs = make_inputs(predictions)
+    metrics = write_report(tmp_path, inputs, [Scores()(inputs), PerClass()(inputs)], name="letters", gates={})
     with (tmp_path / "confusion_matrix.csv").open() as file:
         rows = list(csv.reader(file))
     assert rows[0][1:] == list(NAMES)
@@ -108,13 +108,13 @@ def test_tables_and_pictures_are_written(predictions: Predictions, tmp_path: Pat
 
 def test_a_class_without_images_breaks_nothing(tmp_path: Path) -> None:
     predictions = Predictions(torch.randn(12, 7), torch.arange(12) % 2)
-    subject = make_subject(predictions)
-    metrics = write_report(tmp_path, subject, [Scores()(subject), PerClass()(subject)], name="letters", gates={})
+    inputs = make_inputs(predictions)
+    metrics = write_report(tmp_path, inputs, [Scores()(inputs), PerClass()(inputs)], name="letters", gates={})
     assert all(np.isfinite(value) for value in metrics.values())
 
 
 def test_the_registry_reads_scikit_learns_numbers(predictions: Predictions) -> None:
-    found = describe_quality(make_subject(predictions))["multiclass_classification_metrics"]
+    found = describe_quality(make_inputs(predictions))["multiclass_classification_metrics"]
     labels, predicted = predictions.labels.numpy(), predictions.predicted.numpy()
     assert found["accuracy"]["value"] == pytest.approx(reference.accuracy_score(labels, predicted))
     assert found["accuracy"]["standard_deviation"] > 0.01

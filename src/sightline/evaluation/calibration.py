@@ -1,4 +1,4 @@
-"""Whether what a model says with 90 % is right nine times in ten, and the temperature that makes it so."""
+"""Calibration: whether what a model says with 90 % is right nine times in ten, and the temperature that makes it so."""
 
 from dataclasses import dataclass
 
@@ -16,7 +16,7 @@ COLDEST, HOTTEST = 0.05, 20.0
 
 
 def calibrate(validation: Predictions, target_accuracy: float) -> Calibration:
-    """The temperature and the threshold that validation asks for."""
+    """Fit the temperature on validation, and choose the confidence threshold for `target_accuracy`."""
     temperature = fit_temperature(validation)
     confidences = validation.probabilities(temperature).amax(dim=1).numpy()
     threshold = choose_threshold(confidences, validation.is_right, target_accuracy)
@@ -72,10 +72,10 @@ def reliability(probabilities: torch.Tensor, predictions: Predictions) -> list[B
     """The bins of the reliability diagram that hold images."""
     confidences = probabilities.amax(dim=1).numpy()
     edges = np.linspace(0, 1, NUM_BINS + 1).tolist()
-    places = np.clip(np.digitize(confidences, edges, right=True) - 1, 0, NUM_BINS - 1)
+    bin_of = np.clip(np.digitize(confidences, edges, right=True) - 1, 0, NUM_BINS - 1)
     bins = []
-    for place in np.unique(places):
-        inside = places == place
+    for number in np.unique(bin_of):
+        inside = bin_of == number
         accuracy, confidence = predictions.is_right[inside].mean(), confidences[inside].mean()
-        bins.append(Bin(edges[place], edges[place + 1], int(inside.sum()), float(confidence), float(accuracy)))
+        bins.append(Bin(edges[number], edges[number + 1], int(inside.sum()), float(confidence), float(accuracy)))
     return bins

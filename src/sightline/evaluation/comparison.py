@@ -1,4 +1,4 @@
-"""Whether one run is better than another on the same images, or only luckier."""
+"""Paired comparison of two runs on the same images: whether a difference is more than chance."""
 
 import numpy as np
 from scipy.stats import binomtest
@@ -10,21 +10,21 @@ from sightline.evaluation.predictions import Predictions
 MIN_SURE = 0.05
 
 
-def compare(subject: EvaluationInput, other: Predictions, name: str) -> Section:
+def compare(inputs: EvaluationInput, other: Predictions, name: str) -> Section:
     """The difference to another run, with paired intervals over groups, and McNemar's exact test.
 
     The test counts the images that exactly one run gets right (Q. McNemar, Psychometrika 12, 1947); it takes images
     as independent, so for grouped data only the interval is to be believed.
     """
-    mine, theirs = subject.predictions.is_right, other.is_right
+    mine, theirs = inputs.predictions.is_right, other.is_right
     only_mine, only_theirs = int((mine & ~theirs).sum()), int((theirs & ~mine).sum())
     disagreements = only_mine + only_theirs
     p_value = binomtest(only_mine, disagreements).pvalue if disagreements else 1.0
     gain = float(mine.mean() - theirs.mean())
-    interval = resample(weighted_mean(mine.astype(float) - theirs), subject.groups, seed=subject.seed)
-    f1_gain, f1 = _compare_macro_f1(subject, other)
-    is_real = (interval.low > 0 or interval.high < 0) and (subject.has_groups or p_value < MIN_SURE)
-    prefix = f"{subject.split}/against"
+    interval = resample(weighted_mean(mine.astype(float) - theirs), inputs.groups, seed=inputs.seed)
+    f1_gain, f1 = _compare_macro_f1(inputs, other)
+    is_real = (interval.low > 0 or interval.high < 0) and (inputs.has_groups or p_value < MIN_SURE)
+    prefix = f"{inputs.split}/against"
     metrics = {
         f"{prefix}/accuracy_difference": gain,
         f"{prefix}/accuracy_difference_low": interval.low,
@@ -42,19 +42,19 @@ def compare(subject: EvaluationInput, other: Predictions, name: str) -> Section:
     text = (
         f"Against {name}: accuracy {mine.mean():.4f} to {theirs.mean():.4f}, a difference of {gain:+.4f} "
         f"({interval.low:+.4f} to {interval.high:+.4f} with 95 % confidence, paired bootstrap"
-        f"{' over groups' if subject.has_groups else ''}); {only_mine:,} images are right here alone, {only_theirs:,} "
+        f"{' over groups' if inputs.has_groups else ''}); {only_mine:,} images are right here alone, {only_theirs:,} "
         f"there alone (McNemar, exact: p = {p_value:.2g}). That is {verdict}."
     )
     rows = [(key, f"{value:.6f}") for key, value in metrics.items()]
     return Section("Comparison", metrics, text, {"comparison": Table(("metric", "value"), rows)})
 
 
-def _compare_macro_f1(subject: EvaluationInput, other: Predictions) -> tuple[float, Interval]:
-    labels, num_classes = subject.labels.numpy(), subject.spec.num_classes
-    mine = macro_f1(labels, subject.predictions.predicted.numpy(), num_classes)
+def _compare_macro_f1(inputs: EvaluationInput, other: Predictions) -> tuple[float, Interval]:
+    labels, num_classes = inputs.labels.numpy(), inputs.spec.num_classes
+    mine = macro_f1(labels, inputs.predictions.predicted.numpy(), num_classes)
     theirs = macro_f1(labels, other.predicted.numpy(), num_classes)
 
     def difference(weights: np.ndarray) -> float:
         return mine(weights) - theirs(weights)
 
-    return difference(np.ones(len(labels))), resample(difference, subject.groups, seed=subject.seed)
+    return difference(np.ones(len(labels))), resample(difference, inputs.groups, seed=inputs.seed)

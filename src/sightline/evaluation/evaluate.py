@@ -41,7 +41,7 @@ def evaluate(cfg: "DictConfig | EvaluateConfig") -> EvaluateResult:
     cfg = validate_task(cfg, EvaluateConfig)
     from sightline.evaluation.evaluation_input import EvaluationInput
     from sightline.evaluation.gates import check_gates
-    from sightline.evaluation.measurement import build_evaluators, measure_subject
+    from sightline.evaluation.measurement import build_evaluators, measure_split
     from sightline.evaluation.predictions import predict_split
     from sightline.models.inference import keep_freed_memory
 
@@ -57,10 +57,10 @@ def evaluate(cfg: "DictConfig | EvaluateConfig") -> EvaluateResult:
         runner = _calibrated(cfg, run)
         predictions = predict_split(runner, loader, batch_limit(cfg, run, cfg.split))
         manifest = run.manifest if images.manifest is None else images.manifest
-        subject = EvaluationInput(predictions, runner, cfg.split, loader, manifest, cfg.evaluation.seed)
-        further = [] if other is None else [_compare(cfg, subject, other, images)]
+        inputs = EvaluationInput(predictions, runner, cfg.split, loader, manifest, cfg.evaluation.seed)
+        further = [] if other is None else [_compare(cfg, inputs, other, images)]
         gates = cfg.evaluation.bounds()
-        metrics = measure_subject(output, subject, evaluators, name=run.name, gates=gates, further=further)
+        metrics = measure_split(output, inputs, evaluators, name=run.name, gates=gates, further=further)
         write_json(output / "metrics.json", metrics)
         check_gates(metrics, gates)
     return EvaluateResult(metrics, output)
@@ -117,9 +117,9 @@ def _runner(cfg: EvaluateConfig, run: FinishedRun) -> "Runner":
 
 
 def _calibrated(cfg: EvaluateConfig, run: FinishedRun) -> "Runner":
-    """The model's runner; calibrated now if it is not yet or another accuracy or other views are wanted.
+    """The calibrated network; fitted now where it is not yet, or another target accuracy or other views are asked for.
 
-    What fits the model's own views is stored with it.
+    A calibration for the model's own views is stored with the model.
     """
     from sightline.evaluation.measurement import with_calibration
     from sightline.evaluation.predictions import predict_split
@@ -136,14 +136,14 @@ def _calibrated(cfg: EvaluateConfig, run: FinishedRun) -> "Runner":
         return runner
     validation = predict_split(runner, make_loader_of(cfg, run, images, "val"), batch_limit(cfg, run, "val"))
     runner = with_calibration(runner, validation, target)
-    kept = next((place for place in (run.path, run.path / "model") if (place / "task_spec.json").is_file()), None)
+    kept = next((folder for folder in (run.path, run.path / "model") if (folder / "task_spec.json").is_file()), None)
     if kept is not None and is_own:
         runner.spec.save(kept / "task_spec.json")
         log.info("temperature %.4f and threshold are stored in %s", runner.spec.temperature, kept / "task_spec.json")
     return runner
 
 
-def _compare(cfg: EvaluateConfig, subject: "EvaluationInput", other: FinishedRun, images: TrainingData) -> "Section":
+def _compare(cfg: EvaluateConfig, inputs: "EvaluationInput", other: FinishedRun, images: TrainingData) -> "Section":
     """The other model on the same images."""
     from sightline.evaluation.comparison import compare
     from sightline.evaluation.predictions import Predictions, predict_split
@@ -151,10 +151,10 @@ def _compare(cfg: EvaluateConfig, subject: "EvaluationInput", other: FinishedRun
     theirs = predict_split(
         _runner(cfg, other), make_loader_of(cfg, other, images, cfg.split), batch_limit(cfg, other, cfg.split)
     )
-    if len(theirs) != len(subject.predictions):
+    if len(theirs) != len(inputs.predictions):
         raise BadInput(
             f"against={cfg.against}: it was trained with another limit of batches; measure a folder with data.root"
         )
-    section = compare(subject, Predictions(theirs.logits, subject.labels), str(other.path))
+    section = compare(inputs, Predictions(theirs.logits, inputs.labels), str(other.path))
     log.info("%s", section.text)
     return section

@@ -1,4 +1,4 @@
-"""What evaluators look at, and what they give back."""
+"""The interface of evaluators: their input, and the section of the report that they return."""
 
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
@@ -54,7 +54,7 @@ class EvaluationInput:
 
     @cached_property
     def groups(self) -> np.ndarray:
-        """A number from 0 for each image, by name; the same for images of one thing, which are not independent."""
+        """Group of each image, int `(N,)` from 0: images of one thing, which are not independent, share one."""
         names: list[str] = self.names
         if self.manifest is not None and self.manifest.group_names is not None:
             known = zip(self.manifest.paths.tolist(), self.manifest.group_names.tolist(), strict=True)
@@ -103,7 +103,7 @@ class Picture:
 
 @dataclass(frozen=True)
 class Section:
-    """What one evaluator found: numbers by name, and what the report shows of them."""
+    """The result of an evaluator: metrics by name, and what the report shows of them."""
 
     title: str
     metrics: dict[str, float] = field(default_factory=dict)
@@ -116,4 +116,4 @@ class Section:
 class Evaluator(Protocol):
     """One entry of `evaluation.evaluators`."""
 
-    def __call__(self, subject: EvaluationInput) -> Section: ...
+    def __call__(self, inputs: EvaluationInput) -> Section: ...

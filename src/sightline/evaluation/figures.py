@@ -21,7 +21,7 @@ SHADES = LinearSegmentedColormap.from_list("shades", [(0.12, 0.47, 0.71, 0.0), (
 
 
 def arrange(figure: Figure) -> None:
-    """Find the places of all parts once: a constrained layout is found anew for each file that is written."""
+    """Lay the figure out once: a constrained layout is computed anew for each file that is written."""
     if (engine := figure.get_layout_engine()) is not None:
         engine.execute(figure)
     figure.set_layout_engine(None)  # "none" would leave a place holder, with which each file is drawn twice
@@ -100,7 +100,7 @@ def draw_reliability(diagrams: Mapping[str, Sequence[Bin]]) -> Figure:
 
 
 def draw_coverage(curve: Coverage, goal: float | None, chosen: float | None) -> Figure:
-    """Accuracy of the surest answers by the share that is answered; the threshold's place if there is one."""
+    """The accuracy-coverage curve, with a line at the threshold if there is one."""
     figure = Figure(figsize=(6, 3.6), layout="constrained")
     axes = figure.subplots()
     axes.plot(curve.coverages, curve.accuracies, color="tab:blue")

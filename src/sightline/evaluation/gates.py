@@ -1,4 +1,4 @@
-"""Numbers that must hold."""
+"""Gates: bounds that the metrics of an evaluation must meet."""
 
 from collections.abc import Mapping
 

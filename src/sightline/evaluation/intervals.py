@@ -1,4 +1,4 @@
-"""How far a number measured on some images can be trusted to hold for others like them."""
+"""Confidence intervals of metrics: Wilson's for a share, bootstrap over groups for any statistic."""
 
 from collections.abc import Callable
 from dataclasses import dataclass

@@ -1,4 +1,4 @@
-"""Images whose label is more likely wrong than the model."""
+"""Label errors: images whose label is more likely wrong than the prediction."""
 
 from dataclasses import dataclass
 
@@ -6,8 +6,8 @@ import numpy as np
 
 
 @dataclass(frozen=True)
-class Suspect:
-    """An image by its index, the class that its label should perhaps be, and both probabilities."""
+class LabelError:
+    """A suspected label error: the image's index, the class that it seems to be, and the probabilities of both."""
 
     index: int
     suggested: int
@@ -15,12 +15,13 @@ class Suspect:
     suggested_probability: float
 
 
-def find_label_suspects(probabilities: np.ndarray, labels: np.ndarray) -> list[Suspect]:
+def find_label_errors(probabilities: np.ndarray, labels: np.ndarray) -> list[LabelError]:
     """Label errors by confident learning, the surest first (Northcutt et al., arXiv:1911.00068).
 
+    `probabilities` `(N, num_classes)`, `labels` `(N,)`, of images that the model was not trained on.
+
     A class is credible for an image when its probability reaches the mean that the class has among the images of that
-    label; an image is suspect when the likeliest credible class is not its label. The images must not have been
-    trained on.
+    label; an image has a label error when the likeliest credible class is not its label.
     """
     num_classes = probabilities.shape[1]
     counts = np.bincount(labels, minlength=num_classes)
@@ -29,10 +30,10 @@ def find_label_suspects(probabilities: np.ndarray, labels: np.ndarray) -> list[S
     thresholds[counts == 0] = np.inf  # nothing is known of a class without images
     credible = np.where(probabilities >= thresholds, probabilities, -1.0)
     suggested = credible.argmax(axis=1)
-    is_suspect = (credible.max(axis=1) > 0) & (suggested != labels)
+    is_error = (credible.max(axis=1) > 0) & (suggested != labels)
     margins = probabilities[np.arange(len(labels)), suggested] - own
-    rows = np.flatnonzero(is_suspect & (margins > 0))
+    rows = np.flatnonzero(is_error & (margins > 0))
     return [
-        Suspect(int(row), int(suggested[row]), float(own[row]), float(probabilities[row, suggested[row]]))
+        LabelError(int(row), int(suggested[row]), float(own[row]), float(probabilities[row, suggested[row]]))
         for row in rows[np.argsort(-margins[rows], kind="stable")]
     ]

@@ -1,4 +1,4 @@
-"""From a network and its images to the files of an evaluation: what training and evaluate.py have in common."""
+"""Measuring a network on a split, as training and evaluate.py do: calibrate, evaluate, write the report."""
 
 from collections.abc import Sequence
 from dataclasses import replace
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
 TARGET_ACCURACY = 0.95
-"""What a model is calibrated for when nobody says anything else."""
+"""The default accuracy that the confidence threshold is chosen for."""
 
 
 def build_evaluators(evaluation: EvaluationConfig) -> list[Evaluator]:
@@ -30,15 +30,15 @@ def build_evaluators(evaluation: EvaluationConfig) -> list[Evaluator]:
 
 
 def with_calibration(runner: Runner, validation: Predictions, target_accuracy: float | None) -> Runner:
-    """The same network with the temperature and the threshold that validation asks for."""
+    """The same network, calibrated on validation."""
     known = runner.spec.calibration
     target = target_accuracy or (known.target_accuracy if known else TARGET_ACCURACY)
     return replace(runner, spec=replace(runner.spec, calibration=calibrate(validation, target)))
 
 
-def measure_subject(
+def measure_split(
     folder: Path,
-    subject: EvaluationInput,
+    inputs: EvaluationInput,
     evaluators: Sequence[Evaluator],
     *,
     name: str,
@@ -46,8 +46,8 @@ def measure_subject(
     further: Sequence[Section] = (),
 ) -> dict[str, float]:
     """Write the report of a split into a run's folder and return its metrics."""
-    sections = [evaluator(subject) for evaluator in evaluators]
-    return write_report(folder, subject, [*sections, *further], name=name, gates=gates)
+    sections = [evaluator(inputs) for evaluator in evaluators]
+    return write_report(folder, inputs, [*sections, *further], name=name, gates=gates)
 
 
 def measure_run(
@@ -70,7 +70,7 @@ def measure_run(
     split = "test" if "test" in loaders else "val"
     predictions = predict_split(runner, loaders["test"], limits["test"]) if split == "test" else validation
     table = folder / "manifest.csv"
-    subject = EvaluationInput(
+    inputs = EvaluationInput(
         predictions,
         runner,
         split,
@@ -80,5 +80,5 @@ def measure_run(
     )
     chosen = [Scores(), PerClass()] if evaluators is None else evaluators
     gates = evaluation.bounds()
-    metrics = measure_subject(folder, subject, chosen, name=name, gates=gates)
+    metrics = measure_split(folder, inputs, chosen, name=name, gates=gates)
     return {**measure(validation, "val"), **metrics}

@@ -1,4 +1,4 @@
-"""The report that SageMaker's model registry reads."""
+"""Model quality metrics in the form that SageMaker's model registry reads."""
 
 from collections.abc import Callable
 from typing import Any
@@ -14,19 +14,19 @@ BETAS = {"weighted_f0_5": 0.5, "weighted_f1": 1.0, "weighted_f2": 2.0}
 Statistic = Callable[[np.ndarray], float]
 
 
-def describe_quality(subject: EvaluationInput) -> dict[str, Any]:
+def describe_quality(inputs: EvaluationInput) -> dict[str, Any]:
     """`multiclass_classification_metrics` as SageMaker's model quality monitor writes them; deviations by bootstrap."""
-    names = subject.spec.class_names
-    matrix = confusion_matrix(subject.predictions).tolist()
+    names = inputs.spec.class_names
+    matrix = confusion_matrix(inputs.predictions).tolist()
     statistics: dict[str, Statistic] = {
-        "accuracy": weighted_mean(subject.predictions.is_right.astype(float)),
-        "weighted_precision": _weighted(subject, lambda hits, label, predicted: hits / predicted),
-        "weighted_recall": _weighted(subject, lambda hits, label, predicted: hits / label),
+        "accuracy": weighted_mean(inputs.predictions.is_right.astype(float)),
+        "weighted_precision": _weighted(inputs, lambda hits, label, predicted: hits / predicted),
+        "weighted_recall": _weighted(inputs, lambda hits, label, predicted: hits / label),
     }
     for name, beta in BETAS.items():
-        statistics[name] = _weighted(subject, _f_score(beta))
+        statistics[name] = _weighted(inputs, _f_score(beta))
     table = {name: dict(zip(names, row, strict=True)) for name, row in zip(names, matrix, strict=True)}
-    values = {name: _value(subject, statistic) for name, statistic in statistics.items()}
+    values = {name: _value(inputs, statistic) for name, statistic in statistics.items()}
     return {"multiclass_classification_metrics": {"confusion_matrix": table, **values}}
 
 
@@ -34,10 +34,10 @@ def _f_score(beta: float) -> Callable[..., np.ndarray]:
     return lambda hits, label, predicted: (1 + beta**2) * hits / (beta**2 * label + predicted)
 
 
-def _weighted(subject: EvaluationInput, score: Callable[..., np.ndarray]) -> Statistic:
+def _weighted(inputs: EvaluationInput, score: Callable[..., np.ndarray]) -> Statistic:
     """The mean of a class's score, weighted by how many images the class has."""
-    labels, predicted = subject.labels.numpy(), subject.predictions.predicted.numpy()
-    right, count = subject.predictions.is_right, subject.spec.num_classes
+    labels, predicted = inputs.labels.numpy(), inputs.predictions.predicted.numpy()
+    right, count = inputs.predictions.is_right, inputs.spec.num_classes
 
     def statistic(weights: np.ndarray) -> float:
         hits = np.bincount(labels[right], weights[right], count)
@@ -50,6 +50,6 @@ def _weighted(subject: EvaluationInput, score: Callable[..., np.ndarray]) -> Sta
     return statistic
 
 
-def _value(subject: EvaluationInput, statistic: Statistic) -> dict[str, float]:
-    deviation = resample(statistic, subject.groups, seed=subject.seed, num_resamples=NUM_RESAMPLES).standard_deviation
-    return {"value": statistic(np.ones(len(subject.labels))), "standard_deviation": deviation}
+def _value(inputs: EvaluationInput, statistic: Statistic) -> dict[str, float]:
+    deviation = resample(statistic, inputs.groups, seed=inputs.seed, num_resamples=NUM_RESAMPLES).standard_deviation
+    return {"value": statistic(np.ones(len(inputs.labels))), "standard_deviation": deviation}

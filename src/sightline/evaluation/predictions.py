@@ -1,4 +1,4 @@
-"""What a network says about the images of a split."""
+"""The predictions of a network for the images of a split."""
 
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -47,7 +47,7 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Runner:
-    """A network with the device and the numbers that it runs on."""
+    """A network with the device and the precision that it runs on."""
 
     network: "nn.Module"
     spec: "TaskSpec"

@@ -46,21 +46,21 @@ def write_sections(folder: Path, sections: Sequence[Section]) -> None:
 
 
 def write_report(
-    folder: Path, subject: EvaluationInput, sections: Sequence[Section], *, name: str, gates: Mapping[str, float]
+    folder: Path, inputs: EvaluationInput, sections: Sequence[Section], *, name: str, gates: Mapping[str, float]
 ) -> dict[str, float]:
     """Write everything below `folder` and return the metrics of all sections."""
     metrics = {key: value for section in sections for key, value in section.metrics.items()}
     write_sections(folder, sections)
-    write_json(folder / "evaluation" / "evaluation.json", describe_quality(subject))
+    write_json(folder / "evaluation" / "evaluation.json", describe_quality(inputs))
     page = render(
         "sightline.evaluation",
         TEMPLATE,
         name=name,
-        split=subject.split,
-        num_images=len(subject.predictions),
-        num_classes=subject.spec.num_classes,
+        split=inputs.split,
+        num_images=len(inputs.predictions),
+        num_classes=inputs.spec.num_classes,
         day=date.today().isoformat(),
-        headlines=_headlines(metrics, subject),
+        headlines=_headlines(metrics, inputs),
         gates=[_describe_gate(gate, bound, metrics) for gate, bound in gates.items()],
         sections=[_show(section) for section in sections],
     )
@@ -75,12 +75,12 @@ def _write_csv(path: Path, table: Table) -> None:
         writer.writerows(table.rows)
 
 
-def _headlines(metrics: Mapping[str, float], subject: EvaluationInput) -> list[dict[str, str]]:
+def _headlines(metrics: Mapping[str, float], inputs: EvaluationInput) -> list[dict[str, str]]:
     """The few numbers at the top, with their intervals."""
     shown = []
     for key, title in HEADLINES.items():
-        says_nothing = key == "top5_accuracy" and subject.spec.num_classes <= 5
-        if (name := f"{subject.split}/{key}") not in metrics or says_nothing:
+        says_nothing = key == "top5_accuracy" and inputs.spec.num_classes <= 5
+        if (name := f"{inputs.split}/{key}") not in metrics or says_nothing:
             continue
         grouped = "_grouped" if f"{name}_low_grouped" in metrics else ""
         low, high = metrics.get(f"{name}_low{grouped}"), metrics.get(f"{name}_high{grouped}")

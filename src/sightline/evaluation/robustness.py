@@ -1,4 +1,4 @@
-"""Accuracy on damaged images."""
+"""Robustness: accuracy on corrupted images."""
 
 import logging
 import zlib
@@ -28,7 +28,7 @@ class Corruptions:
         severities: Sequence[int] = SEVERITIES,
         max_images: int | None = None,
     ) -> None:
-        """All families, severities and images unless told otherwise."""
+        """All families, severities and images by default."""
         self.names = list(CORRUPTIONS) if names is None else list(names)
         self.severities, self.max_images = list(severities), max_images
         for name in self.names:
@@ -42,26 +42,26 @@ class Corruptions:
         if max_images is not None and max_images < 1:
             raise BadInput(f"max_images={max_images}: must be 1 or more, or null for all")
 
-    def __call__(self, subject: EvaluationInput) -> Section:
-        chosen = subject.choose_balanced(self.max_images)
+    def __call__(self, inputs: EvaluationInput) -> Section:
+        chosen = inputs.choose_balanced(self.max_images)
         variants = [(name, severity) for name in self.names for severity in self.severities]
-        damaged = _Damaged(subject, chosen, variants)
-        predicted = subject.runner.predict(damaged.ahead()).argmax(dim=1)
-        is_right = (predicted == subject.labels[damaged.indices]).double()
+        damaged = _Damaged(inputs, chosen, variants)
+        predicted = inputs.runner.predict(damaged.ahead()).argmax(dim=1)
+        is_right = (predicted == inputs.labels[damaged.indices]).double()
         accuracies = {
-            variant: float(is_right[damaged.places == place].mean()) for place, variant in enumerate(variants)
+            variant: float(is_right[damaged.variant_of == number].mean()) for number, variant in enumerate(variants)
         }
-        return self._describe(subject, chosen, accuracies, damaged.num_altered / len(damaged.indices))
+        return self._describe(inputs, chosen, accuracies, damaged.num_altered / len(damaged.indices))
 
     def _describe(
         self,
-        subject: EvaluationInput,
+        inputs: EvaluationInput,
         chosen: np.ndarray,
         accuracies: dict[tuple[str, int], float],
         share_altered: float,
     ) -> Section:
-        prefix = f"{subject.split}/corruption"
-        clean = float(subject.predictions.is_right[chosen].mean())
+        prefix = f"{inputs.split}/corruption"
+        clean = float(inputs.predictions.is_right[chosen].mean())
         mean = float(np.mean(list(accuracies.values())))
         metrics = {f"{prefix}/{name}/{severity}/accuracy": value for (name, severity), value in accuracies.items()}
         metrics |= {
@@ -88,43 +88,43 @@ class Corruptions:
             text,
             {"corruptions": Table(("corruption", "severity", "accuracy", "source"), rows)},
             {"corruptions": figures.draw_corruptions(accuracies, clean)},
-            {"One image, damaged": self._show(subject, int(chosen[0]))},
+            {"One image, damaged": self._show(inputs, int(chosen[0]))},
         )
 
-    def _show(self, subject: EvaluationInput, index: int) -> list[Picture]:
-        image = next(subject.pixels([index]))[0].numpy()
+    def _show(self, inputs: EvaluationInput, index: int) -> list[Picture]:
+        image = next(inputs.pixels([index]))[0].numpy()
         severity = self.severities[len(self.severities) // 2]
-        damaged = [(name, corrupt(image, name, severity, _key(subject, index))) for name in self.names]
+        damaged = [(name, corrupt(image, name, severity, _key(inputs, index))) for name in self.names]
         pictures = [Picture(pixels, (name.replace("_", " "), f"severity {severity}")) for name, pixels in damaged]
-        return [Picture(image, ("clean", subject.names[index])), *pictures]
+        return [Picture(image, ("clean", inputs.names[index])), *pictures]
 
 
-def _key(subject: EvaluationInput, index: int) -> tuple[int, int]:
-    """Of an image's draws: they follow from its name, in whatever order images come."""
-    return subject.seed, zlib.crc32(subject.names[index].encode())
+def _key(inputs: EvaluationInput, index: int) -> tuple[int, int]:
+    """The seed of an image's corruptions: it follows from the name, whatever the order of the images."""
+    return inputs.seed, zlib.crc32(inputs.names[index].encode())
 
 
 class _Damaged:
-    """Every chosen image in every variant, read once; remembers which image and variant each was, and what changed."""
+    """Every chosen image in every variant, read once; records the image and variant of each, and how many changed."""
 
-    def __init__(self, subject: EvaluationInput, chosen: np.ndarray, variants: Sequence[tuple[str, int]]) -> None:
-        self.subject, self.chosen, self.variants = subject, chosen, variants
+    def __init__(self, inputs: EvaluationInput, chosen: np.ndarray, variants: Sequence[tuple[str, int]]) -> None:
+        self.inputs, self.chosen, self.variants = inputs, chosen, variants
         self.num_altered = 0
         self._indices: list[np.ndarray] = []
-        self._places: list[np.ndarray] = []
+        self._variant_of: list[np.ndarray] = []
 
     @property
     def indices(self) -> np.ndarray:
-        """Of the images, in the order in which they were given out."""
+        """Index of the image at each position of the batches, `(N,)`."""
         return np.concatenate(self._indices)
 
     @property
-    def places(self) -> np.ndarray:
-        """Of the variants, in that order."""
-        return np.concatenate(self._places)
+    def variant_of(self) -> np.ndarray:
+        """Index of the variant at each position of the batches, `(N,)`."""
+        return np.concatenate(self._variant_of)
 
     def ahead(self) -> Iterator[torch.Tensor]:
-        """The batches, each made while the network works on the one before."""
+        """The batches, each prefetched while the network works on the previous one."""
         batches = iter(self)
         total = -(-len(self.chosen) // IMAGES_AT_ONCE) * len(self.variants)
         with ThreadPoolExecutor(1) as pool:
@@ -137,17 +137,17 @@ class _Damaged:
 
     def __iter__(self) -> Iterator[torch.Tensor]:
         start = 0
-        for batch in self.subject.pixels(self.chosen.tolist()):
+        for batch in self.inputs.pixels(self.chosen.tolist()):
             indices = self.chosen[start : start + len(batch)]
             start += len(batch)
-            for place, (name, severity) in enumerate(self.variants):
+            for number, (name, severity) in enumerate(self.variants):
                 self._indices.append(indices)
-                self._places.append(np.full(len(indices), place))
+                self._variant_of.append(np.full(len(indices), number))
                 yield self._damage(batch.numpy(), indices, name, severity)
 
     def _damage(self, batch: np.ndarray, indices: np.ndarray, name: str, severity: int) -> torch.Tensor:
         damaged = np.empty_like(batch)
         for row, (image, index) in enumerate(zip(batch, indices, strict=True)):
-            damaged[row] = corrupt(image, name, severity, _key(self.subject, int(index)))
+            damaged[row] = corrupt(image, name, severity, _key(self.inputs, int(index)))
             self.num_altered += not np.array_equal(damaged[row], image)
         return torch.from_numpy(damaged)

@@ -1,4 +1,4 @@
-"""Answering only when sure: what accuracy that buys, and what it costs."""
+"""Selective prediction (reject option): accuracy among the answers that a confidence threshold lets through."""
 
 from dataclasses import dataclass
 
@@ -7,7 +7,7 @@ import numpy as np
 
 @dataclass(frozen=True)
 class Coverage:
-    """Accuracy among the most confident answers, by the share of images that are answered; surest first."""
+    """The accuracy-coverage curve: accuracy among the most confident answers, by the share that is answered."""
 
     thresholds: np.ndarray
     coverages: np.ndarray
@@ -20,7 +20,7 @@ class Coverage:
 
 
 def coverage_curve(confidences: np.ndarray, is_right: np.ndarray) -> Coverage:
-    """One point for each confidence that occurs; equally confident answers are given or refused together."""
+    """The curve of N predictions, a point for each confidence: equal ones are answered or rejected together."""
     order = np.argsort(-confidences, kind="stable")
     ordered = confidences[order]
     ends = np.flatnonzero(np.append(np.diff(ordered) != 0, True))
@@ -29,7 +29,7 @@ def coverage_curve(confidences: np.ndarray, is_right: np.ndarray) -> Coverage:
 
 
 def choose_threshold(confidences: np.ndarray, is_right: np.ndarray, target_accuracy: float) -> float | None:
-    """The lowest confidence whose answers, and all surer ones, reach the accuracy; None where none do.
+    """The lowest threshold whose answers reach the accuracy; None where none do.
 
     Raising it answers fewer images. Zero where all answers together reach it.
     """

@@ -1,4 +1,4 @@
-"""Methods that give each pixel its part in an answer, by one interface."""
+"""Attribution methods, which give each pixel its part in an answer, behind one interface."""
 
 import copy
 import time
@@ -18,9 +18,9 @@ from sightline.task_spec import TaskSpec
 
 NUM_NOISY = 32
 NOISE = 0.15
-"""Of SmoothGrad: samples, and standard deviation as a share of the range (Smilkov et al., arXiv:1706.03825)."""
+"""SmoothGrad: number of samples, and standard deviation as a share of the range (Smilkov et al., arXiv:1706.03825)."""
 WINDOWS = 8
-"""Of occlusion: the grey square's side is an eighth of the image's, moved by half of that."""
+"""Occlusion: the grey square's side is an eighth of the image's, moved by half of that."""
 
 
 @dataclass(frozen=True)
@@ -132,7 +132,7 @@ def explain_grad_cam(explainer: Explainer, cases: Cases) -> list[Explained]:
 
 
 def explain_occlusion(explainer: Explainer, cases: Cases) -> list[Explained]:
-    """What the score loses when a square of the mean colour covers a place (Zeiler and Fergus, arXiv:1311.2901)."""
+    """What the score loses when a square of the mean colour covers a position (Zeiler and Fergus, arXiv:1311.2901)."""
     size = explainer.spec.image_size
     side = max(2, size // WINDOWS)
     stride = max(1, side // 2)

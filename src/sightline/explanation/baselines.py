@@ -1,4 +1,4 @@
-"""Images that say nothing: where integrated gradients begin."""
+"""Baselines of integrated gradients: images without information, where the path begins."""
 
 import numpy as np
 import torch

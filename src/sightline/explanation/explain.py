@@ -23,7 +23,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 CANDIDATES_PER_IMAGE = 32
-"""So many images are classified for each one that is explained, to choose telling ones."""
+"""Images that are classified for each one that is explained, to choose representative ones."""
 MIN_CANDIDATES = 512
 
 
@@ -47,7 +47,7 @@ class Photos:
 
 
 def explain(cfg: "DictConfig | ExplainConfig") -> ExplainResult:
-    """Write maps and their numbers for the images of a folder, or for telling images of a split.
+    """Write maps and their numbers for the images of a folder, or for representative images of a split.
 
     Raises: BadInput before anything is written.
     """
@@ -75,7 +75,7 @@ def explain(cfg: "DictConfig | ExplainConfig") -> ExplainResult:
 def explain_dataset(
     folder: Path, dataset: Any, saved: "SavedModel", device: "torch.device", explanation: ExplanationConfig, name: str
 ) -> dict[str, float]:
-    """The stage of training: telling images of a data set; a method that cannot explain the network is left out."""
+    """The stage of training: explain representative images; a method that cannot explain the network is left out."""
     from sightline.explanation.grad_cam import find_layers
 
     methods = list(explanation.methods)
@@ -156,7 +156,7 @@ def explain_photos(
 
 
 def _targets(target: str, predicted: int, labels: "torch.Tensor | None", number: int) -> list[int]:
-    """The classes to explain in one image."""
+    """Indices of the classes to explain in one image."""
     if target == "prediction" or labels is None:
         return [predicted]
     label = int(labels[number])
@@ -202,7 +202,7 @@ def _choose_photos(cfg: ExplainConfig, run: FinishedRun) -> Photos:
 
 
 def choose_photos(dataset: Any, saved: "SavedModel", device: "torch.device", explanation: ExplanationConfig) -> Photos:
-    """Telling images of a data set: every class in turn, right and wrong, sure and unsure."""
+    """Representative images of a data set: every class in turn, right and wrong, sure and unsure."""
     import numpy as np
     import torch
 

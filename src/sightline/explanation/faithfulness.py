@@ -1,4 +1,4 @@
-"""Numbers that tell a map that follows the network from a pretty picture."""
+"""Faithfulness metrics: whether a map follows the network or is only a pretty picture."""
 
 import copy
 from collections.abc import Mapping, Sequence
@@ -23,7 +23,7 @@ RANDOMISED = Settings(tolerance=0.05, min_steps=16, max_steps=64)
 def insertion_deletion(explainer: Explainer, image: torch.Tensor, label: int, order: np.ndarray) -> tuple[float, float]:
     """Areas below the class's probability as the most important pixels are added to a blurred image, or taken away.
 
-    `image` uint8 `(H, W, 3)`; `order` has the places of its pixels, the most important first. As in RISE (Petsiuk et
+    `image` uint8 `(H, W, 3)`; `order` has the indices of its pixels, the most important first. As in RISE (Petsiuk et
     al., arXiv:1806.07421): insertion should be high, deletion, which paints the mean colour, low.
     """
     seen = explainer.prepare(image[None])[0].cpu()
@@ -36,7 +36,7 @@ def insertion_deletion(explainer: Explainer, image: torch.Tensor, label: int, or
 
 
 def importance_order(values: torch.Tensor) -> np.ndarray:
-    """The places of a map's pixels, the highest value first."""
+    """Indices of a map's pixels, the highest value first."""
     return np.argsort(-values.flatten().numpy(), kind="stable")
 
 
@@ -46,10 +46,10 @@ def random_order(num_pixels: int, seed: int) -> np.ndarray:
 
 def _mixtures(start: torch.Tensor, end: torch.Tensor, order: np.ndarray) -> torch.Tensor:
     """Images `(NUM_POINTS + 1, 3, H, W)` from one to the other, pixel by pixel."""
-    places = torch.from_numpy(order.copy())
+    pixels = torch.from_numpy(order.copy())
     mixed = start.flatten(1).repeat(NUM_POINTS + 1, 1, 1)
     for number in range(1, NUM_POINTS + 1):
-        chosen = places[: round(len(places) * number / NUM_POINTS)]
+        chosen = pixels[: round(len(pixels) * number / NUM_POINTS)]
         mixed[number][:, chosen] = end.flatten(1)[:, chosen]
     return mixed.view(NUM_POINTS + 1, *start.shape)
 
@@ -110,7 +110,7 @@ def coarsen(values: torch.Tensor) -> torch.Tensor:
 
 
 def rank_correlation(first: torch.Tensor, second: torch.Tensor) -> float:
-    """Spearman's; 0 where a map is constant, because then it says nothing."""
+    """Spearman's rank correlation of two maps; 0 where one is constant."""
     a, b = first.flatten().numpy(), second.flatten().numpy()
     if np.ptp(a) == 0 or np.ptp(b) == 0:
         return 0.0

@@ -25,7 +25,7 @@ TEMPLATE = "index.html.j2"
 
 @dataclass(frozen=True)
 class Case:
-    """What is known of one explained image besides its pixels."""
+    """Name, label, prediction and explained class of one image."""
 
     image: str
     label: str | None
@@ -58,7 +58,7 @@ def write_explanations(
 def _measure(
     explainer: Explainer, cases: Cases, number: int, maps: Mapping[str, Sequence[Explained]]
 ) -> dict[str, tuple[float, float]]:
-    """Insertion and deletion area by method, and of a random order."""
+    """Insertion and deletion area by method, and under `random` those of a random pixel order."""
     image, label = cases.pixels[number], int(cases.classes[number])
     orders = {method: importance_order(found[number].values) for method, found in maps.items()}
     orders["random"] = random_order(image.shape[0] * image.shape[1], explainer.seed + number)
@@ -107,7 +107,7 @@ def _row(
 def _summarise(
     explainer: Explainer, cases: Cases, maps: Mapping[str, Sequence[Explained]], rows: Sequence[dict[str, Any]]
 ) -> dict[str, Any]:
-    """The numbers of the whole set."""
+    """The summary over all images, by method."""
     by_method: dict[str, Any] = {}
     for method in maps:
         mine = [row for row in rows if row["method"] == method]

@@ -10,7 +10,7 @@ from torch import nn
 from sightline.errors import BadInput
 
 Grid = tuple[str, int, int]
-"""Of a layer's output: its layout (NCHW, NHWC or NLC), and the rows and columns of its map."""
+"""A layer's output: its layout (NCHW, NHWC or NLC), and the rows and columns of its map."""
 MIN_SIDE = 4
 """Cells a side that a map should have: the last features of a small image may have one or two."""
 

@@ -13,7 +13,7 @@ OVERHEAD = 3.0
 
 
 def memory_budget(memory_gb: float | None, device: torch.device) -> float:
-    """Bytes that gradients and activations may take: as told, or a quarter of what is free."""
+    """Bytes that gradients and activations may take: `memory_gb`, or a quarter of what is free."""
     if memory_gb is not None:
         return memory_gb * 1e9
     free = torch.cuda.mem_get_info(device)[0] if device.type == "cuda" else psutil.virtual_memory().available

@@ -30,14 +30,14 @@ def draw_panel(image: np.ndarray, maps: Mapping[str, Explained], title: str, cap
     axes[0].set_xlabel("as the network saw it", fontsize=8)
     grey = image.mean(axis=2)
     shown = None
-    for place, (method, explained), caption in zip(axes[1:], maps.items(), captions, strict=True):
+    for axis, (method, explained), caption in zip(axes[1:], maps.items(), captions, strict=True):
         values = scaled(explained.values)
-        place.imshow(grey, cmap="gray", vmin=0, vmax=255)
-        shown = place.imshow(values, cmap=COLORS, vmin=-1, vmax=1, alpha=0.25 + 0.65 * np.abs(values))
-        place.set_title(method.replace("_", " "), fontsize=9)
-        place.set_xlabel(caption, fontsize=8)
-    for place in axes:
-        place.set(xticks=[], yticks=[])
+        axis.imshow(grey, cmap="gray", vmin=0, vmax=255)
+        shown = axis.imshow(values, cmap=COLORS, vmin=-1, vmax=1, alpha=0.25 + 0.65 * np.abs(values))
+        axis.set_title(method.replace("_", " "), fontsize=9)
+        axis.set_xlabel(caption, fontsize=8)
+    for axis in axes:
+        axis.set(xticks=[], yticks=[])
     assert shown is not None
     bar = figure.colorbar(shown, ax=list(axes), shrink=0.7, aspect=18, ticks=[-1, 0, 1])
     bar.solids.set_alpha(1)  # pyright: ignore[reportOptionalMemberAccess]

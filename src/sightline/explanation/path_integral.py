@@ -15,7 +15,7 @@ GROWTH = 4
 
 @dataclass(frozen=True)
 class Settings:
-    """When a path is done, and how many points go through the network together."""
+    """The tolerance and the number of nodes of a path, and how many go through the network together."""
 
     tolerance: float = 0.01
     min_steps: int = 16
@@ -52,7 +52,7 @@ def integrate(
 ) -> list[PathIntegral]:
     """Integrated gradients (Sundararajan et al., arXiv:1703.01365) from `baselines` to `images`, both `(N, 3, H, W)`.
 
-    The trapezium rule on nodes that are all kept. The score at the nodes, which each gradient gives for nothing, tells
+    The trapezium rule on nodes that are all kept. The scores at the nodes, which come free with the gradients, tell
     what the integral over every interval must be; those that are most wrong are halved, until the error of the sum and
     the root of the squared errors of the intervals are within the tolerance. Such a network's score has kinks: high
     orders gain nothing on it, and equal steps waste most gradients where the path is straight.
@@ -83,7 +83,7 @@ class _Path:
     label: int
     settings: Settings
     pending: list[float] = field(default_factory=list)
-    places: list[float] = field(default_factory=list)
+    nodes: list[float] = field(default_factory=list)
     scores: list[float] = field(default_factory=list)
     slopes: list[float] = field(default_factory=list)
     maps: list[torch.Tensor] = field(default_factory=list)
@@ -91,39 +91,39 @@ class _Path:
     def __post_init__(self) -> None:
         self.pending = np.linspace(0, 1, self.settings.min_steps).tolist()
 
-    def point(self, place: float) -> torch.Tensor:
-        return torch.lerp(self.baseline, self.image, place)
+    def point(self, node: float) -> torch.Tensor:
+        return torch.lerp(self.baseline, self.image, node)
 
-    def add(self, place: float, score: float, gradient: torch.Tensor) -> None:
+    def add(self, node: float, score: float, gradient: torch.Tensor) -> None:
         """One measured node; its gradient `(3, H, W)` is kept as its part of the attribution, `(H, W)`."""
         contribution = (gradient * (self.image - self.baseline)).sum(dim=0)
-        self.places.append(place)
+        self.nodes.append(node)
         self.scores.append(score)
         self.slopes.append(float(contribution.double().sum()))
         self.maps.append(contribution)
 
     def sort(self) -> None:
-        order = np.argsort(self.places)
-        for name in ("places", "scores", "slopes", "maps"):
+        order = np.argsort(self.nodes)
+        for name in ("nodes", "scores", "slopes", "maps"):
             values = getattr(self, name)
             setattr(self, name, [values[number] for number in order])
 
     @property
     def errors(self) -> np.ndarray:
-        """Of each interval: the trapezium's area less what the score really gained."""
+        """The error of each interval: the trapezium's area minus the gain of the score."""
         slopes = np.array(self.slopes)
-        return np.diff(self.places) * (slopes[:-1] + slopes[1:]) / 2 - np.diff(self.scores)
+        return np.diff(self.nodes) * (slopes[:-1] + slopes[1:]) / 2 - np.diff(self.scores)
 
     def is_done(self) -> bool:
         self.sort()
         errors, gained = self.errors, abs(self.scores[-1] - self.scores[0])
         bound = self.settings.tolerance * gained
         is_exact = abs(errors.sum()) <= bound and float(np.sqrt(np.square(errors).sum())) <= bound
-        return is_exact or len(self.places) >= self.settings.max_steps or not self._can_refine.any()
+        return is_exact or len(self.nodes) >= self.settings.max_steps or not self._can_refine.any()
 
     @property
     def _can_refine(self) -> np.ndarray:
-        return np.diff(self.places) > NARROWEST
+        return np.diff(self.nodes) > NARROWEST
 
     def refine(self) -> None:
         """Halve the intervals that are most wrong, and none that the tolerance has room for."""
@@ -131,34 +131,34 @@ class _Path:
         worst = np.argsort(-errors, kind="stable")
         rest = np.sqrt(np.cumsum(np.square(errors[worst])[::-1]))[::-1]
         needed = int((rest > self.settings.tolerance * abs(self.scores[-1] - self.scores[0]) / 2).sum())
-        room = self.settings.max_steps - len(self.places)
-        count = min(max(8, len(self.places) // GROWTH), max(1, needed), room, int(self._can_refine.sum()))
+        room = self.settings.max_steps - len(self.nodes)
+        count = min(max(8, len(self.nodes) // GROWTH), max(1, needed), room, int(self._can_refine.sum()))
         worst = worst[:count]
-        self.pending = [(self.places[number] + self.places[number + 1]) / 2 for number in worst]
+        self.pending = [(self.nodes[number] + self.nodes[number + 1]) / 2 for number in worst]
 
     def finish(self) -> PathIntegral:
-        widths = np.diff(self.places)
+        widths = np.diff(self.nodes)
         weights = (np.append(widths, 0) + np.insert(widths, 0, 0)) / 2
         attribution = torch.zeros_like(self.maps[0])
         for weight, contribution in zip(weights.tolist(), self.maps, strict=True):
             attribution.add_(contribution, alpha=weight)
         total = float(np.dot(weights, self.slopes))
-        return PathIntegral(attribution.cpu(), len(self.places), total, self.scores[-1] - self.scores[0])
+        return PathIntegral(attribution.cpu(), len(self.nodes), total, self.scores[-1] - self.scores[0])
 
 
 def _measure(score: Score, paths: list[_Path], batch_size: int) -> None:
     """Score and gradient at every pending node of every path, in batches that paths share."""
-    jobs = [(path, place) for path in paths for place in path.pending]
+    jobs = [(path, node) for path in paths for node in path.pending]
     for start in range(0, len(jobs), batch_size):
         chunk = jobs[start : start + batch_size]
-        points = torch.stack([path.point(place) for path, place in chunk])
+        points = torch.stack([path.point(node) for path, node in chunk])
         points = points.contiguous(memory_format=torch.channels_last).requires_grad_()
         labels = torch.tensor([path.label for path, _ in chunk], device=points.device)
         with torch.enable_grad():
             scores = score(points, labels)
             (gradients,) = torch.autograd.grad(scores.sum(), points)
-        for (path, place), value, gradient in zip(chunk, scores.detach().tolist(), gradients, strict=True):
-            path.add(place, value, gradient)
+        for (path, node), value, gradient in zip(chunk, scores.detach().tolist(), gradients, strict=True):
+            path.add(node, value, gradient)
     for path in paths:
         path.pending = []
 

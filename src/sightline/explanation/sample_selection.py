@@ -1,4 +1,4 @@
-"""Which images to explain."""
+"""The choice of representative images to explain."""
 
 import numpy as np
 
@@ -18,8 +18,8 @@ def choose_representative(
     num_chosen = np.zeros(int(labels.max()) + 1, np.int64)
     is_free = np.ones(len(labels), bool)
     chosen: list[int] = []
-    for turn in range(min(count, len(labels))):
-        rotated = (kinds[(turn + step) % len(kinds)] for step in range(len(kinds)))
+    for number in range(min(count, len(labels))):
+        rotated = (kinds[(number + step) % len(kinds)] for step in range(len(kinds)))
         members = next(found for kind in rotated if len(found := order[(kind & is_free)[order]]))
         index = int(members[np.argmin(num_chosen[labels[members]])])
         chosen.append(index)

@@ -50,7 +50,7 @@ def make_runner(calibration: Calibration | None = None) -> Runner:
     return Runner(network, spec, torch.device("cpu"), "32-true")
 
 
-def make_subject(
+def make_inputs(
     predictions: Predictions | None = None,
     calibration: Calibration | None = None,
     group_size: int | None = None,
