@@ -5,13 +5,13 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
-from sightline.serving.pictures import LEAST, MOST, draw_titled
+from sightline.serving.pictures import MAX_SIDE, MIN_SIDE, draw_titled
 
 
 @pytest.mark.parametrize("size", [(1, 1), (32, 32), (300, 20), (4000, 3000)])
 def test_small_photos_grow_and_large_ones_shrink(size: tuple[int, int], tmp_path: Path) -> None:
     Image.new("RGB", size, "green").save(tmp_path / "photo.png")
     picture = draw_titled(tmp_path / "photo.png", "a class with quite a long name  99.9%")
-    assert LEAST - 1 <= max(picture.size) <= MOST * 1.2
+    assert MIN_SIDE - 1 <= max(picture.size) <= MAX_SIDE * 1.2
     assert picture.getpixel((0, 0)) == (255, 255, 255)
     assert picture.getpixel((picture.width // 2, picture.height - 1)) == (0, 128, 0)

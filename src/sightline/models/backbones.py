@@ -23,12 +23,12 @@ from sightline.errors import BadInput
 log = logging.getLogger(__name__)
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
 SECONDS_TO_ANSWER = 5.0
-"""Of the server that has published weights, before a training counts on it."""
+"""Time limit for the server of published weights to answer, before a training counts on it."""
 
 
 @dataclass(frozen=True)
 class Architecture:
-    """What makes a network again: timm's name and arguments, the number of classes, and where its weights began."""
+    """The architecture of a network: timm's name and arguments, number of classes, and the origin of its weights."""
 
     name: str
     num_classes: int
@@ -39,7 +39,7 @@ class Architecture:
         return asdict(self)
 
     def create(self) -> nn.Module:
-        """The network with random weights, as a place for saved ones."""
+        """The network with random weights, for saved ones to be loaded into."""
         return _create(self.name, self.num_classes, self.arguments)
 
 
@@ -139,7 +139,7 @@ def check_pretrained(name: str) -> None:
 
 
 def _reach(address: str) -> None:
-    """Any answer of the server will do: which files it has is seen when they are fetched.
+    """Ask the server, whose answer may be any: which files it has is seen when they are fetched.
 
     Raises: OSError when there is none.
     """
@@ -166,7 +166,7 @@ def _out_of_reach(name: str, error: Exception) -> BadInput:
 
 
 def check_fit(name: str, arguments: Mapping[str, Any], weights: str | Path | None) -> None:
-    """Look whether timm can make a network, and whether the weights of a file are for it; no tensor is read or filled.
+    """Check that timm can make a network, and that the weights of a file fit it; no tensor is read or filled.
 
     Raises: BadInput with the near names, the arguments that it does not take, or the first tensor that does not fit.
     """

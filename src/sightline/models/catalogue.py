@@ -45,7 +45,7 @@ def matching(pattern: str) -> list[str]:
 
 
 def describe(name: str, image_size: int | None = None) -> Entry:
-    """Facts about a network, without room for its weights."""
+    """Facts about a network, built without memory for its weights."""
     network = _without_weights(name)
     published = getattr(network, "pretrained_cfg", {})
     size = image_size or published.get("input_size", (3, 224, 224))[-1]

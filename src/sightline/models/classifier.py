@@ -25,7 +25,7 @@ from sightline.task_spec import TaskSpec
 
 Batch = tuple[torch.Tensor, torch.Tensor]
 TOTAL_STEPS = ("total_steps", "T_max", "total_iters")
-"""What torch's schedulers call the length of training."""
+"""Arguments of torch's schedulers for the number of steps."""
 
 
 @dataclass(frozen=True)
@@ -154,7 +154,7 @@ class Classifier(pl.LightningModule):
             raise BadInput(f"model.optimizer or model.scheduler: {error}; change that setting") from error
 
     def train(self, mode: bool = True) -> "Classifier":
-        """Frozen batch norm keeps the statistics it came with."""
+        """As in torch, but frozen batch norm stays in eval mode and keeps its statistics."""
         super().train(mode)
         if self.freezes:
             for module in self.backbone.modules():
@@ -194,14 +194,14 @@ class Classifier(pl.LightningModule):
         return {"max_lr": [peak * rate / max(rates) for rate in rates]}
 
     def _length(self, name: str, num_steps: int) -> dict[str, float]:
-        """The scheduler's number of steps; OneCycleLR divides by nothing when its warm-up is exactly one of them."""
+        """The scheduler's number of steps; OneCycleLR divides by zero when its warm-up is exactly one step."""
         share = getattr(self.recipe.scheduler, "keywords", {}).get("pct_start")
         if share is None or share * num_steps != 1:
             return {name: num_steps}
         return {name: num_steps, "pct_start": share * 1.001}
 
     def _step_argument(self) -> str:
-        """What the scheduler calls the number of steps; nothing when it does not count steps."""
+        """The scheduler's argument for the number of steps; None when it does not count steps."""
         taken = inspect.signature(self.recipe.scheduler).parameters
         return next((name for name in TOTAL_STEPS if name in taken), "")
 

@@ -1,4 +1,4 @@
-"""Learning from another model's answers (Hinton et al., arXiv:1503.02531)."""
+"""Knowledge distillation: learning from a teacher's answers (Hinton et al., arXiv:1503.02531)."""
 
 import torch
 from torch import nn

@@ -1,4 +1,4 @@
-"""Where and with which numbers a network runs, and its outputs over a loader."""
+"""Device and precision of a network, and its outputs over batches."""
 
 import ctypes
 import sys
@@ -14,7 +14,7 @@ DTYPES = {"16": torch.float16, "bf16": torch.bfloat16, "32": torch.float32, "64"
 
 
 M_TRIM_THRESHOLD, M_MMAP_THRESHOLD = -1, -3
-"""Of mallopt(3)."""
+"""Parameters of mallopt(3)."""
 
 
 def keep_freed_memory() -> None:

@@ -61,9 +61,9 @@ def _print(rows: list[dict[str, Any]], where: str) -> None:
         table.add_column(heading, justify="left" if number in (0, 4) else "right", no_wrap=True)
     for row in rows:
         work = row["multiply_adds"]
-        words = [row["name"], str(row["image_size"]), f"{row['parameters'] / 1e6:.2f}"]
-        words += ["?" if work is None else f"{work / 1e9:.2f}", row["weights"]]
-        table.add_row(*words, *(f"{row[name]:,.0f}" for name in SPEEDS if name in row))
+        cells = [row["name"], str(row["image_size"]), f"{row['parameters'] / 1e6:.2f}"]
+        cells += ["?" if work is None else f"{work / 1e9:.2f}", row["weights"]]
+        table.add_row(*cells, *(f"{row[name]:,.0f}" for name in SPEEDS if name in row))
     console = Console(highlight=False)
     console.width = max(console.width, TABLE_WIDTH)  # a pipe has no width of its own
     console.print(table)

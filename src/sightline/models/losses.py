@@ -7,7 +7,7 @@ from timm.loss import BinaryCrossEntropy, compute_class_weights  # pyright: igno
 from torch import nn
 
 WEIGHTINGS = {"balanced": "inv_freq", "effective": "effective_num"}
-"""Our words for timm's."""
+"""Names of class weightings → timm's."""
 
 
 def make_loss(

@@ -1,4 +1,4 @@
-"""Parameters that are trained differently: no weight decay for norms and biases, smaller steps near the input."""
+"""Parameter groups of an optimizer: no weight decay for norms and biases, layer-wise learning rate decay."""
 
 import inspect
 from collections.abc import Callable
@@ -43,7 +43,7 @@ def parameter_groups(
 
 
 def _argument(optimizer: Callable[..., Any], name: str) -> float:
-    """What the optimizer is made with: the configuration's value, or its own default."""
+    """The value of an optimizer's argument: the configuration's, or its own default."""
     given = optimizer.keywords.get(name) if isinstance(optimizer, partial) else None
     if given is not None:
         return given

@@ -1,4 +1,4 @@
-"""Learning rates over a run that torch does not have as one schedule."""
+"""Learning rate schedules that torch lacks."""
 
 import math
 

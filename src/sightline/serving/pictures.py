@@ -1,4 +1,4 @@
-"""Photos with a title."""
+"""Drawing the predicted class on a photo."""
 
 from pathlib import Path
 
@@ -6,17 +6,17 @@ from PIL import Image, ImageDraw, ImageFont, ImageOps
 
 from sightline.data.transforms import load_rgb
 
-LEAST, MOST = 240, 1024
+MIN_SIDE, MAX_SIDE = 240, 1024
 """Sides in pixels between which a picture is shown; smaller ones are enlarged, larger ones reduced."""
 
 
 def draw_titled(file: Path, title: str) -> Image.Image:
-    """The photo under a white strip that holds the title."""
+    """The photo below a white strip with the title."""
     photo = load_rgb(file)
-    if max(photo.size) < LEAST:
-        photo = ImageOps.contain(photo, (LEAST, LEAST), Image.Resampling.NEAREST)
-    elif max(photo.size) > MOST:
-        photo = ImageOps.contain(photo, (MOST, MOST))
+    if max(photo.size) < MIN_SIDE:
+        photo = ImageOps.contain(photo, (MIN_SIDE, MIN_SIDE), Image.Resampling.NEAREST)
+    elif max(photo.size) > MAX_SIDE:
+        photo = ImageOps.contain(photo, (MAX_SIDE, MAX_SIDE))
     size = max(14, photo.width // 24)
     font = ImageFont.load_default(size)
     while size > 8 and font.getlength(title) > photo.width - 12:

@@ -30,19 +30,19 @@ class SmallMapConv2d(nn.Conv2d):
             dtype = torch.get_autocast_dtype("cpu")
             input, weight, bias = input.to(dtype), weight.to(dtype), None if bias is None else bias.to(dtype)
         sizes = (weight.shape[2:], self.stride, self.padding, input.shape[2:])
-        places = _Places(*(cast("tuple[int, int]", tuple(size)) for size in sizes))
-        if not len(input) or min(places.map) < 1:
+        geometry = _Geometry(*(cast("tuple[int, int]", tuple(size)) for size in sizes))
+        if not len(input) or min(geometry.map) < 1:
             return super()._conv_forward(input, weight, bias)
-        pixels = math.prod(places.map)
+        pixels = math.prod(geometry.map)
         by_products = pixels * PRODUCT_CHANNELS_PER_PIXEL <= self.out_channels
         in_bf16 = input.dtype == torch.bfloat16
         if not by_products and not (in_bf16 and pixels * WEIGHT_CHANNELS_PER_PIXEL <= self.out_channels):
             return super()._conv_forward(input, weight, bias)
-        return _Convolution.apply(input, weight, bias, places, by_products)  # pyright: ignore[reportReturnType]
+        return _Convolution.apply(input, weight, bias, geometry, by_products)  # pyright: ignore[reportReturnType]
 
 
-class _Places(NamedTuple):
-    """Where a kernel lies on images: all sizes are of height and width."""
+class _Geometry(NamedTuple):
+    """Kernel, stride, padding and image size of a convolution, each as height and width."""
 
     kernel: tuple[int, int]
     stride: tuple[int, int]
@@ -63,19 +63,19 @@ class _Convolution(torch.autograd.Function):
         images: torch.Tensor,
         weight: torch.Tensor,
         bias: torch.Tensor | None,
-        places: _Places,
+        geometry: _Geometry,
         by_products: bool,
     ) -> torch.Tensor:
         ctx.save_for_backward(images, weight)
-        ctx.places, ctx.by_products = places, by_products
+        ctx.geometry, ctx.by_products = geometry, by_products
         if not by_products:
-            return functional.conv2d(images, weight, bias, stride=places.stride, padding=places.padding)
-        shape = (len(images), len(weight), *places.map)
+            return functional.conv2d(images, weight, bias, stride=geometry.stride, padding=geometry.padding)
+        shape = (len(images), len(weight), *geometry.map)
         output = torch.empty(
             shape, dtype=images.dtype, device=images.device, memory_format=torch.channels_last
         )  # not a view, or what follows could not change it in place
         rows = output.permute(0, 2, 3, 1).view(-1, len(weight))
-        patches, matrix = _patches(images, places), _matrix(weight).t()
+        patches, matrix = _patches(images, geometry), _matrix(weight).t()
         torch.mm(patches, matrix, out=rows) if bias is None else torch.addmm(bias, patches, matrix, out=rows)
         return output
 
@@ -86,13 +86,13 @@ class _Convolution(torch.autograd.Function):
         rows = gradient.permute(0, 2, 3, 1).reshape(-1, len(weight))
         by_images = by_weight = by_bias = None
         if ctx.needs_input_grad[0] and ctx.by_products:
-            by_images = _sum_of_patches(rows @ _matrix(weight), len(images), ctx.places)
+            by_images = _sum_of_patches(rows @ _matrix(weight), len(images), ctx.geometry)
         elif ctx.needs_input_grad[0]:
-            settings = (list(ctx.places.stride), list(ctx.places.padding), [1, 1], False, [0, 0], 1)
+            settings = (list(ctx.geometry.stride), list(ctx.geometry.padding), [1, 1], False, [0, 0], 1)
             mask = [True, False, False]
             by_images = torch.ops.aten.convolution_backward(gradient, images, weight, None, *settings, mask)[0]
         if ctx.needs_input_grad[1]:
-            by_weight = rows.t() @ _patches(images, ctx.places)
+            by_weight = rows.t() @ _patches(images, ctx.geometry)
             by_weight = by_weight.view(weight.permute(0, 2, 3, 1).shape).permute(0, 3, 1, 2)
         if ctx.needs_input_grad[2]:
             by_bias = rows.sum(0)
@@ -104,24 +104,24 @@ def _matrix(weight: torch.Tensor) -> torch.Tensor:
     return weight.permute(0, 2, 3, 1).reshape(len(weight), -1)
 
 
-def _patches(images: torch.Tensor, places: _Places) -> torch.Tensor:
-    """What the kernel lies on at each place, `(B * places, height * width * in)`."""
-    (down, right), pad = places.stride, places.padding
+def _patches(images: torch.Tensor, geometry: _Geometry) -> torch.Tensor:
+    """The patches below the kernel (im2col), `(B * positions, height * width * in)`."""
+    (down, right), pad = geometry.stride, geometry.padding
     images = functional.pad(images.permute(0, 2, 3, 1), (0, 0, pad[1], pad[1], pad[0], pad[0])).contiguous()
     by_image, by_row, by_column, by_channel = images.stride()
-    shape = (len(images), *places.map, *places.kernel, images.shape[-1])
+    shape = (len(images), *geometry.map, *geometry.kernel, images.shape[-1])
     strides = (by_image, by_row * down, by_column * right, by_row, by_column, by_channel)
     return images.as_strided(shape, strides).reshape(shape[0] * shape[1] * shape[2], -1)
 
 
-def _sum_of_patches(patches: torch.Tensor, count: int, places: _Places) -> torch.Tensor:
+def _sum_of_patches(patches: torch.Tensor, count: int, geometry: _Geometry) -> torch.Tensor:
     """Images `(count, in, height, width)` in channels_last: patches added up where they lie."""
-    (height, width), (rows, columns) = places.images, places.map
-    (down, right), (top, left) = places.stride, places.padding
-    patches = patches.view(count, rows, columns, *places.kernel, -1)
+    (height, width), (rows, columns) = geometry.images, geometry.map
+    (down, right), (top, left) = geometry.stride, geometry.padding
+    patches = patches.view(count, rows, columns, *geometry.kernel, -1)
     padded = patches.new_zeros(count, height + 2 * top, width + 2 * left, patches.shape[-1])
-    for y in range(places.kernel[0]):
-        for x in range(places.kernel[1]):
+    for y in range(geometry.kernel[0]):
+        for x in range(geometry.kernel[1]):
             lain_on = padded[:, y : y + down * (rows - 1) + 1 : down, x : x + right * (columns - 1) + 1 : right]
             lain_on += patches[:, :, :, y, x]
     return padded[:, top : top + height, left : left + width].permute(0, 3, 1, 2)
