@@ -16,21 +16,21 @@ LUMA = (0.299, 0.587, 0.114)
 
 
 class Draws:
-    """Numbers in 0..1 for a batch, `(B, num_draws)`, each handed out once."""
+    """Random numbers in 0..1 for a batch, `(B, num_draws)`, each used once."""
 
     def __init__(self, values: torch.Tensor) -> None:
         self.columns = iter(values.unbind(1))
 
     def uniform(self, low: float, high: float) -> torch.Tensor:
-        """A number for each image, `(B,)`."""
+        """A uniform number for each image, `(B,)`."""
         return low + (high - low) * next(self.columns)
 
     def log_uniform(self, low: float, high: float) -> torch.Tensor:
-        """As likely between 1/2 and 1 as between 1 and 2, `(B,)`."""
+        """A log-uniform number for each image, `(B,)`: as likely between 1/2 and 1 as between 1 and 2."""
         return self.uniform(math.log(low), math.log(high)).exp()
 
     def happens(self, p: float) -> torch.Tensor:
-        """bool `(B,)`."""
+        """Whether it happens to each image, bool `(B,)`."""
         return next(self.columns) < p
 
 
@@ -177,7 +177,7 @@ class RandomView:
         return functional.grid_sample(images, grid, mode="bilinear", padding_mode="border", align_corners=False)
 
     def _matrix(self, draws: Draws, side: torch.Tensor) -> torch.Tensor:
-        """From the places of the crop to those of the image, both in -1..1: `(B, 2, 3)`."""
+        """Affine matrices `(B, 2, 3)` from coordinates of the crop to those of the image, both in -1..1."""
         area, ratio = draws.uniform(*self.crop_scale), draws.log_uniform(*self.crop_ratio)
         most = math.inf if self.crop_scale[1] > 1 else 1.0
         width, height = ((area * each).sqrt().clamp(max=most) for each in (ratio, 1 / ratio))
@@ -244,7 +244,7 @@ class BatchAugmentation:
 
 
 def _change_some(images: torch.Tensor, step: BatchTransform, values: torch.Tensor) -> None:
-    """Change those images in place whose first number says so."""
+    """Apply a step in place to the images whose first draw lies below its probability."""
     rows = (values[:, 0] < step.p).nonzero().squeeze(1)
     if len(rows):
         images[rows] = step(images[rows], Draws(values[rows, 1:]))
@@ -254,12 +254,12 @@ def _mirrored_labels(names: Sequence[str], mirror_classes: Mapping[str, str] | N
     """For each label that of its mirror image, -1 where there is none: int64 `(num_classes,)`."""
     if mirror_classes is None:
         return torch.arange(len(names))
-    places = {name: number for number, name in enumerate(names)}
-    return torch.tensor([places.get(mirror_classes.get(name, ""), -1) for name in names])
+    index_of = {name: number for number, name in enumerate(names)}
+    return torch.tensor([index_of.get(mirror_classes.get(name, ""), -1) for name in names])
 
 
 def source_of(spec: TaskSpec, augmentation: BatchAugmentation | None) -> tuple[TaskSpec, int]:
-    """What training images are to be handed over as, and with how many draws."""
+    """The TaskSpec that images are prepared for before the batch augmentation, and its number of draws."""
     return (spec, 0) if augmentation is None else (augmentation.source_spec, augmentation.num_draws)
 
 
@@ -269,8 +269,8 @@ def _by_image(values: torch.Tensor) -> torch.Tensor:
 
 def _mean_of_neighbours(size: int, reach: int, device: torch.device) -> torch.Tensor:
     """`(size, size)`: times a column of numbers, the mean of each and of those up to `reach` away."""
-    places = torch.arange(size, device=device)
-    is_near = ((places[:, None] - places).abs() <= reach).float()
+    positions = torch.arange(size, device=device)
+    is_near = ((positions[:, None] - positions).abs() <= reach).float()
     return is_near / is_near.sum(1, keepdim=True)
 
 
@@ -278,5 +278,5 @@ def _is_within(size: int, draws: Draws, shares: Sequence[float]) -> torch.Tensor
     """Which rows or columns a random stretch takes up: bool `(B, size)`."""
     share = draws.uniform(*shares)
     start = draws.uniform(0, 1) * (1 - share)
-    places = (torch.arange(size, device=share.device) + 0.5) / size
-    return (places >= start[:, None]) & (places < (start + share)[:, None])
+    centres = (torch.arange(size, device=share.device) + 0.5) / size
+    return (centres >= start[:, None]) & (centres < (start + share)[:, None])

@@ -26,7 +26,7 @@ from sightline.task_spec import TaskSpec
 log = logging.getLogger(__name__)
 CACHE_MODES = ("auto", "always", "off")
 VERSION = 1
-"""Part of every key: raise it when the pixels for the same settings change."""
+"""Part of every key: raise it when the same settings give other pixels."""
 SHARE_OF_MEMORY, SHARE_OF_DISK = 0.5, 0.5
 """Beyond these shares of what is free, `auto` reads the files instead."""
 SAMPLED = 200
@@ -34,7 +34,7 @@ SAMPLED = 200
 
 @dataclass(frozen=True)
 class Pixels:
-    """Which pixels of an image a store holds.
+    """The size and margin at which a store keeps images.
 
     Without a margin, those that evaluation sees: `(image_size, image_size, 3)`. With one, the whole image, made no
     smaller than `margin` on its short side: what random crops are cut from.
@@ -67,7 +67,7 @@ class Pixels:
         return (width, height), RESAMPLING[self.spec.interpolation]
 
     def key(self, digests: np.ndarray) -> str:
-        """Names a store: other bytes, size, interpolation or crop name another; other classes and splits do not."""
+        """The name of a store: a hash of the files' bytes, size, interpolation and crop, not of classes and splits."""
         spec = asdict(self.spec)
         kept = {name: spec[name] for name in ("image_size", "interpolation", "crop")}
         if self.spec.crop == "pad":
@@ -190,7 +190,7 @@ class ImageCache:
         log.info("cached %s images, %.2f GB, in %.1f s", f"{len(images):,}", num_bytes / 1e9, seconds)
 
     def _make_room(self, num_bytes: float) -> None:
-        """Remove the stores that were not used for longest; processes that have them mapped read on."""
+        """Remove the least recently used stores; processes that have them mapped can still read them."""
         finished = (path for path in self.folder.glob("*/store.json") if not path.parent.name.startswith("."))
         stores = sorted(finished, key=lambda path: path.stat().st_mtime)
         sizes = [json.loads(path.read_text(encoding="utf-8"))["bytes"] for path in stores]
@@ -219,7 +219,7 @@ def _open(folder: Path) -> ImageStore | None:
 
 
 def _estimate_bytes(images: Selection, pixels: Pixels) -> float:
-    """From the sizes of some images, read from their headers."""
+    """Estimated bytes of a store, from the headers of some images."""
     chosen = np.unique(np.linspace(0, len(images) - 1, min(SAMPLED, len(images)), dtype=int))
     sizes = []
     for index in chosen:

@@ -42,7 +42,7 @@ class ImageDataModule(pl.LightningDataModule):
         self.sampler = EpochSampler(len(train), seed)  # pyright: ignore[reportArgumentType]  (torch's Dataset has no length)
 
     def seek(self, epoch: int, batch: int) -> None:
-        """Training goes on with this batch of this epoch."""
+        """Resume training at this batch of this epoch."""
         self.sampler.seek(epoch, batch * self.batch_size)
 
     def set_rank(self, rank: int, world_size: int) -> None:
@@ -92,9 +92,9 @@ class ImageDataModule(pl.LightningDataModule):
         """The images of a training batch by name; nothing where the data set has no names."""
         if not hasattr(self.train, "name"):
             return []
-        place = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
+        span = slice(batch * self.batch_size, (batch + 1) * self.batch_size)
         is_overfit = getattr(self.trainer, "overfit_batches", 0)  # Lightning then reads in order
-        indices = range(self._num_train_images())[place] if is_overfit else self._train_indices(epoch, place)
+        indices = range(self._num_train_images())[span] if is_overfit else self._train_indices(epoch, span)
         return [self.train.name(int(index)) for index in indices]  # pyright: ignore[reportAttributeAccessIssue]
 
     def on_after_batch_transfer(self, batch: Batch, dataloader_idx: int) -> Batch:
@@ -104,11 +104,11 @@ class ImageDataModule(pl.LightningDataModule):
             return self.batch_augmentation(images, labels, draws[0])
         return normalise(images, self.spec), labels
 
-    def _train_indices(self, epoch: int, place: slice) -> Sequence[int]:
-        return self.sampler.order(epoch)[place].tolist()
+    def _train_indices(self, epoch: int, span: slice) -> Sequence[int]:
+        return self.sampler.order(epoch)[span].tolist()
 
     def _at_hand(self, dataset: Dataset) -> Dataset:
-        """The data set on the device, if that is wanted and there is a trainer that says which one."""
+        """The data set on the trainer's device if it is to be kept there, else as it is."""
         if not self.is_kept_on_device or self.trainer is None or not isinstance(dataset, ImageDataset):
             return dataset
         from sightline.data.device_cache import DeviceDataset
@@ -116,14 +116,14 @@ class ImageDataModule(pl.LightningDataModule):
         return DeviceDataset(dataset, self.trainer.strategy.root_device, num_workers=self.num_workers)
 
     def _num_train_images(self) -> int:
-        """Of an epoch, for all ranks."""
+        """Training images of an epoch, over all ranks."""
         return self.sampler.length
 
     def _num_workers(self, dataset: Dataset) -> int:
         return 0 if getattr(dataset, "is_on_device", False) else self.num_workers
 
     def _loader(self, dataset: Dataset) -> DataLoader:
-        """In the data set's order, whole."""
+        """A loader in the data set's order, with the last incomplete batch."""
         length = len(dataset)  # pyright: ignore[reportArgumentType]
         batches = None
         if self.world_size > 1:

@@ -1,4 +1,4 @@
-"""Data sets that answer with whole batches of images and labels: from files, from decoded pixels, at random."""
+"""Data sets that are read in whole batches of images and labels: from files, decoded pixels or random numbers."""
 
 from collections.abc import Sequence
 
@@ -13,17 +13,17 @@ from sightline.data.transforms import Augmentation, load_rgb, prepare
 from sightline.task_spec import TaskSpec
 
 Key = int | tuple[int, int]
-"""Of an image: its index, or the epoch and its index."""
+"""Key of an image: its index, or the epoch and its index."""
 Batch = tuple[torch.Tensor, ...]
 """Images and labels, and the draws of a batch augmentation where there is one."""
 
 
-def draw(num_draws: int, seed: int, places: Sequence[tuple[int, int]]) -> torch.Tensor:
-    """Numbers in 0..1, float32 `(B, num_draws)`: those of the seed and of each place (epoch, index)."""
+def draw(num_draws: int, seed: int, keys: Sequence[tuple[int, int]]) -> torch.Tensor:
+    """Numbers in 0..1, float32 `(B, num_draws)`: a function of the seed and each key (epoch, index)."""
     bits = np.random.Philox(key=seed)
     generator, state = np.random.Generator(bits), bits.state
-    numbers = np.empty((len(places), num_draws), np.float32)
-    for row, (epoch, index) in zip(numbers, places, strict=True):
+    numbers = np.empty((len(keys), num_draws), np.float32)
+    for row, (epoch, index) in zip(numbers, keys, strict=True):
         state["state"]["counter"][:] = (0, index, epoch, 0)  # 2 us; a generator for each image would take 10
         bits.state = state
         generator.random(dtype=np.float32, out=row)
@@ -45,13 +45,13 @@ class ImageDataset(Dataset[Batch]):
         augmentation: Augmentation | None = None,
         seed: int = 0,
         store: ImageStore | None = None,
-        places: np.ndarray | None = None,
+        store_indices: np.ndarray | None = None,
         num_draws: int = 0,
     ) -> None:
-        """`places` says where in the store each image lies; by default in the same order."""
+        """`store_indices` int `(N,)`: the index in the store of each image; by default its own."""
         self.images, self.spec, self.seed, self.num_draws = images, spec, seed, num_draws
         self.augmentation = None if augmentation is None or augmentation.changes_nothing else augmentation
-        self.store, self.places = store, places
+        self.store, self.store_indices = store, store_indices
 
     def __len__(self) -> int:
         return len(self.images)
@@ -75,8 +75,8 @@ class ImageDataset(Dataset[Batch]):
 
     def _read(self, pairs: Sequence[tuple[int, int]], indices: np.ndarray) -> torch.Tensor:
         if self.store is not None and self.augmentation is None:
-            places = indices if self.places is None else self.places[indices]
-            return torch.from_numpy(self.store.read(places))
+            chosen = indices if self.store_indices is None else self.store_indices[indices]
+            return torch.from_numpy(self.store.read(chosen))
         size = self.spec.image_size
         pixels = torch.empty((len(pairs), size, size, 3), dtype=torch.uint8)
         into = pixels.numpy()
@@ -89,7 +89,8 @@ class ImageDataset(Dataset[Batch]):
         if self.store is None:
             image = load_rgb(self.images.path(row))
             return prepare(image, self.spec) if self.augmentation is None else self._augment(image, epoch, index)
-        return self._augment(self.store[row if self.places is None else int(self.places[row])], epoch, index)
+        position = row if self.store_indices is None else int(self.store_indices[row])
+        return self._augment(self.store[position], epoch, index)
 
     def _augment(self, image: Image.Image | np.ndarray, epoch: int, index: int) -> np.ndarray:
         assert self.augmentation is not None
@@ -97,7 +98,7 @@ class ImageDataset(Dataset[Batch]):
 
 
 class SyntheticDataset(Dataset[Batch]):
-    """Random pixels made once and handed out again and again: for timing, not for learning."""
+    """The same random pixels in every batch: for timing, not for learning."""
 
     def __init__(self, length: int, spec: TaskSpec, distinct: int = 256) -> None:
         generator = np.random.default_rng(0)

@@ -21,11 +21,11 @@ class DeviceDataset(Dataset[Batch]):
         self.dataset, size = dataset, dataset.spec.image_size
         self.images = torch.empty((len(dataset), size, size, 3), dtype=torch.uint8, device=device)
         self.labels = torch.from_numpy(dataset.images.labels.astype(np.int64)).to(device)
-        place = 0
+        start = 0
         for batch in make_loader(dataset, batch_size=256, num_workers=num_workers):
             pixels = batch[0]
-            self.images[place : place + len(pixels)] = pixels.to(device, non_blocking=True)
-            place += len(pixels)
+            self.images[start : start + len(pixels)] = pixels.to(device, non_blocking=True)
+            start += len(pixels)
 
     def __len__(self) -> int:
         return len(self.dataset)

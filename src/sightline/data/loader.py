@@ -1,4 +1,4 @@
-"""How every loader of the project is made."""
+"""The one maker of data loaders."""
 
 import functools
 import multiprocessing
@@ -48,7 +48,7 @@ def make_loader(
 
 
 def _as_it_is(batch: Any) -> Any:
-    """What a data set that reads whole batches returns."""
+    """The collate function of data sets that return whole batches: identity."""
     return batch
 
 

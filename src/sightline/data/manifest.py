@@ -1,4 +1,4 @@
-"""Which image belongs to which split: the manifest. Never imports torch, so that bad data is refused at once."""
+"""The manifest: every image of a data set with its class, split and group. Never imports torch."""
 
 import csv
 import hashlib
@@ -68,7 +68,7 @@ class Manifest:
         return np.frombuffer(joined, np.uint8).reshape(-1, 32)
 
     def with_digests(self, digests: np.ndarray) -> "Manifest":
-        """The same manifest with hashes that somebody else has computed."""
+        """The same manifest with hashes of the files that are known already."""
         self.__dict__["digests"] = digests
         return self
 
@@ -139,7 +139,7 @@ class Manifest:
         return kept.with_digests(self.digests[rows]) if "digests" in self.__dict__ else kept
 
     def find_changed(self, split: str) -> list[str]:
-        """Paths of a split whose files are gone or differ from the table."""
+        """Paths of a split whose files are gone or have another hash than in the table."""
         rows = self.select(split).rows
         return [str(self.paths[row]) for row in rows if not self._is_unchanged(row)]
 
@@ -150,7 +150,7 @@ class Manifest:
 
 @dataclass(frozen=True)
 class Selection:
-    """Some images of a manifest, by their rows."""
+    """Images of a manifest, by their rows."""
 
     manifest: Manifest
     rows: np.ndarray

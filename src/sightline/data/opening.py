@@ -1,4 +1,4 @@
-"""A data set from its configuration: found, looked at, split, and fit to be read in batches. No torch at the top."""
+"""Opening a data set from its configuration: located, audited, split. No torch at the top."""
 
 import hashlib
 import logging
@@ -38,9 +38,9 @@ def open_data(cfg: TrainConfig) -> TrainingData:
 
 
 def check_root(data: DataConfig) -> None:
-    """Look whether images that lie on this disk are there, and no further: it takes no time.
+    """Check that a data root on this disk exists, which takes no time.
 
-    Raises: BadInput when they are not.
+    Raises: BadInput when it does not.
     """
     is_elsewhere = data.source in ("synthetic", "digits", "shards") or "://" in data.root
     path = Path(data.root).expanduser().absolute()
@@ -92,7 +92,7 @@ def open_files(cfg: TrainConfig | PrepareConfig) -> FolderData:
 
 
 def _find_pinned(setting: str, root: Path) -> Manifest | None:
-    """The manifest that fixes the splits: the one named, or the one beside the images."""
+    """The pinned manifest: the one named, or the one beside the images."""
     if setting == "none":
         return None
     folder = root if root.is_dir() else root.parent
@@ -106,14 +106,14 @@ def _find_pinned(setting: str, root: Path) -> Manifest | None:
 
 
 def image_cache(cache: Path, limit_gb: float = 50.0, mode: str = "auto") -> "ImageCache":
-    """Where decoded images are kept."""
+    """The cache of decoded images."""
     from sightline.data.cache import ImageCache
 
     return ImageCache(cache / "images", limit_gb=limit_gb, mode=mode)
 
 
 def shard_cache(cache: Path, limit_gb: float = 50.0) -> "ShardCache":
-    """Where shards that stream are kept."""
+    """The cache of streamed shards."""
     from sightline.data.shards.stores import ShardCache
 
     return ShardCache(cache / "shards", limit_gb)

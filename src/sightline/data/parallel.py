@@ -17,7 +17,7 @@ Item = TypeVar("Item")
 Result = TypeVar("Result")
 
 FEW = 400
-"""Up to so many items, starting processes takes longer than the work."""
+"""Up to this many items, starting processes takes longer than the work."""
 CHUNK = 64
 SECONDS_BETWEEN_LINES = 10.0
 
@@ -71,7 +71,7 @@ def _end_with_parent() -> None:
 
 
 def track(results: Iterable[Result], sizes: Sequence[int], title: str) -> Iterator[Result]:
-    """The results, while a bar (in a terminal) or a line now and then counts what they stand for."""
+    """The same results, with a progress bar in a terminal or a line now and then elsewhere."""
     total = sum(sizes)
     if not sys.stderr.isatty():
         yield from _count_in_lines(results, sizes, title, total)

@@ -1,4 +1,4 @@
-"""Pictures as they come, files or images in memory, as batches for a trained model."""
+"""Loose pictures, files or images in memory, as batches for a trained model."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
@@ -17,7 +17,7 @@ Prepared = torch.Tensor | UnreadableImage
 
 
 class PictureDataset(Dataset[tuple[int, Prepared]]):
-    """Each picture's number with its prepared pixels, or with the error that says why there are none."""
+    """Each picture's number with its prepared pixels, or with the error where it cannot be read."""
 
     def __init__(self, pictures: Sequence[Picture], spec: TaskSpec) -> None:
         self.pictures, self.spec = pictures, spec
@@ -37,8 +37,8 @@ class PictureDataset(Dataset[tuple[int, Prepared]]):
 class PictureBatches:
     """Batches uint8 `(B, image_size, image_size, 3)` of the pictures that can be read, in their order.
 
-    `unreadable` has the others' numbers with the error, as they are met; `watch` sees the loader go by, as a progress
-    bar does. A single batch is read without workers.
+    `unreadable` has the others' numbers with the error, as they occur; `watch` wraps the loader, as a
+    progress bar does. A single batch is read without workers.
     """
 
     def __init__(

@@ -24,7 +24,7 @@ class EpochSampler(Sampler[tuple[int, int]]):
         self.batch_size, self.rank, self.world_size = batch_size, rank, world_size
 
     def set_epoch(self, epoch: int) -> None:
-        """Lightning calls this before each epoch: another one begins at its beginning, the same one keeps its place."""
+        """Lightning calls this before each epoch: another one begins at its start, the same one goes on."""
         if epoch != self.epoch:
             self.seek(epoch, 0)
 
@@ -95,7 +95,7 @@ class BalancedSampler(EpochSampler):
 
 
 class ShardSampler(DistributedSampler):
-    """Yields `(epoch, place, shard to fetch ahead)`: this rank's part of an epoch, a function of seed and epoch.
+    """Yields `(epoch, position, shard to fetch ahead)`: this rank's part of an epoch, a function of seed and epoch.
 
     The shards of an epoch are permuted, their images are cut into one part for each rank, and each part is shuffled
     across `SHARDS_AT_ONCE` shards at a time. With `drop_last` the parts are equal and up to `world_size - 1` images of
@@ -138,11 +138,11 @@ class ShardSampler(DistributedSampler):
 
     @property
     def largest_part(self) -> int:
-        """The most images of any rank, when none is left out."""
+        """Most images of any rank, when none is left out."""
         return -(-int(self.num_images.sum()) // self.rank_and_world_size[1])
 
     def set_epoch(self, epoch: int) -> None:
-        """Another epoch begins at its beginning; the same one keeps its place."""
+        """Another epoch begins at its beginning; the same one goes on where it is."""
         if epoch != self.epoch:
             self.seek(epoch, 0)
 
@@ -151,7 +151,7 @@ class ShardSampler(DistributedSampler):
         self.epoch, self.first_batch, self.num_batches = epoch, batch, batch
 
     def shape(self) -> dict[str, int]:
-        """What must stay the same for a place in an epoch to mean the same."""
+        """The settings that a saved position in an epoch depends on."""
         total = int(self.num_images.sum())
         num_ranks = self.rank_and_world_size[1]
         return {"batch_size": self.batch_size, "num_ranks": num_ranks, "seed": self.seed, "num_images": total}
@@ -167,7 +167,7 @@ class ShardSampler(DistributedSampler):
         return rank * total // world_size, (rank + 1) * total // world_size
 
     def _pieces(self, epoch: int) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
-        """The shards of this rank's part in the epoch's order, and the first and last place to read in each."""
+        """The shards of this rank's part in the epoch's order, and the first and last position to read in each."""
         order = np.arange(len(self.num_images))
         if self.shuffle:
             order = np.random.default_rng((self.seed, epoch)).permutation(order)
@@ -185,20 +185,20 @@ class ShardSampler(DistributedSampler):
         width = SHARDS_AT_ONCE if self.shuffle else 1
         for window in range(0, len(shards), width):
             some = slice(window, window + width)
-            places = np.concatenate([np.arange(*ends) for ends in zip(low[some], high[some], strict=True)])
-            if skip >= len(places):
-                skip -= len(places)
+            positions = np.concatenate([np.arange(*ends) for ends in zip(low[some], high[some], strict=True)])
+            if skip >= len(positions):
+                skip -= len(positions)
                 continue
             if self.shuffle:
                 generator = np.random.default_rng((self.seed, epoch, self.rank_and_world_size[0], window))
-                places = generator.permutation(places)
-            hints = _spread(shards[window + width : window + 2 * width], len(places), skip)
-            for number in range(skip, len(places)):
-                yield epoch, int(places[number]), hints.get(number, NO_SHARD)
+                positions = generator.permutation(positions)
+            hints = _spread(shards[window + width : window + 2 * width], len(positions), skip)
+            for number in range(skip, len(positions)):
+                yield epoch, int(positions[number]), hints.get(number, NO_SHARD)
             skip = 0
 
 
 def _spread(shards: np.ndarray, length: int, skip: int) -> dict[int, int]:
-    """At which of a window's images to start fetching each shard of the next: evenly over its first half."""
+    """Image of a window at which to prefetch each shard of the next one: evenly over the first half."""
     steps = (max(skip + number, number * length // (2 * len(shards))) for number in range(len(shards)))
     return {step: int(shard) for step, shard in zip(steps, shards, strict=True)}

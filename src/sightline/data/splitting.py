@@ -1,4 +1,4 @@
-"""Which image goes into which split: by its folder, by a pinned manifest, or by its group's hash. No torch here."""
+"""Splitting a data set: by folder, by a pinned manifest, or by the hash of each group. No torch here."""
 
 import hashlib
 import logging
@@ -123,7 +123,7 @@ def _check_classes(root: Path, found: Sequence[ClassFiles]) -> tuple[str, ...]:
 def _tabulate(
     root: Path, class_names: tuple[str, ...], found: Sequence[ClassFiles], rule: SplitRule
 ) -> tuple[Manifest, np.ndarray]:
-    """What a layout found as a manifest, sorted by path, and the hash of each image's group (uint64)."""
+    """Listed images as a manifest, sorted by path, and the hash of each image's group, uint64 `(N,)`."""
     index = {name: number for number, name in enumerate(class_names)}
     paths, labels, splits, groups, keys = [], [], [], [], []
     for part in found:
@@ -168,10 +168,10 @@ def _pin(pinned: Manifest, manifest: Manifest, splits: np.ndarray) -> None:
 
     Raises: BadInput when it was made with other groups.
     """
-    places = np.searchsorted(pinned.paths, manifest.paths)
-    places[places == len(pinned)] = 0
-    is_known = pinned.paths[places] == manifest.paths
-    here, there = np.flatnonzero(is_known), places[is_known]
+    found = np.searchsorted(pinned.paths, manifest.paths)
+    found[found == len(pinned)] = 0
+    is_known = pinned.paths[found] == manifest.paths
+    here, there = np.flatnonzero(is_known), found[is_known]
     mine = manifest.paths if manifest.group_names is None else manifest.group_names
     theirs = pinned.paths if pinned.group_names is None else pinned.group_names
     if len(others := here[mine[here] != theirs[there]]):
@@ -185,7 +185,7 @@ def _pin(pinned: Manifest, manifest: Manifest, splits: np.ndarray) -> None:
 
 
 class _Dealer:
-    """Gives the groups of each class to splits, in the order of their hashes."""
+    """Assigns the groups of each class to splits, in the order of their hashes."""
 
     def __init__(self, manifest: Manifest, keys: np.ndarray, spans_classes: bool) -> None:
         self.class_names, self.labels = manifest.class_names, manifest.labels
@@ -214,11 +214,11 @@ class _Dealer:
                 self._spread(splits, is_open, groups, decided)
 
     def _spread(self, splits: np.ndarray, is_open: np.ndarray, groups: np.ndarray, decided: np.ndarray) -> None:
-        """Let the images of other classes follow their group."""
+        """Put images of other classes into the split of their group."""
         rows = np.flatnonzero(is_open & (splits == UNDECIDED))
-        places = np.minimum(np.searchsorted(groups, self.keys[rows]), len(groups) - 1)
-        follows = groups[places] == self.keys[rows] if len(groups) else np.zeros(len(rows), bool)
-        splits[rows[follows]] = decided[places[follows]]
+        found = np.minimum(np.searchsorted(groups, self.keys[rows]), len(groups) - 1)
+        follows = groups[found] == self.keys[rows] if len(groups) else np.zeros(len(rows), bool)
+        splits[rows[follows]] = decided[found[follows]]
 
     def deal_folds(self, splits: np.ndarray, num_folds: int, fold: int) -> None:
         """Make one of several equal parts of all that is not test the validation split, and the rest train."""

@@ -1,4 +1,4 @@
-"""Image files, shards and random pixels behind one protocol: what a training or a measurement reads. No torch here."""
+"""The data of a training or an evaluation: image files, shards or random pixels, of one protocol. No torch here."""
 
 import csv
 import io
@@ -41,16 +41,16 @@ class TrainingData(Protocol):
 
     @property
     def num_images(self) -> dict[str, int]:
-        """Of each split."""
+        """Number of images by split."""
         ...
 
     @property
     def manifest(self) -> Manifest | None:
-        """Its files, where there are any."""
+        """The manifest of its files, where there are any."""
         ...
 
     def class_counts(self) -> list[int]:
-        """How many training images each class has."""
+        """Number of training images by class."""
         ...
 
     def describe(self) -> dict[str, Any]:
@@ -80,13 +80,13 @@ class FolderData:
     """Image files with a manifest."""
 
     manifest: Manifest
-    """What is used: bad files that are skipped are not in it."""
+    """The images that are used, without the bad files that were skipped."""
     skipped: dict[str, str] = field(default_factory=dict)
     """Path and defect of each bad file left out."""
     report: Path | None = None
     """The folder of audit.json and audit.html, unless the audit was skipped."""
     num_findings: dict[str, int] = field(default_factory=dict)
-    """By kind."""
+    """Number of findings of the audit by kind."""
     cache: "ImageCache | None" = None
     """Where decoded images are kept."""
 
@@ -147,12 +147,12 @@ class FolderData:
         pixels = Pixels(spec)
         if augmentation is not None and augmentation.crop_scale is not None:
             pixels = Pixels.for_crops(spec, augmentation.crop_scale, augmentation.crop_ratio)
-        store, places = None, None
+        store, store_indices = None, None
         if self.cache is not None and cfg.data.num_folds and split != "test":
-            store, places = self.cache.store(not_test, pixels), np.searchsorted(not_test.rows, images.rows)
+            store, store_indices = self.cache.store(not_test, pixels), np.searchsorted(not_test.rows, images.rows)
         elif self.cache is not None:
             store = self.cache.store(images, pixels)
-        return ImageDataset(images, spec, augmentation, cfg.seed, store, places, num_draws)
+        return ImageDataset(images, spec, augmentation, cfg.seed, store, store_indices, num_draws)
 
     def _rows_before_test(self) -> np.ndarray:
         return np.flatnonzero(self.manifest.splits != TEST)

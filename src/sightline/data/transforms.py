@@ -25,7 +25,7 @@ RESAMPLING = {
     "lanczos": Image.Resampling.LANCZOS,
 }
 TURNING = frozenset(("HorizontalFlip", "VerticalFlip", "Transpose", "RandomRotate90", "D4", "SquareSymmetry"))
-"""Albumentations transforms that mirror an image or turn it by a quarter."""
+"""Albumentations transforms that mirror an image or rotate it by 90 degrees."""
 
 
 def quiet_albumentations() -> Any:

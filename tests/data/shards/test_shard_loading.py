@@ -60,7 +60,7 @@ def test_augmented_pixels_are_those_of_the_folder(
 
 def places(loader: ShardLoader, epoch: int) -> list[int]:
     loader.set_epoch(epoch)
-    return [place for _, place, _ in loader.place]
+    return [position for _, position, _ in loader.shard_sampler]
 
 
 def test_the_order_is_a_function_of_seed_and_epoch(folder: str, tmp_path: Path) -> None:
@@ -97,7 +97,7 @@ def test_ranks_cover_an_epoch_without_overlap(ranks: int, folder: str, tmp_path:
         for epoch in range(3):
             parts = [places(loader, epoch) for loader in loaders]
             lengths = [len(part) for part in parts]
-            assert lengths == [len(loader.place) for loader in loaders]
+            assert lengths == [len(loader.shard_sampler) for loader in loaders]
             assert len(set().union(*parts)) == sum(lengths), "an image was given twice"
             assert sum(lengths) == (COUNTS[split] // ranks * ranks if drop_last else COUNTS[split])
             assert max(lengths) - min(lengths) <= (0 if drop_last else 1)
@@ -137,7 +137,7 @@ def _be_a_rank(rank: int, port: int, location: str, cache: Path, results: Any) -
     loader.set_epoch(1)
     sizes = [len(labels) for _, labels in loader]
     everybody: list[Any] = [None, None]
-    distributed.all_gather_object(everybody, ([place for _, place, _ in loader.place], sizes))
+    distributed.all_gather_object(everybody, ([position for _, position, _ in loader.shard_sampler], sizes))
     results.put((rank, everybody))
     distributed.destroy_process_group()
 

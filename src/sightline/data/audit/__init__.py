@@ -1,1 +1,1 @@
-"""What the images are worth: every file looked at, findings, and their page."""
+"""The audit of a data set: every file inspected, findings, and their page."""

@@ -143,7 +143,7 @@ class _Survey:
 
 def _find_copies(survey: _Survey, num_workers: int | None) -> Iterator[Finding]:
     """Sets of equal images, then sets of alike ones for what those have not said."""
-    contents = _group_rows(survey.good, _as_words(survey.facts["pixels"][survey.good]))
+    contents = _group_rows(survey.good, _as_integers(survey.facts["pixels"][survey.good]))
     for rows in contents:
         if len(rows) > 1:
             yield from _name_set(survey, [rows], "duplicate", f"{len(rows)} files hold the same pixels")
@@ -168,15 +168,15 @@ def _name_set(survey: _Survey, parts: list[np.ndarray], kind: str, detail: str) 
         yield survey.finding(kind, rows, detail)
 
 
-def _as_words(digests: np.ndarray) -> np.ndarray:
-    """Digests of bytes as numbers that sort and compare fast, `(N, 2)`."""
+def _as_integers(digests: np.ndarray) -> np.ndarray:
+    """Digests of bytes as integers, uint64 `(N, K)`, which sort and compare fast."""
     return np.ascontiguousarray(digests).view(np.uint64)
 
 
-def _group_rows(rows: np.ndarray, words: np.ndarray) -> list[np.ndarray]:
-    """Rows by equal words, each set ascending, in the order of their first rows."""
-    order = np.lexsort((rows, *words.T))
-    is_first = np.r_[True, (words[order][1:] != words[order][:-1]).any(axis=1)][: len(rows)]
+def _group_rows(rows: np.ndarray, keys: np.ndarray) -> list[np.ndarray]:
+    """Rows with equal keys `(N, K)`, each set ascending, in the order of their first rows."""
+    order = np.lexsort((rows, *keys.T))
+    is_first = np.r_[True, (keys[order][1:] != keys[order][:-1]).any(axis=1)][: len(rows)]
     sets = np.split(rows[order], np.flatnonzero(is_first)[1:]) if len(rows) else []
     return sorted(sets, key=lambda members: int(members[0]))
 
@@ -222,13 +222,13 @@ def _find_close_hashes(hashes: np.ndarray, brightness: np.ndarray, owners: np.nd
         keys = hashes & (bands[first] | bands[second])
         order = np.lexsort((brightness, keys))
         earlier = np.delete(bands[:second], first)
-        places = np.arange(len(keys))
+        starts = np.arange(len(keys))
         for step in range(1, NEIGHBOURS + 1):
-            places = places[: np.searchsorted(places, len(keys) - step)]
-            places = places[keys[order[places]] == keys[order[places + step]]]
-            if not len(places):
+            starts = starts[: np.searchsorted(starts, len(keys) - step)]
+            starts = starts[keys[order[starts]] == keys[order[starts + step]]]
+            if not len(starts):
                 break
-            pairs = np.sort(np.stack([order[places], order[places + step]], axis=1), axis=1)
+            pairs = np.sort(np.stack([order[starts], order[starts + step]], axis=1), axis=1)
             found.append(pairs[_is_close(hashes[pairs], owners[pairs], earlier)])
     pairs = np.concatenate(found)
     return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]

@@ -37,7 +37,7 @@ FACTS = np.dtype(
         ("mode", "S8"),  # Pillow's, before the conversion to RGB
         ("brightness", "f2"),  # mean and standard deviation of the greys, 0 to 255
         ("contrast", "f2"),
-        ("status", "u1"),  # a place in STATUSES
+        ("status", "u1"),  # an index into STATUSES
     ]
 )  # 85 bytes
 FILES_PER_QUERY = 500
@@ -217,7 +217,7 @@ def _is_cut(data: bytes, error: Exception) -> bool:
         return len(data) < 8 + struct.unpack("<I", data[4:8])[0]
     text = str(error).lower()
     return isinstance(error, EOFError) or any(
-        words in text for words in ("truncated", "not enough image data", "end of file", "but only got")
+        phrase in text for phrase in ("truncated", "not enough image data", "end of file", "but only got")
     )
 
 

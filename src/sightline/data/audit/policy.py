@@ -1,4 +1,4 @@
-"""What follows from an audit: bad files are refused or left out, leaks refused or told. No torch at the top."""
+"""The policy after an audit: bad files are refused or left out, leaks refused or reported. No torch at the top."""
 
 import json
 import logging

@@ -1,4 +1,4 @@
-"""The audit as one HTML page: what was found, in words, numbers and pictures. It needs no network."""
+"""The audit as one HTML page: findings, counts and sample images. It needs no network."""
 
 import base64
 import io

@@ -156,8 +156,8 @@ def _download(archive: Archive, data: DataSet, folder: Path) -> Path:
         raise DownloadFailed(f"{error}. By hand ({data.homepage}): {data.advice}") from error
 
 
-def _nearest(word: str, known: Iterable[str]) -> str:
-    near = difflib.get_close_matches(word, list(known), n=1)
+def _nearest(name: str, known: Iterable[str]) -> str:
+    near = difflib.get_close_matches(name, list(known), n=1)
     return f" (did you mean {near[0]}?)" if near else ""
 
 

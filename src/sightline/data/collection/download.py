@@ -1,4 +1,4 @@
-"""One file over HTTP: cut off, it goes on where it stopped; at the end it is there whole and checked, or not at all."""
+"""Resumable download of one file over HTTP; at the end it is there whole and verified, or not at all."""
 
 import errno
 import hashlib
@@ -29,7 +29,7 @@ log = logging.getLogger(__name__)
 LOG_SECONDS = 10.0
 CHUNK_BYTES = 1 << 18
 PASSING = frozenset((408, 425, 429, 500, 502, 503, 504))
-"""Answers of a server that a later try may change."""
+"""HTTP status codes that are worth another try."""
 
 
 class DownloadFailed(RuntimeError):
@@ -37,7 +37,7 @@ class DownloadFailed(RuntimeError):
 
 
 class _Cut(Exception):
-    """The transfer ended early in a way that another try may mend; what has arrived is kept."""
+    """The transfer ended early; another try goes on from the bytes that have arrived."""
 
 
 def download(
@@ -127,7 +127,7 @@ class _Part:
         return self.path.exists() and self._read_note().get("length") == self.size
 
     def continue_headers(self) -> dict[str, str]:
-        """What asks for the missing bytes of the same file; nothing, and so for all, where sameness cannot be told."""
+        """The headers that ask for the missing bytes of the same file; none where that cannot be known."""
         note, size = self._read_note(), self.size
         validator = note.get("validator")
         if not size or not note or not (validator or self.is_checked):
@@ -135,7 +135,7 @@ class _Part:
         return {"Range": f"bytes={size}-", **({"If-Range": validator} if validator else {})}
 
     def begin(self, headers: Message, length: int | None) -> None:
-        """Forget what is there: a new version of the file begins."""
+        """Discard what has arrived: the server has a new version of the file."""
         etag = headers.get("ETag") or ""
         validator = etag if etag.startswith('"') else headers.get("Last-Modified")  # a weak ETag cannot vouch for bytes
         self.discard()

@@ -1,4 +1,4 @@
-"""Image files and the classes that they belong to: what every layout is told as."""
+"""Image files by class: the form in which every layout is listed."""
 
 import os
 from collections.abc import Iterator

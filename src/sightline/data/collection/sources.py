@@ -1,4 +1,4 @@
-"""Where `data.root` lies on this disk: archives are unpacked and remote data copied once, below a cache folder."""
+"""Making `data.root` local: archives are unpacked and remote data copied once, below a cache folder."""
 
 import hashlib
 import os
@@ -40,7 +40,7 @@ def _unpacked(path: Path, cache: Path) -> Path:
         return path
     if not is_archive(path.name):
         if not path.exists():
-            return path  # whoever looks into it says what it should hold
+            return path  # the layouts say what it should hold
         raise BadInput(
             f"data.root={path}: neither a folder nor a file that can hold a data set; "
             f"set it to a folder, a table (.csv .lst) or an archive ({' '.join(ARCHIVE_SUFFIXES)})"
@@ -97,7 +97,7 @@ def _download(url: str, folder: Path, name: str) -> Path:
 
 @dataclass(frozen=True)
 class _File:
-    """A remote file: its whole path, its size, and when it changed, in seconds, where that is told."""
+    """A remote file: its whole path, its size, and its time of change in seconds, if known."""
 
     path: str
     size: int
@@ -106,7 +106,7 @@ class _File:
 
 @dataclass(frozen=True)
 class _Remote:
-    """A place that fsspec reaches."""
+    """A remote location, through fsspec."""
 
     url: str
     system: Any
@@ -129,7 +129,7 @@ class _Remote:
 
     @contextmanager
     def explained(self) -> Iterator[None]:
-        """Errors of the far side as bad input, where other words in the command mend them."""
+        """Errors of the remote side as BadInput, where a change of the command mends them."""
         try:
             yield
         except FileNotFoundError as error:

@@ -27,11 +27,11 @@ from sightline.task_spec import TaskSpec
 
 log = logging.getLogger(__name__)
 Key = int | tuple[int, int, int]
-"""Of an image: its place in the shards, or the epoch, its place and a shard to fetch ahead (or `NO_SHARD`)."""
+"""Key of an image: its position in the shards, or the epoch, the position and a shard to prefetch (or `NO_SHARD`)."""
 
 
 class ShardDataset(Dataset[Batch]):
-    """Images of one split by their place in the shards; as `ImageDataset` gives them, to the last bit.
+    """Images of one split by their position in the shards; as `ImageDataset` gives them, to the last bit.
 
     Loaders ask for whole batches. Shards in S3 need a cache; those in a folder are read in place.
     """
@@ -68,10 +68,10 @@ class ShardDataset(Dataset[Batch]):
         labels = torch.empty(len(keys), dtype=torch.int64)
         into, drawn = pixels.numpy(), []
         for row, key in enumerate(keys):
-            epoch, place, coming = key if isinstance(key, tuple) else (0, key, NO_SHARD)
+            epoch, position, coming = key if isinstance(key, tuple) else (0, key, NO_SHARD)
             if coming != NO_SHARD:
                 self.files.fetch_ahead(coming)
-            item = self.read(place)
+            item = self.read(position)
             into[row], labels[row] = self._prepare(item, epoch), item["label"]
             drawn.append((epoch, item["index"]))
         return (pixels, labels, draw(self.num_draws, self.seed, drawn)) if self.num_draws else (pixels, labels)
@@ -86,9 +86,9 @@ class ShardDataset(Dataset[Batch]):
             return prepare(image, self.spec)
         return self.augmentation(image, (self.seed, epoch, item["index"]))
 
-    def name(self, place: int) -> str:
+    def name(self, position: int) -> str:
         """The path of an image below the root of the data that was packed."""
-        return self._paths[self.read(place)["row"]]
+        return self._paths[self.read(position)["row"]]
 
     @cached_property
     def _paths(self) -> list[str]:
@@ -96,15 +96,15 @@ class ShardDataset(Dataset[Batch]):
         text = (self.files.store.read("manifest.csv") or b"").decode()
         return [row[0] for row in csv.reader(io.StringIO(text))][1:]
 
-    def read(self, place: int) -> dict[str, Any]:
+    def read(self, position: int) -> dict[str, Any]:
         """The file's bytes (`image`), its `label`, its `row` in the manifest and its `index` within the split."""
         from litdata.streaming.sampler import ChunkedIndex
 
-        shard = int(np.searchsorted(self.stops, place, side="right"))
+        shard = int(np.searchsorted(self.stops, position, side="right"))
         for _ in range(5):
             try:
                 self.files.require(shard)
-                return self._open_reader()[ChunkedIndex(place, shard)]
+                return self._open_reader()[ChunkedIndex(position, shard)]
             except FileNotFoundError:  # it made room for another between the two lines
                 log.debug("%s: read again", self.files.names[shard])
         raise StorageFailed(
@@ -127,15 +127,15 @@ class ShardDataset(Dataset[Batch]):
             with Image.open(io.BytesIO(item["image"])) as image:
                 return to_rgb(image)
         except Exception as error:  # as in load_rgb: Pillow's plugins raise many kinds
-            place = f"{self.files.store.location}: row {item['row']} of its manifest.csv"
-            raise UnreadableImage(f"{place} cannot be read as an image ({error}); repair it and pack again") from error
+            row = f"{self.files.store.location}: row {item['row']} of its manifest.csv"
+            raise UnreadableImage(f"{row} cannot be read as an image ({error}); repair it and pack again") from error
 
     def __getstate__(self) -> dict[str, Any]:
         return {**self.__dict__, "_reader": None}
 
 
 class ShardLoader(DataLoader):
-    """A loader that knows its place: `state_dict()` counts the batches that it has handed out.
+    """A resumable loader: `state_dict()` counts the batches that it has handed out.
 
     A checkpoint that is written between taking a batch and training on it must say so with `seek`.
     """
@@ -145,14 +145,14 @@ class ShardLoader(DataLoader):
         if not isinstance(self.sampler, ShardSampler):  # overfit_batches puts another in its place
             yield from super().__iter__()
             return
-        place = self.place
-        place.num_batches = place.first_batch
+        sampler = self.shard_sampler
+        sampler.num_batches = sampler.first_batch
         for batch in super().__iter__():
-            place.first_batch = 0
-            place.num_batches += 1
+            sampler.first_batch = 0
+            sampler.num_batches += 1
             yield batch
-        place.first_batch = 0
-        for _ in range(place.num_batches, len(self)):
+        sampler.first_batch = 0
+        for _ in range(sampler.num_batches, len(self)):
             yield self.dataset.__getitems__([])  # pyright: ignore[reportAttributeAccessIssue]  (a ShardDataset)
 
     def __len__(self) -> int:
@@ -160,31 +160,32 @@ class ShardLoader(DataLoader):
         if not isinstance(self.sampler, ShardSampler) or self.drop_last:
             return super().__len__()
         assert self.batch_size is not None
-        return -(-self.place.largest_part // self.batch_size)
+        return -(-self.shard_sampler.largest_part // self.batch_size)
 
     @property
-    def place(self) -> ShardSampler:
+    def shard_sampler(self) -> ShardSampler:
         assert isinstance(self.sampler, ShardSampler), self.sampler
         return self.sampler
 
     def set_epoch(self, epoch: int) -> None:
-        self.place.set_epoch(epoch)
+        self.shard_sampler.set_epoch(epoch)
 
     def seek(self, epoch: int, batch: int) -> None:
         """Go on with this batch of this epoch."""
-        self.place.seek(epoch, batch)
+        self.shard_sampler.seek(epoch, batch)
 
     def state_dict(self) -> dict[str, int]:
         if not isinstance(self.sampler, ShardSampler):
             return {}
-        return {"epoch": self.place.epoch, "batch": self.place.num_batches, **self.place.shape()}
+        sampler = self.shard_sampler
+        return {"epoch": sampler.epoch, "batch": sampler.num_batches, **sampler.shape()}
 
     def load_state_dict(self, state: dict[str, int]) -> None:
         """Go on after the batches that had been handed out.
 
         Raises: BadInput when batches are made differently now.
         """
-        for name, value in self.place.shape().items():
+        for name, value in self.shard_sampler.shape().items():
             if state[name] != value:
                 raise BadInput(
                     f"{name}={value}: this run was stopped within an epoch with {name}={state[name]}, and its place "
@@ -251,7 +252,7 @@ class ShardDataModule(ImageDataModule):
         self._divide_training()
 
     def _divide_training(self) -> None:
-        """The loader of training is made once, because it knows its place."""
+        """The loader of training is made once, because it is resumable."""
         assert isinstance(self.train, ShardDataset)
         self.train_loader = make_shard_loader(
             self.train,
@@ -262,7 +263,7 @@ class ShardDataModule(ImageDataModule):
             rank=self.rank,
             world_size=self.world_size,
         )
-        self.sampler = self.train_loader.place  # pyright: ignore[reportAttributeAccessIssue]
+        self.sampler = self.train_loader.shard_sampler  # pyright: ignore[reportAttributeAccessIssue]
 
     def _num_train_images(self) -> int:
         return len(self.train)  # pyright: ignore[reportArgumentType]
@@ -271,13 +272,13 @@ class ShardDataModule(ImageDataModule):
         self.train_loader.seek(epoch, batch)
 
     def train_dataloader(self) -> ShardLoader:
-        """Shuffled; the same one each time, because it knows its place."""
+        """Shuffled; the same one each time, because it is resumable."""
         return self.train_loader
 
-    def _train_indices(self, epoch: int, place: slice) -> Sequence[int]:
+    def _train_indices(self, epoch: int, span: slice) -> Sequence[int]:
         """Of this rank's part of the batch."""
-        first, last = place.start // self.world_size, place.stop // self.world_size
-        return [key[1] for key in islice(self.train_loader.place.keys(epoch, first), last - first)]
+        first, last = span.start // self.world_size, span.stop // self.world_size
+        return [key[1] for key in islice(self.train_loader.shard_sampler.keys(epoch, first), last - first)]
 
     def _loader(self, dataset: Dataset) -> ShardLoader:
         assert isinstance(dataset, ShardDataset)

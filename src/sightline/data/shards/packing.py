@@ -24,7 +24,7 @@ FILES_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """What a location holds; `sha256` is that of the manifest it was packed from."""
+    """The contents of packed shards; `sha256` is that of the manifest that was packed."""
 
     class_names: tuple[str, ...]
     num_images: dict[str, int]
@@ -67,7 +67,7 @@ def pack(manifest: Manifest, location: str, *, shard_megabytes: float = 64, num_
 
 
 def read_shards(location: str) -> ShardInfo:
-    """What `pack` wrote there.
+    """The contents of the shards that `pack` wrote there.
 
     Raises: BadInput when there is nothing finished, or another version wrote it.
     """

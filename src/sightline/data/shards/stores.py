@@ -1,4 +1,4 @@
-"""Where shards lie, a folder or S3, and the copies of bounded size that are kept on this machine."""
+"""Storage of shards, a folder or S3, and the cache of bounded size on this machine."""
 
 import hashlib
 import json
@@ -26,7 +26,7 @@ class StorageFailed(RuntimeError):
 
 
 class Store(Protocol):
-    """A place for files, with names relative to it."""
+    """The protocol of storage: files by their names relative to it."""
 
     location: str
 
@@ -121,7 +121,7 @@ class BucketStore:
 
 
 @contextmanager
-def _explained(place: str, kind: type[Exception]) -> Iterator[None]:
+def _explained(location: str, kind: type[Exception]) -> Iterator[None]:
     try:
         from boto3.exceptions import Boto3Error
         from botocore.exceptions import BotoCoreError, ClientError
@@ -131,7 +131,7 @@ def _explained(place: str, kind: type[Exception]) -> Iterator[None]:
     try:
         yield
     except (Boto3Error, BotoCoreError, ClientError) as error:
-        raise kind(f"{place}: {error}; check the bucket's name, its region and your credentials") from error
+        raise kind(f"{location}: {error}; check the bucket's name, its region and your credentials") from error
 
 
 @dataclass(frozen=True)
@@ -212,7 +212,7 @@ class ShardFiles:
             with FileLock(self.root / "room.lock"):
                 self._make_room(size)
                 with partial.open("wb") as file:
-                    file.truncate(size)  # counts from now on, for whoever makes room next
+                    file.truncate(size)  # counts from now on when room is made
             with partial.open("r+b") as file:
                 self.store.fetch(f"{self.split}/{path.name}", file)
             if partial.stat().st_size != size:
