@@ -1,10 +1,10 @@
-"""What a sweep costs: waiting at 4 places, and epochs with and without pruning, on an objective with known curves.
+"""What a sweep costs: waiting at 4 slots, and epochs with and without pruning, on an objective with known curves.
 
-    python scripts/benchmark.py sweep [--trials 60] [--places 4]
+    python scripts/benchmark.py sweep [--trials 60] [--slots 4]
 
 Each trial sleeps through 10 epochs; how long an epoch is, how good it gets and how fast follow from its point alone.
 Ideal is the time that the trials' own sleep takes when a free place gets the next one with no delay. The batches are
-those of a sweeper that asks for as many points as there are places and waits for all of them.
+those of a sweeper that asks for as many points as there are slots and waits for all of them.
 """
 
 import argparse
@@ -48,17 +48,17 @@ def main(words: Sequence[str]) -> None:
     sys.path.insert(0, str(PROJECT / "src"))
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--trials", type=int, default=60)
-    parser.add_argument("--places", type=int, default=4)
+    parser.add_argument("--slots", type=int, default=4)
     given = parser.parse_args(words)
     with tempfile.TemporaryDirectory() as folder:
         points, seconds, best, epochs = run(Path(folder) / "all", given, None)
-        ideal = schedule([NUM_EPOCHS * epoch_seconds(x) for x, _ in points], given.places)
+        ideal = schedule([NUM_EPOCHS * epoch_seconds(x) for x, _ in points], given.slots)
         print(
-            f"{given.trials} trials at {given.places} places: {seconds:.1f} s, "
+            f"{given.trials} trials at {given.slots} slots: {seconds:.1f} s, "
             f"{seconds / ideal:.3f} of the ideal {ideal:.1f} s"
         )
-        batches = run_in_batches(Path(folder) / "batches", points, given.places)
-        print(f"the same points in batches of {given.places}: {batches:.1f} s, {batches / ideal:.3f} of the ideal")
+        batches = run_in_batches(Path(folder) / "batches", points, given.slots)
+        print(f"the same points in batches of {given.slots}: {batches:.1f} s, {batches / ideal:.3f} of the ideal")
         pruner = {"_target_": "optuna.pruners.SuccessiveHalvingPruner", "min_resource": 2, "reduction_factor": 2}
         _, pruned_seconds, pruned_best, pruned_epochs = run(Path(folder) / "pruned", given, pruner)
         print(
@@ -86,11 +86,11 @@ def run(
         space,
         {"val/accuracy": "maximize"},
         n_trials=given.trials,
-        n_parallel=given.places,
+        n_parallel=given.slots,
         pruner=pruner,
         sampler={"_target_": "optuna.samplers.RandomSampler", "seed": 0},
     )
-    results = sweep(settings, LocalProcess(folder, LaunchSettings(n_parallel=given.places, preload=["json"])))
+    results = sweep(settings, LocalProcess(folder, LaunchSettings(n_parallel=given.slots, preload=["json"])))
     with (folder / "trials.csv").open() as file:
         rows = list(csv.DictReader(file))
     points = [(float(row["params_x"]), float(row["params_y"])) for row in rows]
@@ -99,28 +99,28 @@ def run(
     return points, results["seconds"], results["best_value"], epochs
 
 
-def schedule(durations: Sequence[float], places: int) -> float:
+def schedule(durations: Sequence[float], slots: int) -> float:
     """When the last one ends if each begins at the first free place with no delay."""
-    free = [0.0] * places
+    free = [0.0] * slots
     for duration in durations:
         heapq.heappush(free, heapq.heappop(free) + duration)
     return max(free)
 
 
-def run_in_batches(folder: Path, points: Sequence[tuple[float, float]], places: int) -> float:
+def run_in_batches(folder: Path, points: Sequence[tuple[float, float]], slots: int) -> float:
     """The same points, so many at once, and nothing new before the slowest has ended."""
     from sightline.launch.backend import LaunchSettings
     from sightline.launch.job import Job
     from sightline.launch.local.backend import LocalProcess
 
-    backend = LocalProcess(folder, LaunchSettings(n_parallel=places, preload=["json"]))
+    backend = LocalProcess(folder, LaunchSettings(n_parallel=slots, preload=["json"]))
     jobs = [
         Job(f"trial-{number}", "scripts/benchmark_sweep.py", (f"x={x}", f"y={y}"))
         for number, (x, y) in enumerate(points)
     ]
     start = time.perf_counter()
-    for first in range(0, len(jobs), places):
-        job_ids = [backend.submit(backend.plan(job)) for job in jobs[first : first + places]]
+    for first in range(0, len(jobs), slots):
+        job_ids = [backend.submit(backend.plan(job)) for job in jobs[first : first + slots]]
         while not all(backend.status(job_id).is_over for job_id in job_ids):
             time.sleep(backend.poll_seconds)
     seconds = time.perf_counter() - start

@@ -8,7 +8,7 @@ import pytest
 from hydra.core.override_parser.overrides_parser import OverridesParser
 
 from sightline.errors import BadInput
-from sightline.sweeping.space import describe_difference, parse_space, to_overrides, to_word
+from sightline.sweeping.space import describe_difference, parse_space, to_overrides, to_text
 
 CONDITIONAL = {
     "model.optimizer.momentum": {"interval": [0.5, 0.99], "when": {"model/optimizer": "sgd"}},
@@ -94,7 +94,7 @@ def test_a_key_with_one_value_on_the_command_line_is_not_searched() -> None:
 )
 def test_words_come_back_as_the_same_value(value: Any) -> None:
     """Hydra's own parser reads what we write."""
-    override = OverridesParser.create().parse_override(f"key={to_word(value)}")
+    override = OverridesParser.create().parse_override(f"key={to_text(value)}")
     back: Any = override.value()
     back = getattr(back, "text", back)
     assert [getattr(each, "text", each) for each in back] == value if isinstance(value, list) else back == value

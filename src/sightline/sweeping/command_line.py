@@ -1,4 +1,4 @@
-"""A command line of overrides: those that search, and those that are the same in every trial."""
+"""The overrides of a sweep's command line: those that span the search space, and those that every trial has."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,11 +10,11 @@ from omegaconf import OmegaConf
 from sightline.errors import BadInput
 
 
-def split_overrides(words: list[str]) -> tuple[dict[str, Any], list[str]]:
-    """`model.lr=interval(1e-4,1e-2)` and its like as parameters of a space, and the other overrides."""
+def split_overrides(overrides: list[str]) -> tuple[dict[str, Any], list[str]]:
+    """Parameters of a space from overrides like `model.lr=interval(1e-4,1e-2)`, and the other overrides."""
     searched: dict[str, Any] = {}
     others = []
-    for override in OverridesParser.create().parse_overrides(words):
+    for override in OverridesParser.create().parse_overrides(overrides):
         if override.is_sweep_override():
             searched[override.get_key_element()] = _parameter(override)
         else:
@@ -22,10 +22,10 @@ def split_overrides(words: list[str]) -> tuple[dict[str, Any], list[str]]:
     return searched, others
 
 
-def whole_nodes(words: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
-    """By key what `hydra.sweeper.<key>={…}` says: all of it, where Hydra would add it to what a file says."""
+def whole_nodes(overrides: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
+    """The dictionaries of `hydra.sweeper.<key>={…}` by key: they replace those of files; Hydra would merge them."""
     found = {}
-    for override in OverridesParser.create().parse_overrides(list(words)):
+    for override in OverridesParser.create().parse_overrides(list(overrides)):
         key = override.get_key_element().lstrip("+").removeprefix("hydra.sweeper.")
         value = override.value()
         if key in keys and isinstance(value, dict):

@@ -8,7 +8,7 @@ from optuna.storages.journal import BaseJournalBackend, JournalFileBackend, Jour
 
 
 class JournalLock:
-    """The lock on a journal that somebody writes to; whoever gets it finds whole lines.
+    """The lock on a journal file for writing; its holder finds whole lines.
 
     It ends with its process; Optuna's own stays after a kill, and the next start waits 30 s for it.
     """
@@ -36,7 +36,7 @@ def open_journal(path: Path) -> JournalStorage:
 
 
 def _drop_half_line(path: Path) -> None:
-    """Cut off what a kill or a full disk has left; a line behind it would make the journal unreadable."""
+    """Cut off an incomplete last line, left by a kill or a full disk: a line behind it would break the journal."""
     if not path.is_file() or not (size := path.stat().st_size):
         return
     with path.open("rb+") as file:

@@ -1,4 +1,4 @@
-"""What a sweep shows while it runs: a table in a terminal, a line for each finished trial elsewhere."""
+"""The display of a running sweep: a table in a terminal, a line for each finished trial elsewhere."""
 
 import logging
 import re
@@ -52,7 +52,7 @@ class LiveTable:
             self._shown_at = time.monotonic()
 
     def close(self, loop: "Loop") -> None:
-        """Show the last state, however short ago the one before was shown."""
+        """Show the final state at once."""
         self._shown_at = 0.0
         self(loop)
 
@@ -81,7 +81,7 @@ def table_of(loop: "Loop") -> Table:
 
 
 def short_names(keys: Sequence[str]) -> list[str]:
-    """The last part of each key where no other one ends so: a terminal is narrow."""
+    """The last part of each key where that is unique."""
     ends = [re.split("[./]", key)[-1] for key in keys]
     return [end if ends.count(end) == 1 else key for key, end in zip(keys, ends, strict=True)]
 
@@ -97,7 +97,7 @@ def row_of(trial: "optuna.trial.FrozenTrial", loop: "Loop") -> list[str]:
 
 
 def summary(loop: "Loop") -> str:
-    """How far it is, the best so far, and the time left."""
+    """One line: trials finished, the best so far, and the time left."""
     parts = [f"{loop.counted()} of {loop.n_trials}"]
     if best := best_trials(loop.study):
         if len(loop.settings.metrics) == 1:
@@ -110,7 +110,7 @@ def summary(loop: "Loop") -> str:
 
 
 def seconds_left(loop: "Loop") -> float | None:
-    """The median trial times what is left, shared by the places; None before the first and after the last one."""
+    """Median seconds of a trial times the trials left, over the slots; None before the first and after the last one."""
     durations = [trial.duration.total_seconds() for trial in loop.trials() if is_counted(trial) and trial.duration]
     left = loop.n_trials - loop.counted()
     if not durations or left <= 0:

@@ -1,4 +1,4 @@
-"""Ask for a point, run it, report what it says, prune, tell: nobody waits for the slowest."""
+"""The ask-and-tell loop: ask Optuna for a point, run it as a job, report its metrics, prune, tell; all asynchronous."""
 
 import logging
 import math
@@ -36,7 +36,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 MAX_ATTEMPTS = 3
-"""A trial that was stopped, and not by its sweep, goes on so often."""
+"""Starts of a trial that is stopped by something other than its sweep."""
 NUM_TAIL_LINES = 30
 ADOPT_EVERY_SECONDS = 5.0
 ASK_COST_EVERY_SECONDS = 10.0
@@ -45,7 +45,7 @@ SECONDS_TO_STOP = 120.0
 
 @dataclass
 class Running:
-    """A trial that has a place, or waits for one to go on."""
+    """A trial that has a slot, or waits for one to go on."""
 
     trial: "optuna.Trial"
     overrides: list[str]
@@ -132,7 +132,7 @@ class Loop:
         return "finished" if self._is_exhausted and is_idle else None
 
     def spent_usd(self) -> float:
-        """By every trial of the study until now; those that run are asked for at times."""
+        """The cost of all trials of the study; that of running ones is asked for every few seconds."""
         if time.monotonic() - self._asked_cost_at >= ASK_COST_EVERY_SECONDS:
             for each in self.running:
                 if each.job_id is not None:
@@ -202,7 +202,7 @@ class Loop:
     # new trials
 
     def _fill(self) -> None:
-        """Give every free place a trial: first those that have begun, then new ones."""
+        """Give every free slot a trial: first those that have begun, then new ones."""
         while len(self.running) < self.settings.n_parallel:
             if not self.pending and not self._ask():
                 return
@@ -228,7 +228,7 @@ class Loop:
         return True
 
     def _freshen_sampler(self) -> None:
-        """Give the sampler other numbers when somebody else has asked: a sweep with the same seed proposes the same."""
+        """Reseed the sampler when another sweep has asked in between: with one seed both would propose the same."""
         if (number := self._num_begun()) != self._num_sampled:
             salt = self.owner.name if self.settings.storage else ""
             self.study.sampler = make_sampler(self.settings, number, salt)
@@ -265,13 +265,13 @@ class Loop:
         return None
 
     def _submit(self, each: Running) -> None:
-        """Start a trial's job, or go on with it; one that runs already, or is over, is only looked after."""
+        """Start or resume a trial's job; one that runs already, or is over, is only watched."""
         is_known = each.job_id is not None and self.backend.status(each.job_id).state != State.STOPPED
         if not is_known and not each.is_pruned:
             number = each.trial.number
             self.check(each.overrides)
-            words = (*each.overrides, f"output={self.settings.run_folder(number)}")
-            job = Job(job_name(self.settings.name, str(number)), self.settings.script, words, self.settings.commit)
+            overrides = (*each.overrides, f"output={self.settings.run_folder(number)}")
+            job = Job(job_name(self.settings.name, str(number)), self.settings.script, overrides, self.settings.commit)
             each.job_id = self.backend.submit(self.backend.plan(job))
             each.trial.set_user_attr(JOB, each.job_id)
             each.attempts += 1
@@ -291,7 +291,7 @@ class Loop:
         self._reuse()
 
     def _report(self, each: Running) -> None:
-        """Tell Optuna the epochs that are new, and stop the job when the pruner says so."""
+        """Report new epochs to Optuna, and stop the job when the pruner says so."""
         assert each.job_id is not None
         (metric,) = self.settings.metrics
         for point in self.backend.metrics(each.job_id):
@@ -299,7 +299,7 @@ class Loop:
                 continue
             each.reported.add(point.step)
             if each.is_pruned:
-                continue  # what it still said on its way out
+                continue  # reported while it stopped
             each.trial.report(point.value, point.step)
             if each.trial.should_prune():
                 each.is_pruned = True
@@ -332,7 +332,7 @@ class Loop:
             self._fail(each, status.reason or "failed")
 
     def _values(self, each: Running) -> list[float] | str:
-        """The trial's final metrics, or why they are none."""
+        """The final values of the optimised metrics, or the reason why they cannot be used."""
         assert each.job_id is not None
         final = {point.name: point.value for point in self.backend.metrics(each.job_id) if point.step is None}
         for metric in self.settings.metrics:
@@ -353,7 +353,7 @@ class Loop:
         self.study.tell(each.trial, state=optuna.trial.TrialState.FAIL)
 
     def _reuse(self) -> None:
-        """Give trials whose point was tried before that trial's outcome."""
+        """Finish trials whose point was tried before with the outcome of that earlier trial."""
         left = []
         by_number = {trial.number: trial for trial in self.trials()} if self.reusing else {}
         for trial, number in self.reusing:

@@ -1,4 +1,4 @@
-"""Which sweep a running trial belongs to, and whether that sweep still lives."""
+"""Which sweep a running trial belongs to, and whether the process of that sweep is alive."""
 
 import socket
 import time
@@ -16,7 +16,7 @@ POLL_SECONDS = 0.005
 SEEN = "seen:"
 SEEN_EVERY_SECONDS = 30.0
 GONE_AFTER_SECONDS = 300.0
-"""A sweep of another machine that has not shown itself for so long is over."""
+"""A sweep of another machine without a sign of life for so long is over."""
 
 
 class Owner:
@@ -45,23 +45,23 @@ class Owner:
 
     @contextmanager
     def asking(self) -> Iterator[None]:
-        """One sweep of this folder at a time makes a trial and signs it."""
+        """A lock: one sweep of this folder at a time makes a trial and writes its name into it."""
         with FileLock(self.folder / "asking.lock", poll_interval=POLL_SECONDS):
             yield
 
     def show_life(self, study: "optuna.Study") -> None:
-        """Let sweeps on other machines know; they cannot see the lock."""
+        """Write a sign of life into the study, for sweeps on other machines, which cannot see the lock."""
         if time.monotonic() - self._seen_at > SEEN_EVERY_SECONDS:
             self._seen_at = time.monotonic()
             study.set_user_attr(SEEN + self.name, time.time())
 
     def is_gone(self, name: str | None, study: "optuna.Study") -> bool:
-        """Whether the sweep of that name is over; None is one that died before it could sign."""
+        """Whether the sweep of that name is over; None is one that died before it wrote its name."""
         if name is None:
             others = (key.removeprefix(SEEN) for key in study.user_attrs if key.startswith(SEEN))
             return all(self.is_gone(other, study) for other in others if other != self.name)
         if name == self.name:
-            return True  # whoever had this name before
+            return True  # an earlier process of this name
         lock = self.folder / f"{name}.lock"
         if lock.is_file():
             return not _is_held(lock)

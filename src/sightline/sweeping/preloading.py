@@ -1,4 +1,4 @@
-"""What a training imports: loaded once, in a process that every trial is a copy of."""
+"""The modules that a training imports: loaded once, in a process that every trial is a fork of."""
 
 from importlib.util import find_spec
 
@@ -16,7 +16,7 @@ PRELOADED = (
     "sightline.callbacks.log_continuation sightline.callbacks.throughput sightline.training.checkpoint_averaging"
 ).split()
 IF_INSTALLED = ("s3fs",)
-"""What Lightning imports when it writes a checkpoint, where it is there."""
+"""Modules that Lightning imports when it writes a checkpoint, if they are installed."""
 
 
 def preloaded() -> list[str]:

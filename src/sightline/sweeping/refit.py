@@ -16,7 +16,6 @@ if TYPE_CHECKING:
     import optuna
 
 log = logging.getLogger(__name__)
-"""What is said of a refit first."""
 REFIT_OVERRIDES = ("stages=[fit,test]", "data.with_validation=true", "checkpoint.average_best=1")
 
 
@@ -26,14 +25,14 @@ def refit(study: "optuna.Study", settings: Settings, backend: Backend) -> dict[s
     Raises: RuntimeError when a run of it fails; Interrupted with the runs stopped.
     """
     trial = best_trials(study)[0]
-    words = [word for word in trial.user_attrs[OVERRIDES] if key_of(word) not in ("stages", "seed")]
+    overrides = [each for each in trial.user_attrs[OVERRIDES] if key_of(each) not in ("stages", "seed")]
     seeds = [_first_seed(settings.fixed) + number for number in range(settings.refit_seeds)]
     folder = settings.folder / "refit"
     jobs = [
         Job(
             job_name(settings.name, "refit", str(trial.number), str(seed)),
             settings.script,
-            (*words, *REFIT_OVERRIDES, f"seed={seed}", f"output={folder / f'{trial.number}-{seed}'}"),
+            (*overrides, *REFIT_OVERRIDES, f"seed={seed}", f"output={folder / f'{trial.number}-{seed}'}"),
             settings.commit,
         )
         for seed in seeds
@@ -47,12 +46,12 @@ def refit(study: "optuna.Study", settings: Settings, backend: Backend) -> dict[s
 
 
 def _first_seed(fixed: Sequence[str]) -> int:
-    given = [word.split("=", 1)[1] for word in fixed if key_of(word) == "seed"]
+    given = [each.split("=", 1)[1] for each in fixed if key_of(each) == "seed"]
     return int(given[-1]) if given else 0
 
 
 def _test_metrics(backend: Backend, job_id: str) -> dict[str, float]:
-    """What was measured on images that the run has not seen; its val/ are among those that it learned from."""
+    """The final `test/` metrics; the `val/` ones are of images that a refit was trained on."""
     points = backend.metrics(job_id)
     return {point.name: point.value for point in points if point.step is None and point.name.startswith("test/")}
 

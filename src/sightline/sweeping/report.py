@@ -28,10 +28,10 @@ ON_ANY_PAGE = {
     "font": {"color": MIDDLING},
     "colorway": SERIES,
 }
-"""Plots that are as readable on a light page as on a dark one."""
+"""The layout of plots that are readable on light and dark pages."""
 LOW_TO_HIGH = ["rgb(217, 115, 13)", "rgb(128, 136, 148)", "rgb(47, 129, 247)"]
 PALE = "#cccccc"
-"""What Optuna draws trials in that kept no constraint."""
+"""Optuna's colour of infeasible trials."""
 COLOR_OF_STATE = {"COMPLETE": "#2f81f7", "PRUNED": "#d9730d", "FAIL": "#e5534b", "RUNNING": "#2da44e"}
 """Colours with a contrast of 3 or more to black and to white, and told apart by the colour-blind."""
 
@@ -39,7 +39,7 @@ COLOR_OF_STATE = {"COMPLETE": "#2f81f7", "PRUNED": "#d9730d", "FAIL": "#e5534b",
 def write_report(study: "optuna.Study", settings: Settings, refit: Mapping[str, Any] | None = None) -> Path:
     """Write the page: the best trial, the plots that this study has enough trials for, and the table of trials.
 
-    `refit` is what the best configuration reached when it was trained anew.
+    `refit` holds the test metrics of the best configuration, trained again.
     """
     from plotly.offline import get_plotlyjs
 
@@ -74,7 +74,7 @@ def write_report(study: "optuna.Study", settings: Settings, refit: Mapping[str, 
 
 @contextmanager
 def _silence() -> Iterator[None]:
-    """Leave out what Optuna says of studies with few trials: the page shows how many there are."""
+    """Without Optuna's warnings about studies with few trials: the page shows their number."""
     import optuna
 
     before = optuna.logging.get_verbosity()
@@ -113,7 +113,7 @@ def _traces(figure: "go.Figure") -> tuple[Any, ...]:
 
 
 def _draw_parallel_coordinates(study: "optuna.Study", chosen: Mapping[str, Any]) -> "go.Figure":
-    """Optuna's plot, in which a line's colour says how far up it begins, on the axis of the metric."""
+    """Optuna's plot with lines coloured by their value on the axis of the metric."""
     from optuna import visualization as draw
     from plotly.colors import sample_colorscale
 

@@ -1,4 +1,4 @@
-"""What a sweep leaves as plain files: `results.yaml`, `trials.csv`, and its best trial as an experiment."""
+"""The results of a sweep as plain files: `results.yaml`, `trials.csv`, and its best trial as an experiment."""
 
 import csv
 import io
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 
 STATES = {"COMPLETE": "complete", "PRUNED": "pruned", "FAIL": "failed", "RUNNING": "running", "WAITING": "waiting"}
 COUNTED = ("complete", "pruned", "failed")
-NOT_OF_IT = ("stages=", "optimized_metric=", "resume=", "paths.")
+NOT_IN_EXPERIMENTS = ("stages=", "optimized_metric=", "resume=", "paths.")
 """Overrides that say what a trial does or where, not what it is."""
 
 
@@ -95,9 +95,9 @@ def _row(trial: "optuna.trial.FrozenTrial", settings: Settings, params: Sequence
 
 
 def experiment_of(trial: "optuna.trial.FrozenTrial", settings: Settings, num_complete: int) -> str:
-    """A trial as an experiment file: its settings once more, under the card that experiments have."""
-    kept = [word for word in settings.fixed if "=" in word and not word.startswith((*NOT_OF_IT, "~"))]
-    fixed = {key_of(word): _value_of(word) for word in kept}
+    """A trial as an experiment file: its settings, below the comment that every experiment has."""
+    kept = [each for each in settings.fixed if "=" in each and not each.startswith((*NOT_IN_EXPERIMENTS, "~"))]
+    fixed = {key_of(each): _value_of(each) for each in kept}
     fixed.pop("experiment", None)
     point = fixed | settings.space.decode(trial.params)
     groups = [{f"override /{key}": value} for key, value in point.items() if key in settings.groups]
@@ -126,10 +126,10 @@ def _card(trial: "optuna.trial.FrozenTrial", settings: Settings, num_complete: i
     return "\n".join(lines) + "\n"
 
 
-def _value_of(word: str) -> Any:
+def _value_of(override: str) -> Any:
     from hydra.core.override_parser.overrides_parser import OverridesParser
 
-    return OverridesParser.create().parse_override(word).value()
+    return OverridesParser.create().parse_override(override).value()
 
 
 def _set(content: dict[str, Any], path: Sequence[str], value: Any) -> None:

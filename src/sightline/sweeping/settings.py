@@ -1,4 +1,4 @@
-"""What a sweep is to do, checked."""
+"""The settings of a sweep, checked."""
 
 import math
 import re
@@ -43,11 +43,11 @@ class Settings:
     refit_seeds: int = 3
     commit: str | None = None
     experiment: str | None = None
-    """What the trials are variations of."""
+    """The experiment that trials vary."""
     groups: frozenset[str] = frozenset()
     """Keys that choose a file of `configs/` and not a value."""
     runs: Path | None = None
-    """Where runs that a point names are looked for."""
+    """The folder in which runs that a point names are looked for."""
 
     def __post_init__(self) -> None:
         if not re.fullmatch(r"[\w.-]+", self.name):
@@ -80,18 +80,18 @@ class Settings:
 
     def describe(self) -> dict[str, Any]:
         """What must stay the same for values of one study to be comparable."""
-        parts = [word.partition("=") for word in comparable(self.fixed)]
+        parts = [each.partition("=") for each in comparable(self.fixed)]
         fixed = {key: value for key, _, value in parts}
         return {"space": self.space.describe(), "metrics": dict(self.metrics), "settings": fixed}
 
 
-def comparable(words: Iterable[str]) -> list[str]:
-    """The words that results follow from: where things lie is none of them."""
-    return [word for word in words if not word.startswith("paths.")]
+def comparable(overrides: Iterable[str]) -> list[str]:
+    """The overrides that results depend on: all but those of `paths`."""
+    return [each for each in overrides if not each.startswith("paths.")]
 
 
 def direction_of(metric: str) -> str:
-    """Optuna's word for a metric's mode."""
+    """`minimize` or `maximize`, Optuna's names for a metric's mode."""
     return "minimize" if mode_of(metric) == "min" else "maximize"
 
 

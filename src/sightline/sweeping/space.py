@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import optuna
 
 KINDS = ("interval", "range", "choice")
-WORDS = (*KINDS, "log", "step", "when")
+KEYWORDS = (*KINDS, "log", "step", "when")
 PLAIN = re.compile(r"[A-Za-z_/][\w./-]*")
 NOT_STRINGS = ("true", "false", "null", "nan", "inf", "yes", "no", "on", "off")
 
@@ -67,7 +67,7 @@ class Parameter:
         return is_number and self.low <= value <= self.high and (not self.is_integer or value == int(value))
 
     def grid(self) -> list[Any]:
-        """All of its values.
+        """All values of the parameter, for a grid.
 
         Raises: BadInput for an interval, which has no end of them.
         """
@@ -81,23 +81,23 @@ class Parameter:
         return [int(value) for value in values] if self.is_integer else values
 
     def describe(self) -> dict[str, Any]:
-        """The parameter as YAML would say it."""
+        """The parameter as in YAML."""
         if self.values:
-            said: dict[str, Any] = {"choice": list(self.values)}
+            node: dict[str, Any] = {"choice": list(self.values)}
         elif self.is_integer or self.step is not None:
-            said = {"range": list(self.extremes()), "step": self.step or 1}
+            node = {"range": list(self.extremes()), "step": self.step or 1}
         else:
-            said = {"interval": [self.low, self.high]}
+            node = {"interval": [self.low, self.high]}
         if self.log:
-            said["log"] = True
+            node["log"] = True
         if self.when:
-            said["when"] = {key: list(allowed) for key, allowed in self.when.items()}
-        return said
+            node["when"] = {key: list(allowed) for key, allowed in self.when.items()}
+        return node
 
 
 @dataclass(frozen=True)
 class Space:
-    """Parameters in an order in which conditions come after what they ask for."""
+    """Parameters, each after those that its conditions name."""
 
     parameters: tuple[Parameter, ...]
 
@@ -163,7 +163,7 @@ def parse_space(params: Mapping[str, Any], fixed: Mapping[str, Any] | None = Non
     Raises: BadInput with the key, the value and the change to make.
     """
     fixed = fixed or {}
-    parsed = [_parse(key, said) for key, said in params.items() if key not in fixed]
+    parsed = [_parse(key, node) for key, node in params.items() if key not in fixed]
     known = {parameter.key for parameter in parsed}
     kept = []
     for parameter in parsed:
@@ -182,7 +182,7 @@ def parse_space(params: Mapping[str, Any], fixed: Mapping[str, Any] | None = Non
 
 
 def _sorted(parameters: Sequence[Parameter]) -> list[Parameter]:
-    """In an order in which conditions come after what they ask for."""
+    """The same, each after those that its conditions name."""
     done: list[Parameter] = []
     left = list(parameters)
     while left:
@@ -205,20 +205,20 @@ def _sorted(parameters: Sequence[Parameter]) -> list[Parameter]:
     return done
 
 
-def _parse(key: str, said: Any) -> Parameter:
+def _parse(key: str, node: Any) -> Parameter:
     where = f"hydra.sweeper.params.{key}"
-    if not isinstance(said, Mapping):
-        raise BadInput(f"{where}={said}: write {{interval: [low, high]}}, {{range: [low, high]}} or {{choice: [a, b]}}")
-    if unknown := [word for word in said if word not in WORDS]:
-        raise BadInput(f"{where}: no such word {unknown[0]}; known are {', '.join(WORDS)}")
-    kinds = [kind for kind in KINDS if kind in said]
+    if not isinstance(node, Mapping):
+        raise BadInput(f"{where}={node}: write {{interval: [low, high]}}, {{range: [low, high]}} or {{choice: [a, b]}}")
+    if unknown := [each for each in node if each not in KEYWORDS]:
+        raise BadInput(f"{where}: no such word {unknown[0]}; known are {', '.join(KEYWORDS)}")
+    kinds = [kind for kind in KINDS if kind in node]
     if len(kinds) != 1:
         raise BadInput(f"{where}: write one of {', '.join(KINDS)}, not {' and '.join(kinds) or 'none'}")
-    when = {name: tuple(each) if isinstance(each, list) else (each,) for name, each in said.get("when", {}).items()}
-    content = said[kinds[0]]
+    when = {name: tuple(each) if isinstance(each, list) else (each,) for name, each in node.get("when", {}).items()}
+    content = node[kinds[0]]
     if kinds[0] == "choice":
         return _parse_choice(where, key, content, when)
-    return _parse_numbers(where, key, said, kinds[0], when)
+    return _parse_numbers(where, key, node, kinds[0], when)
 
 
 def _parse_choice(where: str, key: str, content: Any, when: dict[str, tuple[Any, ...]]) -> Parameter:
@@ -230,9 +230,9 @@ def _parse_choice(where: str, key: str, content: Any, when: dict[str, tuple[Any,
 
 
 def _parse_numbers(
-    where: str, key: str, said: Mapping[str, Any], kind: str, when: dict[str, tuple[Any, ...]]
+    where: str, key: str, node: Mapping[str, Any], kind: str, when: dict[str, tuple[Any, ...]]
 ) -> Parameter:
-    content, step, log = said[kind], said.get("step"), bool(said.get("log", False))
+    content, step, log = node[kind], node.get("step"), bool(node.get("log", False))
     are_numbers = isinstance(content, list) and all(type(each) in (int, float) for each in content)
     if not are_numbers or len(content) != 2:
         raise BadInput(f"{where}: {kind}={content}: give two numbers, like [1, 8]")
@@ -254,7 +254,7 @@ def _parse_numbers(
 
 
 def _encode(value: Any) -> Any:
-    """What Optuna can store for a choice: plain values as they are, others as JSON."""
+    """The form of a choice that Optuna can store: plain values as they are, others as JSON."""
     return value if value is None or isinstance(value, str | int | float | bool) else json.dumps(value)
 
 
@@ -268,20 +268,20 @@ def _decode(stored: Any, values: Sequence[Any]) -> Any:
 
 
 def to_overrides(point: Mapping[str, Any]) -> list[str]:
-    """A point as words of Hydra's command line."""
-    return [f"{key}={to_word(value)}" for key, value in point.items()]
+    """A point as Hydra overrides."""
+    return [f"{key}={to_text(value)}" for key, value in point.items()]
 
 
-def to_word(value: Any) -> str:
-    """A value as Hydra's command line reads it back."""
+def to_text(value: Any) -> str:
+    """The text of an override's value that Hydra reads back as this value."""
     if value is None or isinstance(value, bool):
         return json.dumps(value)
     if isinstance(value, int | float):
         return repr(value)
     if isinstance(value, list):
-        return "[" + ",".join(map(to_word, value)) + "]"
+        return "[" + ",".join(map(to_text, value)) + "]"
     if isinstance(value, dict):
-        return "{" + ",".join(f"{key}:{to_word(each)}" for key, each in value.items()) + "}"
+        return "{" + ",".join(f"{key}:{to_text(each)}" for key, each in value.items()) + "}"
     text = str(value)
     if PLAIN.fullmatch(text) and text.lower() not in NOT_STRINGS:
         return text
@@ -290,7 +290,7 @@ def to_word(value: Any) -> str:
 
 
 def describe_difference(before: Mapping[str, Any], now: Mapping[str, Any]) -> list[str]:
-    """What is not the same in two descriptions, a line each."""
+    """The differences of two descriptions, a line for each key."""
     lines = []
     for key in sorted(before.keys() | now.keys()):
         if key not in now:

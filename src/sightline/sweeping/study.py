@@ -22,10 +22,10 @@ DESCRIPTION = "sweep"
 RETIRED, REASON, LOG_TAIL, REUSED, OVERRIDES, OWNER, JOB, PRUNED_AT, COST = (
     "retired reason log_tail reused overrides owner job_id pruned_at cost_usd".split()
 )
-"""Names of what a trial carries beside its parameters."""
+"""Names of the user attributes of trials."""
 MAX_OPENINGS = 5
 MAX_FROM_BEFORE = 5
-"""Of several metrics, the first so many points of the earlier front."""
+"""Points that `warm_start` takes of an earlier Pareto front."""
 
 
 def open_study(settings: Settings) -> "optuna.Study":
@@ -80,7 +80,7 @@ def _open_storage(storage: str | None, journal: Path) -> Any:
 
 
 def _compare(study: "optuna.Study", settings: Settings) -> None:
-    """Raises: BadInput when the study was about something else."""
+    """Raises: BadInput when the study was made with other metrics, settings or another space."""
     before, now = study.user_attrs.get(DESCRIPTION), settings.describe()
     if before is not None and before["metrics"] != now["metrics"]:
         raise BadInput(
@@ -119,9 +119,9 @@ def _check_kinds(study: "optuna.Study", settings: Settings) -> None:
 
 
 def make_sampler(settings: Settings, num_trials: int, salt: str = "") -> "optuna.samplers.BaseSampler":
-    """The sampler; one with a seed goes on with other numbers than it began with, or its first points would repeat.
+    """The sampler; its seed changes with the number of trials, or a resumed study would repeat its first points.
 
-    `salt` makes a difference between sweeps that go on at the same moment.
+    `salt` makes seeds of sweeps that resume at the same moment differ.
     """
     import optuna
 
@@ -165,7 +165,7 @@ def make_pruner(settings: Settings) -> "optuna.pruners.BasePruner":
 def _build(node: Mapping[str, Any], what: str, kind: type) -> Any:
     """An object of Optuna's from its `_target_`.
 
-    Raises: BadInput for a target of somebody else's, one that does not exist, or arguments it does not take.
+    Raises: BadInput for a target outside Optuna, one that does not exist, or arguments it does not take.
     """
     from hydra.errors import HydraException
     from hydra.utils import instantiate

@@ -1,4 +1,4 @@
-"""The task: open the study, run its trials, and write what they say."""
+"""The task: open the study, run its trials, and write their results."""
 
 import logging
 import time
@@ -62,7 +62,7 @@ def _sweep(settings: Settings, backend: Backend, check: Callable[[list[str]], No
 
 
 def _shower(table: Any, settings: Settings) -> Callable[[Any], None]:
-    """Show the table, and write the results when another trial is finished, though not at every moment."""
+    """A function that shows the table and, every few seconds, writes the results when another trial is finished."""
     from sightline.sweeping.results import write_results
 
     written, written_at = -1, 0.0
@@ -79,13 +79,13 @@ def _shower(table: Any, settings: Settings) -> Callable[[Any], None]:
 
 
 def first_job(settings: Settings) -> Job:
-    """A trial at one corner of the space; which points follow is the sampler's to say."""
-    words = (*settings.overrides(next(settings.space.corners())), f"output={settings.run_folder(0)}")
-    return Job(job_name(settings.name, "0"), settings.script, words, settings.commit)
+    """A job at one corner of the space, for a dry run; the points of real trials are the sampler's."""
+    overrides = (*settings.overrides(next(settings.space.corners())), f"output={settings.run_folder(0)}")
+    return Job(job_name(settings.name, "0"), settings.script, overrides, settings.commit)
 
 
 def conclude(results: dict[str, Any], folder: Path) -> None:
-    """Say what came out, and raise what a command must fail for."""
+    """Print the results, and raise the error that the command must fail with."""
     from sightline.sweeping.refit import describe_spread
 
     counts = results["num_trials"]
@@ -99,8 +99,8 @@ def conclude(results: dict[str, Any], folder: Path) -> None:
         log.warning("the %s is spent: %s; %s", results["ended_by"], counted, how)
     print(f"trials: {counted}")
     if results["best_params"] is not None:
-        words = " ".join(f"{key}={value}" for key, value in results["best_params"].items())
-        print(f"best: trial {results['best_trial']}, {results['best_value']}: {words}")
+        best = " ".join(f"{key}={value}" for key, value in results["best_params"].items())
+        print(f"best: trial {results['best_trial']}, {results['best_value']}: {best}")
     for name, values in results.get("refit", {}).get("metrics", {}).items():
         if name in REFIT_TABLE:
             print(f"{name}: {describe_spread(values)}")
