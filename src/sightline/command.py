@@ -31,7 +31,7 @@ from omegaconf import DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from sightline.config import TASKS, did_you_mean, refuse_unknown_keys, validate_task
-from sightline.distributed import rank as place
+from sightline.distributed import rank as process_rank
 from sightline.env_file import load_env_file
 from sightline.errors import BadInput, GateNotMet, Interrupted
 from sightline.runs import record as run_record
@@ -43,15 +43,15 @@ FULL_ERROR = "HYDRA_FULL_ERROR"
 HELP = {"--help", "-h"}
 SEVERAL = ("-m", "--multirun")
 ONE_RUN = {"hparams_search": "null", "launch": "here"}
-"""Groups that mean several runs, unless they say this."""
+"""Groups that select multirun mode unless they have this value."""
 OPEN = re.compile(r"hydra\.sweeper\.((sampler|pruner)[.=]|(metrics|params)=)")
-"""Nodes that hold what Optuna takes; Hydra knows none of their keys."""
+"""Nodes with arguments of Optuna, whose keys no schema knows."""
 HYDRA_SHORTENED = "1.3."
-"""The versions of Hydra in which we know how groups are listed."""
+"""Versions of Hydra whose listing of groups `groups_listed_in_place` shortens."""
 NULL_GROUP = "Config group override must be a string or a list"
-"""How Hydra refuses `group=null`, which means what `~group` does."""
+"""Hydra's message for `group=null`, which should be `~group`."""
 NOT_SAID = (
-    # pytorch_lightning: advice on what is chosen here for a reason, or said in words of ours with the key
+    # pytorch_lightning: advice on what is chosen here for a reason, or what our own messages say with the key
     ".*does not have many workers.*",
     ".*The number of training batches .* is smaller than the logging interval.*",
     ".*Checkpoint directory .* exists and is not empty.*",
@@ -74,12 +74,12 @@ the tests, where all others are."""
 
 @dataclass(frozen=True)
 class Verbs:
-    """What a program can do whose first word is a verb: `VERB [NAME …] [key=value …] [--json]`.
+    """The verbs of a program: `VERB [NAME …] [key=value …] [--json]`.
 
     A function of `functions` takes the configuration, as the dataclass of `configs/<task>.yaml`, and the names; its
     first line of documentation is its help. It returns what JSON can hold, dataclasses and iterators included;
-    `printed` says how people are shown that, where `print` will not do. `options` are further spellings of keys:
-    `--into DIR` for `into=DIR`.
+    `printed` has the functions that show results to people, where `print` will not do. `options` are further spellings
+    of keys: `--into DIR` for `into=DIR`.
     """
 
     task: str
@@ -90,14 +90,14 @@ class Verbs:
     def usage(self, verb: str) -> str:
         """`status JOB`; names that may be left out in brackets."""
         _, *names = inspect.signature(self.functions[verb]).parameters.values()
-        words = [f"{each.name.upper()}{' …' if each.kind is each.VAR_POSITIONAL else ''}" for each in names]
+        upper = [f"{each.name.upper()}{' …' if each.kind is each.VAR_POSITIONAL else ''}" for each in names]
         required = [each.default is each.empty and each.kind is not each.VAR_POSITIONAL for each in names]
-        shown = [word if needed else f"[{word}]" for word, needed in zip(words, required, strict=True)]
+        shown = [name if needed else f"[{name}]" for name, needed in zip(upper, required, strict=True)]
         return " ".join([verb, *shown])
 
 
 class _TaskFailed(BaseException):
-    """Carries an error past Hydra, which would announce it on stderr before we can."""
+    """Carries an error past Hydra, which would print it first."""
 
 
 def task(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
@@ -119,9 +119,9 @@ def task(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
 def main() -> None:
     """`sightline TASK …` of an installed wheel: `python src/TASK.py …`."""
     programs = {path.stem: path for path in sorted(PROGRAMS.glob("*.py"))}
-    task, *words = sys.argv[1:] or ["--help"]
+    task, *args = sys.argv[1:] or ["--help"]
     if task in programs:
-        sys.argv[:] = [str(programs[task]), *words]
+        sys.argv[:] = [str(programs[task]), *args]
         runpy.run_path(str(programs[task]), run_name="__main__")
     elif task in HELP:
         about = {
@@ -138,16 +138,16 @@ def main() -> None:
 def run(main: Callable[[], Any], positional: str | None = None) -> NoReturn:
     """Run a Hydra program and exit: 0 done, 1 failed, 2 bad input, 4 a gate was not met, 130 or 143 interrupted.
 
-    The reason is the last line on stderr; `HYDRA_FULL_ERROR=1` shows the traceback too. A first word without `=` is
-    the value of the key `positional`, where there is one. When whoever reads the output leaves, as `head` does, the
-    program ends without a word.
+    The reason is the last line on stderr; `HYDRA_FULL_ERROR=1` shows the traceback too. A first argument without `=` is
+    the value of the key `positional`, where there is one. When the reader of the output leaves, as `head` does, the
+    program ends silently.
     """
 
     def program() -> None:
-        words = sys.argv[1:]
-        if positional and words and "=" not in words[0] and not words[0].startswith("-"):
-            words[0] = f"{positional}={words[0]}"
-        sys.argv[1:] = _as_hydra_takes_them(words)
+        args = sys.argv[1:]
+        if positional and args and "=" not in args[0] and not args[0].startswith("-"):
+            args[0] = f"{positional}={args[0]}"
+        sys.argv[1:] = _hydra_args(args)
         with groups_listed_in_place() if hydra.__version__.startswith(HYDRA_SHORTENED) else nullcontext():
             main()
 
@@ -157,25 +157,25 @@ def run(main: Callable[[], Any], positional: str | None = None) -> NoReturn:
 def run_verbs(load: Callable[[], Verbs]) -> NoReturn:
     """Run a program with verbs and exit as `run` does; `load` is called once errors are caught.
 
-    `--help` tells the verbs and the keys, `VERB --help` one of them. With `--json` one JSON document stands alone on
-    stdout: what the verb prints goes to stderr, and what it follows is told when it ends.
+    `--help` lists the verbs and the keys, `VERB --help` describes one. With `--json` one JSON document stands alone on
+    stdout: what the verb prints goes to stderr, and a stream becomes a list once it ends.
     """
     _run_and_exit(lambda: do_verb(load(), sys.argv[1:], sets_up_logging=True))
 
 
-def do_verb(verbs: Verbs, words: Sequence[str], *, sets_up_logging: bool = False) -> None:
-    """Do what the words say and print the answer.
+def do_verb(verbs: Verbs, args: Sequence[str], *, sets_up_logging: bool = False) -> None:
+    """Run the verb that the arguments name and print its result.
 
     Raises: BadInput for a verb, a name, an option or a key that there is not.
     """
-    flags = {*words} & {"--json", *HELP}
-    words, settings = _take_options(verbs, [word for word in words if word not in flags])
-    names = [word for word in words if word == "-" or ("=" not in word and not word.startswith(("-", "~")))]
+    flags = {*args} & {"--json", *HELP}
+    args, settings = _take_options(verbs, [arg for arg in args if arg not in flags])
+    names = [arg for arg in args if arg == "-" or ("=" not in arg and not arg.startswith(("-", "~")))]
     verb, *names = names or [""]
     if verb not in verbs.functions and (verb or not flags & HELP):
         problem = f"{verb}: no such verb{did_you_mean(verb, verbs.functions)}" if verb else "say what to do"
         raise BadInput(f"{problem}; the verbs are {', '.join(verbs.functions)}")
-    cfg = compose(verbs.task, [word for word in words if word not in (verb, *names)], with_hydra=True)
+    cfg = compose(verbs.task, [arg for arg in args if arg not in (verb, *names)], with_hydra=True)
     if sets_up_logging:
         configure_log(cfg.hydra.job_logging)
     OmegaConf.set_struct(cfg, False)
@@ -190,13 +190,13 @@ def do_verb(verbs: Verbs, words: Sequence[str], *, sets_up_logging: bool = False
     _call_and_print(verbs, verb, (settings_of_task, *names), as_json="--json" in flags)
 
 
-def _take_options(verbs: Verbs, words: Sequence[str]) -> tuple[list[str], dict[str, str]]:
-    """The words without options of the program, and the keys that these set."""
-    kept, settings, rest = [], {}, iter(words)
-    for word in rest:
-        option, equals, value = word.partition("=")
+def _take_options(verbs: Verbs, args: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The arguments without the options of the program, and the values of the keys that these set."""
+    kept, settings, rest = [], {}, iter(args)
+    for arg in rest:
+        option, equals, value = arg.partition("=")
         if option == "-" or not option.startswith("-"):
-            kept.append(word)
+            kept.append(arg)
             continue
         if option not in verbs.options:
             known = ["--json", "--help", *verbs.options]
@@ -222,7 +222,7 @@ def _call_and_print(verbs: Verbs, verb: str, arguments: tuple[Any, ...], *, as_j
 
 
 def _plain(value: Any) -> Any:
-    """What JSON holds instead of a value that it has no word for."""
+    """A dataclass as a dictionary, an iterator as a list, anything else as text: for values that JSON lacks."""
     if is_dataclass(value) and not isinstance(value, type):
         return asdict(value)
     return list(value) if isinstance(value, Iterator) else str(value)
@@ -275,7 +275,7 @@ def _run_and_exit(program: Callable[[], Any]) -> NoReturn:
     os.environ[FULL_ERROR] = "1"  # makes Hydra raise its errors instead of printing them
     run_record.command_line[:] = sys.argv
     run_record.built_from[:] = filter(None, [os.environ.get(run_record.COMMIT)])
-    place.given.update({name: os.environ[name] for name in place.NAMES if name in os.environ})
+    process_rank.given.update({name: os.environ[name] for name in process_rank.NAMES if name in os.environ})
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     _quieten()
@@ -300,22 +300,22 @@ def _run_and_exit(program: Callable[[], Any]) -> NoReturn:
     sys.exit(0)
 
 
-def _as_hydra_takes_them(words: list[str]) -> list[str]:
-    """The flag for several runs in front; it, too, where a group sets that mode, or Hydra hides what is wrong."""
-    flags = [word for word in words if word.startswith("-")]
-    said = dict(word.split("=", 1) for word in words if "=" in word)
-    if not flags and "hydra.mode" not in said and any(said.get(key, one) != one for key, one in ONE_RUN.items()):
+def _hydra_args(args: list[str]) -> list[str]:
+    """The flag for several runs in front, added where a group sets that mode, or Hydra would hide what is wrong."""
+    flags = [arg for arg in args if arg.startswith("-")]
+    values = dict(arg.split("=", 1) for arg in args if "=" in arg)
+    if not flags and "hydra.mode" not in values and any(values.get(key, one) != one for key, one in ONE_RUN.items()):
         flags = ["-m"]
     first = [flag for flag in flags if flag in SEVERAL]
-    others = [word for word in words if word not in SEVERAL]
-    return [*first, *(f"++{word}" if OPEN.match(word) else word for word in others)]
+    others = [arg for arg in args if arg not in SEVERAL]
+    return [*first, *(f"++{arg}" if OPEN.match(arg) else arg for arg in others)]
 
 
 @contextmanager
 def groups_listed_in_place() -> Iterator[None]:
-    """Let Hydra list configuration groups, as `--help` does, without a copy of its whole repository for each question.
+    """Within it Hydra lists configuration groups, as for `--help`, without a copy of its whole repository each time.
 
-    It copies so that a search path among the overrides changes no original; its help gives none.
+    The copy protects the original from search paths among the overrides; the help has none.
     """
     from hydra._internal.config_loader_impl import ConfigLoaderImpl
 
@@ -336,7 +336,7 @@ def groups_listed_in_place() -> Iterator[None]:
 
 
 def _run_and_flush(program: Callable[[], Any]) -> None:
-    """Run a program until its last line is out: what is left to the interpreter's end fails with a complaint."""
+    """Run a program and flush stdout, where an error can still be handled."""
     try:
         program()
     except SystemExit:
@@ -353,7 +353,7 @@ def _nobody_reads() -> bool:
 
 
 def _end_unread() -> NoReturn:
-    """End as other programs do that write to nobody."""
+    """Exit as programs do after SIGPIPE."""
     os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())  # takes what is still to be written
     sys.exit(128 + signal.SIGPIPE)
 
@@ -365,7 +365,7 @@ def _interrupt(number: int, frame: Any) -> NoReturn:
 
 
 def _quieten() -> None:
-    """Leave out what libraries say about themselves; what they warn about our data and settings stays."""
+    """Silence messages of libraries about themselves, but not warnings about our data and settings."""
     if not sys.stdout.isatty():
         rich.reconfigure(quiet=True)  # a bar that is not drawn leaves an empty line
     for name in (
@@ -402,7 +402,7 @@ def explain(error: BaseException) -> str:
     if isinstance(error, BadInput | Interrupted | GateNotMet):
         return str(error)
     if NULL_GROUP in str(error):
-        groups = [word.removesuffix("=null") for word in sys.argv[1:] if word.endswith("=null") and "." not in word]
+        groups = [arg.removesuffix("=null") for arg in sys.argv[1:] if arg.endswith("=null") and "." not in arg]
         return f"{' '.join(f'{group}=null' for group in groups)}: to leave a group out write ~{' ~'.join(groups)}"
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(cause, ConfigKeyError | ConfigAttributeError):
@@ -442,7 +442,7 @@ def _in_digits(value: float) -> str:
 
 
 def print_metrics(metrics: Mapping[str, float], names: tuple[str, ...], folder: Any) -> None:
-    """A short table of the metrics that a person looks for first, and where everything lies."""
+    """Print a short table of the named metrics, and the run folder."""
     from rich.console import Console
     from rich.table import Table
 

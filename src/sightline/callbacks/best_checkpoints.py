@@ -26,5 +26,5 @@ class BestCheckpoints(ModelCheckpoint):
 
     @property
     def scores(self) -> dict[str, float]:
-        """By the checkpoint's path."""
+        """Scores by the path of the checkpoint."""
         return {path: float(score) for path, score in self.best_k_models.items()}

@@ -1,4 +1,4 @@
-"""Checkpoint files that are whole or not there, and the newest one that opens."""
+"""Checkpoint files, written atomically, and the newest one that opens."""
 
 import logging
 import os
@@ -19,9 +19,9 @@ PARTIAL, TORN = ".partial", ".torn"
 
 
 class AtomicCheckpointIO(TorchCheckpointIO):
-    """Writes a checkpoint beside its place, forces it to the disk, and only then puts it there.
+    """Writes checkpoints atomically: to a temporary file, synced to the disk, then renamed.
 
-    Of `last.ckpt` the one before it is kept as `last-previous.ckpt`.
+    The previous `last.ckpt` is kept as `last-previous.ckpt`.
     """
 
     def save_checkpoint(self, checkpoint: dict[str, Any], path: str | Path, storage_options: Any = None) -> None:
@@ -46,7 +46,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
 
 
 class _Writer:
-    """A file that remembers why it took no more: torch's own error does not say."""
+    """A file that remembers the OSError of a failed write, which torch's own error hides."""
 
     def __init__(self, file: IO[bytes]) -> None:
         self.file = file
@@ -78,7 +78,7 @@ def _write(checkpoint: dict[str, Any], path: Path) -> None:
 
 
 def _force_to_disk(folder: Path) -> None:
-    """A new name is safe once its folder is written, too."""
+    """Sync a file and its folder, so that its name survives a power cut."""
     descriptor = os.open(folder, os.O_RDONLY)
     try:
         os.fsync(descriptor)

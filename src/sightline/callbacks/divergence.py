@@ -1,4 +1,4 @@
-"""Ends a run whose loss is lost, and says so when a loss does not fall."""
+"""Divergence: ends a run whose loss explodes or is not finite, and warns when a loss does not fall."""
 
 import logging
 import math
@@ -16,7 +16,7 @@ from sightline.distributed.agreement import is_alone, largest
 
 log = logging.getLogger(__name__)
 MAX_WAITING = 8
-"""Steps that a GPU may be ahead of the check: looking at a loss at once would make it wait."""
+"""Steps by which the check may lag behind a GPU: reading a loss at once would make it wait."""
 WINDOW = 5
 """Losses whose median counts as exploding: one bad batch does not."""
 MAX_NAMED = 3
@@ -39,7 +39,7 @@ class Moment:
 
 
 class Diverged(RuntimeError):
-    """The loss is lost. `facts` say when, why and on which images."""
+    """The loss has diverged; `facts` say when, why and on which images."""
 
     def __init__(self, facts: dict[str, Any], changes: str = GO_BACK) -> None:
         self.facts = facts
@@ -164,7 +164,7 @@ class _Fall:
         self.later: list[float] = []
 
     def add(self, loss: float, learnt: float) -> tuple[float, float] | None:
-        """Both means when the later one is above `learnt` and lower by no more than noise; nothing otherwise."""
+        """Both means when the later one is above `learnt` and no lower than by noise; else None."""
         self.later.append(loss)
         if len(self.later) < self.half:
             return None
@@ -178,7 +178,7 @@ class _Fall:
 
 
 def send_to_host(loss: torch.Tensor) -> tuple[torch.Tensor, Any]:
-    """A copy on the processor and, from a GPU, the event of its arrival."""
+    """An asynchronous copy on the CPU and, from a GPU, the CUDA event of its completion."""
     loss = loss.detach()
     if loss.device.type != "cuda":
         return loss, None
@@ -189,7 +189,7 @@ def send_to_host(loss: torch.Tensor) -> tuple[torch.Tensor, Any]:
 
 
 def are_finite(state: dict[str, Any]) -> bool:
-    """Whether all numbers of a state are finite; the device is asked once."""
+    """Whether all numbers of a state are finite, with one synchronisation of the device."""
     tensors = [value for value in state.values() if isinstance(value, torch.Tensor)]
     numbers = [tensor.detach() for tensor in tensors if tensor.is_floating_point() and tensor.numel()]
     largest = [tensor.abs().amax().float() for tensor in numbers]

@@ -9,7 +9,7 @@ from pytorch_lightning.callbacks import Callback
 
 
 class EpochTable(Callback):
-    """Writes the table anew after each epoch, so that it is whole at any moment and a later column has its place."""
+    """Writes the table anew after each epoch, so that it is whole at any moment and may gain columns."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -23,7 +23,7 @@ class EpochTable(Callback):
         self.rows, self._validated = state_dict["rows"], state_dict["validated"]
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A run that goes on drops the rows that came after its checkpoint."""
+        """A resumed run drops the rows after its checkpoint."""
         if trainer.is_global_zero and trainer.ckpt_path is not None:
             self._write() if self.rows else self.path.unlink(missing_ok=True)
 

@@ -1,4 +1,4 @@
-"""The head is trained first, then one more stage of the backbone at a time (Howard and Ruder, arXiv:1801.06146)."""
+"""Gradual unfreezing: the head first, then one more stage of the backbone at a time (arXiv:1801.06146)."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""Logs of an earlier process that go on where its checkpoint was written."""
+"""Logs of a resumed run, continued at the step of its checkpoint."""
 
 import csv
 import warnings

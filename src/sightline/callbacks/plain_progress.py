@@ -25,7 +25,7 @@ class PlainProgress(ProgressBar):
         self._is_enabled = True
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """A run that goes on within an epoch does not start one."""
+        """A run resumed within an epoch does not announce it again."""
         self._start = self._last = time.monotonic()
         self._validated = False
 

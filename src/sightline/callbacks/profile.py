@@ -28,7 +28,7 @@ class Profile(Callback):
         self.warm_up, self.every_seconds = warm_up, every_seconds
 
     def setup(self, trainer: pl.Trainer, pl_module: pl.LightningModule, stage: str) -> None:
-        """Of several processes the first is watched."""
+        """Profile the main process alone."""
         is_cuda = trainer.strategy.root_device.type == "cuda"
         self.times = StepTimes(torch.cuda.synchronize if is_cuda else None)
         trainer.profiler = self.times  # pyright: ignore[reportAttributeAccessIssue]  (Lightning's stub lacks it)
@@ -61,7 +61,7 @@ class Profile(Callback):
 
 
 def describe(trainer: pl.Trainer) -> Setting:
-    """What the advice depends on."""
+    """The settings that the advice depends on."""
     datamodule: Any = trainer.datamodule  # pyright: ignore[reportAttributeAccessIssue]  (Lightning's stub lacks it)
     return Setting(
         device=trainer.strategy.root_device.type,

@@ -1,4 +1,4 @@
-"""The profile of a run: its numbers, the bottleneck in plain words, and one HTML page that needs no network."""
+"""The profile of a run: its numbers, the bottleneck as text, and one HTML page that needs no network."""
 
 import statistics
 from collections import defaultdict
@@ -38,7 +38,7 @@ MEANINGS = {
 
 @dataclass(frozen=True)
 class Setting:
-    """What a run was set to, as far as advice depends on it."""
+    """The settings of a run that advice depends on."""
 
     device: str
     precision: str
@@ -87,20 +87,23 @@ def _summarise_resources(samples: Sequence[dict[str, float]]) -> dict[str, dict[
 
 
 def find_bottleneck(shares: dict[str, float], setting: Setting, callbacks: dict[str, float]) -> dict[str, Any]:
-    """What takes the most of a step, in words, and the settings to change; the network's two passes count as one."""
+    """The largest part of a step as text, and the settings to change; forward and backward count as one part."""
     groups = {name: shares[name] for name in PARTS if name not in ("forward", "backward")}
     groups["network"] = shares["forward"] + shares["backward"]
     part = max(groups, key=lambda name: groups[name])
     advice = {name: _advise(name, setting, callbacks) for name in groups}
-    words = {**{name: title.lower() for name, title in TITLES.items()}, "network": "the network (forward and backward)"}
+    titles = {
+        **{name: title.lower() for name, title in TITLES.items()},
+        "network": "the network (forward and backward)",
+    }
     others = sorted(
         (name for name in groups if name != part and groups[name] >= WORTH_NAMING), key=lambda n: -groups[n]
     )
     return {
         "part": part,
         "share": round(groups[part], 4),
-        "text": f"{words[part].capitalize()} takes {groups[part]:.0%} of a step: {advice[part]}.",
-        "also": [f"{words[name].capitalize()} takes {groups[name]:.0%}: {advice[name]}." for name in others],
+        "text": f"{titles[part].capitalize()} takes {groups[part]:.0%} of a step: {advice[part]}.",
+        "also": [f"{titles[name].capitalize()} takes {groups[name]:.0%}: {advice[name]}." for name in others],
     }
 
 
@@ -155,7 +158,7 @@ def write_page(profile: dict[str, Any], path: Path) -> None:
 
 
 def _columns(steps: Sequence[dict[str, float]]) -> dict[str, Any]:
-    """Stacked columns, 0 to 100 high, of the steps or of groups of them; the highest is that of the slowest."""
+    """Stacked columns of the steps, or of groups of them, in percent of the slowest."""
     width = max(1, -(-len(steps) // MAX_COLUMNS))
     groups = [steps[start : start + width] for start in range(0, len(steps), width)]
     means = [{part: statistics.fmean(step[part] for step in group) for part in PARTS} for group in groups]

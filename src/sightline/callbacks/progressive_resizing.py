@@ -1,4 +1,4 @@
-"""Small images first: early epochs are cheap, and the network sees its own size at the end."""
+"""Progressive resizing: small images in early epochs, which are cheap, and the full size at the end."""
 
 from typing import Any
 
@@ -31,7 +31,7 @@ class ProgressiveResizing(Callback):
 
 
 def size_in(epoch: int, num_epochs: int, full: int, start: float) -> int:
-    """Side of the training images in an epoch, in pixels."""
+    """Side in pixels of the training images of an epoch."""
     if start >= 1:
         return full
     grown = min(1.0, epoch / (FULL_FROM * num_epochs))

@@ -1,4 +1,4 @@
-"""What a run takes of its machine while it runs."""
+"""Resource use of a run: processor, memory and GPU."""
 
 import threading
 import time
@@ -32,7 +32,7 @@ class Resources(threading.Thread):
         return self.samples
 
     def _look(self) -> dict[str, float]:
-        """Cores kept busy, and gigabytes; memory that processes share counts once for each."""
+        """Busy cores and gigabytes of memory; shared memory counts in each process."""
         main = psutil.Process()
         cores = num_bytes = 0.0
         for process in (main, *main.children(recursive=True)):

@@ -1,4 +1,4 @@
-"""Stop at any step, and go on to the same bits as a run that was never stopped."""
+"""Exact resumption: a run stopped at any step goes on to the same bits as one that was never stopped."""
 
 import logging
 import os
@@ -26,7 +26,7 @@ STATE = "resume"
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 NOTICE = b"stopping: this step is finished and saved first; a second signal ends the run at once\n"
 STREAM = 1
-"""Sets these draws apart from those of the augmentations."""
+"""Separates these random numbers from those of the augmentations."""
 
 
 class Resumable(Callback):
@@ -49,7 +49,7 @@ class Resumable(Callback):
     def on_load_checkpoint(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, checkpoint: dict[str, Any]
     ) -> None:
-        """Lightning calls this before it makes loaders, and before other callbacks load their state."""
+        """Read the state; Lightning calls this before it makes loaders and before other callbacks load theirs."""
         state = self._loaded = dict(checkpoint[STATE])
         _move(checkpoint, trainer)
         trainer.num_sanity_val_steps = 0  # this run has had its check
@@ -67,7 +67,7 @@ class Resumable(Callback):
         trainer.should_stop = self._loaded["should_stop"] or self._loaded["is_complete"]
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """After Lightning has set its own handlers, which ours replace until it puts back those before."""
+        """Install the signal handlers after Lightning's own, which they replace until it restores the original ones."""
         self._saved_at, self._saved_step = time.monotonic(), trainer.global_step
         self._gives_notice = trainer.is_global_zero
         if threading.current_thread() is threading.main_thread():
@@ -94,7 +94,7 @@ class Resumable(Callback):
 
     def _opens_window(self, trainer: pl.Trainer, batch_idx: int) -> bool:
         overfits = trainer.overfit_batches > 0  # pyright: ignore[reportAttributeAccessIssue]  (set by a connector)
-        if overfits:  # Lightning puts a sampler in place of ours, and that one cannot be set on a place
+        if overfits:  # Lightning puts a sampler in place of ours, and that one cannot be set to a position
             return batch_idx == 0
         return batch_idx % trainer.accumulate_grad_batches == 0
 
@@ -123,7 +123,7 @@ class Resumable(Callback):
     def on_validation_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int, dataloader_idx: int = 0
     ) -> None:
-        """A validation may be long: it is left at once, to the window of steps that came before it."""
+        """Leave a validation at once on a signal, with the save point before it: it may be long."""
         if self._before_validation is None or not (number := largest(self.signal_number or 0)[0]):
             return
         if self._before_validation["global_step"] != self._saved_step:
@@ -155,12 +155,12 @@ class Resumable(Callback):
             "last_step_saved": {each.state_key: each._last_global_step_saved for each in _checkpoints(trainer)},
         }
         loaders = checkpoint["loops"]["fit_loop"]["state_dict"].get("combined_loader", [])
-        for place in (each for each in loaders if self._is_exact and not self._is_complete and each):
-            place["batch"] = epoch_loop.batch_idx  # this batch was taken, and is yet to be trained on
+        for loader in (each for each in loaders if self._is_exact and not self._is_complete and each):
+            loader["batch"] = epoch_loop.batch_idx  # this batch was taken, and is yet to be trained on
 
 
 def _seed(position: tuple[int, ...]) -> None:
-    """Random numbers from here on follow from a position."""
+    """Seed all generators with a hash of a position, like (seed, epoch, batch)."""
     key = int(np.random.SeedSequence(position).generate_state(1, np.uint64)[0])
     if torch.cuda.is_initialized() or torch.backends.mps.is_available():
         torch.manual_seed(key)
@@ -194,7 +194,7 @@ def _metric_states(module: pl.LightningModule) -> dict[str, dict[str, Any]]:
 
 
 def _restore(state: dict[str, Any], trainer: pl.Trainer, module: pl.LightningModule) -> None:
-    """Before the first batch: what Lightning leaves out of a checkpoint, or restores wrongly."""
+    """Restore what Lightning leaves out of a checkpoint, or restores wrongly; before the first batch."""
     trainer.fit_loop._restarting = False  # else a plateau scheduler misses the end of this epoch
     loop = trainer.fit_loop.epoch_loop
     loop.val_loop.batch_progress.load_state_dict(state["validation_progress"])
@@ -212,7 +212,7 @@ def _restore(state: dict[str, Any], trainer: pl.Trainer, module: pl.LightningMod
 
 
 def _move(checkpoint: dict[str, Any], trainer: pl.Trainer) -> None:
-    """Let the best checkpoint lie where the run folder is now: elsewhere Lightning forgets its score."""
+    """Update the checkpoint paths of a moved run folder: with other paths Lightning forgets the best score."""
     for each in _checkpoints(trainer):
         state = checkpoint["callbacks"].get(each.state_key)
         if state is None or state["dirpath"] == each.dirpath:

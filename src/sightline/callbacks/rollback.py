@@ -1,4 +1,4 @@
-"""Goes on from the last good checkpoint with a smaller learning rate after a divergence."""
+"""Rollback after a divergence: from the last good checkpoint, with a smaller learning rate."""
 
 import logging
 from pathlib import Path
@@ -13,11 +13,11 @@ from sightline.callbacks.divergence import CHANGES, Diverged
 
 log = logging.getLogger(__name__)
 LEARNING_RATES = ("lr", "initial_lr", "max_lr", "min_lr")
-"""What torch's optimizers and schedulers keep in a group of parameters."""
+"""Keys of learning rates in the parameter groups of torch's optimizers and schedulers."""
 
 
 class Rollback(Callback):
-    """Keeps count of the returns, the weights of the start (for a run that has no checkpoint yet), and the factor.
+    """Counts the rollbacks, and keeps the learning rate factor and the initial weights (for runs without a checkpoint).
 
     The position in the data goes back too: the same batches come again, with the smaller learning rate.
     """
@@ -77,7 +77,7 @@ class Rollback(Callback):
 
 
 def scale_learning_rate(trainer: pl.Trainer, factor: float) -> None:
-    """Multiply the learning rate of now, and all that the schedulers will make of it."""
+    """Multiply the current learning rate, and those that the schedulers will set."""
     for optimizer in trainer.optimizers:
         for group in optimizer.param_groups:
             group.update({name: group[name] * factor for name in LEARNING_RATES if name in group})

@@ -1,4 +1,4 @@
-"""How the time of a training step splits into parts, by what Lightning says that it is doing."""
+"""The time of a training step by part, from the actions that Lightning reports to its profiler."""
 
 import time
 from collections.abc import Callable
@@ -81,7 +81,7 @@ class StepTimes(Profiler):
             self._step.callbacks[name] = self._step.callbacks.get(name, 0.0) + own
 
     def end_step(self) -> None:
-        """What follows is no part of a step: validation, or an epoch's end."""
+        """End the step: what follows is validation, or the end of an epoch."""
         if self._step is None:
             return
         step, self._step = self._step, None
@@ -91,7 +91,7 @@ class StepTimes(Profiler):
 
 
 def part_of(action_name: str) -> str | None:
-    """The part of a step that an action of Lightning's belongs to; None for one that only holds others."""
+    """The part of a step that an action of Lightning's belongs to; None for one that contains other actions."""
     if action_name.startswith("[Callback]"):
         return "callbacks"
     return PART_OF.get(action_name.rpartition(".")[2])
@@ -103,7 +103,7 @@ def callback_name(action_name: str) -> str:
 
 
 def cost_of_an_action(count: int = 2000) -> float:
-    """Seconds that watching one action takes."""
+    """Overhead of profiling one action, in seconds."""
     times = StepTimes()
     times.start("[Loop].train_dataloader_next")
     start = time.perf_counter()

@@ -12,7 +12,7 @@ from torch import nn
 
 log = logging.getLogger(__name__)
 MAX_VALUES = 100_000
-"""Of a larger tensor every so-many-th value is counted."""
+"""Larger tensors are subsampled at even strides."""
 
 
 class TensorHistograms(Callback):

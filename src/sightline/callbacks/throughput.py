@@ -1,4 +1,4 @@
-"""How many images a second training takes, and how long it lasts."""
+"""Training throughput in images per second, and seconds of training."""
 
 import time
 from typing import Any

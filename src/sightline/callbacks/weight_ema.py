@@ -1,4 +1,4 @@
-"""An exponential moving average of the weights: validated and saved in place of those that are trained."""
+"""An exponential moving average (EMA) of the weights: validated and saved instead of the trained ones."""
 
 from typing import Any
 
@@ -28,7 +28,7 @@ class WeightEMA(Callback):
         self._average: dict[str, torch.Tensor] = {}
         self._loaded: dict[str, torch.Tensor] | None = None
         self._trained: dict[str, torch.Tensor] | None = None
-        """What is trained, while the average is in its place."""
+        """What is trained, while the average stands in for it."""
         self._tensors: dict[str, torch.Tensor] = {}
         """The network's own, looked up once: a `state_dict()` for every step takes 1 ms."""
 
@@ -47,7 +47,7 @@ class WeightEMA(Callback):
         _fill(_tensors(pl_module), state["trained"])
 
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
-        """Once the weights are on their device and in their precision."""
+        """Start the average, once the weights are on their device and in their precision."""
         tensors = _tensors(pl_module)
         if self._loaded is None:
             self._num_updates = 0
@@ -115,5 +115,5 @@ def _fill(tensors: dict[str, torch.Tensor], values: dict[str, torch.Tensor]) -> 
 
 
 def _dtype_of_average(tensor: torch.Tensor) -> torch.dtype:
-    """A small share of a 16-bit number is rounded away."""
+    """32 bits for averages of 16-bit weights, where a small share would be rounded away."""
     return torch.float32 if tensor.dtype in HALF else tensor.dtype
