@@ -1,4 +1,4 @@
-"""What `.env` says of this machine, for every program and for the libraries that it uses."""
+"""Environment variables from `.env`, for every program and the libraries that it uses."""
 
 import os
 from pathlib import Path
@@ -7,7 +7,7 @@ from sightline.runs.project import home
 
 
 def load_env_file(path: Path | None = None) -> None:
-    """Take from a file what the environment does not say: lines KEY=value; one without a value says nothing."""
+    """Set the variables of a file that the environment lacks: lines KEY=value; empty values are skipped."""
     path = path or home() / ".env"
     if path.is_file():
         from dotenv import dotenv_values

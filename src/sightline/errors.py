@@ -1,10 +1,10 @@
-"""What can go wrong on purpose: each class of error has one exit code."""
+"""Expected errors, each with one exit code."""
 
 import signal
 
 
 class BadInput(ValueError):
-    """What was given cannot work: the message names the thing, the value and the change to make. Exit code 2."""
+    """The input cannot work: the message names the thing, the value and the change to make. Exit code 2."""
 
 
 class GateNotMet(RuntimeError):

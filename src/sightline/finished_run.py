@@ -123,9 +123,9 @@ class FinishedRun:
         trained = read_json(folder / "run.json") if folder else {}
         if "data" in trained and data_root is not None:
             trained["data"]["root"] = str(data_root)
-        place = choose_device(device, preferred=trained.get("device"))
-        chosen = choose_precision(precision or trained.get("precision") or "auto", place)
-        return cls(found, folder, trained, load_model(found), place, chosen)
+        found_device = choose_device(device, preferred=trained.get("device"))
+        chosen = choose_precision(precision or trained.get("precision") or "auto", found_device)
+        return cls(found, folder, trained, load_model(found), found_device, chosen)
 
     @cached_property
     def metrics(self) -> dict[str, float]:

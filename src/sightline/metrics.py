@@ -1,4 +1,4 @@
-"""Metrics by name: which there are, which way is better, and which are printed. `split/metric`, as in metrics.json."""
+"""Metrics by name: which exist, whether the minimum or maximum is best, which are printed. `split/metric`."""
 
 from typing import Literal
 

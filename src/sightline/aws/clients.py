@@ -1,4 +1,4 @@
-"""Clients of AWS with one policy of retries, and what AWS's own configuration says."""
+"""Clients of AWS with one policy of retries, and the region and credentials of AWS's own configuration."""
 
 import logging
 from difflib import get_close_matches
@@ -8,7 +8,7 @@ from sightline.aws.request_check import EXTRA
 from sightline.errors import BadInput
 
 RETRIES = {"mode": "standard", "max_attempts": 8}
-"""How every client tries again: about half a minute, longer each time."""
+"""The retry policy of every client: about half a minute, longer each time."""
 MAX_CONNECTIONS = 32
 
 
@@ -46,7 +46,7 @@ def find_region() -> str | None:
 
 
 def check_region(region: str) -> None:
-    """Raises: BadInput for a region that the client has never heard of."""
+    """Raises: BadInput for a region that botocore does not know."""
     session = _session()
     partitions = session.get_available_partitions()
     known = {name for each in partitions for name in session.get_available_regions("sagemaker", each)}

@@ -39,6 +39,6 @@ def make_repository(client: Any, name: str) -> str:
 
 def login(client: Any) -> tuple[str, str]:
     """User and password for the account's registry, for some hours."""
-    told = client.get_authorization_token()["authorizationData"][0]
-    user, _, password = base64.b64decode(told["authorizationToken"]).decode().partition(":")
+    answer = client.get_authorization_token()["authorizationData"][0]
+    user, _, password = base64.b64decode(answer["authorizationToken"]).decode().partition(":")
     return user, password

@@ -1,4 +1,4 @@
-"""The output of a training job, as CloudWatch has it."""
+"""The log of a training job in CloudWatch."""
 
 import time
 from collections.abc import Callable, Iterator
@@ -6,7 +6,7 @@ from typing import Any
 
 GROUP = "/aws/sagemaker/TrainingJobs"
 NUM_LAST_LOOKS = 2
-"""After a job's end, because lines arrive late."""
+"""Reads after the end of a job, because lines arrive late."""
 
 
 class JobLog:
@@ -28,7 +28,7 @@ class JobLog:
                 time.sleep(min(poll_seconds, 2.0) if was_over else poll_seconds)
 
     def new_lines(self) -> Iterator[str]:
-        """Those since the last call; of several hosts, each line with its host."""
+        """The lines since the last call; with several hosts, each begins with its host."""
         streams = self._streams()
         hosts = {stream: stream.rsplit("/", 1)[-1].rsplit("-", 1)[0] for stream in streams}
         events = [

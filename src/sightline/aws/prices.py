@@ -1,4 +1,4 @@
-"""What machines cost: a dated table, a bound before a job and a sum after it."""
+"""Prices of machines: a dated table, an upper bound before a job and the cost after it."""
 
 import functools
 import json
@@ -12,7 +12,7 @@ TABLE = Path(__file__).with_name("prices.json")
 
 @dataclass(frozen=True)
 class Price:
-    """Of one machine of a type, on demand."""
+    """The on-demand price of one machine of a type."""
 
     usd_per_hour: float
     region: str
@@ -36,7 +36,7 @@ def find_price(instance_type: str) -> Price | None:
 
 
 def describe_bound(instance_type: str, count: int, minutes: float, spot: bool) -> str:
-    """In a line, what a job can cost at the most."""
+    """One line with the most that a job can cost."""
     price = find_price(instance_type)
     if price is None:
         return f"{count} x {instance_type}, at most {minutes:g} minutes; its price is not in the table"

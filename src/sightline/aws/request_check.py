@@ -1,4 +1,4 @@
-"""A request against the service's own model: names and types, and the lengths and patterns that the client ignores."""
+"""Validation of a request by botocore's service model: names, types, and lengths and patterns that boto3 ignores."""
 
 import re
 from collections.abc import Iterator
@@ -25,7 +25,7 @@ SETTINGS = {
     "VpcConfig.SecurityGroupIds": "launch.security_groups",
     "VpcConfig.Subnets": "launch.subnets",
 }
-"""What sets a field of a request."""
+"""Setting that sets a field of a request."""
 
 
 def check_request(operation: str, request: dict[str, Any]) -> None:
@@ -97,9 +97,9 @@ def _fits(pattern: str, text: str) -> bool:
 
 
 def _check_size(shape: Any, size: int, where: str, unit: str) -> Iterator[str]:
-    for bound, wrong, word in (
+    for bound, wrong, most_or_least in (
         ("min", size < shape.metadata.get("min", size), "least"),
         ("max", size > shape.metadata.get("max", size), "most"),
     ):
         if wrong:
-            yield f"{where} has {size} {unit}, at {word} {shape.metadata[bound]}".replace("  ", " ")
+            yield f"{where} has {size} {unit}, at {most_or_least} {shape.metadata[bound]}".replace("  ", " ")

@@ -1,4 +1,4 @@
-"""Files to S3 and back: uploaded once by content, encrypted, and never written outside the folder that is asked for."""
+"""Files to S3 and back: uploaded once by content hash, encrypted, and never written outside the target folder."""
 
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
@@ -19,7 +19,7 @@ def split_address(address: str) -> tuple[str, str]:
 
 
 def _mark(prefix: str) -> str:
-    """The key that says that an upload is whole."""
+    """Key of the marker object that says that an upload is complete."""
     return f"{prefix.rstrip('/')}.complete"
 
 
@@ -37,7 +37,7 @@ class Storage:
     def upload(self, path: Path, address: str) -> int:
         """Put a file or a folder's files below an address that names their content; return how many were sent.
 
-        A mark beside them says that all of them are there; what an upload that broke off has sent is not sent again.
+        A marker object beside them says that all are there; an interrupted upload goes on with the missing files.
         """
         bucket, prefix = split_address(address)
         if self.is_complete(address):
@@ -54,7 +54,7 @@ class Storage:
         return len(waiting)
 
     def is_complete(self, address: str) -> bool:
-        """Whether all of an upload is there."""
+        """Whether an upload is complete, by its marker."""
         bucket, prefix = split_address(address)
         return self._has(bucket, _mark(prefix))
 

@@ -1,4 +1,4 @@
-"""Archives from anywhere, unpacked without trust: what could harm or mislead is refused, and nothing half is left."""
+"""Safe unpacking of untrusted archives: harmful or misleading members are refused."""
 
 import bz2
 import copy
@@ -64,7 +64,7 @@ def unpack(
     """Write an archive's files into an empty folder; after an error what is in it is not to be used.
 
     Links, devices, encrypted files, names that lead elsewhere or are there twice, and what the disk cannot hold are
-    refused. Modes and owners are not restored. `advance` is told the bytes of the archive that have been read.
+    refused. Modes and owners are not restored. `advance` gets the bytes of the archive that have been read.
 
     Raises: BadInput, which begins with the `title` (by default the archive's path) and names the member.
     """

@@ -1,4 +1,4 @@
-"""What a file or folder holds, as one hash; files whose size and time have not changed are not read again."""
+"""One hash for the content of a file or folder; files of unchanged size and time are not read again."""
 
 import hashlib
 import json

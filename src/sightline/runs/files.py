@@ -1,4 +1,4 @@
-"""How files are read and written here: a reader sees the old file or the new one, never half of it."""
+"""Reading and atomic writing of files: a reader sees the old file or the new one, never half of it."""
 
 import json
 import os
@@ -12,7 +12,7 @@ from typing import Any
 
 
 def read_json(path: Path) -> dict[str, Any]:
-    """A JSON file's content; nothing where there is no file."""
+    """A JSON file's content; `{}` where there is no file."""
     try:
         return json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
@@ -25,19 +25,19 @@ def write_json(path: Path, value: Any) -> None:
 
 
 def write_text(path: Path, text: str) -> None:
-    """Write UTF-8 atomically; bytes of file names that are no text go back as they came."""
+    """Write UTF-8 atomically; undecodable bytes of file names are kept (surrogateescape)."""
     write_bytes(path, text.encode("utf-8", "surrogateescape"))
 
 
 def write_bytes(path: Path, content: bytes) -> None:
-    """Write a file that is whole or not there, whoever else writes it at the same moment, on whatever machine."""
+    """Write a file atomically, also when other processes or machines write it at the same time."""
     with whole_file(path) as partial:
         partial.write_bytes(content)
 
 
 @contextmanager
 def whole_file(path: Path) -> Iterator[Path]:
-    """The path of a hidden file to write, which takes the name at the end; after an error nothing has changed."""
+    """The path of a hidden temporary file, which is renamed at the end; after an error nothing has changed."""
     partial = path.with_name(f".{path.name}.{socket.gethostname()}-{os.getpid()}.partial")
     try:
         yield partial
@@ -48,7 +48,7 @@ def whole_file(path: Path) -> Iterator[Path]:
 
 @contextmanager
 def whole_folder(folder: Path) -> Iterator[Path]:
-    """A hidden folder to fill, which takes the name at the end; a process that got there first is left its folder."""
+    """A hidden temporary folder, which is renamed at the end; if another process was first, its folder stays."""
     folder.parent.mkdir(parents=True, exist_ok=True)
     partial = Path(tempfile.mkdtemp(prefix=f".{folder.name}-", dir=folder.parent))
     try:

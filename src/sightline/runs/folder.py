@@ -1,4 +1,4 @@
-"""What a run folder tells of its run: the files that every task writes anyway."""
+"""Reading a run folder: metrics, status and the paths in its configuration."""
 
 import csv
 from collections.abc import Iterator, Mapping
@@ -53,38 +53,39 @@ def reason_of(folder: Path) -> str | None:
 
 
 def note_launch(folder: Path, **facts: Any) -> None:
-    """Write into a run's record where it was run."""
+    """Write into run.json where the run was launched."""
     record = folder / "run.json"
     if record.is_file():
         write_json(record, {**read_json(record), "launch": facts})
 
 
-def name_places_here(folder: Path, places: Mapping[str, str]) -> None:
-    """Put places of this machine for those of a container into a run's configuration, so that its data is found."""
+def localise_paths(folder: Path, local_paths: Mapping[str, str]) -> None:
+    """Replace paths of a container by those of this machine in a run's configuration, so that its data is found."""
     import yaml
 
     path, record = folder / "config.yaml", folder / "run.json"
     if path.is_file():
         config = yaml.safe_load(path.read_text(encoding="utf-8"))
-        write_text(path, yaml.safe_dump(_renamed(config, places), sort_keys=False, allow_unicode=True))
+        write_text(path, yaml.safe_dump(_localised(config, local_paths), sort_keys=False, allow_unicode=True))
     if record.is_file():
         facts = read_json(record)
-        write_json(record, facts | {key: _renamed(facts[key], places) for key in ("config", "data") if key in facts})
+        local = {key: _localised(facts[key], local_paths) for key in ("config", "data") if key in facts}
+        write_json(record, facts | local)
 
 
-def _renamed(value: Any, places: Mapping[str, str]) -> Any:
+def _localised(value: Any, local_paths: Mapping[str, str]) -> Any:
     if isinstance(value, dict):
-        return {key: _renamed(each, places) for key, each in value.items()}
+        return {key: _localised(each, local_paths) for key, each in value.items()}
     if isinstance(value, list):
-        return [_renamed(each, places) for each in value]
-    for there, here in places.items():
+        return [_localised(each, local_paths) for each in value]
+    for there, here in local_paths.items():
         if value == there or (isinstance(value, str) and value.startswith(f"{there}/")):
-            return _renamed_path(value, there, here)
+            return _local_path(value, there, here)
     return value
 
 
-def _renamed_path(value: str, there: str, here: str) -> str:
-    """A file travels alone in a folder of its own, and is that file here."""
+def _local_path(value: str, there: str, here: str) -> str:
+    """The local path of a container path; a single file has a channel folder of its own there."""
     rest = value.removeprefix(there).lstrip("/")
     path = Path(here)
     return str(path if not rest or (path.name == rest and path.is_file()) else path / rest)

@@ -1,10 +1,10 @@
-"""The pages of reports, from templates that lie beside the code that fills them."""
+"""HTML pages of reports, from Jinja templates beside the code that fills them."""
 
 from typing import Any
 
 
 def render(package: str, template: str, **values: Any) -> str:
-    """A page of HTML; what is put in is escaped, and a value that the template names must be there."""
+    """A rendered template: values are escaped, and a missing one is an error."""
     from jinja2 import Environment, PackageLoader, StrictUndefined
 
     environment = Environment(

@@ -12,5 +12,5 @@ PROGRAMS, CONFIGS = PROJECT / "src", PROJECT / "configs"
 
 
 def home() -> Path:
-    """Below it lie `.env`, and `data/` and `runs/` unless told otherwise: a checkout, else the current folder."""
+    """Below it lie `.env`, and `data/` and `runs/` by default: a checkout, else the current folder."""
     return Path.cwd() if IS_INSTALLED else PROJECT

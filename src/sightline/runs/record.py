@@ -29,11 +29,11 @@ PACKAGES = (
 )
 
 command_line: list[str] = []
-"""The words that started this process, set by the entry point; empty in a notebook."""
+"""The command line of this process, `sys.argv`, set by the entry point; empty in a notebook."""
 COMMIT = "SIGHTLINE_COMMIT"
 DIRTY = "-dirty"
 built_from: list[str] = []
-"""The commit of code that lies outside a git checkout, as its image or its job says; set by the entry point."""
+"""The commit of code outside a git checkout, from the environment of its image or job; set by the entry point."""
 
 
 def open_folder(runs: Path, task: str, name: str, output: str | None = None) -> Path:
@@ -64,7 +64,7 @@ def open_folder(runs: Path, task: str, name: str, output: str | None = None) -> 
 
 
 RUN_FILES = ("audit.html", "audit.json", "checkpoints", "config.yaml", "manifest.csv", "tensorboard", "lost+found")
-"""What may lie in a folder without the record of a run: a copy that was cut short, and what a file system keeps."""
+"""Files of a run that may lie in an `output` folder without run.json: an interrupted copy, or a fresh file system."""
 
 
 def _open_output(folder: Path) -> Path:
@@ -95,20 +95,20 @@ def _point_latest_to(runs: Path, folder: Path) -> None:
 
 
 def git_commit(folder: Path) -> tuple[str | None, bool | None]:
-    """The commit that `folder` is at and whether files differ from it; without a checkout what `built_from` says."""
+    """The commit that `folder` is at and whether files differ from it; without a checkout that of `built_from`."""
     if not IS_INSTALLED:  # a checkout round an installed package is somebody else's
         try:
             commit = _git(folder, "rev-parse", "HEAD").strip()
             return commit, bool(_git(folder, "status", "--porcelain").strip())
         except (OSError, subprocess.SubprocessError):
             pass
-    said = built_from[0] if built_from else ""
-    return (said.removesuffix(DIRTY), said.endswith(DIRTY)) if said else (None, None)
+    commit = built_from[0] if built_from else ""
+    return (commit.removesuffix(DIRTY), commit.endswith(DIRTY)) if commit else (None, None)
 
 
-def _git(folder: Path, *words: str) -> str:
+def _git(folder: Path, *args: str) -> str:
     return subprocess.run(
-        ["git", "-C", str(folder), *words], check=True, capture_output=True, text=True, timeout=10
+        ["git", "-C", str(folder), *args], check=True, capture_output=True, text=True, timeout=10
     ).stdout
 
 

@@ -16,7 +16,7 @@ from sightline.launch.container.backend import ContainerSettings, LocalContainer
 from sightline.launch.container.containers import container_args
 from sightline.launch.container.engine import mount
 from sightline.launch.job import Job
-from sightline.runs.folder import name_places_here
+from sightline.runs.folder import localise_paths
 
 HOSTILE = "a, b \"c\" 'd' é=1"
 
@@ -119,7 +119,7 @@ def test_a_fetched_run_finds_its_data_here(tmp_path: Path) -> None:
     run.mkdir()
     (run / "config.yaml").write_text(yaml.safe_dump({**config, "name": "é: [1]"}, allow_unicode=True))
     (run / "run.json").write_text(json.dumps({"config": config}))
-    name_places_here(run, {f"{inputs}/data_root": str(data), f"{inputs}/model_weights": str(weights)})
+    localise_paths(run, {f"{inputs}/data_root": str(data), f"{inputs}/model_weights": str(weights)})
     expected = {"data": {"root": str(data)}, "model": {"weights": str(weights)}}
     assert yaml.safe_load((run / "config.yaml").read_text()) == {**expected, "name": "é: [1]"}
     assert json.loads((run / "run.json").read_text())["config"] == expected

@@ -23,7 +23,7 @@ from sightline.launch.local.machine import environments
 from sightline.launch.local.supervisor import HIDDEN, write
 from sightline.launch.overrides import split_channels
 from sightline.runs.files import read_json
-from sightline.runs.folder import name_places_here, note_launch
+from sightline.runs.folder import localise_paths, note_launch
 from sightline.runs.project import IMPORTED_FROM
 from sightline.runs.record import COMMIT
 
@@ -140,7 +140,7 @@ class LocalContainer(LocalProcess):
         shutil.copytree(self.run_folder(job_id), into, dirs_exist_ok=True, ignore_dangling_symlinks=True)
         inputs = ContainerFolder(OPT_ML).inputs
         here = {f"{inputs}/{name}": str(path) for name, path in request.get("channels", {}).items()}
-        name_places_here(into, {**here, SCRATCH: request.get("scratch", SCRATCH)})
+        localise_paths(into, {**here, SCRATCH: request.get("scratch", SCRATCH)})
         note_launch(into, backend=self.name, job_id=job_id, image=request.get("image"))
         return into
 

@@ -11,7 +11,7 @@ from sightline.launch.container.folder import OPT_ML
 from sightline.launch.sagemaker.job_cost import cost_of
 from sightline.runs.archives import unpack
 from sightline.runs.files import read_json
-from sightline.runs.folder import MetricPoint, name_places_here, note_launch, read_points
+from sightline.runs.folder import MetricPoint, localise_paths, note_launch, read_points
 
 ARCHIVES = {"model.tar.gz": "model", "output.tar.gz": "."}
 """What the service packs at the end, and where in a run folder it belongs."""
@@ -35,7 +35,7 @@ def fetch_run(storage: Storage, attempts: Sequence[dict[str, Any]], into: Path, 
     into.mkdir(parents=True, exist_ok=True)
     storage.download(_checkpoints(last), into)
     _unpack(storage, last, into)
-    name_places_here(into, _local_paths(last, into, notes))
+    localise_paths(into, _local_paths(last, into, notes))
     image = last["AlgorithmSpecification"].get("TrainingImage")
     note_launch(into, backend="sagemaker", job_id=job_id, image=image, **cost_of(attempts))
 
