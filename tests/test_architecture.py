@@ -56,7 +56,10 @@ LIGHT_FILES = [
     *("runs/files.py", "runs/record.py", "runs/project.py", "runs/folder.py", "runs/content_hash.py"),
     *(f"training/{name}.py" for name in "train build recipe trainer resume find_lr checkpoint_averaging".split()),
     *(f"data/{name}.py" for name in "prepare opening training_data augmentation manifest splitting".split()),
-    *(f"data/{name}.py" for name in "transforms cache parallel audit/inspection audit/audit audit/policy".split()),
+    *(
+        f"data/{name}.py"
+        for name in "transforms cache parallel audit/inspection audit/audit audit/policy audit/near_duplicates".split()
+    ),
     *(f"data/collection/{name}.py" for name in "layouts tables image_files sources adapters".split()),
     *(f"data/collection/{name}.py" for name in "digits download archives".split()),
     *("data/shards/packing.py", "data/shards/stores.py"),

@@ -33,12 +33,11 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 from sightline.config import TASKS, did_you_mean, refuse_unknown_keys, validate_task
 from sightline.distributed import rank as process_rank
 from sightline.env_file import load_env_file
-from sightline.errors import BadInput, GateNotMet, Interrupted
+from sightline.errors import BAD_INPUT, FAILED, GATE_NOT_MET, BadInput, GateNotMet, Interrupted
 from sightline.runs import record as run_record
 from sightline.runs.project import CONFIGS, IS_INSTALLED, PROGRAMS
 from sightline.runs.record import reason
 
-FAILED, BAD_INPUT, GATE_NOT_MET = 1, 2, 4
 FULL_ERROR = "HYDRA_FULL_ERROR"
 HELP = {"--help", "-h"}
 SEVERAL = ("-m", "--multirun")

@@ -2,6 +2,9 @@
 
 import signal
 
+FAILED, BAD_INPUT, GATE_NOT_MET = 1, 2, 4
+"""Exit codes of programs: any other error, `BadInput` and `GateNotMet`."""
+
 
 class BadInput(ValueError):
     """The input cannot work: the message names the thing, the value and the change to make. Exit code 2."""

@@ -24,7 +24,6 @@ from sightline.errors import BadInput
 from sightline.task_spec import TaskSpec
 
 log = logging.getLogger(__name__)
-CACHE_MODES = ("auto", "always", "off")
 VERSION = 1
 """Part of every key: raise it when the same settings give other pixels."""
 SHARE_OF_MEMORY, SHARE_OF_DISK = 0.5, 0.5

@@ -14,10 +14,10 @@ from pathlib import Path
 import numpy as np
 from numpy.dtypes import StringDType
 
+from sightline.config import SPLITS
 from sightline.errors import BadInput
 from sightline.runs.files import whole_file
 
-SPLITS = ("train", "val", "test")
 TRAIN, VAL, TEST = range(3)
 COLUMNS = ("path", "label", "split", "group", "sha256")
 ROWS_AT_ONCE = 4096

@@ -1,4 +1,4 @@
-"""SIGINT and SIGTERM as a question that is asked between two steps, so that no step is left half done."""
+"""SIGINT and SIGTERM noted for a check between two steps, so that no step is left half done."""
 
 import signal
 import threading

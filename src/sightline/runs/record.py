@@ -63,7 +63,15 @@ def open_folder(runs: Path, task: str, name: str, output: str | None = None) -> 
     raise RuntimeError(f"{parent} already holds 10,000 runs of this second")
 
 
-RUN_FILES = ("audit.html", "audit.json", "checkpoints", "config.yaml", "manifest.csv", "tensorboard", "lost+found")
+OUTPUT_FILES = (
+    "audit.html",
+    "audit.json",
+    "checkpoints",
+    "config.yaml",
+    "manifest.csv",
+    "tensorboard",
+    "lost+found",
+)
 """Files of a run that may lie in an `output` folder without run.json: an interrupted copy, or a fresh file system."""
 
 
@@ -73,7 +81,7 @@ def _open_output(folder: Path) -> Path:
     try:
         folder.mkdir(parents=True, exist_ok=True)
         names = sorted(path.name for path in folder.iterdir() if not path.name.startswith("."))
-        strangers = [name for name in names if name not in RUN_FILES]
+        strangers = [name for name in names if name not in OUTPUT_FILES]
     except OSError as error:
         raise BadInput(f"output={folder}: cannot make this folder ({error.strerror}); name another") from error
     if strangers:

@@ -13,7 +13,7 @@ from numpy.dtypes import StringDType
 from PIL import Image, ImageEnhance
 from tests.conftest import PROJECT
 
-from sightline.data.audit import audit as audit_module
+from sightline.data.audit import near_duplicates
 from sightline.data.audit.audit import KINDS, Audit, audit
 from sightline.data.audit.inspection import inspect_files
 from sightline.data.manifest import SPLITS, Manifest
@@ -177,8 +177,8 @@ def test_ten_thousand_equal_hashes_take_seconds() -> None:
     generator = np.random.default_rng(0)
     hashes = np.full(10_000, 0x123456789ABCDEF0, np.uint64)
     brightness = generator.random(10_000).astype(np.float16)
-    pairs = audit_module._find_close_hashes(hashes, brightness, np.arange(10_000))
-    assert 9_999 <= len(pairs) <= 10_000 * audit_module.NEIGHBOURS
+    pairs = near_duplicates.find_close_hashes(hashes, brightness, np.arange(10_000))
+    assert 9_999 <= len(pairs) <= 10_000 * near_duplicates.NEIGHBOURS
     assert len(np.unique(pairs)) == 10_000
 
 
@@ -188,8 +188,8 @@ def test_close_hashes_are_found_and_only_those() -> None:
     for number in range(150):
         flips = sum(1 << int(bit) for bit in generator.choice(64, number % 8, replace=False))
         hashes[number + 150] = hashes[number] ^ np.uint64(flips)
-    pairs = audit_module._find_close_hashes(hashes, np.zeros(300, np.float16), np.arange(300))
-    assert sorted(map(tuple, pairs.tolist())) == [(n, n + 150) for n in range(150) if n % 8 <= audit_module.MAX_BITS]
+    pairs = near_duplicates.find_close_hashes(hashes, np.zeros(300, np.float16), np.arange(300))
+    assert sorted(map(tuple, pairs.tolist())) == [(n, n + 150) for n in range(150) if n % 8 <= near_duplicates.MAX_BITS]
 
 
 def test_bad_files_are_findings_and_no_copies(put: Callable[..., Path], tmp_path: Path) -> None:

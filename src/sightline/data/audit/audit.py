@@ -2,18 +2,15 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
-from itertools import combinations, pairwise
 from typing import Any
 
 import numpy as np
-from PIL import Image
 
 from sightline.data.audit.inspection import STATUSES, Inspection
+from sightline.data.audit.near_duplicates import find_alike, group_rows
 from sightline.data.manifest import SPLITS, Manifest
-from sightline.data.parallel import map_chunks
-from sightline.data.transforms import UnreadableImage, load_rgb
 from sightline.runs.record import package_versions
 
 BAD_KINDS = STATUSES[1:]
@@ -23,20 +20,6 @@ KINDS = (*BAD_KINDS, "leak", "contradicting_labels", "duplicate", "near_duplicat
 SHARED = 0.9
 """A mode or size that so many images share makes the others odd."""
 LARGEST_ASPECT, SMALLEST_SIDE = 3, 16
-
-MAX_BITS = 4
-"""Perceptual hashes of near duplicates differ in at most so many of 64 bits."""
-MAX_DIFFERENCE, MAX_BRIGHTER = 0.3, 32
-"""Edges of near duplicates' thumbnails differ by at most this share, their colours by so many levels of 255.
-
-Measured: half the size gives 0.2, JPEG of quality 30 gives 0.2, the same sign seen twice 0.2 to 0.3; signs that say 60
-and 80 before the same sky 0.4. Without the edges, the sky decides.
-"""
-MIN_CONTRAST = 2
-"""Standard deviation in levels of 255; the hash of a flatter image is noise, so that only exact copies of it count."""
-NEIGHBOURS = 100
-"""Among very many alike hashes an image is compared with so many that are nearest to it in brightness."""
-THUMBNAIL = 16
 
 
 @dataclass(frozen=True)
@@ -131,7 +114,7 @@ class _Survey:
         pairs = np.unique(np.stack([groups, self.manifest.splits.astype(np.int32)], axis=1), axis=0)
         names, counts = np.unique(pairs[:, 0], return_counts=True)
         rows = np.flatnonzero(np.isin(groups, names[counts > 1]))
-        for members in _group_rows(rows, groups[rows].astype(np.uint64)[:, None]):
+        for members in group_rows(rows, groups[rows].astype(np.uint64)[:, None]):
             yield self.finding("leak", members, f"one group lies in {self.split_names(members)}")
 
     def split_names(self, rows: Iterable[int]) -> str:
@@ -143,11 +126,11 @@ class _Survey:
 
 def _find_copies(survey: _Survey, num_workers: int | None) -> Iterator[Finding]:
     """Sets of equal images, then sets of alike ones for what those have not said."""
-    contents = _group_rows(survey.good, _as_integers(survey.facts["pixels"][survey.good]))
+    contents = group_rows(survey.good, _as_integers(survey.facts["pixels"][survey.good]))
     for rows in contents:
         if len(rows) > 1:
             yield from _name_set(survey, [rows], "duplicate", f"{len(rows)} files hold the same pixels")
-    for members in _find_alike(survey, contents, num_workers):
+    for members in find_alike(survey.manifest, survey.facts, contents, num_workers):
         parts = [contents[member] for member in members]
         num_files = sum(len(rows) for rows in parts)
         yield from _name_set(survey, parts, "near_duplicate", f"{num_files} files look nearly the same")
@@ -171,117 +154,6 @@ def _name_set(survey: _Survey, parts: list[np.ndarray], kind: str, detail: str) 
 def _as_integers(digests: np.ndarray) -> np.ndarray:
     """Digests of bytes as integers, uint64 `(N, K)`, which sort and compare fast."""
     return np.ascontiguousarray(digests).view(np.uint64)
-
-
-def _group_rows(rows: np.ndarray, keys: np.ndarray) -> list[np.ndarray]:
-    """Rows with equal keys `(N, K)`, each set ascending, in the order of their first rows."""
-    order = np.lexsort((rows, *keys.T))
-    is_first = np.r_[True, (keys[order][1:] != keys[order][:-1]).any(axis=1)][: len(rows)]
-    sets = np.split(rows[order], np.flatnonzero(is_first)[1:]) if len(rows) else []
-    return sorted(sets, key=lambda members: int(members[0]))
-
-
-def _find_alike(survey: _Survey, contents: list[np.ndarray], num_workers: int | None) -> list[np.ndarray]:
-    """Sets of contents that look alike, as numbers of contents; each link joins images of different groups."""
-    if not contents:
-        return []
-    facts = survey.facts[np.array([rows[0] for rows in contents])]
-    owners = _owners(survey, contents)
-    usable = np.flatnonzero(facts["contrast"] >= MIN_CONTRAST)
-    pairs = _find_close_hashes(facts["perceptual"][usable], facts["brightness"][usable], owners[usable])
-    pairs = usable[pairs]
-    candidates = np.unique(pairs)
-    paths = [f"{survey.manifest.root}/{survey.manifest.paths[contents[number][0]]}" for number in candidates]
-    chunks = list(map_chunks(_read_thumbnails, paths, title="comparing images", num_workers=num_workers))
-    if not chunks:
-        return []
-    alike = pairs[_is_alike(np.concatenate(chunks), np.searchsorted(candidates, pairs))]
-    return _connect(alike, len(contents))
-
-
-def _owners(survey: _Survey, contents: list[np.ndarray]) -> np.ndarray:
-    """For each content the group that all its images belong to, or a negative number of its own."""
-    groups = survey.manifest.groups
-    owners = groups[np.array([rows[0] for rows in contents])].astype(np.int64)
-    for number, rows in enumerate(contents):
-        if len(rows) > 1 and (groups[rows] != groups[rows[0]]).any():
-            owners[number] = -1 - number
-    return owners
-
-
-def _find_close_hashes(hashes: np.ndarray, brightness: np.ndarray, owners: np.ndarray) -> np.ndarray:
-    """Pairs `(P, 2)` of different owners whose hashes differ in at most MAX_BITS bits.
-
-    Of six bands of bits at most four can differ, so two of them agree: sorted by each pair of bands, close hashes are
-    neighbours, also a million of them.
-    """
-    edges = np.linspace(0, 64, MAX_BITS + 3).round().astype(int).tolist()
-    bands = np.array([sum(1 << bit for bit in range(low, high)) for low, high in pairwise(edges)], np.uint64)
-    found = [np.empty((0, 2), np.int64)]
-    for first, second in combinations(range(len(bands)), 2):
-        keys = hashes & (bands[first] | bands[second])
-        order = np.lexsort((brightness, keys))
-        earlier = np.delete(bands[:second], first)
-        starts = np.arange(len(keys))
-        for step in range(1, NEIGHBOURS + 1):
-            starts = starts[: np.searchsorted(starts, len(keys) - step)]
-            starts = starts[keys[order[starts]] == keys[order[starts + step]]]
-            if not len(starts):
-                break
-            pairs = np.sort(np.stack([order[starts], order[starts + step]], axis=1), axis=1)
-            found.append(pairs[_is_close(hashes[pairs], owners[pairs], earlier)])
-    pairs = np.concatenate(found)
-    return pairs[np.lexsort((pairs[:, 1], pairs[:, 0]))]
-
-
-def _is_close(hashes: np.ndarray, owners: np.ndarray, earlier: np.ndarray) -> np.ndarray:
-    """Which pairs `(P, 2)` are close, have two owners, and agree in no earlier band, where they were found before."""
-    bits = hashes[:, 0] ^ hashes[:, 1]
-    is_close = (np.bitwise_count(bits) <= MAX_BITS) & (owners[:, 0] != owners[:, 1])
-    is_close[is_close] = ((bits[is_close, None] & earlier) != 0).all(axis=1)
-    return is_close
-
-
-def _read_thumbnails(paths: Sequence[str]) -> np.ndarray:
-    """uint8 `(N, THUMBNAIL, THUMBNAIL, 3)`; zeros for a file that is gone by now."""
-    thumbnails = np.zeros((len(paths), THUMBNAIL, THUMBNAIL, 3), np.uint8)
-    for number, path in enumerate(paths):
-        try:
-            image = load_rgb(path)
-        except UnreadableImage:
-            continue
-        thumbnails[number] = np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
-    return thumbnails
-
-
-def _is_alike(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Whether the two images of each pair have nearly the same edges and colours."""
-    is_alike = np.zeros(len(pairs), bool)
-    for start in range(0, len(pairs), 4096):
-        part = slice(start, start + 4096)
-        one, other = (thumbnails[side].astype(np.float32) for side in pairs[part].T)
-        shift = np.abs((one - other).mean(axis=(1, 2))).max(axis=1)
-        one, other = _edges(one), _edges(other)
-        strength = np.minimum(np.abs(one).mean(axis=1), np.abs(other).mean(axis=1))
-        difference = np.abs(one - other).mean(axis=1)
-        is_alike[part] = (difference <= MAX_DIFFERENCE * strength) & (shift <= MAX_BRIGHTER)
-    return is_alike
-
-
-def _edges(images: np.ndarray) -> np.ndarray:
-    """Differences of neighbouring pixels, one row an image."""
-    return np.concatenate([np.diff(images, axis=axis).reshape(len(images), -1) for axis in (1, 2)], axis=1)
-
-
-def _connect(pairs: np.ndarray, size: int) -> list[np.ndarray]:
-    """The sets that pairs chain together, in the order of their first members."""
-    from scipy.sparse import coo_array
-    from scipy.sparse.csgraph import connected_components
-
-    graph = coo_array((np.ones(len(pairs), bool), tuple(pairs.T)), shape=(size, size))
-    _, part = connected_components(graph, directed=False)
-    members = np.unique(pairs)
-    return _group_rows(members, part[members].astype(np.uint64)[:, None])
 
 
 # Modes and sizes

@@ -18,17 +18,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from sightline.errors import BadInput
+from sightline.errors import BAD_INPUT, FAILED, BadInput
 from sightline.launch.container.folder import OPT_ML, ContainerFolder
 from sightline.launch.container.hosts import FirstHostWatch, Hosts
 from sightline.launch.container.hyperparameters import TRAIN, script_of, to_overrides
+from sightline.launch.interruption import SIGNALS
 from sightline.launch.local.machine import visible_gpus
 from sightline.launch.overrides import key_of, quoted
 from sightline.runs.files import read_json
 from sightline.runs.folder import reason_of
 from sightline.runs.project import PROJECT
 
-SIGNALS = (signal.SIGINT, signal.SIGTERM)
 INTERRUPTED = tuple(128 + number for number in SIGNALS)
 MAX_LETTERS = 1024
 """The longest reason of a failure that the service keeps."""
@@ -61,7 +61,7 @@ def train(folder: ContainerFolder, overrides: Sequence[str] = ()) -> int:
         return _train(folder, overrides, program)
     except (BadInput, OSError, ValueError) as error:
         _say(f"error: {error}")
-        return _fail(folder, 2 if isinstance(error, BadInput) else 1, str(error))
+        return _fail(folder, BAD_INPUT if isinstance(error, BadInput) else FAILED, str(error))
 
 
 def _train(folder: ContainerFolder, overrides: Sequence[str], program: "Program") -> int:

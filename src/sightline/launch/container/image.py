@@ -16,7 +16,7 @@ from typing import Any
 
 from sightline.aws import ecr
 from sightline.env_file import load_env_file
-from sightline.errors import BadInput
+from sightline.errors import BAD_INPUT, FAILED, BadInput
 from sightline.launch.container.engine import ask, builder, docker, has_image, require_engine
 from sightline.runs.project import PROJECT
 from sightline.runs.record import DIRTY, git_commit
@@ -136,7 +136,7 @@ def main(args: Sequence[str] | None = None) -> int:
             _push_to_account(name, client)
     except (BadInput, RuntimeError) as error:
         print(f"error: {error}", file=sys.stderr)
-        return 2 if isinstance(error, BadInput) else 1
+        return BAD_INPUT if isinstance(error, BadInput) else FAILED
     return 0
 
 

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, ClassVar
 
-from sightline.errors import BadInput
+from sightline.errors import BAD_INPUT, BadInput
 from sightline.launch.backend import LaunchSettings, Plan, check_counts, make_plan
 from sightline.launch.job import Job, State, Status
 from sightline.launch.local import supervisor
@@ -25,7 +25,6 @@ from sightline.runs.project import IMPORTED_FROM, PROJECT
 GRACE_SECONDS = 60.0
 """Between the order to end and the end for good: a run writes its checkpoint in this time."""
 ENDED_BY_ORDER = (128 + signal.SIGINT, 128 + signal.SIGTERM, -signal.SIGINT, -signal.SIGTERM)
-BAD_INPUT = 2
 NUM_TAIL_BYTES = 20_000
 
 

@@ -1,11 +1,11 @@
 """SageMaker's metric definitions: a name and a pattern for each number that our programs print."""
 
+from sightline.config import METHODS
 from sightline.metrics import EPOCH_LINE, EVALUATE_TABLE, TRAIN_TABLE
 
 NUMBER = "([-+]?[0-9][-+.0-9e]*|nan|[-+]?inf)"
 WATCHED = ("insertion_auc", "deletion_auc", "worst_completeness_error", "seconds_per_image")
-"""Of each method of an explanation; SageMaker takes forty definitions."""
-METHODS = ("integrated_gradients", "grad_cam", "occlusion", "smooth_grad")
+"""Metrics of each explanation method; SageMaker takes forty definitions."""
 
 
 def metric_definitions(script: str = "src/train.py") -> list[dict[str, str]]:

@@ -3,6 +3,7 @@
 import re
 from typing import Any
 
+from sightline.errors import BAD_INPUT
 from sightline.launch.job import State, Status
 
 PREPARING = {
@@ -65,4 +66,4 @@ def _failed(reason: str) -> Status:
     said = re.sub(r"^AlgorithmError: (ExecuteUserScriptError: *)?", "", reason)
     code = re.search(r",? *exit code: *(\d+)\s*$", said)
     said = said[: code.start()].strip() if code else said.strip()
-    return Status(State.FAILED, said or reason, is_bad_input=code is not None and code[1] == "2")
+    return Status(State.FAILED, said or reason, is_bad_input=code is not None and int(code[1]) == BAD_INPUT)
