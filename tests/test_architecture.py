@@ -78,7 +78,7 @@ READS_PROCESS |= {
 }
 """Files that may touch `os.environ` or `sys.argv`; the transforms only silence a library's look-up of its releases, and
 the local backend makes the processes of jobs."""
-COMPOSED = {"src/sightline/command.py", "src/sightline/sweeping/command_line.py", "src/sightline/sweeping/results.py"}
+COMPOSED = {"src/sightline/command.py", "src/sightline/sweeping/results.py"}
 COMPOSED |= {f"src/sightline/{name}.py" for name in ("training/train", "training/find_lr", "data/prepare")}
 COMPOSED |= {f"src/sightline/{name}.py" for name in ("evaluation/evaluate", "explanation/explain", "serving/predict")}
 COMPOSED |= {"src/sightline/models/listing.py"}

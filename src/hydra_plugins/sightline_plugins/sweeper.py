@@ -60,11 +60,11 @@ class SightlineSweeper(Sweeper):
         """Raises: BadInput, Interrupted; RuntimeError when too many trials failed, or all of them."""
         from hydra.core.utils import configure_log
 
+        from hydra_plugins.sightline_plugins.command_line import split_overrides, whole_nodes
         from hydra_plugins.sightline_plugins.composition import check, check_prerequisites, composed_values
         from sightline.config import validate_choice
         from sightline.launch.submission import command_to_go_on, print_plans
         from sightline.metrics import FINAL_METRICS
-        from sightline.sweeping.command_line import split_overrides, whole_nodes
         from sightline.sweeping.sweep import conclude, first_job, sweep
 
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
