@@ -49,7 +49,8 @@ CONFIG_FROM_MODELS = {"models/listing.py"}
 
 HEAVY = {"torch", "torchvision", "timm", "pytorch_lightning", "albumentations", "matplotlib", "tensorboard", "sklearn"}
 LIGHT_FILES = [
-    *("errors.py", "task_spec.py", "metrics.py", "command.py", "finished_run.py"),
+    *("errors.py", "task_spec.py", "metrics.py", "finished_run.py"),
+    *(f"command/{name}.py" for name in "__init__ composition messages program verbs".split()),
     *(f"config/{name}.py" for name in "__init__ constraints conversion instantiation registration".split()),
     *(f"config/schema/{name}.py" for name in "augmentation data evaluation explanation model".split()),
     *(f"config/schema/{name}.py" for name in "tasks train trainer".split()),
@@ -71,14 +72,16 @@ LIGHT_FILES = [
 BANNED = {"utils", "util", "common", "helpers", "helper", "misc", "core", "base", "manager"}
 BANNED_FILES = {"setup.py", "requirements.txt", ".project-root", "src/__init__.py"}
 MAX_LINES, MAX_PARAMETERS = 60, 8
-READS_PROCESS = {"src/sightline/command.py", "src/sightline/env_file.py", "src/sightline/data/transforms.py"}
+READS_PROCESS = {"src/sightline/env_file.py", "src/sightline/data/transforms.py"}
+READS_PROCESS |= {f"src/sightline/command/{name}.py" for name in ("messages", "program", "verbs")}
 READS_PROCESS |= {f"src/sightline/launch/local/{name}.py" for name in ("machine", "backend", "supervisor", "preloaded")}
 READS_PROCESS |= {
     f"src/sightline/launch/container/{name}.py" for name in ("entrypoint", "selftest", "containers", "image")
 }
 """Files that may touch `os.environ` or `sys.argv`; the transforms only silence a library's look-up of its releases, and
 the local backend makes the processes of jobs."""
-COMPOSED = {"src/sightline/command.py", "src/sightline/sweeping/results.py"}
+COMPOSED = {"src/sightline/sweeping/results.py"}
+COMPOSED |= {f"src/sightline/command/{name}.py" for name in ("composition", "messages", "program", "verbs")}
 COMPOSED |= {f"src/sightline/{name}.py" for name in ("training/train", "training/find_lr", "data/prepare")}
 COMPOSED |= {f"src/sightline/{name}.py" for name in ("evaluation/evaluate", "explanation/explain", "serving/predict")}
 COMPOSED |= {"src/sightline/models/listing.py"}

@@ -1,0 +1,21 @@
+"""What every program goes through: composition, short errors, exit codes, signals, verbs. Never imports torch."""
+
+from sightline.command.composition import compose, groups_listed_in_place
+from sightline.command.messages import exit_code, explain
+from sightline.command.program import NOT_SAID, main, print_metrics, run, task
+from sightline.command.verbs import Verbs, do_verb, run_verbs
+
+__all__ = [
+    "NOT_SAID",
+    "Verbs",
+    "compose",
+    "do_verb",
+    "exit_code",
+    "explain",
+    "groups_listed_in_place",
+    "main",
+    "print_metrics",
+    "run",
+    "run_verbs",
+    "task",
+]

@@ -1,0 +1,145 @@
+"""Programs with verbs: `python src/jobs.py VERB [NAME …] [key=value …] [--json]`."""
+
+import inspect
+import json
+import sys
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from contextlib import redirect_stdout
+from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from typing import Any, NoReturn
+
+from hydra.core.utils import configure_log
+from omegaconf import DictConfig, OmegaConf
+
+from sightline.command.composition import compose
+from sightline.command.program import HELP, run_and_exit
+from sightline.config import TASKS, did_you_mean, refuse_unknown_keys, validate_task
+from sightline.errors import BadInput
+from sightline.runs.project import IS_INSTALLED
+
+
+@dataclass(frozen=True)
+class Verbs:
+    """The verbs of a program: `VERB [NAME …] [key=value …] [--json]`.
+
+    A function of `functions` takes the configuration, as the dataclass of `configs/<task>.yaml`, and the names; its
+    first line of documentation is its help. It returns what JSON can hold, dataclasses and iterators included;
+    `printed` has the functions that show results to people, where `print` will not do. `options` are further spellings
+    of keys: `--into DIR` for `into=DIR`.
+    """
+
+    task: str
+    functions: Mapping[str, Callable[..., Any]]
+    printed: Mapping[str, Callable[[Any], None]] = field(default_factory=dict)
+    options: Mapping[str, str] = field(default_factory=dict)
+
+    def usage(self, verb: str) -> str:
+        """`status JOB`; names that may be left out in brackets."""
+        _, *names = inspect.signature(self.functions[verb]).parameters.values()
+        upper = [f"{each.name.upper()}{' …' if each.kind is each.VAR_POSITIONAL else ''}" for each in names]
+        required = [each.default is each.empty and each.kind is not each.VAR_POSITIONAL for each in names]
+        shown = [name if needed else f"[{name}]" for name, needed in zip(upper, required, strict=True)]
+        return " ".join([verb, *shown])
+
+
+def run_verbs(load: Callable[[], Verbs]) -> NoReturn:
+    """Run a program with verbs and exit as `run` does; `load` is called once errors are caught.
+
+    `--help` lists the verbs and the keys, `VERB --help` describes one. With `--json` one JSON document stands alone on
+    stdout: what the verb prints goes to stderr, and a stream becomes a list once it ends.
+    """
+    run_and_exit(lambda: do_verb(load(), sys.argv[1:], sets_up_logging=True))
+
+
+def do_verb(verbs: Verbs, args: Sequence[str], *, sets_up_logging: bool = False) -> None:
+    """Run the verb that the arguments name and print its result.
+
+    Raises: BadInput for a verb, a name, an option or a key that there is not.
+    """
+    flags = {*args} & {"--json", *HELP}
+    args, settings = _take_options(verbs, [arg for arg in args if arg not in flags])
+    names = [arg for arg in args if arg == "-" or ("=" not in arg and not arg.startswith(("-", "~")))]
+    verb, *names = names or [""]
+    if verb not in verbs.functions and (verb or not flags & HELP):
+        problem = f"{verb}: no such verb{did_you_mean(verb, verbs.functions)}" if verb else "say what to do"
+        raise BadInput(f"{problem}; the verbs are {', '.join(verbs.functions)}")
+    cfg = compose(verbs.task, [arg for arg in args if arg not in (verb, *names)], with_hydra=True)
+    if sets_up_logging:
+        configure_log(cfg.hydra.job_logging)
+    OmegaConf.set_struct(cfg, False)
+    del cfg["hydra"]
+    refuse_unknown_keys(cfg)
+    for key, value in settings.items():
+        OmegaConf.update(cfg, key, value)
+    if flags & HELP:
+        print(_help_of_verbs(verbs, verb, cfg))
+        return
+    settings_of_task = validate_task(cfg, TASKS[verbs.task])
+    _call_and_print(verbs, verb, (settings_of_task, *names), as_json="--json" in flags)
+
+
+def _take_options(verbs: Verbs, args: Sequence[str]) -> tuple[list[str], dict[str, str]]:
+    """The arguments without the options of the program, and the values of the keys that these set."""
+    kept, settings, rest = [], {}, iter(args)
+    for arg in rest:
+        option, equals, value = arg.partition("=")
+        if option == "-" or not option.startswith("-"):
+            kept.append(arg)
+            continue
+        if option not in verbs.options:
+            known = ["--json", "--help", *verbs.options]
+            raise BadInput(f"{option}: no such option{did_you_mean(option, known)}; there are {', '.join(known)}")
+        if not equals and (value := next(rest, "")) == "":
+            raise BadInput(f"{option}: no value is given; say {verbs.options[option]}=…")
+        settings[verbs.options[option]] = value
+    return kept, settings
+
+
+def _call_and_print(verbs: Verbs, verb: str, arguments: tuple[Any, ...], *, as_json: bool) -> None:
+    function = verbs.functions[verb]
+    try:
+        inspect.signature(function).bind(*arguments)
+    except TypeError:
+        raise BadInput(f"{' '.join([verb, *arguments[1:]])}: write it as {verbs.usage(verb)}") from None
+    if not as_json:
+        verbs.printed.get(verb, print)(function(*arguments))
+        return
+    with redirect_stdout(sys.stderr):
+        text = json.dumps(function(*arguments), default=_plain, ensure_ascii=False, indent=2)
+    print(text)
+
+
+def _plain(value: Any) -> Any:
+    """A dataclass as a dictionary, an iterator as a list, anything else as text: for values that JSON lacks."""
+    if is_dataclass(value) and not isinstance(value, type):
+        return asdict(value)
+    return list(value) if isinstance(value, Iterator) else str(value)
+
+
+def _help_of_verbs(verbs: Verbs, verb: str, cfg: DictConfig) -> str:
+    program = f"sightline {verbs.task}" if IS_INSTALLED else f"python src/{verbs.task}.py"
+    keys = ["keys:", "", *_lines(dict(_describe_keys(cfg))), "", "--json: one JSON document alone on stdout"]
+    if verb:
+        usage, about = f"{program} {verbs.usage(verb)}", inspect.getdoc(verbs.functions[verb]) or ""
+    else:
+        table = {verbs.usage(each): inspect.getdoc(verbs.functions[each]) or "" for each in verbs.functions}
+        usage, about = f"{program} VERB", "\n".join(_lines({name: text.split("\n")[0] for name, text in table.items()}))
+    return "\n".join([f"{usage} [key=value …] [--json]", "", about, "", *keys])
+
+
+def _describe_keys(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, str]]:
+    """`key=value` as composed, and what each key means."""
+    schema = OmegaConf.get_type(cfg)
+    assert schema is not None
+    for each in fields(schema):
+        value = cfg._get_node(each.name)
+        if isinstance(value, DictConfig) and is_dataclass(OmegaConf.get_type(value)):
+            yield from _describe_keys(value, f"{prefix}{each.name}.")
+        else:
+            text = OmegaConf.to_yaml(OmegaConf.create({"value": value})).strip().removeprefix("value: ")
+            yield f"{prefix}{each.name}={text}", each.metadata.get("meaning", "")
+
+
+def _lines(table: Mapping[str, str]) -> list[str]:
+    width = max(map(len, table))
+    return [f"  {name:{width}}  {text.rstrip('.')}".rstrip() for name, text in table.items()]
