@@ -1,1 +1,1 @@
-"""What Lightning lacks and we need, one file each."""
+"""Callbacks, loggers and plugins that Lightning lacks, one file each."""

@@ -1,1 +1,1 @@
-"""Images: finding them, splitting them, preparing their pixels, and batches of them."""
+"""Data sets of images: collection, splits, audit, preparation of pixels, and batches."""

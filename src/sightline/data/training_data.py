@@ -34,7 +34,7 @@ NUM_SYNTHETIC_CLASSES = 10
 
 
 class TrainingData(Protocol):
-    """A data set that is fit to train on."""
+    """The protocol of data sets that are fit to train on."""
 
     @property
     def class_names(self) -> tuple[str, ...]: ...

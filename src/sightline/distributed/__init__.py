@@ -1,1 +1,1 @@
-"""One training in several processes: which one this is, how they meet, and what they agree on."""
+"""Distributed training: ranks, the process group, and collective operations."""

@@ -1,4 +1,4 @@
-"""What the processes of a training agree on; a process that is alone agrees with itself."""
+"""Collective operations over the processes of a training; for a single process they return its own values."""
 
 from typing import Any
 
@@ -11,7 +11,7 @@ def is_alone() -> bool:
 
 
 def largest(*numbers: int) -> tuple[int, ...]:
-    """Of each number the largest that a process has."""
+    """All-reduce: the maximum of each number over the processes."""
     if is_alone():
         return numbers
     agreed = torch.tensor(numbers)
@@ -20,7 +20,7 @@ def largest(*numbers: int) -> tuple[int, ...]:
 
 
 def mean(number: torch.Tensor) -> torch.Tensor:
-    """The mean over all processes, on the device of the given one and not waited for there."""
+    """All-reduce: the mean over the processes, on the device of the given tensor, without synchronisation."""
     if is_alone():
         return number
     number = number.detach().clone()
@@ -29,7 +29,7 @@ def mean(number: torch.Tensor) -> torch.Tensor:
 
 
 def gathered(value: Any) -> list[Any]:
-    """The values of all processes by rank."""
+    """All-gather: the values of all processes by rank."""
     if is_alone():
         return [value]
     values: list[Any] = [None] * distributed.get_world_size()
@@ -38,7 +38,7 @@ def gathered(value: Any) -> list[Any]:
 
 
 def of_the_first(value: Any) -> Any:
-    """The first process's value."""
+    """Broadcast: the value of the main process."""
     if is_alone():
         return value
     values = [value]

@@ -1,4 +1,4 @@
-"""Tells Lightning where this process stands, so that it starts none itself: its own way runs the command line again."""
+"""Lightning's cluster environment for our ranks, so that it starts no processes: its own way runs the command again."""
 
 from lightning_fabric.plugins import ClusterEnvironment
 from lightning_fabric.utilities.rank_zero import rank_zero_only
@@ -7,7 +7,7 @@ from sightline.distributed.rank import Rank
 
 
 class RankEnvironment(ClusterEnvironment):
-    """A `Rank` in Lightning's words."""
+    """A `Rank` as a cluster environment of Lightning."""
 
     def __init__(self, rank: Rank) -> None:
         super().__init__()

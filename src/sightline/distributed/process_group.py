@@ -1,4 +1,4 @@
-"""How the processes of one training start, meet and part."""
+"""The processes of one training: how they start, join a process group, and end."""
 
 import functools
 import itertools
@@ -17,7 +17,7 @@ from datetime import timedelta
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
-from sightline.distributed import rank as places
+from sightline.distributed import rank as environment
 from sightline.distributed.rank import Rank
 from sightline.errors import BadInput, Interrupted
 from sightline.runs.record import reason
@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 MEETING = "MEETING"
-"""Beside the usual variables: the number of this training within its program, which may have several."""
+"""A further variable: the number of this training within its program, which may run several."""
 MINUTES_TO_MEET = 30
 SECONDS_TO_END = 30.0
 SECONDS_TO_FAIL = 3.0
@@ -39,15 +39,15 @@ _numbers = itertools.count()
 
 
 class ProcessGroup:
-    """The processes of one training. `task(cfg)` is what each of them runs."""
+    """The processes of one training, each of which runs `task(cfg)`."""
 
     def __init__(self, rank: Rank, task: Callable[[Any], Any], cfg: Any) -> None:
         self.rank, self.task, self.cfg = rank, task, cfg
-        self.number = places.given.get(MEETING) or str(next(_numbers))
+        self.number = environment.given.get(MEETING) or str(next(_numbers))
 
     @contextmanager
     def main_process_first(self) -> Iterator[None]:
-        """The first process of a node comes first, so that what it writes into the cache is there for the others."""
+        """Within it the first process of a node goes first, so that the others find what it writes into the cache."""
         rank = self.rank
         key = f"turn/{rank.node}"
         if rank.is_started and rank.local_rank:
@@ -60,7 +60,7 @@ class ProcessGroup:
 
     @contextmanager
     def join(self, device: str) -> Iterator[None]:
-        """Within it the process group is there; nothing happens for a single process.
+        """Within it torch's process group is initialised; nothing happens for a single process.
 
         Raises: RuntimeError with the reason of another process that failed first.
         """
@@ -75,14 +75,14 @@ class ProcessGroup:
         except BaseException as error:
             self._part()
             is_lost = isinstance(error, RuntimeError)  # the connection, mostly: because another process failed
-            told = _end(others, SECONDS_TO_TELL if is_lost else SECONDS_TO_FAIL)
-            if told and is_lost:
-                raise RuntimeError(told) from error
+            failure = _end(others, SECONDS_TO_TELL if is_lost else SECONDS_TO_FAIL)
+            if failure and is_lost:
+                raise RuntimeError(failure) from error
             raise
         else:
             self._part()
-            if told := _end(others, SECONDS_TO_END):
-                raise RuntimeError(told)
+            if failure := _end(others, SECONDS_TO_END):
+                raise RuntimeError(failure)
 
     def _store(self) -> "Store":
         from torch._C._distributed_c10d import PrefixStore  # torch.distributed has it too, unknown to type checkers
@@ -109,7 +109,7 @@ class ProcessGroup:
         return started
 
     def _meet(self, store: "Store", others: "list[_Other]", device: str) -> None:
-        """Wait for everyone where a signal can interrupt it; then connecting takes no time."""
+        """Rendezvous: wait for all processes, interruptible by signals, then initialise the process group."""
         from torch import distributed
 
         rank = self.rank
@@ -139,31 +139,31 @@ class ProcessGroup:
 
 @dataclass(frozen=True)
 class _Other:
-    """Another process of this machine, and its word when it fails."""
+    """Another process of this machine, with the pipe for the reason of its failure."""
 
     rank: str
     process: "BaseProcess"
-    word: Any
-    """The end of a pipe that it speaks into."""
+    pipe: Any
+    """The reading end of that pipe."""
 
     @staticmethod
     def start(task: Callable[[Any], Any], cfg: Any, variables: dict[str, str]) -> "_Other":
         context = multiprocessing.get_context("spawn")
-        word, their_end = context.Pipe(duplex=False)
+        pipe, their_end = context.Pipe(duplex=False)
         process = context.Process(
             target=_run_task, args=(task, cfg, variables, their_end), name=f"rank {variables['RANK']}"
         )
         process.start()
         their_end.close()
-        return _Other(variables["RANK"], process, word)
+        return _Other(variables["RANK"], process, pipe)
 
 
 def _end(others: list[_Other], seconds: float) -> str | None:
     """Give processes some time to end, and end those that have not; the reason of the first that failed."""
     until = time.monotonic() + seconds
-    told = None
+    failure = None
     for other in others:
-        connection.wait([other.process.sentinel, other.word], max(0.0, until - time.monotonic()))
+        connection.wait([other.process.sentinel, other.pipe], max(0.0, until - time.monotonic()))
         reason_given = _read(other)  # it comes before the end, which takes long on a busy machine
         other.process.join(max(0.0, until - time.monotonic()))
         if other.process.exitcode is None:
@@ -171,37 +171,37 @@ def _end(others: list[_Other], seconds: float) -> str | None:
             other.process.join()
         elif reason_given is None and other.process.exitcode not in WELL:
             reason_given = _read(other) or f"ended without a reason (exit code {other.process.exitcode})"
-        if told is None and reason_given is not None:
-            told = f"process {other.rank}: {reason_given}"
-    return told
+        if failure is None and reason_given is not None:
+            failure = f"process {other.rank}: {reason_given}"
+    return failure
 
 
 def _read(other: _Other) -> str | None:
-    """What another process has said until now, if anything."""
+    """The reason that another process has sent, if any."""
     try:
-        return other.word.recv() if other.word.poll() else None
+        return other.pipe.recv() if other.pipe.poll() else None
     except EOFError:
         return None
 
 
-def _run_task(task: Callable[[Any], Any], cfg: Any, variables: dict[str, str], word: Any) -> None:
-    """The whole life of a process that another one has started: a signal is the first process's to answer."""
+def _run_task(task: Callable[[Any], Any], cfg: Any, variables: dict[str, str], pipe: Any) -> None:
+    """Main function of a started process; it ignores signals, which the first process answers."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    places.given.clear()
-    places.given.update(variables)
+    environment.given.clear()
+    environment.given.update(variables)
     try:
         task(cfg)
     except Interrupted as stopped:
         sys.exit(stopped.exit_code)
     except BaseException as error:  # noqa: BLE001  (the first process raises it)
-        word.send(f"{type(error).__name__}: {reason(error)}")
+        pipe.send(f"{type(error).__name__}: {reason(error)}")
         sys.exit(1)
 
 
 def _end_with_parent() -> None:
-    """Nobody is left behind, whatever the first process died of."""
+    """End this process when its parent has ended, whatever the cause."""
     parent = multiprocessing.parent_process()
     assert parent is not None
     parent.join()
@@ -210,7 +210,7 @@ def _end_with_parent() -> None:
 
 @functools.lru_cache(maxsize=1)
 def _open_store(address: str, port: int, hosts: bool, identity: Any) -> "Store":
-    """The table where processes find each other; one for all trainings of a program that are given one port."""
+    """The key-value store of the rendezvous; one for all trainings of a program that share a port."""
     from torch._C._distributed_c10d import TCPStore
     from torch.distributed import DistError
 

@@ -1,4 +1,4 @@
-"""Which process of a training this one is. Standard library only: a wrong number is refused before torch loads."""
+"""The rank of this process in a distributed training. Standard library only: it is checked before torch loads."""
 
 import logging
 import os
@@ -9,27 +9,27 @@ from dataclasses import dataclass
 from sightline.errors import BadInput
 
 given: dict[str, str] = {}
-"""What the environment says of this process, set by the entry point; empty in a notebook."""
+"""The environment variables of `NAMES`, set by the entry point; empty in a notebook."""
 NUMBERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_PORT")
 NAMES = (*NUMBERS, "MASTER_ADDR", "TORCHELASTIC_USE_AGENT_STORE", "TORCHELASTIC_RESTART_COUNT")
-"""The usual variables: torchrun sets them all, a person or a scheduler for several nodes some of them."""
+"""The usual variables of distributed training: torchrun sets all, a scheduler of several nodes some of them."""
 LOOPBACK = "127.0.0.1"
 
 
 @dataclass(frozen=True)
 class Rank:
-    """A process among `num_local` on each of `num_nodes` machines; by default the only one."""
+    """The rank of a process, of `num_local` processes on each of `num_nodes` machines; by default a single process."""
 
     rank: int = 0
     num_local: int = 1
     num_nodes: int = 1
     address: str = LOOPBACK
     port: int = 0
-    """Where the first process is met; 0 for any port that is free."""
+    """Port of the main process at `address`; 0 for any free one."""
     is_started: bool = False
-    """Whether something else starts every process; if not, the first of a node starts the others there."""
+    """Whether something like torchrun starts every process; if not, the first of a node starts the others there."""
     hosts_store: bool = True
-    """Whether the first process keeps what the others read when they meet; torchrun has a process of its own for it."""
+    """Whether the main process serves the store of the rendezvous; torchrun has a process of its own for it."""
     attempt: str = "0"
 
     @property
@@ -50,7 +50,7 @@ class Rank:
 
 
 def all_devices(accelerator: str) -> int:
-    """What `trainer.devices=auto` means here: the processes that somebody has started, or all GPUs, or one."""
+    """Devices of `trainer.devices=auto`: the local world size if set, else all GPUs, or one processor."""
     if "LOCAL_WORLD_SIZE" in given:
         return int(given["LOCAL_WORLD_SIZE"])
     if accelerator == "cpu":
@@ -109,7 +109,7 @@ def _number(name: str) -> int:
 
 
 def silence_other_ranks() -> None:
-    """Leave it to the first process to say what all would say; errors are still shown."""
+    """Silence logs below errors, warnings and stdout, which the main process shows for all."""
     logging.disable(logging.WARNING)
     warnings.simplefilter("ignore")
     sys.stdout = open(os.devnull, "w", encoding="utf-8")  # noqa: PTH123, SIM115  (to the end of the process)

@@ -1,1 +1,1 @@
-"""Measuring a trained model: predictions of a split, the numbers that follow from them, tables and pictures."""
+"""Evaluation of a trained model: predictions of a split, metrics, tables and figures."""

@@ -1,1 +1,1 @@
-"""Which parts of an image made a model say what it says, with numbers for how far each map can be believed."""
+"""Attribution maps: which parts of an image a prediction rests on, with metrics of their faithfulness."""

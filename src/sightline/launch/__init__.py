@@ -1,1 +1,1 @@
-"""Where jobs run: what a job is, the backends that run it, and the records of what was submitted."""
+"""Launching: jobs, the backends that run them, submission and its records."""

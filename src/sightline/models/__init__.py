@@ -1,1 +1,1 @@
-"""Networks: timm backbones, the LightningModule around one, and the only loader of what was saved."""
+"""Networks: timm backbones, the LightningModule around one, and saving and loading of models."""

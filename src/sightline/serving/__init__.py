@@ -1,1 +1,1 @@
-"""Using a trained model on new images."""
+"""Inference: a trained model on new images."""

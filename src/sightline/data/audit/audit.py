@@ -1,4 +1,4 @@
-"""What is wrong with a data set: bad files, copies, contradicting labels, and what leaks from split to split."""
+"""The audit of a data set: bad files, duplicates, contradicting labels, and leaks between splits."""
 
 import time
 from collections import Counter
@@ -15,7 +15,7 @@ from sightline.runs.record import package_versions
 
 BAD_KINDS = STATUSES[1:]
 KINDS = (*BAD_KINDS, "leak", "contradicting_labels", "duplicate", "near_duplicate", "odd_mode", "odd_size")
-"""What a finding can be, worst first."""
+"""Kinds of findings, worst first."""
 
 SHARED = 0.9
 """A mode or size that so many images share makes the others odd."""

@@ -1,4 +1,4 @@
-"""Every file of a data set, read once and remembered: its hashes, its size, its mode, and whether it can be decoded."""
+"""Inspection of every file, read once and indexed: hashes, size, mode, and whether it can be decoded."""
 
 import hashlib
 import io

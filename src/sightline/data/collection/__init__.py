@@ -1,1 +1,1 @@
-"""Where images are: found in folders, tables and archives, or fetched."""
+"""Collecting images: from folders, tables, archives and remote locations, or downloaded."""
