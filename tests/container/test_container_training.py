@@ -154,6 +154,7 @@ def test_two_hosts_train_as_one_does(tmp_path: Path) -> None:
         status = ended(backend, job_id)
         assert status.state == State.SUCCEEDED, (status, list(backend.logs(job_id))[-20:])
         folders.append(backend.fetch(job_id, tmp_path / str(count)))
+        backend.close()
     alone, together = (rows(folder) for folder in folders)
     assert [row["step"] for row in alone] == [row["step"] for row in together] == ["8", "16"]
     for name in ("train/loss", "val/loss"):
