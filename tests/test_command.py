@@ -1,6 +1,7 @@
 """The wrapper of every entry point: which error has which exit code."""
 
 import json
+import os
 import re
 import signal
 import subprocess
@@ -136,10 +137,17 @@ def test_programs_with_verbs_end_as_others_do(cli: Cli, tmp_path: Path) -> None:
     assert listed.stderr == f"no jobs in {tmp_path / 'jobs'}\n"
 
 
-def test_a_reader_that_leaves_is_no_error() -> None:
-    """As in `train.py --help | head -3`."""
-    command = [sys.executable, str(PROJECT / "src" / "train.py"), "--help"]
-    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True) as process:
+@pytest.mark.parametrize("args", [["src/train.py", "--help"], ["-c", "from sightline.command import main; main()"]])
+def test_a_reader_that_leaves_is_no_error(args: list[str]) -> None:
+    """As in `train.py --help | head -3`, and `sightline | head -3` of an installed wheel."""
+    with subprocess.Popen(
+        [sys.executable, *args],
+        cwd=PROJECT,
+        env={**os.environ, "PYTHONPATH": str(PROJECT / "src")},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
         assert process.stdout is not None
         assert process.stderr is not None
         process.stdout.close()

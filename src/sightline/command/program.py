@@ -90,7 +90,12 @@ def main() -> None:
             name: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) for name, path in programs.items()
         }
         lines = [f"  {name:10}{(text or '').split(': python')[0]}" for name, text in about.items()]
-        print("\n".join(["sightline TASK …", "", *lines, "", "sightline TASK --help tells more of one"]))
+        try:
+            print(
+                "\n".join(["sightline TASK …", "", *lines, "", "sightline TASK --help tells more of one"]), flush=True
+            )
+        except BrokenPipeError:
+            _end_unread()
     else:
         known = ", ".join(programs)
         print(f"error: {task}: no such task{did_you_mean(task, programs)}; there are {known}", file=sys.stderr)
