@@ -3,7 +3,7 @@
 from importlib.util import find_spec
 
 PRELOADED = (
-    "torch torchvision timm torchmetrics pytorch_lightning albumentations tensorboard sklearn.metrics filelock "
+    "torch torchvision timm torchmetrics pytorch_lightning albumentations tensorboard sklearn.metrics filelock jinja2 "
     "matplotlib.pyplot torch.utils.tensorboard sightline.command sightline.training.train sightline.models.classifier "
     "sightline.models.losses sightline.models.views sightline.models.checkpoint sightline.training.batch_size "
     "torch.utils.serialization.config sightline.data.datamodule sightline.data.audit.report "
