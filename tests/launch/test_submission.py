@@ -89,12 +89,25 @@ def test_several_plans_of_another_commit_are_warned_of_once(
         ("no json", "not JSON"),
         ("{}", "no plan, it lacks backend, job"),
         ("[1]", "no plan, it lacks backend, job"),
+        ("[]", "no plan in it"),
+        ('{"job": "x"}', "job: must be name, script, overrides and commit"),
+        (
+            '{"job": {"name": "a", "script": "x.py", "overrides": "seed=1", "commit": null}}',
+            "job: must be name, script",
+        ),
+        ('{"job": {"name": "../a", "script": "x.py", "overrides": [], "commit": null}}', "job name ../a: use letters"),
+        ('{"settings": []}', "settings: must be values by key"),
+        ('{"settings": {"n_parallel": "two"}}', "launch.n_parallel"),
+        ('{"uploads": {"s3://bucket/x/": 3}}', "uploads: must be"),
+        ('{"request": {}}', "the request of a-job lacks folder, command"),
         ("settings", "launch.n_paralel: no such key \\(did you mean launch.n_parallel\\?\\)"),
         ("backend", "launch.backend=local_proces: must be one of .* \\(did you mean local_process\\?\\)"),
     ],
 )
 def test_what_is_no_plan_is_refused(backend: LocalProcess, tmp_path: Path, text: str, message: str) -> None:
-    if text == "settings":
+    if text.startswith('{"'):
+        text = json.dumps({**plan_of(backend), **json.loads(text)})
+    elif text == "settings":
         text = json.dumps({**plan_of(backend), "settings": {"n_paralel": 2}})
     elif text == "backend":
         text = json.dumps({**plan_of(backend), "backend": "local_proces"})

@@ -1,4 +1,4 @@
-"""What both plugins need of Hydra: a run's configuration composed and checked, and the settings of `launch`."""
+"""What both plugins need of Hydra: a run's configuration composed and checked."""
 
 from typing import Any
 
@@ -44,18 +44,3 @@ def check_prerequisites(cfg: DictConfig, submission: Any) -> None:
         from sightline.training.prerequisites import check_prerequisites
 
         check_prerequisites(validate(cfg))
-
-
-def launch_settings(config: DictConfig) -> dict[str, Any]:
-    """The keys of `launch`, typed by the schema of their backend.
-
-    Raises: BadInput for an unknown backend; OmegaConf's own error for an unknown or wrongly typed key.
-    """
-    from sightline.launch.backends import find_backend
-
-    launch = OmegaConf.to_container(config.launch, resolve=True)
-    assert isinstance(launch, dict)
-    schema = find_backend(str(launch.get("backend"))).settings_type
-    typed = OmegaConf.to_container(OmegaConf.merge({"launch": OmegaConf.structured(schema)}, {"launch": launch}).launch)
-    assert isinstance(typed, dict)
-    return {str(key): value for key, value in typed.items()}

@@ -29,15 +29,15 @@ class SightlineLauncher(Launcher):
             check,
             check_prerequisites,
             composed_values,
-            launch_settings,
         )
+        from sightline.config import to_plain
         from sightline.errors import BadInput
         from sightline.launch.submission import Submission, print_plans, program
         from sightline.runs.files import read_json
 
         config = self.config
         configure_log(config.hydra.job_logging, config.hydra.verbose)
-        submission = Submission.open(launch_settings(config), Path(config.paths.runs).absolute() / "jobs")
+        submission = Submission.open(to_plain(config.launch), Path(config.paths.runs).absolute() / "jobs")
         names, overrides = [], []
         for given in job_overrides:
             cfg = check(self.hydra_context, config, list(given))

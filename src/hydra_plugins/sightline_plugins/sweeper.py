@@ -97,11 +97,11 @@ class SightlineSweeper(Sweeper):
 
         Raises: BadInput for settings that are missing, or for code that no commit has.
         """
-        from hydra_plugins.sightline_plugins.composition import launch_settings
+        from sightline.config import to_plain
         from sightline.launch.submission import Submission
 
         named = OmegaConf.select(self.config, "launch.backend")
-        launch = {} if named is None else launch_settings(self.config)
+        launch = {} if named is None else to_plain(self.config.launch)
         n_parallel = max(1, self.said["n_parallel"])  # the settings of the sweep say what is wrong with it
         said = {**launch, "backend": self.said["backend"], "n_parallel": n_parallel, "preload": self.said["preload"]}
         return Submission.open(said, self._folder())

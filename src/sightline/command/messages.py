@@ -4,10 +4,9 @@ import signal
 import sys
 
 from hydra.errors import HydraException, MissingConfigException
-from omegaconf import DictConfig
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from sightline.config import did_you_mean
+from sightline.config import did_you_mean, explain_key
 from sightline.errors import BAD_INPUT, FAILED, GATE_NOT_MET, BadInput, GateNotMet, Interrupted
 from sightline.runs.record import reason
 
@@ -36,24 +35,15 @@ def explain(error: BaseException) -> str:
         groups = [arg.removesuffix("=null") for arg in sys.argv[1:] if arg.endswith("=null") and "." not in arg]
         return f"{' '.join(f'{group}=null' for group in groups)}: to leave a group out write ~{' ~'.join(groups)}"
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
-    if isinstance(cause, ConfigKeyError | ConfigAttributeError):
-        return _explain_unknown_key(cause)
-    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
-        return f"{cause.full_key}: {_first_line(cause)}; change the value"
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError) or (
+        isinstance(cause, OmegaConfBaseException) and cause.full_key
+    ):
+        return explain_key(cause)
     if isinstance(error, HydraException):
         return _explain_composition(error)
     if isinstance(error, KeyboardInterrupt):
         return "stopped by SIGINT"
     return f"{type(error).__name__}: {reason(error)}"
-
-
-def _explain_unknown_key(error: OmegaConfBaseException) -> str:
-    parent = error.parent_node
-    known = [str(key) for key in parent if key != "hydra"] if isinstance(parent, DictConfig) else []
-    full_key = str(error.full_key or error.key)
-    prefix = full_key[: -len(str(error.key))] if full_key.endswith(str(error.key)) else ""
-    hint = did_you_mean(str(error.key), known, prefix) or f"; known here: {', '.join(known)}"
-    return f"{full_key}: no such key{hint}"
 
 
 def _explain_composition(error: HydraException) -> str:
@@ -62,7 +52,3 @@ def _explain_composition(error: HydraException) -> str:
         hint = did_you_mean(error.missing_cfg_file.rpartition("/")[2], options)
         return f"Could not find '{error.missing_cfg_file}'{hint}; there are: {', '.join(options)}"
     return "\n".join(line.rstrip() for line in str(error).splitlines() if line.strip())
-
-
-def _first_line(error: BaseException) -> str:
-    return str(error).splitlines()[0].strip()

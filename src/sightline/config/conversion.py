@@ -1,12 +1,13 @@
 """From what Hydra composed to checked dataclasses, and from those to plain values."""
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from sightline.config.constraints import check, did_you_mean
 from sightline.config.schema.train import TrainConfig
@@ -132,6 +133,31 @@ def refuse_unknown_keys(cfg: DictConfig, prefix: str = "") -> None:
         node = cfg._get_node(key)  # as it is: reading `cfg[key]` would look for values that are not given yet
         if isinstance(node, DictConfig) and not (node._is_none() or node._is_missing() or node._is_interpolation()):
             refuse_unknown_keys(node, f"{name}.")
+
+
+def typed_section(schema: type[Task], values: Mapping[str, Any], section: str) -> Task:
+    """The dataclass of a section that stands in no task's schema, from values by key; `section` names it in errors.
+
+    Raises: BadInput for a key that it does not have, or a value of another type.
+    """
+    try:
+        merged: Any = OmegaConf.merge({section: OmegaConf.structured(schema)}, {section: dict(values)})
+        made: Any = OmegaConf.to_object(merged[section])
+    except OmegaConfBaseException as error:
+        raise BadInput(explain_key(error)) from error
+    return made
+
+
+def explain_key(error: OmegaConfBaseException) -> str:
+    """What OmegaConf refused: the key, with near or known ones, or the key whose value has another type."""
+    if not isinstance(error, ConfigKeyError | ConfigAttributeError):
+        return f"{error.full_key}: {str(error).splitlines()[0].strip()}; change the value"
+    parent = error.parent_node
+    known = [str(each) for each in parent if each != "hydra"] if isinstance(parent, DictConfig) else []
+    full_key = str(error.full_key or error.key)
+    prefix = full_key[: -len(str(error.key))] if full_key.endswith(str(error.key)) else ""
+    hint = did_you_mean(str(error.key), known, prefix) or f"; known here: {', '.join(known)}"
+    return f"{full_key}: no such key{hint}"
 
 
 def command_line_overrides() -> list[str]:

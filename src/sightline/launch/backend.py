@@ -1,6 +1,6 @@
 """The protocol of backends: a backend is a place to run jobs, like this machine or SageMaker."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any, ClassVar, Protocol
@@ -115,6 +115,14 @@ def make_plan(
         "uploads": {address: str(path) for address, path in (uploads or {}).items()},
         "request": request,
     }
+
+
+def check_parts(plan: Plan, parts: Iterable[str]) -> None:
+    """Raises: BadInput for a plan whose request lacks what submitting it needs."""
+    if missing := [each for each in parts if each not in plan["request"]]:
+        raise BadInput(
+            f"the request of {plan['job']['name']} lacks {', '.join(missing)}; give what launch.dry_run=true printed"
+        )
 
 
 def check_counts(settings: LaunchSettings) -> None:

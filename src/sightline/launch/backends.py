@@ -3,7 +3,6 @@
 import difflib
 import importlib
 from collections.abc import Mapping
-from dataclasses import fields
 from pathlib import Path
 from typing import Any
 
@@ -30,16 +29,11 @@ def find_backend(name: str) -> type[Backend]:
 def settings_of(name: str, values: Mapping[str, Any]) -> LaunchSettings:
     """The typed settings of a backend from values by key; missing keys have their defaults.
 
-    Raises: BadInput for a key that the backend does not have.
+    Raises: BadInput for a key that the backend does not have, or a value of another type.
     """
-    schema = find_backend(name).settings_type
-    known = [each.name for each in fields(schema)]
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(key, known, n=1)
-            hint = f" (did you mean launch.{near[0]}?)" if near else f"; known are {', '.join(known)}"
-            raise BadInput(f"launch.{key}: no such key{hint}")
-    return schema(**{"backend": name, **values})
+    from sightline.config import typed_section
+
+    return typed_section(find_backend(name).settings_type, {**values, "backend": name}, "launch")
 
 
 def make_backend(name: str, jobs: Path, values: Mapping[str, Any] | None = None) -> Backend:

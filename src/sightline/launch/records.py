@@ -7,7 +7,7 @@ from typing import Any
 from sightline.errors import BadInput
 from sightline.launch.backend import Backend, Plan
 from sightline.launch.backends import make_backend
-from sightline.launch.job import State
+from sightline.launch.job import Job, State
 from sightline.runs.files import read_json, write_json
 from sightline.runs.record import now
 
@@ -36,7 +36,8 @@ def submit_recorded(backend: Backend, plan: Plan, jobs: Path) -> str:
     """Submit a plan and write down what was sent, so that another process finds it; returns the job's id."""
     job_id = backend.submit(plan)
     parts = {key: plan[key] for key in ("backend", "request", "settings", "uploads")}
-    record = JobRecord(**plan["job"], **parts, submitted=now(), job_id=job_id, changes=plan.get("changes"))
+    job = asdict(Job.of(plan))
+    record = JobRecord(**job, **parts, submitted=now(), job_id=job_id, changes=plan.get("changes"))
     _write(record, jobs)
     return job_id
 

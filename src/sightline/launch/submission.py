@@ -171,11 +171,29 @@ def read_plans(text: str, source: str) -> list[Plan]:
     except ValueError as error:
         raise BadInput(f"{source}: not JSON ({error}); give what launch.dry_run=true printed") from error
     plans = document if isinstance(document, list) else [document]
+    if not plans:
+        raise BadInput(f"{source}: no plan in it; give what launch.dry_run=true printed")
     for plan in plans:
         missing = [key for key in PLAN_KEYS if not isinstance(plan, dict) or key not in plan]
         if missing:
             raise BadInput(f"{source}: no plan, it lacks {', '.join(missing)}; give what launch.dry_run=true printed")
+        if problem := _problem_of(plan):
+            raise BadInput(f"{source}: {problem}; give what launch.dry_run=true printed")
+        Job.of(plan)
     return plans
+
+
+def _problem_of(plan: Plan) -> str | None:
+    job = plan["job"] if isinstance(plan["job"], dict) else {}
+    texts = (job.get("name"), job.get("script"), job.get("commit", 0) or "", plan["backend"])
+    if not all(isinstance(each, str) for each in texts) or not isinstance(job.get("overrides"), list):
+        return "job: must be name, script, overrides and commit of one, and backend a name"
+    for key in ("settings", "uploads", "request"):
+        if not isinstance(plan[key], dict):
+            return f"{key}: must be values by key"
+    if not all(isinstance(path, str) for path in plan["uploads"].values()):
+        return "uploads: must be local paths by address"
+    return None
 
 
 def submit_plans(plans: Sequence[Plan], records: Path) -> list[Plan]:

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sightline.errors import BadInput
-from sightline.launch.backend import ImageSettings, LaunchSettings, Plan, check_counts, make_plan
+from sightline.launch.backend import ImageSettings, LaunchSettings, Plan, check_counts, check_parts, make_plan
 from sightline.launch.container import containers
 from sightline.launch.container.containers import SCRATCH
 from sightline.launch.container.engine import has_image, require_engine, variables
@@ -115,6 +115,7 @@ class LocalContainer(LocalProcess):
         return [*shared, *safe, *variables({**environment, "SIGHTLINE_SCRATCH": SCRATCH})]
 
     def submit(self, plan: Plan) -> str:
+        check_parts(plan, ("image", "hosts", "network", "hyperparameters", "channels", "scratch", "stop_seconds"))
         request = plan["request"]
         require_engine("launch=local_container")
         if not has_image(request["image"]):

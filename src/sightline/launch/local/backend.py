@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Any, ClassVar
 
 from sightline.errors import BAD_INPUT, BadInput
-from sightline.launch.backend import LaunchSettings, Plan, check_counts, make_plan
+from sightline.launch.backend import LaunchSettings, Plan, check_counts, check_parts, make_plan
 from sightline.launch.job import Job, State, Status
 from sightline.launch.local import supervisor
 from sightline.launch.local.machine import environments
@@ -70,6 +70,7 @@ class LocalProcess:
         return make_plan(job, self.settings, request)
 
     def submit(self, plan: Plan) -> str:
+        check_parts(plan, ("folder", "command", "environment", "places", "places_folder", "preload", "grace_seconds"))
         request = plan["request"]
         folder = Path(request["folder"])
         hidden = folder / HIDDEN

@@ -87,6 +87,7 @@ class SageMaker:
 
     def submit(self, plan: Plan) -> str:
         request = plan["request"]
+        check_request("CreateTrainingJob", request)
         name = request["TrainingJobName"]
         attempts = self._jobs.attempts(name)
         if attempts and (not is_over(attempts[-1]) or status_of(attempts[-1]).state == State.SUCCEEDED):
