@@ -39,7 +39,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"task_spec"},
     "aws": LOWEST | {"runs"},
     "launch": LOWEST | {"aws", "config", "env_file", "metrics", "runs"},
-    "sweeping": LOWEST | {"launch", "metrics", "runs"},
+    "sweeping": LOWEST | {"config", "launch", "metrics", "runs"},
     "command": LOWEST | {"config", "distributed", "env_file", "runs"},
 }
 SERVING_FROM_DATA = {"sightline.data.transforms", "sightline.data.pictures", "sightline.data.collection.image_files"}
@@ -80,13 +80,12 @@ READS_PROCESS |= {
 }
 """Files that may touch `os.environ` or `sys.argv`; the transforms only silence a library's look-up of its releases, and
 the local backend makes the processes of jobs."""
-COMPOSED = {"src/sightline/sweeping/results.py"}
-COMPOSED |= {f"src/sightline/command/{name}.py" for name in ("composition", "messages", "program", "verbs")}
+COMPOSED = {f"src/sightline/command/{name}.py" for name in ("composition", "messages", "program", "verbs")}
 COMPOSED |= {f"src/sightline/{name}.py" for name in ("training/train", "training/find_lr", "data/prepare")}
 COMPOSED |= {f"src/sightline/{name}.py" for name in ("evaluation/evaluate", "explanation/explain", "serving/predict")}
 COMPOSED |= {"src/sightline/models/listing.py"}
-"""Files beside config/, plugins and entry points that may know what Hydra composes: task functions, which type it, what
-reads a command line, and what writes an experiment file."""
+"""Files beside config/, plugins and entry points that may know what Hydra composes: task functions, which type it,
+and what reads a command line."""
 MAX_COMPOSED = 30
 PLUGINS_MAY_IMPORT = {"errors", "config", "metrics", "runs", "launch", "sweeping", "training"}
 SEARCH = {"optuna", "plotly", "sqlalchemy"}

@@ -119,6 +119,11 @@ def save_yaml(cfg: Any, path: Path) -> None:
     path.write_text(text, encoding="utf-8")
 
 
+def to_yaml(values: Mapping[str, Any]) -> str:
+    """Plain values as YAML that Hydra reads back with the same types; interpolations stay as they are."""
+    return OmegaConf.to_yaml(OmegaConf.create(dict(values)))
+
+
 def refuse_unknown_keys(cfg: DictConfig, prefix: str = "") -> None:
     """Look for keys that no typed section knows: Hydra lets `+key=value` add them, and nothing would ever read them.
 

@@ -6,11 +6,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sightline.config import DataConfig, PrepareConfig, TrainConfig
+from sightline.config import PrepareConfig, TrainConfig
 from sightline.data.audit.inspection import inspect_files
 from sightline.data.audit.policy import apply_audit, audit_once
 from sightline.data.collection.digits import write_digits
-from sightline.data.collection.layouts import no_such_folder
+from sightline.data.collection.layouts import list_images
 from sightline.data.collection.sources import localise
 from sightline.data.manifest import SPLITS, Manifest
 from sightline.data.splitting import SplitRule, make_manifest
@@ -37,15 +37,25 @@ def open_data(cfg: TrainConfig) -> TrainingData:
     return open_files(cfg)
 
 
-def check_root(data: DataConfig) -> None:
-    """Check that a data root on this disk exists, which takes no time.
+def check_root(cfg: TrainConfig) -> None:
+    """Look whether a data root on this disk exists, which takes no time; one that lies elsewhere is not asked for.
 
-    Raises: BadInput when it does not.
+    Raises: BadInput with the message that opening it would end with.
     """
-    is_elsewhere = data.source in ("synthetic", "digits", "shards") or "://" in data.root
-    path = Path(data.root).expanduser().absolute()
-    if not is_elsewhere and not path.suffix and not path.exists():  # what is no folder has an error of its own
-        raise no_such_folder(path, data.origin)
+    data, local = cfg.data, cfg.data.root.removeprefix("file://")
+    if "://" in local or data.source == "synthetic" or (data.source == "digits" and _is_own_digits(cfg)):
+        return
+    if data.source == "shards":
+        from sightline.data.shards.packing import read_shards
+
+        read_shards(data.root)
+    elif not Path(local).expanduser().exists():
+        list_images(localise(data.root, Path(cfg.paths.cache)), origin=data.origin)
+
+
+def _is_own_digits(cfg: TrainConfig | PrepareConfig) -> bool:
+    """Whether the digits lie where we write them; any other root is somebody's own folder."""
+    return Path(cfg.data.root) == Path(cfg.paths.data) / "digits"
 
 
 def open_shards(location: str, cache: "ShardCache | None" = None) -> ShardData:
@@ -67,8 +77,8 @@ def open_files(cfg: TrainConfig | PrepareConfig) -> FolderData:
     Raises: BadInput when there are none, or when they are not fit to train on.
     """
     data, cache = cfg.data, Path(cfg.paths.cache)
-    if data.source == "digits" and Path(data.root) == Path(cfg.paths.data) / "digits":
-        write_digits(Path(data.root))  # any other root is somebody's own folder
+    if data.source == "digits" and _is_own_digits(cfg):
+        write_digits(Path(data.root))
     root = localise(data.root, cache)
     rule = SplitRule(
         val_fraction=data.val_fraction,

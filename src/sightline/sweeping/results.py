@@ -7,8 +7,7 @@ from collections.abc import Sequence
 from datetime import date
 from typing import TYPE_CHECKING, Any
 
-from omegaconf import OmegaConf
-
+from sightline.config import to_yaml
 from sightline.launch.local.machine import num_cores
 from sightline.launch.overrides import key_of
 from sightline.runs.files import write_text
@@ -31,7 +30,7 @@ def state_of(trial: "optuna.trial.FrozenTrial") -> str:
 def write_results(study: "optuna.Study", settings: Settings, **more: Any) -> dict[str, Any]:
     """Write `results.yaml` and `trials.csv`, and `best.yaml` where there is a best trial; return the results."""
     results = summarise(study, settings) | more
-    write_text(settings.folder / "results.yaml", OmegaConf.to_yaml(OmegaConf.create(results)))
+    write_text(settings.folder / "results.yaml", to_yaml(results))
     write_text(settings.folder / "trials.csv", _table(study, settings))
     if best := best_trials(study):
         write_text(settings.folder / "best.yaml", experiment_of(best[0], settings, results["num_trials"]["complete"]))
@@ -106,7 +105,7 @@ def experiment_of(trial: "optuna.trial.FrozenTrial", settings: Settings, num_com
     for key, value in point.items():
         if key not in settings.groups:
             _set(content, key.lstrip("+").split("."), value)
-    return _card(trial, settings, num_complete) + OmegaConf.to_yaml(OmegaConf.create(content))
+    return _card(trial, settings, num_complete) + to_yaml(content)
 
 
 def _card(trial: "optuna.trial.FrozenTrial", settings: Settings, num_complete: int) -> str:

@@ -49,7 +49,7 @@ def find_lr(cfg: "DictConfig | FindLrConfig") -> LrResult:
     from sightline.training.lr_finder import require_suggestion
 
     cfg = validate_task(cfg, FindLrConfig)
-    check_root(cfg.data)
+    check_root(cfg)
     check_network(cfg)
     opened = open_data(cfg)
     sweep = sweep_configuration(cfg, opened, cfg.lr_finder)

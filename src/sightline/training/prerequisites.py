@@ -1,10 +1,7 @@
 """What a training needs from elsewhere, looked for before any is started: data, weights, a teacher."""
 
-from pathlib import Path
-
 from sightline.config import TrainConfig
-from sightline.data.collection.layouts import list_images
-from sightline.data.collection.sources import localise
+from sightline.data.opening import check_root
 
 
 def check_prerequisites(cfg: TrainConfig) -> None:
@@ -14,7 +11,7 @@ def check_prerequisites(cfg: TrainConfig) -> None:
 
     Raises: BadInput with the message that the training would end with.
     """
-    _check_data(cfg)
+    check_root(cfg)
     if cfg.model.teacher is not None:
         from sightline.training.recipe import find_teacher
 
@@ -23,17 +20,3 @@ def check_prerequisites(cfg: TrainConfig) -> None:
         from sightline.models.backbones import check_pretrained
 
         check_pretrained(cfg.model.name)
-
-
-def _check_data(cfg: TrainConfig) -> None:
-    data, cache = cfg.data, Path(cfg.paths.cache)
-    if data.source == "shards" and "://" not in data.root:
-        from sightline.data.shards.packing import read_shards
-
-        read_shards(data.root)
-    is_made = data.source == "digits" and Path(data.root) == Path(cfg.paths.data) / "digits"
-    if is_made or data.source in ("synthetic", "shards"):
-        return
-    local = data.root.removeprefix("file://")
-    if "://" not in local and not Path(local).expanduser().exists():
-        list_images(localise(data.root, cache), origin=data.origin)

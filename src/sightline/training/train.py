@@ -56,7 +56,7 @@ def train(cfg: "DictConfig | TrainConfig") -> TrainResult:
     Raises: BadInput before anything is written when the configuration or the data cannot work.
     """
     cfg, rank = _with_devices(validate(cfg))
-    check_root(cfg.data)
+    check_root(cfg)
     check_network(cfg)
     processes = ProcessGroup(rank, train, cfg)
     with processes.main_process_first():

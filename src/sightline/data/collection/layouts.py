@@ -31,11 +31,6 @@ class _Location:
         return BadInput(f"data.root={self.root}: {problem}")
 
 
-def no_such_folder(root: Path | str, origin: str) -> BadInput:
-    hint = f"; get it from {origin}" if origin else ""
-    return BadInput(f"data.root={root}: no such folder; set it to one that holds train/<class>/…{hint}")
-
-
 def list_images(
     root: Path, *, origin: str = "", class_pattern: str | None = None, needs: str = "train"
 ) -> list[ClassFiles]:
@@ -50,7 +45,8 @@ def list_images(
     if is_table(root.name) and not root.is_dir():
         return list_table(root, needs)
     if not root.is_dir():
-        raise no_such_folder(root, origin)
+        hint = f"; get it from {origin}" if origin else ""
+        raise BadInput(f"data.root={root}: no such folder; set it to one that holds train/<class>/…{hint}")
     folder = root
     for _ in range(MAX_FOLDERS_AROUND):
         at = _Location(root, folder, class_pattern)
