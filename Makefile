@@ -25,7 +25,7 @@ sweep: setup ## search settings: make sweep EXPERIMENT=gtsrb ARGS="hydra.sweeper
 test: setup ## the fast tests, under 6 minutes on two cores
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal -m "not slow and not realdata and not container" $(ARGS)
 
-test-all: setup ## the slow tests too, and those on real data if SIGHTLINE_DATA names a folder
+test-all: setup ## the slow tests too, and those on real data if SIGHTLINE_DATA (and SIGHTLINE_WEIGHTS) name folders
 	$(PY) -m pytest -m "not container" $(ARGS)
 
 test-container: setup .venv-sagemaker/installed ## what needs a container engine: the image and what runs in it

@@ -10,9 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-import timm
 from omegaconf import OmegaConf
-from safetensors.torch import save_file
 
 from sightline.launch.container.image import REPOSITORY, content_tag
 from tests.conftest import PROJECT, Cli
@@ -21,7 +19,8 @@ from tests.launch.fake_sagemaker import FakeSageMaker
 
 pytestmark = pytest.mark.slow
 HOUR = 3600.0
-DATA = os.environ.get("SIGHTLINE_DATA")
+DATA, WEIGHTS = os.environ.get("SIGHTLINE_DATA"), os.environ.get("SIGHTLINE_WEIGHTS")
+MOBILENET = "mobilenetv2_100.safetensors"
 
 
 def folder_of(done: subprocess.CompletedProcess[str]) -> Path:
@@ -40,17 +39,17 @@ def test_train_the_digits(cold_cli: Cli, tmp_path: Path) -> None:
 
 @pytest.mark.realdata
 @pytest.mark.skipif(not DATA, reason="SIGHTLINE_DATA names no folder")
-@pytest.mark.parametrize(("experiment", "accuracy"), [("gtsrb", 0.98), ("intel", 0.5)])
-def test_train_an_experiment(experiment: str, accuracy: float, cold_cli: Cli, tmp_path: Path) -> None:
-    """Intel's weights are drawn here: what it scores with those of its card is nothing that a test can ask for."""
-    words = []
-    if experiment == "intel":
-        save_file(timm.create_model("mobilenetv2_100").state_dict(), tmp_path / "drawn.safetensors")
-        words = [f"model.weights={tmp_path / 'drawn.safetensors'}"]
-    root = Path(str(DATA)) / experiment
-    done = cold_cli(
-        "train", f"experiment={experiment}", f"data.root={root}", *words, f"paths.runs={tmp_path}", timeout=HOUR
-    )
+@pytest.mark.parametrize(("experiment", "accuracy", "weights"), [("gtsrb", 0.98, None), ("intel", 0.92, MOBILENET)])
+def test_train_an_experiment(
+    experiment: str, accuracy: float, weights: str | None, cold_cli: Cli, tmp_path: Path
+) -> None:
+    """The accuracies stand below those of the cards, whose intervals begin at 0.989 and 0.923."""
+    words = [f"data.root={Path(str(DATA)) / experiment}"]
+    if weights is not None:
+        if not WEIGHTS:
+            pytest.skip(f"SIGHTLINE_WEIGHTS names no folder with {weights}")
+        words.append(f"model.weights={Path(WEIGHTS) / weights}")
+    done = cold_cli("train", f"experiment={experiment}", *words, f"paths.runs={tmp_path}", timeout=HOUR)
     assert metrics_of(folder_of(done))["val/accuracy"] >= accuracy
 
 

@@ -8,6 +8,7 @@ from tests.conftest import compose_config
 
 from sightline.errors import BadInput
 from sightline.launch.overrides import quoted, split_channels, unquoted, with_absolute_paths, with_composed_paths
+from sightline.launch.submission import Submission
 
 HOSTILE = ["a b", "it's", 'say "hi"', "größe", "$(rm -rf x)", "${oc.env:HOME}", "a=b,c", "back\\slash", "ends\\", "-rf"]
 
@@ -64,6 +65,23 @@ def test_a_run_by_name_is_the_run_that_it_means_now(key: str, tmp_path: Path) ->
 def test_what_names_no_place_stays_as_it_is(tmp_path: Path) -> None:
     words = ["data.root=null", "data.manifest=auto", "resume=null", "model.weights=", "data.root=${paths.data}/x"]
     assert split_channels(words, tmp_path) == (words, {})
+
+
+def test_a_folder_that_is_written_is_no_channel(tmp_path: Path) -> None:
+    """`shards` of prepare.py is a folder here, the same for processes of this machine, or an address."""
+    assert with_absolute_paths(["shards='my shards'"], tmp_path) == [f"shards='{tmp_path}/my shards'"]
+    words = ["shards=s3://bucket/packed"]
+    assert with_absolute_paths(words, tmp_path) == words
+    assert split_channels(words, tmp_path) == (words, {})
+
+
+def test_a_folder_here_is_no_place_for_what_another_machine_writes(tmp_path: Path) -> None:
+    submission = Submission.open({"backend": "local_container", "allow_dirty": True}, tmp_path / "jobs")
+    composed = {"shards": "packed", "data.source": "digits"}
+    with pytest.raises(BadInput, match="shards=.*/packed: .* does not see this machine's folders; name s3://"):
+        submission.overrides(["shards=packed"], composed, tmp_path / "runs")
+    addressed = {**composed, "shards": "s3://bucket/packed"}
+    assert submission.overrides(["shards=s3://bucket/packed"], addressed, tmp_path / "runs")
 
 
 def test_an_address_is_a_channel_too(tmp_path: Path) -> None:

@@ -18,7 +18,8 @@ def key(default: Any, meaning: str = "", **rules: Any) -> Any:
     `noun`: what it is, for the message · `hint`: the message's end ·
     `chooses`: a metric that something is chosen by, and so none of the test set ·
     `path`: the value names a place: `path` (a file or folder, or an address), `run` (of a run, also by its name below
-    the folder of runs) or `stays` (where this machine reads and writes).
+    the folder of runs), `target` (a folder or an address that is written) or `stays` (where this machine reads and
+    writes).
     """
     metadata = {"meaning": meaning, **rules}
     if isinstance(default, dict | list):

@@ -20,7 +20,7 @@ def register() -> None:
 
 
 def path_keys() -> dict[str, str]:
-    """Every key whose value names a place, over all tasks: `path`, `run` or `stays`, as `key` in constraints says."""
+    """Every key whose value names a place, over all tasks, and its kind, as `key` in constraints says."""
     return {
         name: each.metadata["path"]
         for schema in TASKS.values()

@@ -24,7 +24,10 @@ PATHS_GROUP = "paths"
 
 @functools.cache
 def path_keys() -> dict[str, str]:
-    """Keys whose value is a path: `path` becomes a channel, `run` may also name a run, `stays` is of this machine."""
+    """Keys whose value is a path, and its kind.
+
+    `path` becomes a channel, `run` may also name a run, `target` is written, `stays` is of this machine.
+    """
     from sightline import config  # here: the entry point of a container quotes, and needs nothing else
 
     return config.path_keys()
@@ -163,7 +166,7 @@ def split_channels(overrides: Iterable[str], folder: Path) -> tuple[list[str], d
         if kind == "stays" or key_of(override) == PATHS_GROUP:
             continue
         is_elsewhere = "://" in text and not text.startswith("s3://")
-        if kind is None or not equals or not _is_path(value) or is_elsewhere:
+        if kind in (None, "target") or not equals or not _is_path(value) or is_elsewhere:
             rewritten.append(override)
             continue
         channel = key_of(override).replace(".", "_")

@@ -17,6 +17,7 @@ from sightline.launch.job import Job, State, Status
 from sightline.launch.job_array import name_jobs, run_jobs
 from sightline.launch.log_following import Follower, command_to_fetch, commands
 from sightline.launch.overrides import (
+    NOT_PATHS,
     find_own_data,
     path_keys,
     quoted,
@@ -90,6 +91,7 @@ class Submission:
         if self.backend.sees_files:
             split_channels(named, folder)
             return with_absolute_paths(with_weights_files(overrides, files or {}, folder), folder, runs)
+        self._check_targets(named)
         run = value_of(named, "run")
         if run is not None and not any(value_of(named, key) for key in ("data.root", "data.own_root", "images")):
             own = find_own_data(run)
@@ -102,6 +104,15 @@ class Submission:
                 "data.root=FOLDER or an address with launch.data_s3=s3://bucket/folder"
             )
         return named
+
+    def _check_targets(self, overrides: Sequence[str]) -> None:
+        for key in (each for each, kind in path_keys().items() if kind == "target"):
+            target = value_of(overrides, key)
+            if target not in (None, *NOT_PATHS) and "://" not in str(target):
+                raise BadInput(
+                    f"{key}={target}: a job of launch={self.backend.name} does not see this machine's folders; "
+                    "name s3://bucket/folder"
+                )
 
     def plan(self, job: Job) -> Plan:
         changes = {} if self.changes is None else {"changes": self.changes}

@@ -88,7 +88,9 @@ class PrepareConfig:
     fetch: bool = key(True, "download the data set when it is not here and its source has an address")
     pin: bool = key(True, "write the split to data.root/manifest.csv, so that images added later do not move it")
     shards: str | None = key(
-        None, "also pack the images into shards that stream from here, a folder or s3://bucket/prefix"
+        None,
+        "also pack the images into shards that stream from here, a folder or s3://bucket/prefix",
+        path="target",
     )
     output: str | None = key(None, "the folder of the results, instead of a new one below paths.runs", path="stays")
     paths: PathsConfig = field(default_factory=PathsConfig)
