@@ -9,10 +9,10 @@ from sightline.metrics import EVALUATE_TABLE
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="evaluate")
 @command.task
-def main(cfg: DictConfig) -> None:
+def main(cfg: DictConfig, invocation: command.Invocation) -> None:
     from sightline.evaluation.evaluate import evaluate
 
-    result = evaluate(cfg)
+    result = evaluate(cfg, invocation)
     command.print_metrics(result.metrics, tuple(f"{cfg.split}/{name}" for name in EVALUATE_TABLE), result.run_dir)
 
 

@@ -9,10 +9,10 @@ from sightline.metrics import EXPLAIN_TABLE
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="explain")
 @command.task
-def main(cfg: DictConfig) -> None:
+def main(cfg: DictConfig, invocation: command.Invocation) -> None:
     from sightline.explanation.explain import explain
 
-    result = explain(cfg)
+    result = explain(cfg, invocation)
     names = [f"explanation/{method}/{key}" for method in cfg.explanation.methods for key in EXPLAIN_TABLE]
     command.print_metrics(result.metrics, tuple(names), result.run_dir)
     if result.unreadable:

@@ -9,10 +9,10 @@ from sightline.metrics import FIND_LR_TABLE
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="find_lr")
 @command.task
-def main(cfg: DictConfig) -> float:
+def main(cfg: DictConfig, invocation: command.Invocation) -> float:
     from sightline.training.find_lr import find_lr
 
-    result = find_lr(cfg)
+    result = find_lr(cfg, invocation)
     command.print_metrics(result.metrics, FIND_LR_TABLE, result.run_dir)
     return result.metrics["lr"]
 

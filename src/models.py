@@ -8,7 +8,7 @@ from sightline import command
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="models")
 @command.task
-def main(cfg: DictConfig) -> None:
+def main(cfg: DictConfig, invocation: command.Invocation) -> None:
     from sightline.models.listing import list_models
 
     list_models(cfg)

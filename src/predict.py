@@ -8,10 +8,10 @@ from sightline import command
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="predict")
 @command.task
-def main(cfg: DictConfig) -> None:
+def main(cfg: DictConfig, invocation: command.Invocation) -> None:
     from sightline.serving.predict import predict
 
-    result = predict(cfg)
+    result = predict(cfg, invocation)
     for file, ranked in list(zip(result.files, result.classes, strict=True))[:10]:
         print(f"{ranked[0][1]:6.1%}  {ranked[0][0]}  {file.name}")
     if result.unreadable:

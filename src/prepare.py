@@ -8,10 +8,10 @@ from sightline import command
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="prepare")
 @command.task
-def main(cfg: DictConfig) -> None:
+def main(cfg: DictConfig, invocation: command.Invocation) -> None:
     from sightline.data.prepare import prepare
 
-    result = prepare(cfg)
+    result = prepare(cfg, invocation)
     command.print_metrics(result.metrics, tuple(result.metrics), result.run_dir)
 
 

@@ -9,10 +9,10 @@ from sightline.metrics import TRAIN_TABLE
 
 @hydra.main(version_base="1.3", config_path="../configs", config_name="train")
 @command.task
-def main(cfg: DictConfig) -> float | None:
+def main(cfg: DictConfig, invocation: command.Invocation) -> float | None:
     from sightline.training.train import train
 
-    result = train(cfg)
+    result = train(cfg, invocation)
     command.print_metrics(result.metrics, TRAIN_TABLE, result.run_dir)
     return result.metrics.get(cfg.optimized_metric)
 

@@ -54,7 +54,14 @@ LIGHT_FILES = [
     *(f"config/{name}.py" for name in "__init__ constraints conversion instantiation registration".split()),
     *(f"config/schema/{name}.py" for name in "augmentation data evaluation explanation model".split()),
     *(f"config/schema/{name}.py" for name in "tasks train trainer".split()),
-    *("runs/files.py", "runs/record.py", "runs/project.py", "runs/folder.py", "runs/content_hash.py"),
+    *(
+        "runs/files.py",
+        "runs/record.py",
+        "runs/invocation.py",
+        "runs/project.py",
+        "runs/folder.py",
+        "runs/content_hash.py",
+    ),
     *(f"training/{name}.py" for name in "train build recipe trainer resume find_lr checkpoint_averaging".split()),
     *(f"data/{name}.py" for name in "prepare opening training_data augmentation manifest splitting".split()),
     *(
@@ -87,7 +94,7 @@ COMPOSED |= {"src/sightline/models/listing.py"}
 """Files beside config/, plugins and entry points that may know what Hydra composes: task functions, which type it,
 and what reads a command line."""
 MAX_COMPOSED = 30
-PLUGINS_MAY_IMPORT = {"errors", "config", "metrics", "runs", "launch", "sweeping", "training"}
+PLUGINS_MAY_IMPORT = {"command", "errors", "config", "metrics", "runs", "launch", "sweeping", "training"}
 SEARCH = {"optuna", "plotly", "sqlalchemy"}
 
 

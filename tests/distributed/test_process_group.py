@@ -12,12 +12,13 @@ from sightline.distributed import agreement
 from sightline.distributed.process_group import ProcessGroup
 from sightline.distributed.rank import Rank, rank_from_environment
 from sightline.errors import Interrupted
+from sightline.runs.invocation import UNTOLD, Invocation
 
 
-def agree(folder: Path) -> None:
+def agree(folder: Path, invocation: Invocation = UNTOLD) -> None:
     """What each process runs: the task of the tests."""
-    place = rank_from_environment(2, 1)
-    with ProcessGroup(place, agree, folder).join("cpu"):
+    place = rank_from_environment(2, 1, invocation.ranks)
+    with ProcessGroup(place, agree, folder, invocation).join("cpu"):
         agreed = agreement.largest(place.rank, -place.rank), agreement.gathered(place.rank)
         (folder / str(place.rank)).write_text(f"{agreed} {agreement.of_the_first(place.rank)}")
 
@@ -31,9 +32,9 @@ def test_processes_agree_again_and_again(tmp_path: Path) -> None:
         assert not distributed.is_initialized()
 
 
-def fail(folder: Path) -> None:
-    place = rank_from_environment(2, 1)
-    with ProcessGroup(place, fail, folder).join("cpu"):
+def fail(folder: Path, invocation: Invocation = UNTOLD) -> None:
+    place = rank_from_environment(2, 1, invocation.ranks)
+    with ProcessGroup(place, fail, folder, invocation).join("cpu"):
         if place.rank:
             raise ValueError("the second has no disk")
         agreement.largest(1)
@@ -44,9 +45,9 @@ def test_the_reason_of_another_process_is_told(tmp_path: Path) -> None:
         fail(tmp_path)
 
 
-def wait(folder: Path) -> None:
-    place = rank_from_environment(2, 1)
-    with ProcessGroup(place, wait, folder).join("cpu"):
+def wait(folder: Path, invocation: Invocation = UNTOLD) -> None:
+    place = rank_from_environment(2, 1, invocation.ranks)
+    with ProcessGroup(place, wait, folder, invocation).join("cpu"):
         (folder / str(place.rank)).write_text(str(os.getpid()))
         agreement.largest(1)
         if place.rank:

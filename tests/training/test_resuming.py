@@ -10,7 +10,7 @@ from tests.conftest import compose_train
 
 from sightline.callbacks.resumable import STATE
 from sightline.errors import BadInput
-from sightline.runs import record as run_record
+from sightline.runs.invocation import Invocation
 from sightline.training import resume as resuming
 from sightline.training.resume import open_run, resume_command, resume_fingerprint
 
@@ -76,7 +76,6 @@ def test_a_run_without_a_checkpoint_leaves_nothing_of_its_first_try(tmp_path: Pa
     assert [path.name for path in tmp_path.iterdir()] == ["run.json"]
 
 
-def test_the_command_names_the_folder_once(monkeypatch: pytest.MonkeyPatch) -> None:
-    words = ["src/train.py", "seed=1", "output=old", "resume=null", "name=a b"]
-    monkeypatch.setattr(run_record, "command_line", words)
-    assert resume_command(Path("/r")).split(" ", 1)[1] == "src/train.py seed=1 'name=a b' output=/r"
+def test_the_command_names_the_folder_once() -> None:
+    told = Invocation(("src/train.py", "seed=1", "output=old", "resume=null", "name=a b"))
+    assert resume_command(Path("/r"), told).split(" ", 1)[1] == "src/train.py seed=1 'name=a b' output=/r"

@@ -30,21 +30,22 @@ class SightlineLauncher(Launcher):
             check_prerequisites,
             composed_values,
         )
+        from sightline.command import invocation
         from sightline.config import to_plain
         from sightline.errors import BadInput
-        from sightline.launch.submission import Submission, print_plans, program
+        from sightline.launch.submission import Submission, print_plans
         from sightline.runs.files import read_json
 
         config = self.config
         configure_log(config.hydra.job_logging, config.hydra.verbose)
-        submission = Submission.open(to_plain(config.launch), Path(config.paths.runs).absolute() / "jobs")
+        submission = Submission.open(to_plain(config.launch), Path(config.paths.runs).absolute() / "jobs", invocation())
         names, overrides = [], []
         for given in job_overrides:
             cfg = check(self.hydra_context, config, list(given))
             names.append(str(cfg.get("name", config.hydra.job.name)))
             overrides.append(submission.overrides(given, composed_values(cfg), Path(cfg.paths.runs).absolute()))
             check_prerequisites(cfg, submission)
-        plans = submission.plan_all(names, program(), overrides)
+        plans = submission.plan_all(names, overrides)
         if submission.settings.dry_run or not submission.settings.wait:
             print_plans(plans) if submission.settings.dry_run else submission.leave(plans)
             return [JobReturn(status=JobStatus.COMPLETED) for _ in plans]

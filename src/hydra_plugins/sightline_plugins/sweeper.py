@@ -63,7 +63,7 @@ class SightlineSweeper(Sweeper):
         from hydra_plugins.sightline_plugins.command_line import split_overrides, whole_nodes
         from hydra_plugins.sightline_plugins.composition import check, check_prerequisites, composed_values
         from sightline.config import validate_choice
-        from sightline.launch.submission import command_to_go_on, print_plans
+        from sightline.launch.submission import print_plans
         from sightline.metrics import FINAL_METRICS
         from sightline.sweeping.sweep import conclude, first_job, sweep
 
@@ -87,7 +87,7 @@ class SightlineSweeper(Sweeper):
             check_trial(settings.overrides(point))
         if submission.settings.dry_run:
             return print_plans([submission.plan(first_job(settings))])
-        with command_to_go_on():
+        with submission.command_to_go_on():
             results = sweep(settings, submission.backend, check_trial)
         conclude(results, settings.folder)
         return results
@@ -97,6 +97,7 @@ class SightlineSweeper(Sweeper):
 
         Raises: BadInput for settings that are missing, or for code that no commit has.
         """
+        from sightline.command import invocation
         from sightline.config import to_plain
         from sightline.launch.submission import Submission
 
@@ -104,7 +105,7 @@ class SightlineSweeper(Sweeper):
         launch = {} if named is None else to_plain(self.config.launch)
         n_parallel = max(1, self.said["n_parallel"])  # the settings of the sweep say what is wrong with it
         said = {**launch, "backend": self.said["backend"], "n_parallel": n_parallel, "preload": self.said["preload"]}
-        return Submission.open(said, self._folder())
+        return Submission.open(said, self._folder(), invocation())
 
     def _folder(self) -> Path:
         return Path(self.config.paths.runs).absolute() / "sweeps" / self.said["study_name"]
@@ -113,9 +114,6 @@ class SightlineSweeper(Sweeper):
         from hydra_plugins.sightline_plugins.composition import composed_values
         from sightline.errors import BadInput
         from sightline.launch.overrides import key_of, without_submitter
-        from sightline.launch.submission import program
-        from sightline.runs.project import PROJECT
-        from sightline.runs.record import git_commit
         from sightline.sweeping.settings import Settings, direction_of
         from sightline.sweeping.space import parse_space
 
@@ -131,11 +129,11 @@ class SightlineSweeper(Sweeper):
         return Settings(
             name=said["study_name"],
             folder=self._folder(),
-            script=program(),
+            script=submission.program,
             fixed=(*given, *(["stages=[fit]"] if "stages" in cfg else [])),
             space=parse_space(said["params"] | searched, {k: v for k, v in values.items() if k not in searched}),
             metrics=said["metrics"] or {cfg.optimized_metric: direction_of(cfg.optimized_metric)},
-            commit=git_commit(PROJECT)[0],
+            commit=submission.commit,
             experiment=choices.get("experiment"),
             groups=frozenset(key for key in choices if not key.startswith("hydra/")),
             runs=Path(cfg.paths.runs).absolute(),

@@ -2,17 +2,20 @@
 
 from sightline.command.composition import compose, groups_listed_in_place
 from sightline.command.messages import exit_code, explain
-from sightline.command.program import NOT_SAID, main, print_metrics, run, task
+from sightline.command.program import NOT_SAID, invocation, main, print_metrics, run, task
 from sightline.command.verbs import Verbs, do_verb, run_verbs
+from sightline.runs.invocation import Invocation
 
 __all__ = [
     "NOT_SAID",
+    "Invocation",
     "Verbs",
     "compose",
     "do_verb",
     "exit_code",
     "explain",
     "groups_listed_in_place",
+    "invocation",
     "main",
     "print_metrics",
     "run",

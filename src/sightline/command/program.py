@@ -12,6 +12,7 @@ import sys
 import warnings
 from collections.abc import Callable, Mapping
 from contextlib import nullcontext
+from dataclasses import replace
 from typing import Any, NoReturn
 
 import hydra
@@ -23,10 +24,9 @@ from omegaconf import DictConfig
 from sightline.command.composition import HYDRA_SHORTENED, groups_listed_in_place
 from sightline.command.messages import exit_code, explain
 from sightline.config import did_you_mean, refuse_unknown_keys
-from sightline.distributed import rank as process_rank
 from sightline.env_file import load_env_file
 from sightline.errors import BAD_INPUT, FAILED, GATE_NOT_MET, Interrupted
-from sightline.runs import record as run_record
+from sightline.runs.invocation import COMMIT, RANK_VARIABLES, UNTOLD, Invocation
 from sightline.runs.project import PROGRAMS
 
 FULL_ERROR = "HYDRA_FULL_ERROR"
@@ -58,18 +58,28 @@ NOT_SAID = (
 the tests, where all others are."""
 
 
+_invocations = [UNTOLD]
+"""That of this process, once `run_and_exit` has read it."""
+
+
+def invocation() -> Invocation:
+    """What this process was told, with the overrides of the run that Hydra is at."""
+    overrides = HydraConfig.get().overrides.task if HydraConfig.initialized() else ()
+    return replace(_invocations[0], overrides=tuple(overrides))
+
+
 class _TaskFailed(BaseException):
     """Carries an error past Hydra, which would print it first."""
 
 
-def task(function: Callable[[DictConfig], Any]) -> Callable[[DictConfig], Any]:
-    """Decorate the function below `@hydra.main`: its errors reach `run` untouched."""
+def task(function: Callable[[DictConfig, Invocation], Any]) -> Callable[[DictConfig], Any]:
+    """Decorate the function below `@hydra.main`: it gets the invocation, and its errors reach `run` untouched."""
 
     @functools.wraps(function)
     def wrapped(cfg: DictConfig) -> Any:
         try:
             refuse_unknown_keys(cfg)
-            return function(cfg)
+            return function(cfg, invocation())
         except Exception as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise  # Hydra goes on with the other runs and raises this one at the end
@@ -126,9 +136,8 @@ def run_and_exit(program: Callable[[], Any]) -> NoReturn:
     load_env_file()
     shows_traceback = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"  # makes Hydra raise its errors instead of printing them
-    run_record.command_line[:] = sys.argv
-    run_record.built_from[:] = filter(None, [os.environ.get(run_record.COMMIT)])
-    process_rank.given.update({name: os.environ[name] for name in process_rank.NAMES if name in os.environ})
+    ranks = {name: os.environ[name] for name in RANK_VARIABLES if name in os.environ}
+    _invocations[:] = [Invocation(tuple(sys.argv), commit=os.environ.get(COMMIT), ranks=ranks)]
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     _quieten()

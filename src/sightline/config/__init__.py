@@ -2,7 +2,6 @@
 
 from sightline.config.constraints import did_you_mean, key, validate_choice
 from sightline.config.conversion import (
-    command_line_overrides,
     explain_key,
     refuse_unknown_keys,
     save_yaml,
@@ -72,7 +71,6 @@ __all__ = [
     "check_processes",
     "check_targets",
     "check_views",
-    "command_line_overrides",
     "did_you_mean",
     "explain_key",
     "key",

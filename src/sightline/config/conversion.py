@@ -163,10 +163,3 @@ def explain_key(error: OmegaConfBaseException) -> str:
     prefix = full_key[: -len(str(error.key))] if full_key.endswith(str(error.key)) else ""
     hint = did_you_mean(str(error.key), known, prefix) or f"; known here: {', '.join(known)}"
     return f"{full_key}: no such key{hint}"
-
-
-def command_line_overrides() -> list[str]:
-    """What the command said beyond its name; empty in a notebook."""
-    from hydra.core.hydra_config import HydraConfig
-
-    return list(HydraConfig.get().overrides.task) if HydraConfig.initialized() else []

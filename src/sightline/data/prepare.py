@@ -5,11 +5,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sightline.config import PrepareConfig, command_line_overrides, to_plain, validate_task
+from sightline.config import PrepareConfig, to_plain, validate_task
 from sightline.data.collection.adapters import DATA_SETS, fetch
 from sightline.data.manifest import Manifest
 from sightline.data.opening import open_files
 from sightline.runs.files import write_json
+from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.record import RunRecord, open_folder
 
 if TYPE_CHECKING:
@@ -24,7 +25,7 @@ class PrepareResult:
     run_dir: Path
 
 
-def prepare(cfg: "DictConfig | PrepareConfig") -> PrepareResult:
+def prepare(cfg: "DictConfig | PrepareConfig", invocation: Invocation = UNTOLD) -> PrepareResult:
     """Fetch a data set if need be, audit it, and pin its split in `manifest.csv` beside the images.
 
     Raises: BadInput when it cannot be trained on.
@@ -34,8 +35,8 @@ def prepare(cfg: "DictConfig | PrepareConfig") -> PrepareResult:
         _fetch(cfg)
     opened = open_files(cfg)
     output = open_folder(Path(cfg.paths.runs), "prepare", cfg.data.name, cfg.output)
-    facts = {"task": "prepare", "name": cfg.data.name, "overrides": command_line_overrides(), "config": to_plain(cfg)}
-    with RunRecord(output, **facts) as record:
+    facts = {"task": "prepare", "name": cfg.data.name, "config": to_plain(cfg)}
+    with RunRecord(output, invocation, **facts) as record:
         record.update(data={"name": cfg.data.name, **opened.describe()})
         opened.save(output)
         if cfg.pin and cfg.data.num_folds is None:

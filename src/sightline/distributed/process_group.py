@@ -17,9 +17,9 @@ from datetime import timedelta
 from multiprocessing import connection
 from typing import TYPE_CHECKING, Any
 
-from sightline.distributed import rank as environment
 from sightline.distributed.rank import Rank
 from sightline.errors import BadInput, Interrupted
+from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.record import reason
 
 if TYPE_CHECKING:
@@ -36,14 +36,15 @@ SECONDS_TO_FAIL = 3.0
 SECONDS_TO_TELL = 15.0
 WELL = (0, 128 + signal.SIGINT, 128 + signal.SIGTERM)
 _numbers = itertools.count()
+Task = Callable[[Any, Invocation], Any]
 
 
 class ProcessGroup:
-    """The processes of one training, each of which runs `task(cfg)`."""
+    """The processes of one training, each of which runs `task(cfg, invocation)`."""
 
-    def __init__(self, rank: Rank, task: Callable[[Any], Any], cfg: Any) -> None:
+    def __init__(self, rank: Rank, task: Task, cfg: Any, invocation: Invocation = UNTOLD) -> None:
         self.rank, self.task, self.cfg = rank, task, cfg
-        self.number = environment.given.get(MEETING) or str(next(_numbers))
+        self.number = invocation.ranks.get(MEETING) or str(next(_numbers))
 
     @contextmanager
     def main_process_first(self) -> Iterator[None]:
@@ -147,7 +148,7 @@ class _Other:
     """The reading end of that pipe."""
 
     @staticmethod
-    def start(task: Callable[[Any], Any], cfg: Any, variables: dict[str, str]) -> "_Other":
+    def start(task: Task, cfg: Any, variables: dict[str, str]) -> "_Other":
         context = multiprocessing.get_context("spawn")
         pipe, their_end = context.Pipe(duplex=False)
         process = context.Process(
@@ -184,15 +185,13 @@ def _read(other: _Other) -> str | None:
         return None
 
 
-def _run_task(task: Callable[[Any], Any], cfg: Any, variables: dict[str, str], pipe: Any) -> None:
+def _run_task(task: Task, cfg: Any, variables: dict[str, str], pipe: Any) -> None:
     """Main function of a started process; it ignores signals, which the first process answers."""
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, signal.SIG_IGN)
     threading.Thread(target=_end_with_parent, daemon=True).start()
-    environment.given.clear()
-    environment.given.update(variables)
     try:
-        task(cfg)
+        task(cfg, Invocation(ranks=variables))
     except Interrupted as stopped:
         sys.exit(stopped.exit_code)
     except BaseException as error:  # noqa: BLE001  (the first process raises it)

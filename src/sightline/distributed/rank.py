@@ -4,15 +4,12 @@ import logging
 import os
 import sys
 import warnings
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 from sightline.errors import BadInput
+from sightline.runs.invocation import RANK_NUMBERS
 
-given: dict[str, str] = {}
-"""The environment variables of `NAMES`, set by the entry point; empty in a notebook."""
-NUMBERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_PORT")
-NAMES = (*NUMBERS, "MASTER_ADDR", "TORCHELASTIC_USE_AGENT_STORE", "TORCHELASTIC_RESTART_COUNT")
-"""The usual variables of distributed training: torchrun sets all, a scheduler of several nodes some of them."""
 LOOPBACK = "127.0.0.1"
 
 
@@ -49,7 +46,7 @@ class Rank:
         return self.rank == 0
 
 
-def all_devices(accelerator: str) -> int:
+def all_devices(accelerator: str, given: Mapping[str, str]) -> int:
     """Devices of `trainer.devices=auto`: the local world size if set, else all GPUs, or one processor."""
     if "LOCAL_WORLD_SIZE" in given:
         return int(given["LOCAL_WORLD_SIZE"])
@@ -60,12 +57,12 @@ def all_devices(accelerator: str) -> int:
     return max(1, torch.cuda.device_count())
 
 
-def rank_from_environment(num_local: int, num_nodes: int) -> Rank:
+def rank_from_environment(num_local: int, num_nodes: int, given: Mapping[str, str]) -> Rank:
     """This process's rank by the environment's variables.
 
     Raises: BadInput when they and the configuration do not go together.
     """
-    number = {name: _number(name) for name in NUMBERS if name in given}
+    number = {name: _number(name, given[name]) for name in RANK_NUMBERS if name in given}
     started = number.get("WORLD_SIZE", 1)
     if started > 1 and started != num_local * num_nodes:
         raise BadInput(
@@ -101,11 +98,11 @@ def rank_from_environment(num_local: int, num_nodes: int) -> Rank:
     )
 
 
-def _number(name: str) -> int:
+def _number(name: str, text: str) -> int:
     try:
-        return int(given[name])
+        return int(text)
     except ValueError:
-        raise BadInput(f"{name}={given[name]}: this environment variable must be a number") from None
+        raise BadInput(f"{name}={text}: this environment variable must be a number") from None
 
 
 def silence_other_ranks() -> None:

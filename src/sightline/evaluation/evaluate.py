@@ -16,6 +16,7 @@ from sightline.finished_run import (
     make_loader_of,
 )
 from sightline.runs.files import write_json
+from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.record import RunRecord, open_folder
 
 if TYPE_CHECKING:
@@ -33,7 +34,7 @@ class EvaluateResult:
     run_dir: Path
 
 
-def evaluate(cfg: "DictConfig | EvaluateConfig") -> EvaluateResult:
+def evaluate(cfg: "DictConfig | EvaluateConfig", invocation: Invocation = UNTOLD) -> EvaluateResult:
     """Measure a finished run on its own split, exactly as training did, or on any folder with `test/<class>/…`.
 
     Raises: BadInput before anything is written; GateNotMet when everything is.
@@ -53,7 +54,7 @@ def evaluate(cfg: "DictConfig | EvaluateConfig") -> EvaluateResult:
     images = find_images(cfg, run)
     loader = make_loader_of(cfg, run, images, cfg.split)
     output = open_folder(Path(cfg.paths.runs), "evaluate", run.name, cfg.output)
-    with RunRecord(output, **_facts(cfg, run, images)):
+    with RunRecord(output, invocation, **_facts(cfg, run, images)):
         runner = _calibrated(cfg, run)
         predictions = predict_split(runner, loader, batch_limit(cfg, run, cfg.split))
         manifest = run.manifest if images.manifest is None else images.manifest

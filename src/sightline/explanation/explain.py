@@ -12,6 +12,7 @@ from sightline.data.transforms import UnreadableImage, load_rgb, prepare
 from sightline.errors import BadInput
 from sightline.finished_run import FinishedRun, find_images, make_loader_of
 from sightline.runs.files import write_json
+from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.record import RunRecord, open_folder
 
 if TYPE_CHECKING:
@@ -46,7 +47,7 @@ class Photos:
     unreadable: list[str] = field(default_factory=list)
 
 
-def explain(cfg: "DictConfig | ExplainConfig") -> ExplainResult:
+def explain(cfg: "DictConfig | ExplainConfig", invocation: Invocation = UNTOLD) -> ExplainResult:
     """Write maps and their numbers for the images of a folder, or for representative images of a split.
 
     Raises: BadInput before anything is written.
@@ -65,7 +66,7 @@ def explain(cfg: "DictConfig | ExplainConfig") -> ExplainResult:
         "device": str(run.device),
         "precision": "32-true",
     }
-    with RunRecord(output, **facts) as record:
+    with RunRecord(output, invocation, **facts) as record:
         record.update(num_images=len(photos.names), unreadable=photos.unreadable)
         metrics = explain_photos(output / "explanations", explainer, photos, cfg.explanation, run.name)
         write_json(output / "metrics.json", metrics)

@@ -9,8 +9,6 @@ from sightline.launch.interruption import Interruption
 from sightline.launch.job import Job, State, Status, job_name
 from sightline.launch.overrides import key_of
 from sightline.launch.records import find_record, has_succeeded, submit_recorded
-from sightline.runs.project import PROJECT
-from sightline.runs.record import git_commit
 
 MAX_TRIES = 3
 """Attempts at a job that ends for want of a machine."""
@@ -83,10 +81,14 @@ def stop_and_wait(backend: Backend, job_ids: Sequence[str]) -> None:
 
 
 def name_jobs(
-    backend: Backend, names: Sequence[str], script: str, overrides: Sequence[Sequence[str]], records: Path
+    backend: Backend,
+    names: Sequence[str],
+    script: str,
+    overrides: Sequence[Sequence[str]],
+    records: Path,
+    commit: str | None,
 ) -> list[Job]:
     """Jobs with names that follow from their overrides, so that the same command finds them until all are finished."""
-    commit, _ = git_commit(PROJECT)
     for repetition in range(1, 10_000):
         ends = [] if repetition == 1 else [str(repetition)]
         jobs = [

@@ -29,9 +29,10 @@ from sightline.launch.overrides import (
 )
 from sightline.launch.records import fetch_recorded, find_record, submit_recorded
 from sightline.launch.source_changes import check_source, source_changes
-from sightline.runs import record as run_record
 from sightline.runs.files import read_json
+from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.project import PROJECT
+from sightline.runs.record import git_commit
 
 log = logging.getLogger(__name__)
 PLAN_KEYS = ("backend", "job", "settings", "uploads", "request")
@@ -52,11 +53,12 @@ class Submission:
     backend: Backend
     settings: LaunchSettings
     records: Path
+    invocation: Invocation = UNTOLD
     changes: str | None = None
     """The difference between the code that is sent and its commit."""
 
     @classmethod
-    def open(cls, values: Mapping[str, Any], records: Path) -> "Submission":
+    def open(cls, values: Mapping[str, Any], records: Path, invocation: Invocation = UNTOLD) -> "Submission":
         """Nothing is written or started. `values` holds the keys of `launch`; `records` is the folder of the jobs.
 
         Raises: BadInput for settings that are missing or cannot be, or for code that no commit has.
@@ -67,7 +69,7 @@ class Submission:
         if hasattr(settings, "allow_dirty"):
             changes = source_changes()
             check_source(changes, settings.allow_dirty)
-        return cls(kind(records, settings), settings, records, changes)
+        return cls(kind(records, settings), settings, records, invocation, changes)
 
     def overrides(self, overrides: Sequence[str], composed: Mapping[str, Any], runs: Path) -> list[str]:
         """The overrides of a run, with paths that mean the same where it runs.
@@ -118,9 +120,21 @@ class Submission:
         changes = {} if self.changes is None else {"changes": self.changes}
         return {**self.backend.plan(job), **changes}
 
-    def plan_all(self, names: Sequence[str], script: str, overrides: Sequence[Sequence[str]]) -> list[Plan]:
+    @property
+    def program(self) -> str:
+        """The program that was started, below the project where it lies there."""
+        path = Path(self.invocation.argv[0]).absolute()
+        return path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else str(path)
+
+    @property
+    def commit(self) -> str | None:
+        """The commit of the code that is here."""
+        return git_commit(PROJECT, self.invocation.commit)[0]
+
+    def plan_all(self, names: Sequence[str], overrides: Sequence[Sequence[str]]) -> list[Plan]:
         """Plans of jobs that the same command names alike again, until all of them are finished."""
-        return [self.plan(job) for job in name_jobs(self.backend, names, script, overrides, self.records)]
+        each = name_jobs(self.backend, names, self.program, overrides, self.records, self.commit)
+        return [self.plan(job) for job in each]
 
     def leave(self, plans: Sequence[Plan]) -> None:
         """Submit jobs and say how to find them again."""
@@ -139,7 +153,7 @@ class Submission:
         follower = Follower(self.backend, self.records, shows_output=is_single, leaves_running=leaves_running)
         n_parallel = self.settings.n_parallel
         try:
-            with command_to_go_on(), follower:
+            with self.command_to_go_on(), follower:
                 statuses = run_jobs(
                     self.backend, plans, n_parallel, self.records, follower.tell, leaves_running=leaves_running
                 )
@@ -147,6 +161,15 @@ class Submission:
             self.backend.close()
         names = [plan["job"]["name"] for plan in plans]
         return [(status, self._bring_home(name, status)) for name, status in zip(names, statuses, strict=True)]
+
+    @contextmanager
+    def command_to_go_on(self) -> Iterator[None]:
+        """Within it, a signal that ends the work also logs the command that resumes it."""
+        try:
+            yield
+        except Interrupted:
+            log.warning("go on with: %s", shlex.join([sys.executable, *self.invocation.argv]))
+            raise
 
     def _bring_home(self, name: str, status: Status) -> Path | None:
         if status.state != State.SUCCEEDED:
@@ -212,7 +235,7 @@ def submit_plans(plans: Sequence[Plan], records: Path) -> list[Plan]:
 
     Raises: BadInput before the first is submitted, where settings cannot be.
     """
-    commit, _ = run_record.git_commit(PROJECT)
+    commit, _ = git_commit(PROJECT)
     _warn_of_other_commits(plans, commit)
     backends = []
     for plan in plans:
@@ -233,19 +256,3 @@ def _warn_of_other_commits(plans: Sequence[Plan], commit: str | None) -> None:
         log.warning("planned at commit %s; what runs are the files that are here, of commit %s", planned, commit)
     else:
         log.warning("planned at commit %s, and here is commit %s; what runs is commit %s", planned, commit, planned)
-
-
-def program() -> str:
-    """The program that was started, below the project where it lies there."""
-    path = Path(run_record.command_line[0]).absolute()
-    return path.relative_to(PROJECT).as_posix() if path.is_relative_to(PROJECT) else str(path)
-
-
-@contextmanager
-def command_to_go_on() -> Iterator[None]:
-    """Within it, a signal that ends the work also logs the command that resumes it."""
-    try:
-        yield
-    except Interrupted:
-        log.warning("go on with: %s", shlex.join([sys.executable, *run_record.command_line]))
-        raise

@@ -14,6 +14,7 @@ from typing import Any
 
 from sightline.errors import BadInput, Interrupted
 from sightline.runs.files import write_json
+from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.project import IS_INSTALLED, PROJECT
 
 log = logging.getLogger(__name__)
@@ -28,12 +29,7 @@ PACKAGES = (
     "numpy",
 )
 
-command_line: list[str] = []
-"""The command line of this process, `sys.argv`, set by the entry point; empty in a notebook."""
-COMMIT = "SIGHTLINE_COMMIT"
 DIRTY = "-dirty"
-built_from: list[str] = []
-"""The commit of code outside a git checkout, from the environment of its image or job; set by the entry point."""
 
 
 def open_folder(runs: Path, task: str, name: str, output: str | None = None) -> Path:
@@ -102,7 +98,7 @@ def _point_latest_to(runs: Path, folder: Path) -> None:
         link.unlink(missing_ok=True)
 
 
-def git_commit(folder: Path) -> tuple[str | None, bool | None]:
+def git_commit(folder: Path, built_from: str | None = None) -> tuple[str | None, bool | None]:
     """The commit that `folder` is at and whether files differ from it; without a checkout that of `built_from`."""
     if not IS_INSTALLED:  # a checkout round an installed package is somebody else's
         try:
@@ -110,8 +106,7 @@ def git_commit(folder: Path) -> tuple[str | None, bool | None]:
             return commit, bool(_git(folder, "status", "--porcelain").strip())
         except (OSError, subprocess.SubprocessError):
             pass
-    commit = built_from[0] if built_from else ""
-    return (commit.removesuffix(DIRTY), commit.endswith(DIRTY)) if commit else (None, None)
+    return (built_from.removesuffix(DIRTY), built_from.endswith(DIRTY)) if built_from else (None, None)
 
 
 def _git(folder: Path, *args: str) -> str:
@@ -144,12 +139,19 @@ class RunRecord:
     """
 
     def __init__(
-        self, folder: Path, *, earlier: dict[str, Any] | None = None, writes: bool = True, **facts: Any
+        self,
+        folder: Path,
+        invocation: Invocation = UNTOLD,
+        *,
+        earlier: dict[str, Any] | None = None,
+        writes: bool = True,
+        **facts: Any,
     ) -> None:
         self.folder, self.earlier, self.writes = folder, earlier or {}, writes
-        commit, dirty = git_commit(PROJECT)
+        commit, dirty = git_commit(PROJECT, invocation.commit)
         self.facts: dict[str, Any] = {
-            "argv": list(command_line),
+            "argv": list(invocation.argv),
+            "overrides": list(invocation.overrides),
             **facts,
             "commit": commit,
             "dirty": dirty,

@@ -12,6 +12,7 @@ from sightline.config import PredictConfig, to_plain, validate_task
 from sightline.data.collection.image_files import find_files
 from sightline.errors import BadInput
 from sightline.finished_run import FinishedRun
+from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.record import RunRecord, open_folder
 
 if TYPE_CHECKING:
@@ -34,7 +35,7 @@ class PredictResult:
     run_dir: Path
 
 
-def predict(cfg: "DictConfig | PredictConfig") -> PredictResult:
+def predict(cfg: "DictConfig | PredictConfig", invocation: Invocation = UNTOLD) -> PredictResult:
     """Write `predictions.csv` and, with `pictures`, each photo with its class as the title."""
     cfg = validate_task(cfg, PredictConfig)
     given = Path(cfg.images).expanduser().absolute()
@@ -61,7 +62,7 @@ def predict(cfg: "DictConfig | PredictConfig") -> PredictResult:
         "device": str(run.device),
         "precision": run.precision,
     }
-    with RunRecord(output, **facts) as record:
+    with RunRecord(output, invocation, **facts) as record:
         probabilities = run.predict_batches(chain([first], rest))
         assert probabilities is not None
         for error in batches.unreadable.values():

@@ -11,7 +11,6 @@ from sightline.config import (
     FindLrConfig,
     LrFinderConfig,
     TrainConfig,
-    command_line_overrides,
     to_plain,
     validate_task,
     with_value,
@@ -19,6 +18,7 @@ from sightline.config import (
 from sightline.data.opening import check_root, open_data
 from sightline.data.training_data import TrainingData
 from sightline.runs.files import write_json
+from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.record import RunRecord, open_folder
 from sightline.training.build import build_training, check_network
 
@@ -41,7 +41,7 @@ class LrResult:
     run_dir: Path
 
 
-def find_lr(cfg: "DictConfig | FindLrConfig") -> LrResult:
+def find_lr(cfg: "DictConfig | FindLrConfig", invocation: Invocation = UNTOLD) -> LrResult:
     """Sweep the learning rate of a training configuration and write `lr_finder.json` and `lr_finder.png`.
 
     Raises: BadInput when the configuration cannot be trained, or the loss falls at no rate.
@@ -55,8 +55,8 @@ def find_lr(cfg: "DictConfig | FindLrConfig") -> LrResult:
     sweep = sweep_configuration(cfg, opened, cfg.lr_finder)
     lr = require_suggestion(sweep)
     folder = open_folder(Path(cfg.paths.runs), "find_lr", cfg.name, cfg.output)
-    facts = {"task": "find_lr", "name": cfg.name, "overrides": command_line_overrides(), "config": to_plain(cfg)}
-    with RunRecord(folder, **facts) as record:
+    facts = {"task": "find_lr", "name": cfg.name, "config": to_plain(cfg)}
+    with RunRecord(folder, invocation, **facts) as record:
         record.update(data={"name": cfg.data.name, **opened.describe()})
         save_sweep(folder, sweep, cfg.model.name)
         metrics = {"lr": lr}

@@ -14,9 +14,9 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from sightline.config import TrainConfig, command_line_overrides, to_plain
+from sightline.config import TrainConfig, to_plain
 from sightline.errors import BadInput, Interrupted
-from sightline.runs import record as run_record
+from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.record import open_folder
 
 log = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def resume_fingerprint(cfg: TrainConfig, precision: str, data: dict[str, Any]) -
 
 
 @contextmanager
-def open_run(cfg: TrainConfig, facts: dict[str, Any]) -> Iterator[Start]:
+def open_run(cfg: TrainConfig, facts: dict[str, Any], invocation: Invocation = UNTOLD) -> Iterator[Start]:
     """The folder of a new run, or of the one that `resume` names, for this process alone.
 
     Raises: BadInput when that run cannot be continued with these settings.
@@ -68,8 +68,8 @@ def open_run(cfg: TrainConfig, facts: dict[str, Any]) -> Iterator[Start]:
         try:
             yield start
         except (Interrupted, KeyboardInterrupt):
-            if run_record.command_line:
-                log.warning("go on with: %s", resume_command(start.folder))
+            if invocation.argv:
+                log.warning("go on with: %s", resume_command(start.folder, invocation))
             raise
 
 
@@ -222,10 +222,10 @@ def _clear(folder: Path) -> None:
             path.unlink(missing_ok=True)
 
 
-def resume_command(folder: Path) -> str:
+def resume_command(folder: Path, invocation: Invocation) -> str:
     """What to type, in the same working folder, to go on with a run."""
-    program, *words = run_record.command_line
+    program, *words = invocation.argv
     if {"-m", "--multirun"} & set(words):
-        words = command_line_overrides()  # of this run of the several
+        words = list(invocation.overrides)  # of this run of the several
     words = [word for word in words if word.lstrip("+").split("=", 1)[0] not in ("output", "resume")]
     return shlex.join([sys.executable, program, *words, f"output={folder}"])

@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from sightline.config import (
     TrainConfig,
     check_processes,
-    command_line_overrides,
     save_yaml,
     to_plain,
     validate,
@@ -21,6 +20,7 @@ from sightline.data.training_data import TrainingData
 from sightline.distributed.process_group import ProcessGroup
 from sightline.distributed.rank import Rank, all_devices, rank_from_environment, silence_other_ranks
 from sightline.runs.files import write_json
+from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.record import RunRecord, now
 from sightline.training.build import build_training, check_network, with_batch_size
 from sightline.training.find_lr import earlier_lr, save_sweep, with_lr
@@ -47,7 +47,7 @@ class TrainResult:
     run_dir: Path
 
 
-def train(cfg: "DictConfig | TrainConfig") -> TrainResult:
+def train(cfg: "DictConfig | TrainConfig", invocation: Invocation = UNTOLD) -> TrainResult:
     """Fit a classifier, keep its best checkpoint, and measure that one on validation and once on test.
 
     With several devices this process fits together with others; the first one writes and measures, and the result of
@@ -55,10 +55,10 @@ def train(cfg: "DictConfig | TrainConfig") -> TrainResult:
 
     Raises: BadInput before anything is written when the configuration or the data cannot work.
     """
-    cfg, rank = _with_devices(validate(cfg))
+    cfg, rank = _with_devices(validate(cfg), invocation)
     check_root(cfg)
     check_network(cfg)
-    processes = ProcessGroup(rank, train, cfg)
+    processes = ProcessGroup(rank, train, cfg, invocation)
     with processes.main_process_first():
         opened = open_data(cfg)
     import pytorch_lightning as pl
@@ -76,7 +76,7 @@ def train(cfg: "DictConfig | TrainConfig") -> TrainResult:
     plan = plan_fit(cfg, rank, classifier, datamodule)
     data = {"name": cfg.data.name, **opened.describe()}
     facts = resume_fingerprint(cfg, plan.precision, data)
-    with _open_first(plan, facts) as (start, record):
+    with _open_first(plan, facts, invocation) as (start, record):
         if start is not None and record is not None:
             save_yaml(cfg, start.folder / "config.yaml")
             record.update(data=data, **_describe_model(classifier), **({"found": found} if found else {}))
@@ -91,16 +91,16 @@ def train(cfg: "DictConfig | TrainConfig") -> TrainResult:
     return TrainResult(metrics, start.folder / BEST, start.folder)
 
 
-def _with_devices(cfg: TrainConfig) -> tuple[TrainConfig, Rank]:
+def _with_devices(cfg: TrainConfig, invocation: Invocation) -> tuple[TrainConfig, Rank]:
     """The configuration with the number of devices in it, and which of the processes this one is.
 
     Raises: BadInput when the configuration, the environment and this number do not go together.
     """
     count = cfg.trainer.num_devices()
     if count is None:
-        count = all_devices(cfg.trainer.accelerator)
+        count = all_devices(cfg.trainer.accelerator, invocation.ranks)
         cfg = with_value(cfg, "trainer.devices", count)
-    rank = rank_from_environment(count, cfg.trainer.num_nodes)
+    rank = rank_from_environment(count, cfg.trainer.num_nodes, invocation.ranks)
     check_processes(cfg, rank.world_size)
     if not rank.is_main:
         silence_other_ranks()
@@ -108,12 +108,14 @@ def _with_devices(cfg: TrainConfig) -> tuple[TrainConfig, Rank]:
 
 
 @contextmanager
-def _open_first(plan: FitPlan, facts: dict[str, Any]) -> Iterator[tuple[Start | None, RunRecord | None]]:
+def _open_first(
+    plan: FitPlan, facts: dict[str, Any], invocation: Invocation
+) -> Iterator[tuple[Start | None, RunRecord | None]]:
     """The first process's run and its record; the others get to know them when all meet."""
     if not plan.rank.is_main:
         yield None, None
         return
-    with open_run(plan.cfg, facts) as start, _record(plan, start) as record:
+    with open_run(plan.cfg, facts, invocation) as start, _record(plan, start, invocation) as record:
         yield start, record
 
 
@@ -125,7 +127,7 @@ def _fit(
 
     start = of_the_first(start)
     assert start is not None
-    record = record or _record(plan, start)
+    record = record or _record(plan, start, UNTOLD)
     trainer = run_fit(plan, start, record, facts)
     if not of_the_first((start.folder / BEST).is_file()):
         log.warning("training ended before its first validation: the last checkpoint stands in for the best")
@@ -168,7 +170,7 @@ def _with_found(cfg: TrainConfig, opened: TrainingData) -> "tuple[TrainConfig, d
     return cfg, found, sweep
 
 
-def _record(plan: FitPlan, start: Start) -> RunRecord:
+def _record(plan: FitPlan, start: Start, invocation: Invocation) -> RunRecord:
     cfg = plan.cfg
     happened = {name: start.earlier[name] for name in EVENTS if name in start.earlier}
     resumed = list(start.earlier.get("resumed", []))
@@ -176,11 +178,11 @@ def _record(plan: FitPlan, start: Start) -> RunRecord:
         resumed.append({"from_step": start.step, "at": now()})
     return RunRecord(
         start.folder,
+        invocation,
         earlier=start.earlier,
         writes=plan.rank.is_main,
         task="train",
         name=cfg.name,
-        overrides=command_line_overrides(),
         config=to_plain(cfg),
         seed=cfg.seed,
         precision=plan.precision,

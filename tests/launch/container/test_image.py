@@ -124,10 +124,7 @@ def test_what_pushing_needs_is_asked_for_before_anything_is_built() -> None:
     assert "aws configure sso" in done.stderr
 
 
-def test_a_run_outside_a_checkout_says_the_commit_of_its_image(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("sightline.runs.record.built_from", ["abc-dirty"])
-    assert git_commit(tmp_path) == ("abc", True)
-    monkeypatch.setattr("sightline.runs.record.built_from", ["abc"])
-    assert git_commit(tmp_path) == ("abc", False)
-    monkeypatch.setattr("sightline.runs.record.built_from", [])
+def test_a_run_outside_a_checkout_says_the_commit_of_its_image(tmp_path: Path) -> None:
+    assert git_commit(tmp_path, "abc-dirty") == ("abc", True)
+    assert git_commit(tmp_path, "abc") == ("abc", False)
     assert git_commit(tmp_path) == (None, None)

@@ -24,8 +24,8 @@ from sightline.launch.local.supervisor import HIDDEN, write
 from sightline.launch.overrides import split_channels
 from sightline.runs.files import read_json
 from sightline.runs.folder import localise_paths, note_launch
+from sightline.runs.invocation import COMMIT
 from sightline.runs.project import IMPORTED_FROM
-from sightline.runs.record import COMMIT
 
 STOP_SECONDS = 120
 """Between the order to end and the end for good, as on SageMaker."""
