@@ -7,8 +7,9 @@ from omegaconf import OmegaConf
 from tests.conftest import compose_config
 
 from sightline.errors import BadInput
-from sightline.launch.overrides import quoted, split_channels, unquoted, with_absolute_paths, with_composed_paths
+from sightline.launch.overrides import split_channels, with_absolute_paths, with_composed_paths
 from sightline.launch.submission import Submission
+from sightline.runs.override_text import quoted, unquoted
 
 HOSTILE = ["a b", "it's", 'say "hi"', "größe", "$(rm -rf x)", "${oc.env:HOME}", "a=b,c", "back\\slash", "ends\\", "-rf"]
 

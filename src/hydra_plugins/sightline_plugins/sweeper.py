@@ -113,7 +113,8 @@ class SightlineSweeper(Sweeper):
     def _settings(self, searched: dict[str, Any], fixed: Sequence[str], submission: Any) -> Any:
         from hydra_plugins.sightline_plugins.composition import composed_values
         from sightline.errors import BadInput
-        from sightline.launch.overrides import key_of, without_submitter
+        from sightline.launch.overrides import without_submitter
+        from sightline.runs.override_text import key_of
         from sightline.sweeping.settings import Settings, direction_of
         from sightline.sweeping.space import parse_space
 

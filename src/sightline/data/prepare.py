@@ -38,6 +38,7 @@ def prepare(cfg: "DictConfig | PrepareConfig", invocation: Invocation = UNTOLD) 
     facts = {"task": "prepare", "name": cfg.data.name, "config": to_plain(cfg)}
     with RunRecord(output, invocation, **facts) as record:
         record.update(data={"name": cfg.data.name, **opened.describe()})
+        record.add_guesses(opened.guesses)
         opened.save(output)
         if cfg.pin and cfg.data.num_folds is None:
             _pin(opened.manifest)

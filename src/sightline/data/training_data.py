@@ -16,6 +16,7 @@ from sightline.config import TrainConfig
 from sightline.data.augmentation import make_augmentations
 from sightline.data.manifest import TEST, Manifest, Selection
 from sightline.runs.files import write_bytes
+from sightline.runs.guesses import Guess
 from sightline.task_spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -47,6 +48,11 @@ class TrainingData(Protocol):
     @property
     def manifest(self) -> Manifest | None:
         """The manifest of its files, where there are any."""
+        ...
+
+    @property
+    def guesses(self) -> tuple[Guess, ...]:
+        """What was understood that nobody said."""
         ...
 
     def class_counts(self) -> list[int]:
@@ -89,6 +95,7 @@ class FolderData:
     """Number of findings of the audit by kind."""
     cache: "ImageCache | None" = None
     """Where decoded images are kept."""
+    guesses: tuple[Guess, ...] = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -182,6 +189,7 @@ class ShardData:
     """Where shards that stream are kept."""
 
     manifest = None
+    guesses = ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -231,6 +239,7 @@ class SyntheticData:
     num_images: dict[str, int]
 
     manifest = None
+    guesses = ()
     class_names = tuple(str(number) for number in range(NUM_SYNTHETIC_CLASSES))
 
     @classmethod

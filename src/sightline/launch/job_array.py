@@ -7,8 +7,8 @@ from pathlib import Path
 from sightline.launch.backend import SUBMITTER_KEYS, Backend, Plan
 from sightline.launch.interruption import Interruption
 from sightline.launch.job import Job, State, Status, job_name
-from sightline.launch.overrides import key_of
 from sightline.launch.records import find_record, has_succeeded, submit_recorded
+from sightline.runs.override_text import key_of
 
 MAX_TRIES = 3
 """Attempts at a job that ends for want of a machine."""

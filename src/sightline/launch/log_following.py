@@ -10,7 +10,7 @@ from types import TracebackType
 
 from sightline.launch.backend import Backend
 from sightline.launch.job import Job, Status
-from sightline.launch.overrides import quoted
+from sightline.runs.override_text import quoted
 from sightline.runs.project import PROGRAMS
 
 log = logging.getLogger(__name__)

@@ -1,4 +1,4 @@
-"""Hydra overrides as text: quoting, the keys that are paths, and the overrides that a job gets where it runs."""
+"""The overrides that a job gets where it runs, and the keys in them that are paths."""
 
 import functools
 import re
@@ -9,6 +9,7 @@ from typing import Any
 from sightline.aws.names import ADDRESS
 from sightline.errors import BadInput
 from sightline.runs.files import read_json
+from sightline.runs.override_text import PLAIN, in_quotes, key_of, quoted, unquoted
 
 SUBMITTER_GROUPS = ("launch", "hydra", "hparams_search")
 """Groups that say where and how often to run: the far side must not submit again or begin a sweep of its own."""
@@ -16,7 +17,6 @@ NOT_PATHS = ("null", "auto", "none", "")
 """Values of path keys that name nothing."""
 MAX_CHANNELS = 20
 """What SageMaker takes."""
-PLAIN = re.compile(r"[\w./@-]+", re.ASCII)
 INTERPOLATION = re.compile(r"(?<!\\)\$\{")
 PATHS_GROUP = "paths"
 """Chooses where this machine reads and writes; the far side has a choice of its own."""
@@ -31,38 +31,6 @@ def path_keys() -> dict[str, str]:
     from sightline import config  # here: the entry point of a container quotes, and needs nothing else
 
     return config.path_keys()
-
-
-def key_of(override: str) -> str:
-    """`model.lr` of `++model.lr=0.1`."""
-    return override.lstrip("+~").split("=", 1)[0].split("@", 1)[0]
-
-
-def value_of(overrides: Iterable[str], key: str) -> str | None:
-    """The text that the last override of a key sets; None without one."""
-    given = [override.partition("=")[2] for override in overrides if key_of(override) == key and "=" in override]
-    return unquoted(given[-1]) if given else None
-
-
-def quoted(text: str) -> str:
-    """A text as an override's value that Hydra reads as just this text."""
-    return text if PLAIN.fullmatch(text) else _in_quotes(text.replace("${", "\\${"))
-
-
-def _in_quotes(text: str) -> str:
-    """In single quotes; backslashes are doubled where Hydra takes one off, before a quote."""
-    escaped = re.sub(r"(\\*)'", lambda found: found[1] * 2 + "\\'", text)
-    trailing = len(escaped) - len(escaped.rstrip("\\"))
-    return f"'{escaped}{escaped[len(escaped) - trailing :]}'"
-
-
-def unquoted(value: str) -> str:
-    """The text that Hydra reads in an override's value."""
-    quote = value[:1]
-    if len(value) >= 2 and quote in "'\"" and value.endswith(quote):
-        inner = re.sub(rf"(\\+)({quote}|$)", lambda found: found[1][: len(found[1]) // 2] + found[2], value[1:-1])
-        return inner.replace("\\${", "${")
-    return re.sub(r"\\([\\()\[\]{}:=, \t])", r"\1", value)
 
 
 def without_submitter(overrides: Iterable[str]) -> list[str]:
@@ -202,4 +170,4 @@ def _far_path(channel: str, inside: str | None) -> str:
     if inside is None:
         return path
     name = inside.replace("${", "\\${")  # no interpolation: it is a name
-    return f"{path}/{name}" if PLAIN.fullmatch(name) else _in_quotes(f"{path}/{name}")
+    return f"{path}/{name}" if PLAIN.fullmatch(name) else in_quotes(f"{path}/{name}")

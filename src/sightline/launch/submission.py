@@ -20,9 +20,7 @@ from sightline.launch.overrides import (
     NOT_PATHS,
     find_own_data,
     path_keys,
-    quoted,
     split_channels,
-    value_of,
     with_absolute_paths,
     with_composed_paths,
     with_weights_files,
@@ -31,6 +29,7 @@ from sightline.launch.records import fetch_recorded, find_record, submit_recorde
 from sightline.launch.source_changes import check_source, source_changes
 from sightline.runs.files import read_json
 from sightline.runs.invocation import UNTOLD, Invocation
+from sightline.runs.override_text import quoted, value_of
 from sightline.runs.project import PROJECT
 from sightline.runs.record import git_commit
 

@@ -3,6 +3,8 @@
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 
+from sightline.runs.guesses import Guess
+
 COMMIT = "SIGHTLINE_COMMIT"
 """The environment variable that names the commit of code outside a checkout, as in an image."""
 RANK_NUMBERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_PORT")
@@ -22,6 +24,8 @@ class Invocation:
     """The value of `SIGHTLINE_COMMIT`."""
     ranks: Mapping[str, str] = field(default_factory=dict)
     """The values of `RANK_VARIABLES` that are set."""
+    guesses: tuple[Guess, ...] = ()
+    """What was understood that was not typed."""
 
 
 UNTOLD = Invocation()

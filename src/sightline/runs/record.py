@@ -14,6 +14,7 @@ from typing import Any
 
 from sightline.errors import BadInput, Interrupted
 from sightline.runs.files import write_json
+from sightline.runs.guesses import Guess
 from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.project import IS_INSTALLED, PROJECT
 
@@ -152,6 +153,7 @@ class RunRecord:
         self.facts: dict[str, Any] = {
             "argv": list(invocation.argv),
             "overrides": list(invocation.overrides),
+            "guesses": [guess.to_dict() for guess in invocation.guesses],
             **facts,
             "commit": commit,
             "dirty": dirty,
@@ -162,6 +164,9 @@ class RunRecord:
         self.facts.update(facts)
         if self.writes:
             write_json(self.folder / "run.json", self.facts)
+
+    def add_guesses(self, guesses: Iterable[Guess]) -> None:
+        self.update(guesses=[*self.facts["guesses"], *(guess.to_dict() for guess in guesses)])
 
     def __enter__(self) -> "RunRecord":
         self._clock = time.monotonic()

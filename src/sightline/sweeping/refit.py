@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.launch.backend import Backend
 from sightline.launch.job import Job, State, Status, job_name
 from sightline.launch.job_array import run_jobs
-from sightline.launch.overrides import key_of
+from sightline.runs.override_text import key_of
 from sightline.sweeping.settings import Settings
 from sightline.sweeping.study import OVERRIDES, best_trials
 

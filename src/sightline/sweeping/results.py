@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.config import to_yaml
 from sightline.launch.local.machine import num_cores
-from sightline.launch.overrides import key_of
 from sightline.runs.files import write_text
+from sightline.runs.override_text import key_of
 from sightline.sweeping.settings import Settings
 from sightline.sweeping.study import REASON, RETIRED, REUSED, best_trials, is_counted
 

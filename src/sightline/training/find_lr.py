@@ -58,6 +58,7 @@ def find_lr(cfg: "DictConfig | FindLrConfig", invocation: Invocation = UNTOLD) -
     facts = {"task": "find_lr", "name": cfg.name, "config": to_plain(cfg)}
     with RunRecord(folder, invocation, **facts) as record:
         record.update(data={"name": cfg.data.name, **opened.describe()})
+        record.add_guesses(opened.guesses)
         save_sweep(folder, sweep, cfg.model.name)
         metrics = {"lr": lr}
         metrics |= {name: value for name in ("steepest", "tenth_of_divergence") if (value := getattr(sweep, name))}

@@ -80,6 +80,7 @@ def train(cfg: "DictConfig | TrainConfig", invocation: Invocation = UNTOLD) -> T
         if start is not None and record is not None:
             save_yaml(cfg, start.folder / "config.yaml")
             record.update(data=data, **_describe_model(classifier), **({"found": found} if found else {}))
+            record.add_guesses(opened.guesses)
             if sweep is not None:
                 save_sweep(start.folder, sweep, cfg.model.name)
             opened.save(start.folder)

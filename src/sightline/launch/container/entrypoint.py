@@ -24,9 +24,9 @@ from sightline.launch.container.hosts import FirstHostWatch, Hosts
 from sightline.launch.container.hyperparameters import TRAIN, script_of, to_overrides
 from sightline.launch.interruption import SIGNALS
 from sightline.launch.local.machine import visible_gpus
-from sightline.launch.overrides import key_of, quoted
 from sightline.runs.files import read_json
 from sightline.runs.folder import reason_of
+from sightline.runs.override_text import key_of, quoted
 from sightline.runs.project import PROJECT
 
 INTERRUPTED = tuple(128 + number for number in SIGNALS)

@@ -9,7 +9,8 @@ from collections.abc import Iterable, Iterator, Mapping
 from pathlib import PurePosixPath
 
 from sightline.errors import BadInput
-from sightline.launch.overrides import key_of, without_submitter
+from sightline.launch.overrides import without_submitter
+from sightline.runs.override_text import key_of
 
 MAX_HYPERPARAMETERS, MAX_KEY_LETTERS, MAX_VALUE_LETTERS = 100, 256, 2500
 """What SageMaker takes."""

@@ -17,9 +17,10 @@ from sightline.launch.job import Job, State, Status
 from sightline.launch.local import supervisor
 from sightline.launch.local.machine import environments
 from sightline.launch.local.supervisor import HIDDEN, is_locked
-from sightline.launch.overrides import key_of, quoted, remote_overrides, value_of, with_absolute_paths
+from sightline.launch.overrides import remote_overrides, with_absolute_paths
 from sightline.runs.files import read_json
 from sightline.runs.folder import MetricPoint, read_points, reason_of
+from sightline.runs.override_text import key_of, quoted, value_of
 from sightline.runs.project import IMPORTED_FROM, PROJECT
 
 GRACE_SECONDS = 60.0

@@ -18,7 +18,7 @@ from sightline.aws.s3 import Storage
 from sightline.errors import BadInput
 from sightline.launch.backend import LaunchSettings, Plan, make_plan
 from sightline.launch.job import Job, State, Status
-from sightline.launch.overrides import key_of, split_channels
+from sightline.launch.overrides import split_channels
 from sightline.launch.sagemaker.image_address import image_address
 from sightline.launch.sagemaker.job_cost import cost_of
 from sightline.launch.sagemaker.request import make_request
@@ -29,6 +29,7 @@ from sightline.launch.sagemaker.training_jobs import TrainingJobs, attempt_name
 from sightline.runs.content_hash import ContentHashes
 from sightline.runs.files import write_text
 from sightline.runs.folder import MetricPoint
+from sightline.runs.override_text import key_of
 
 log = logging.getLogger(__name__)
 

@@ -1,0 +1,49 @@
+"""Guesses: what a program decided because nobody said it, each with the key that says it. Standard library alone."""
+
+import logging
+from collections.abc import Iterable
+from dataclasses import asdict, dataclass
+from typing import Any
+
+from sightline.errors import BadInput
+from sightline.runs.override_text import override
+
+log = logging.getLogger(__name__)
+GUESSED: dict[str, str] = {}
+"""Every key that may be guessed, and what is guessed; docs/data.md has the same list, and a test finds each line."""
+
+
+@dataclass(frozen=True)
+class Guess:
+    """A value that a program chose for a key: `value` is what one would type, `because` the reason in plain words."""
+
+    key: str
+    value: Any
+    because: str
+
+    def __post_init__(self) -> None:
+        if self.key not in GUESSED:
+            raise ValueError(f"{self.key} is missing from GUESSED, the list of all that is guessed")
+
+    def __str__(self) -> str:
+        """The line that is printed, with the argument as it would be typed."""
+        return f"guessed {override(self.key, self.value)} ({self.because})"
+
+    def to_dict(self) -> dict[str, Any]:
+        """For `guesses` of run.json."""
+        return asdict(self)
+
+
+def ambiguous(one: Guess, other: Guess) -> BadInput:
+    """The error for two guesses that are possible: it names both and the key that decides."""
+    assert one.key == other.key
+    return BadInput(
+        f"{one.key}: two guesses are possible: {override(one.key, one.value)} ({one.because}), or "
+        f"{override(other.key, other.value)} ({other.because}); add the one that is right to the command"
+    )
+
+
+def announce(guesses: Iterable[Guess]) -> None:
+    """Print each guess in a line."""
+    for guess in guesses:
+        log.info("%s", guess)

@@ -1,0 +1,55 @@
+"""Hydra overrides as text: the key, the value, and the quotes that Hydra needs. Standard library alone."""
+
+import re
+from collections.abc import Iterable, Mapping
+from typing import Any
+
+PLAIN = re.compile(r"[\w./@-]+", re.ASCII)
+"""Values that need no quotes."""
+
+
+def key_of(override: str) -> str:
+    """`model.lr` of `++model.lr=0.1`."""
+    return override.lstrip("+~").split("=", 1)[0].split("@", 1)[0]
+
+
+def value_of(overrides: Iterable[str], key: str) -> str | None:
+    """The text that the last override of a key sets; None without one."""
+    given = [override.partition("=")[2] for override in overrides if key_of(override) == key and "=" in override]
+    return unquoted(given[-1]) if given else None
+
+
+def quoted(text: str) -> str:
+    """A text as an override's value that Hydra reads as just this text."""
+    return text if PLAIN.fullmatch(text) else in_quotes(text.replace("${", "\\${"))
+
+
+def in_quotes(text: str) -> str:
+    """In single quotes; backslashes are doubled where Hydra takes one off, before a quote."""
+    escaped = re.sub(r"(\\*)'", lambda found: found[1] * 2 + "\\'", text)
+    trailing = len(escaped) - len(escaped.rstrip("\\"))
+    return f"'{escaped}{escaped[len(escaped) - trailing :]}'"
+
+
+def unquoted(value: str) -> str:
+    """The text that Hydra reads in an override's value."""
+    quote = value[:1]
+    if len(value) >= 2 and quote in "'\"" and value.endswith(quote):
+        inner = re.sub(rf"(\\+)({quote}|$)", lambda found: found[1][: len(found[1]) // 2] + found[2], value[1:-1])
+        return inner.replace("\\${", "${")
+    return re.sub(r"\\([\\()\[\]{}:=, \t])", r"\1", value)
+
+
+def override(key: str, value: Any) -> str:
+    """`key=value` as Hydra reads it back with the same type: null, true, numbers, lists, dictionaries, quoted text."""
+    return f"{key}={_value_text(value)}"
+
+
+def _value_text(value: Any) -> str:
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    if isinstance(value, list | tuple):
+        return f"[{','.join(map(_value_text, value))}]"
+    if isinstance(value, Mapping):
+        return f"{{{','.join(f'{quoted(str(name))}:{_value_text(each)}' for name, each in value.items())}}}"
+    return quoted(value) if isinstance(value, str) else str(value)

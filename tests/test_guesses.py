@@ -1,0 +1,44 @@
+"""Nothing is guessed in silence: every key of the list of guesses has an example, whose line is printed and stored."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from sightline.errors import BadInput
+from sightline.runs.files import read_json
+from sightline.runs.guesses import GUESSED, Guess, ambiguous
+from sightline.runs.override_text import override
+
+EXAMPLES: dict[str, Callable[[Path], tuple[str, ...]]] = {}
+"""By key: makes its input below a folder, and returns the command, the program first, that guesses that key."""
+
+
+def test_every_guess_has_an_example() -> None:
+    assert set(EXAMPLES) == set(GUESSED)
+
+
+@pytest.mark.parametrize("key", EXAMPLES)
+def test_a_guess_is_printed_and_stored(key: str, cli: Callable, tmp_path: Path) -> None:
+    words = EXAMPLES[key](tmp_path)
+    done = cli(*words, f"output={tmp_path / 'output'}")
+    assert done.returncode == 0, done.stderr
+    assert f"guessed {key}=" in done.stdout + done.stderr
+    assert key in [guess["key"] for guess in read_json(tmp_path / "output" / "run.json")["guesses"]]
+
+
+def test_two_possible_guesses_name_both_and_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setitem(GUESSED, "data.columns", "which columns hold what")
+    error = ambiguous(
+        Guess("data.columns", {"path": "file"}, "its values are files"),
+        Guess("data.columns", {"path": "mask"}, "so are these"),
+    )
+    assert isinstance(error, BadInput)
+    assert "data.columns={path:file} (its values are files), or data.columns={path:mask} (so are these)" in str(error)
+
+
+@pytest.mark.parametrize("value", [None, True, 0.5, [1, 2], {"path": "Image Path"}, "a b", "$5 (five)", ["a,b"]])
+def test_an_override_reads_back_as_its_value(value: object) -> None:
+    from hydra.core.override_parser.overrides_parser import OverridesParser
+
+    assert OverridesParser.create().parse_override(override("key", value)).value() == value
