@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from sightline.config import EvaluateConfig, ExplainConfig
-from sightline.data.collection.image_files import find_files
+from sightline.data.collection.image_files import LayoutRule, find_files
 from sightline.data.collection.sources import localise
 from sightline.data.manifest import Manifest
 from sightline.data.opening import image_cache, open_shards, shard_cache
@@ -251,10 +251,8 @@ def find_images(cfg: RunTask, run: FinishedRun) -> TrainingData:
     if cfg.split != "test":
         raise BadInput(f"split={cfg.split}: with data.root the split is test; drop one of the two")
     root = localise(cfg.data.root, Path(cfg.paths.cache))
-    class_pattern = run.settings.get("data", {}).get("class_pattern")
-    return FolderData(
-        find_test_images(root, run.task_spec.class_names, class_pattern)
-    )  # not hashed: no cache knows them
+    layout = LayoutRule(class_pattern=run.settings.get("data", {}).get("class_pattern"))
+    return FolderData(find_test_images(root, run.task_spec.class_names, layout))  # not hashed: no cache knows them
 
 
 def find_own_images(cfg: RunTask, run: FinishedRun, split: str) -> TrainingData:

@@ -10,12 +10,14 @@ from sightline.config import PrepareConfig, TrainConfig
 from sightline.data.audit.inspection import inspect_files
 from sightline.data.audit.policy import apply_audit, audit_once
 from sightline.data.collection.digits import write_digits
+from sightline.data.collection.image_files import LayoutRule
 from sightline.data.collection.layouts import list_images
 from sightline.data.collection.sources import localise
 from sightline.data.manifest import SPLITS, Manifest
-from sightline.data.splitting import SplitRule, make_manifest
+from sightline.data.splitting import SplitRule, split_images
 from sightline.data.training_data import FolderData, ShardData, SyntheticData, TrainingData
 from sightline.errors import BadInput
+from sightline.runs.guesses import announce
 
 if TYPE_CHECKING:
     from sightline.data.cache import ImageCache
@@ -50,7 +52,7 @@ def check_root(cfg: TrainConfig) -> None:
 
         read_shards(data.root)
     elif not Path(local).expanduser().exists():
-        list_images(localise(data.root, Path(cfg.paths.cache)), origin=data.origin)
+        list_images(localise(data.root, Path(cfg.paths.cache)), LayoutRule(data.origin))
 
 
 def _is_own_digits(cfg: TrainConfig | PrepareConfig) -> bool:
@@ -88,8 +90,8 @@ def open_files(cfg: TrainConfig | PrepareConfig) -> FolderData:
         num_folds=data.num_folds,
         fold=data.fold,
     )
-    pinned = _find_pinned(data.manifest, root)
-    manifest = make_manifest(root, rule, origin=data.origin, class_pattern=data.class_pattern, pinned=pinned)
+    listing = list_images(root, LayoutRule(data.origin, data.class_pattern))
+    manifest = split_images(listing, rule, _find_pinned(data.manifest, root))
     index = cache / "index" / f"{hashlib.sha256(str(manifest.root).encode()).hexdigest()[:32]}.sqlite"
     inspection = inspect_files(manifest.root, manifest.paths, index=index, decode=data.audit != "skip")
     manifest.with_digests(inspection.facts["sha256"])
@@ -98,7 +100,14 @@ def open_files(cfg: TrainConfig | PrepareConfig) -> FolderData:
         opened = apply_audit(data, audit_once(manifest, inspection, cache), manifest)
     counts = [opened.num_images[split] for split in SPLITS]
     log.info("%s: %d classes, %d train, %d val, %d test images", manifest.root, len(opened.class_names), *counts)
-    return replace(opened, cache=image_cache(cache, data.cache_gb, data.cache))
+    announce(listing.guesses)
+    return replace(
+        opened,
+        cache=image_cache(cache, data.cache_gb, data.cache),
+        guesses=listing.guesses,
+        passed_over=listing.passed_over,
+        unlabelled=listing.unlabelled,
+    )
 
 
 def _find_pinned(setting: str, root: Path) -> Manifest | None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import numpy as np
 from numpy.dtypes import StringDType
 
-from sightline.data.collection.image_files import IMAGE_SUFFIXES, ClassFiles
+from sightline.data.collection.image_files import FOUND_OUT, IMAGE_SUFFIXES, ClassFiles, LayoutRule, Listing
 from sightline.data.collection.layouts import list_images
 from sightline.data.manifest import SPLITS, TEST, TRAIN, VAL, Manifest
 from sightline.errors import BadInput
@@ -34,23 +34,22 @@ class SplitRule:
 
 
 def make_manifest(
-    root: str | Path,
-    rule: SplitRule = SplitRule(),
-    *,
-    origin: str = "",
-    class_pattern: str | None = None,
-    pinned: Manifest | None = None,
+    root: str | Path, rule: SplitRule = SplitRule(), layout: LayoutRule = FOUND_OUT, pinned: Manifest | None = None
 ) -> Manifest:
-    """Find the images of a data set and split what has no split of its own.
+    """Find the images of a data set and split what has no split of its own, as `split_images` does."""
+    return split_images(list_images(Path(root).expanduser().absolute(), layout), rule, pinned)
+
+
+def split_images(listing: Listing, rule: SplitRule = SplitRule(), pinned: Manifest | None = None) -> Manifest:
+    """The images that were found, in their splits.
 
     Where val or test lacks, that share of the groups of each class is taken from train, by the hash of the group's
     name: the same files give the same split everywhere. Rows of a pinned manifest keep their split, and new images of
     a known group follow it. With folds, all that is not test is dealt out again, and one fold is validation.
 
-    Raises: BadInput when the folder cannot be trained on.
+    Raises: BadInput when they cannot be trained on.
     """
-    root = Path(root).expanduser().absolute()
-    found = list_images(root, origin=origin, class_pattern=class_pattern)
+    root, found = listing.root, listing.files
     class_names = _check_classes(root, found)
     given = {part.split for part in found}
     if "val" not in given and rule.val_fraction == 0 and rule.num_folds is None:
@@ -61,7 +60,7 @@ def make_manifest(
     shares = {} if "test" in given or rule.test_fraction == 0 else {TEST: rule.test_fraction}
     if "val" not in given and rule.num_folds is None:
         shares[VAL] = rule.val_fraction
-    manifest, keys = _tabulate(root if root.is_dir() else root.parent, class_names, found, rule)
+    manifest, keys = _tabulate(root, class_names, found, rule)
     is_open = manifest.splits == TRAIN
     splits = np.where(is_open & bool(shares), UNDECIDED, manifest.splits)
     if pinned is not None:
@@ -76,13 +75,14 @@ def make_manifest(
     return manifest
 
 
-def find_test_images(root: str | Path, class_names: Iterable[str], class_pattern: str | None = None) -> Manifest:
+def find_test_images(root: str | Path, class_names: Iterable[str], layout: LayoutRule = FOUND_OUT) -> Manifest:
     """The test images of a folder for a model of these classes.
 
     Raises: BadInput when there are none or the model does not know their class.
     """
     root, class_names = Path(root).expanduser().absolute(), tuple(class_names)
-    found = [part for part in list_images(root, class_pattern=class_pattern, needs="test") if part.split == "test"]
+    listing = list_images(root, layout, needs="test")
+    found = [part for part in listing.files if part.split == "test"]
     if not any(part.names for part in found):
         raise BadInput(f"data.root={root}: no images found; put them into {root / 'test'}/<class>/")
     if unknown := sorted({part.label for part in found} - set(class_names)):
@@ -90,7 +90,7 @@ def find_test_images(root: str | Path, class_names: Iterable[str], class_pattern
             f"data.root={root}: test/ has classes that the model does not know: {_names(unknown)}; "
             f"it knows {_names(class_names)}"
         )
-    return _tabulate(root if root.is_dir() else root.parent, class_names, found, SplitRule())[0]
+    return _tabulate(listing.root, class_names, found, SplitRule())[0]
 
 
 def _check_classes(root: Path, found: Sequence[ClassFiles]) -> tuple[str, ...]:

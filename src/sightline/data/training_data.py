@@ -96,6 +96,10 @@ class FolderData:
     cache: "ImageCache | None" = None
     """Where decoded images are kept."""
     guesses: tuple[Guess, ...] = ()
+    passed_over: dict[str, int] = field(default_factory=dict)
+    """By suffix: files of class folders that are no images."""
+    unlabelled: list[str] = field(default_factory=list)
+    """POSIX paths below the root of test images whose class nobody tells."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -113,6 +117,7 @@ class FolderData:
         manifest = self.manifest
         facts = {"num_images": manifest.num_images, "sha256": manifest.sha256, "root": str(manifest.root)}
         facts["skipped"] = {"num_images": len(self.skipped), "files": self.skipped}
+        facts["passed_over"] = self.passed_over
         return {**facts, "findings": self.num_findings if self.report else None}
 
     def save(self, folder: Path) -> None:

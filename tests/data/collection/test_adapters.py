@@ -68,7 +68,7 @@ def test_gtsrb_comes_in_three_archives(
     serve("gtsrb", files, server, monkeypatch)
     root = tmp_path / "data" / "gtsrb"
     fetch("gtsrb", root, cache=tmp_path / "cache")
-    listed = list_images(root)
+    listed = list_images(root).files
     assert [(files.split, files.label, len(files.names)) for files in listed] == [
         ("train", "00000", 1),
         ("train", "00020", 1),
@@ -90,7 +90,7 @@ def test_dogs_come_in_one_archive(
         "dogs", [make_zip(tmp_path / "dogs.zip", dict.fromkeys(names, b"") | {"__MACOSX/x": b""})], server, monkeypatch
     )
     fetch("dogs", tmp_path / "dogs", cache=tmp_path / "cache")
-    assert [files.split for files in list_images(tmp_path / "dogs")] == ["train", "val", "test"]
+    assert [files.split for files in list_images(tmp_path / "dogs").files] == ["train", "val", "test"]
 
 
 @pytest.mark.parametrize(
@@ -108,7 +108,7 @@ def test_classes_of_cifar(
     serve(name, [pack(make_cifar(tmp_path / "cifar"))], server, monkeypatch)
     root = tmp_path / "data" / name
     fetch(name, root, cache=tmp_path / "cache", class_names=class_names)
-    assert [(files.split, files.label, len(files.names)) for files in list_images(root)] == [
+    assert [(files.split, files.label, len(files.names)) for files in list_images(root).files] == [
         (split, label, count) for split, count in (("train", 4), ("test", 2)) for label in expected
     ]
     assert [path.name for path in root.parent.iterdir()] == [name], "nothing unpacked is left"
@@ -233,7 +233,7 @@ def test_kaggle_needs_a_person(tmp_path: Path) -> None:
 
 def test_digits_need_no_download(tmp_path: Path) -> None:
     fetch("digits", tmp_path / "digits", cache=tmp_path / "cache")
-    assert len(list_images(tmp_path / "digits")) == 20
+    assert len(list_images(tmp_path / "digits").files) == 20
     assert not (tmp_path / "cache").exists()
 
 

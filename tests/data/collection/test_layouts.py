@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from sightline.data.collection.image_files import ClassFiles, find_files
+from sightline.data.collection.image_files import ClassFiles, LayoutRule, find_files
 from sightline.data.collection.layouts import list_images
 from sightline.data.collection.tables import is_table
 from sightline.errors import BadInput
@@ -33,41 +33,41 @@ def short(listed: list[ClassFiles]) -> list[tuple[str, str, str, list[str]]]:
 def test_class_folders_by_any_name_of_validation(tmp_path: Path) -> None:
     touch(tmp_path, "train/b/2.png", "train/b/1.JPG", "train/a/deep/1.png", "validation/a/3.png", "test/b/4.png")
     touch(tmp_path, "train/b/.hidden.png", "train/b/notes.txt", "train/.cache/x.png", "__MACOSX/train/c/x.png")
-    assert short(list_images(tmp_path)) == [
+    assert short(list_images(tmp_path).files) == [
         ("train", "a", "train/a", ["deep/1.png"]),
         ("train", "b", "train/b", ["1.JPG", "2.png"]),
         ("val", "a", "validation/a", ["3.png"]),
         ("test", "b", "test/b", ["4.png"]),
     ]
-    assert all(files.groups is None for files in list_images(tmp_path))
+    assert all(files.groups is None for files in list_images(tmp_path).files)
 
 
 def test_a_class_without_images_is_listed(tmp_path: Path) -> None:
     touch(tmp_path, "train/a/1.png", "train/b/notes.txt")
-    assert short(list_images(tmp_path))[1] == ("train", "b", "train/b", [])
+    assert short(list_images(tmp_path).files)[1] == ("train", "b", "train/b", [])
 
 
 def test_links_are_followed(tmp_path: Path) -> None:
     touch(tmp_path, "elsewhere/1.png", "root/train/a/2.png")
     (tmp_path / "root" / "train" / "b").symlink_to(tmp_path / "elsewhere")
-    assert short(list_images(tmp_path / "root"))[1] == ("train", "b", "train/b", ["1.png"])
+    assert short(list_images(tmp_path / "root").files)[1] == ("train", "b", "train/b", ["1.png"])
 
 
 def test_folders_around_the_data_are_entered(tmp_path: Path) -> None:
     touch(tmp_path, "dogs/dogImages/train/001.Affenpinscher/a.jpg", "dogs/.DS_Store", "__MACOSX/x")
-    assert short(list_images(tmp_path)) == [
+    assert short(list_images(tmp_path).files) == [
         ("train", "001.Affenpinscher", "dogs/dogImages/train/001.Affenpinscher", ["a.jpg"])
     ]
 
 
 def test_a_folder_train_alone_is_not_entered(tmp_path: Path) -> None:
     touch(tmp_path, "train/train/1.png")
-    assert short(list_images(tmp_path)) == [("train", "train", "train/train", ["1.png"])]
+    assert short(list_images(tmp_path).files) == [("train", "train", "train/train", ["1.png"])]
 
 
 def test_the_pattern_picks_the_class_out_of_the_folder(tmp_path: Path) -> None:
     touch(tmp_path, "train/001.Affenpinscher/a.jpg", "train/002.Afghan_hound/b.jpg", "valid/Affenpinscher/c.jpg")
-    listed = list_images(tmp_path, class_pattern=r"^(?:\d+\.)?(.+)$")
+    listed = list_images(tmp_path, LayoutRule(class_pattern=r"^(?:\d+\.)?(.+)$")).files
     assert [(files.split, files.label) for files in listed] == [
         ("train", "Affenpinscher"),
         ("train", "Afghan_hound"),
@@ -80,7 +80,7 @@ def test_the_pattern_picks_the_class_out_of_the_folder(tmp_path: Path) -> None:
 def test_a_pattern_that_finds_no_class(pattern: str, tmp_path: Path) -> None:
     touch(tmp_path, "train/Affenpinscher/a.jpg")
     with pytest.raises(BadInput) as error:
-        list_images(tmp_path, class_pattern=pattern)
+        list_images(tmp_path, LayoutRule(class_pattern=pattern))
     assert str(error.value).startswith(
         f"data.class_pattern={pattern}: its bracket finds no class in the folder Affenpinscher; change it"
     )
@@ -89,7 +89,7 @@ def test_a_pattern_that_finds_no_class(pattern: str, tmp_path: Path) -> None:
 def test_a_pattern_that_makes_one_class_of_two_folders(tmp_path: Path) -> None:
     touch(tmp_path, "train/1.dog/a.jpg", "train/2.dog/b.jpg")
     with pytest.raises(BadInput, match=r"gives the class dog to train/1.dog and to train/2.dog; change it"):
-        list_images(tmp_path, class_pattern=r"^\d+\.(.+)$")
+        list_images(tmp_path, LayoutRule(class_pattern=r"^\d+\.(.+)$"))
 
 
 BROKEN_FOLDERS = [
@@ -109,7 +109,7 @@ def test_broken_folders(names: list[str], message: str, tmp_path: Path) -> None:
 
 def test_no_folder_says_where_to_get_it(tmp_path: Path) -> None:
     with pytest.raises(BadInput) as error:
-        list_images(tmp_path / "no", origin="the shop")
+        list_images(tmp_path / "no", LayoutRule("the shop"))
     assert str(error.value) == (
         f"data.root={tmp_path / 'no'}: no such folder; set it to one that holds train/<class>/…; get it from the shop"
     )
@@ -120,7 +120,7 @@ def test_the_test_images_alone(names: list[str], tmp_path: Path) -> None:
     touch(tmp_path, *names)
     if "Test.csv" in names:
         write(tmp_path / "Test.csv", "ClassId,Path", "0,Test/1.png")
-    assert [(files.split, len(files.names)) for files in list_images(tmp_path, needs="test")] == [("test", 1)]
+    assert [(files.split, len(files.names)) for files in list_images(tmp_path, needs="test").files] == [("test", 1)]
     with pytest.raises(BadInput, match="there is no folder train/ in it; put"):
         list_images(tmp_path)
 
@@ -165,12 +165,12 @@ def make_gtsrb(top: Path, train: str = "Final_Training/Images") -> Path:
 @pytest.mark.parametrize("top", ["", "GTSRB", "all/GTSRB"])
 def test_gtsrb_as_published(top: str, tmp_path: Path) -> None:
     make_gtsrb(tmp_path / top)
-    assert without_folder(list_images(tmp_path)) == GTSRB
+    assert without_folder(list_images(tmp_path).files) == GTSRB
     images = tmp_path / top / "Final_Test" / "Images"
     touch(images, "00000.ppm", "00001.ppm", "00002.ppm")
     write(images / "GT-final_test.test.csv", "Filename;Width")
     write(images / "GT-final_test.csv", *TEST_TABLE)
-    listed = list_images(tmp_path)
+    listed = list_images(tmp_path).files
     assert without_folder(listed) == GTSRB + GTSRB_TEST
     assert all((tmp_path / files.folder / name).is_file() for files in listed for name in files.names)
 
@@ -182,12 +182,12 @@ def test_gtsrb_finds_the_table_of_the_test_set(where: str, tmp_path: Path) -> No
     with pytest.raises(BadInput, match=r"no GT-final_test.csv for the images in .*put it beside them \(it comes in"):
         list_images(tmp_path)
     write(tmp_path / where / "GT-final_test.csv", *TEST_TABLE)
-    assert without_folder(list_images(tmp_path)) == GTSRB + GTSRB_TEST
+    assert without_folder(list_images(tmp_path).files) == GTSRB + GTSRB_TEST
 
 
 def test_gtsrb_of_the_online_competition(tmp_path: Path) -> None:
     make_gtsrb(tmp_path / "GTSRB", "Training")
-    assert without_folder(list_images(tmp_path)) == GTSRB
+    assert without_folder(list_images(tmp_path).files) == GTSRB
 
 
 def test_another_folder_training_is_not_gtsrb(tmp_path: Path) -> None:
@@ -201,9 +201,9 @@ def test_gtsrb_of_kaggle_has_the_same_classes(tmp_path: Path) -> None:
     touch(tmp_path, *names, "train/0/copy.png", "Meta/0.png")
     head = "Width,Height,Roi.X1,Roi.Y1,Roi.X2,Roi.Y2,ClassId,Path"
     write(tmp_path / "Train.csv", head, f"27,26,5,5,22,20,20,{names[1]}", f"27,26,5,5,22,20,0,{names[0]}")
-    assert {files.split for files in list_images(tmp_path)} == {"train"}
+    assert {files.split for files in list_images(tmp_path).files} == {"train"}
     write(tmp_path / "Test.csv", head, f"53,54,6,5,48,49,16,{names[2]}", f"53,54,6,5,48,49,1,{names[3]}")
-    assert short(list_images(tmp_path)) == [
+    assert short(list_images(tmp_path).files) == [
         ("train", "00000", "Train/0", ["00000_00000_00000.png"]),
         ("train", "00020", "Train/20", ["00020_00000_00000.png"]),
         ("test", "00001", "Test", ["00001.png"]),
@@ -231,7 +231,7 @@ def test_gtsrb_with_a_broken_table(line: str, message: str, tmp_path: Path) -> N
 def test_another_train_csv_is_not_gtsrb(tmp_path: Path) -> None:
     write(tmp_path / "Train.csv", "id,target", "1,2")
     touch(tmp_path, "train/a/1.png")
-    assert without_folder(list_images(tmp_path)) == [("train", "a", ["1.png"])]
+    assert without_folder(list_images(tmp_path).files) == [("train", "a", ["1.png"])]
 
 
 @pytest.mark.parametrize("level", ["", "seg_{split}/"])
@@ -239,7 +239,7 @@ def test_intel_scenes_as_on_kaggle(level: str, tmp_path: Path) -> None:
     for split in ("train", "test"):
         touch(tmp_path / f"seg_{split}" / level.format(split=split), "sea/1.jpg", "street/2.jpg")
     touch(tmp_path, "seg_pred/seg_pred/3.jpg")
-    listed = list_images(tmp_path)
+    listed = list_images(tmp_path).files
     assert without_folder(listed) == [
         (split, *rest) for split in ("train", "test") for rest in (("sea", ["1.jpg"]), ("street", ["2.jpg"]))
     ]
@@ -257,14 +257,14 @@ def make_table(folder: Path, *lines: str, name: str = "table.csv") -> Path:
 def test_a_table_of_paths_and_labels(tmp_path: Path) -> None:
     table = make_table(tmp_path, "\ufefflabel,width,path", "cat,1,a/2.png", "dog,1,./b/3.png", '"cat",1,a/1.png')
     assert is_table(table.name)
-    listed = list_images(table)
+    listed = list_images(table).files
     assert short(listed) == [("train", "cat", "", ["a/1.png", "a/2.png"]), ("train", "dog", "", ["b/3.png"])]
     assert all(files.groups is None for files in listed)
 
 
 def test_a_table_with_splits_and_groups(tmp_path: Path) -> None:
     lines = ("path,label,split,group", "a/2.png,cat,,anna", "a/1.png,cat,Train,", "b/3.png,cat,valid,bert")
-    listed = list_images(make_table(tmp_path, *lines, "b/4.png,cat,test,carl"))
+    listed = list_images(make_table(tmp_path, *lines, "b/4.png,cat,test,carl")).files
     assert [(files.split, files.names, files.groups) for files in listed] == [
         ("train", ["a/1.png", "a/2.png"], ["a/1.png", "anna"]),
         ("val", ["b/3.png"], ["bert"]),
@@ -274,7 +274,7 @@ def test_a_table_with_splits_and_groups(tmp_path: Path) -> None:
 
 def test_a_list_of_im2rec(tmp_path: Path) -> None:
     table = make_table(tmp_path, "0\t3.000000\ta/1.png", "17\t12.000000\ta/2.png", "", "5\t3\tb/3.png", name="x.lst")
-    assert short(list_images(table)) == [
+    assert short(list_images(table).files) == [
         ("train", "12", "", ["a/2.png"]),
         ("train", "3", "", ["a/1.png", "b/3.png"]),
     ]

@@ -249,7 +249,7 @@ def test_a_table_in_s3_brings_its_files(bucket: Any, cache: Path, fetched: list[
     table = b"path,label\ntrain/red/1.png,red\ntrain/blue/2.png,blue\n"
     put(bucket, FILES | {"table.csv": table, "train/red/not-named.png": b"x"}, prefix="set/")
     path = localise("s3://pictures/set/table.csv", cache)
-    assert [files.label for files in list_images(path)] == ["blue", "red"]
+    assert [files.label for files in list_images(path).files] == ["blue", "red"]
     assert sorted(read(path.parent)) == ["table.csv", "train/blue/2.png", "train/red/1.png"]
     localise("s3://pictures/set/table.csv", cache)
     assert len(fetched) == 3

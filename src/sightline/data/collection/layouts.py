@@ -7,7 +7,16 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
-from sightline.data.collection.image_files import IMAGE_SUFFIXES, SPLIT_FOLDERS, ClassFiles, find_files, is_hidden
+from sightline.data.collection.image_files import (
+    FOUND_OUT,
+    IMAGE_SUFFIXES,
+    SPLIT_FOLDERS,
+    ClassFiles,
+    LayoutRule,
+    Listing,
+    find_files,
+    is_hidden,
+)
 from sightline.data.collection.tables import is_table, list_table
 from sightline.errors import BadInput
 
@@ -31,13 +40,11 @@ class _Location:
         return BadInput(f"data.root={self.root}: {problem}")
 
 
-def list_images(
-    root: Path, *, origin: str = "", class_pattern: str | None = None, needs: str = "train"
-) -> list[ClassFiles]:
+def list_images(root: Path, rule: LayoutRule = FOUND_OUT, *, needs: str = "train") -> Listing:
     """The images of a table (.csv with path,label,split,group; .lst of im2rec) or a folder, by split and class.
 
     A table's paths are relative to its folder and its labels are taken as they are. In folders, the bracket of
-    `class_pattern` picks the class out of the name of its folder. Class folders without images are listed too. The
+    `rule.class_pattern` picks the class out of the name of its folder. Class folders without images are listed too. The
     split that is needed must be there; others may.
 
     Raises: BadInput when no layout fits, or the one that fits is broken.
@@ -45,15 +52,15 @@ def list_images(
     if is_table(root.name) and not root.is_dir():
         return list_table(root, needs)
     if not root.is_dir():
-        hint = f"; get it from {origin}" if origin else ""
+        hint = f"; get it from {rule.origin}" if rule.origin else ""
         raise BadInput(f"data.root={root}: no such folder; set it to one that holds train/<class>/…{hint}")
     folder = root
     for _ in range(MAX_FOLDERS_AROUND):
-        at = _Location(root, folder, class_pattern)
+        at = _Location(root, folder, rule.class_pattern)
         for list_layout in LAYOUTS:
             found = list_layout(at)
             if any(files.split == needs for files in found):
-                return found
+                return Listing(root, found)
         inner = [entry for entry in folder.iterdir() if not is_hidden(entry.name)]
         if len(inner) != 1 or not inner[0].is_dir():
             break

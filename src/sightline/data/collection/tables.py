@@ -6,7 +6,7 @@ from collections import defaultdict
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath, PureWindowsPath
 
-from sightline.data.collection.image_files import SPLIT_FOLDERS, ClassFiles
+from sightline.data.collection.image_files import SPLIT_FOLDERS, ClassFiles, Listing
 from sightline.errors import BadInput
 
 TABLE_SUFFIXES = (".csv", ".lst")
@@ -18,7 +18,7 @@ def is_table(name: str) -> bool:
     return name.lower().endswith(TABLE_SUFFIXES)
 
 
-def list_table(table: Path, needs: str) -> list[ClassFiles]:
+def list_table(table: Path, needs: str) -> Listing:
     if not table.is_file():
         raise BadInput(f"data.root={table}: no such file; set it to a table of images, or to a folder of them")
     found: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
@@ -42,7 +42,7 @@ def list_table(table: Path, needs: str) -> list[ClassFiles]:
         for label in sorted(label for other, label in found if other == split):
             names, groups = zip(*sorted(found[split, label]), strict=True)
             listed.append(ClassFiles(split, label, "", list(names), list(groups) if has_groups else None))
-    return listed
+    return Listing(table.parent, listed)
 
 
 def list_table_paths(table: Path) -> list[str]:
