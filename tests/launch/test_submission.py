@@ -144,7 +144,7 @@ def test_the_way_to_the_far_side_is_the_same_for_every_backend(tmp_path: Path, m
     (tmp_path / "runs" / "latest").symlink_to(run)
     monkeypatch.chdir(tmp_path)
     words = ["data.root='my photos'", "model.teacher=latest"]
-    composed = {"data.root": "my photos", "model.teacher": "latest", "data.source": "folder"}
+    composed = {"data.root": "my photos", "model.teacher": "latest", "data.source": "folder", "data.name": "my-photos"}
     for name in ("local_process", "local_container"):
         said = {"backend": name, **({} if name == "local_process" else {"allow_dirty": True, "image": "image:1"})}
         submission = Submission.open(said, tmp_path / "runs" / "jobs")
@@ -154,6 +154,7 @@ def test_the_way_to_the_far_side_is_the_same_for_every_backend(tmp_path: Path, m
             assert request["command"][2:4] == [f"data.root='{tmp_path}/my photos'", f"model.teacher={run}"]
         else:
             assert request["channels"] == {"data_root": f"{tmp_path}/my photos", "model_teacher": str(run)}
+            assert request["hyperparameters"]["data.name"] == "my-photos", "there its folder has another name"
 
 
 BROUGHT_YAML = """# @package _global_

@@ -98,10 +98,10 @@ def assert_whole(ended: Ended, run: Path) -> None:
     assert not list(run.rglob("*.partial"))
 
 
-def test_two_processes_do_what_one_does(struck: Struck, alone: Path, tmp_path: Path) -> None:
+def test_two_processes_do_what_one_does(struck: Struck, alone: Path, colors: Path, tmp_path: Path) -> None:
     """They were started by something else, as torchrun does."""
     ended = struck(None, f"paths.runs={tmp_path}", "trainer=ddp", words=EXACT, environments=ranks())
-    (run,) = (tmp_path / "train" / "folder").iterdir()
+    (run,) = (tmp_path / "train" / colors.name).iterdir()
     assert_whole(ended, run)
     assert ended.log.count("results: ") == 1
     assert_close(run, alone)
@@ -115,11 +115,11 @@ def test_two_nodes_do_what_one_process_does(struck: Struck, alone: Path, tmp_pat
 
 
 @pytest.mark.slow
-def test_one_command_starts_both_also_in_a_sweep(struck: Struck, alone: Path, tmp_path: Path) -> None:
+def test_one_command_starts_both_also_in_a_sweep(struck: Struck, alone: Path, colors: Path, tmp_path: Path) -> None:
     more = ("seed=0", "data.num_workers=1", f"paths.runs={tmp_path}", *TWO)
     ended = struck(None, *more, words=["-m", *EXACT])
     assert ended.code == 0, ended.log
-    (run,) = (tmp_path / "train" / "folder").iterdir()
+    (run,) = (tmp_path / "train" / colors.name).iterdir()
     assert_whole(ended, run)
     assert_close(run, alone)
 
@@ -205,6 +205,6 @@ def test_a_sweep_of_several(cli: Cli, colors: Path, tmp_path: Path) -> None:
     words = [*WORDS, f"data.root={colors}", f"paths.runs={tmp_path}", "trainer.max_epochs=1"]
     done = cli("train", "-m", "seed=0,1", *words, *TWO)
     assert done.returncode == 0, done.stderr
-    runs = sorted((tmp_path / "train" / "folder").iterdir())
+    runs = sorted((tmp_path / "train" / colors.name).iterdir())
     assert [record_of(run)["seed"] for run in runs] == [0, 1]
     assert {record_of(run)["status"] for run in runs} == {"finished"}

@@ -30,6 +30,15 @@ REFUSED = [
     ("hparams_search=accuracy_and_speed hydra.sweeper.metrics={test/loss:minimize}", "chosen on the test set"),
     ("hparams_search=optuna hydra.sweeper.params={model.lr:{interval:[2,1]}}", "interval=[2, 1] is empty"),
     ("hparams_search=optuna model.lr=interval(0.1,1) trainer.max_epoch=2", "trainer.max_epoch: no such key"),
+    (
+        "hparams_search=optuna model.lr=0.1 model.lr=interval(0.1,1)",
+        "model.lr: typed with one value (model.lr=0.1) and",
+    ),
+    (
+        "hparams_search=optuna model=resnet18_half model/optimizer=sgd model.lr=0.1",
+        "nothing is left to search, model.name, model/optimizer, model.lr typed with one value; leave one of them out",
+    ),
+    ("hparams_search=optuna data=folder", "data.root: no value is set; add data.root=… to the command"),
     ("hparams_search=optnua", "Could not find 'hparams_search/optnua'"),
     ("launch=local_process launch.n_parallel=0", "launch.n_parallel=0: must be 1 or more"),
     ("launch=local_process launch.n_paralel=2", "launch.n_paralel: no such key (did you mean launch.n_parallel?)"),
@@ -59,6 +68,35 @@ def test_a_dry_run_prints_the_requests_and_starts_nothing(cli: Cli, colors: Path
         assert Path(root.split("=")[1]).is_absolute(), "the job runs in another folder"
         assert request["command"][-1] == f"output={request['folder']}"
     assert not list(tmp_path.rglob("*"))
+
+
+@pytest.mark.parametrize(
+    ("words", "left_out", "study"),
+    [
+        ("hparams_search=optuna", {}, "Neue-Bilder-2-optuna"),
+        (
+            "hparams_search=optuna model=resnet18_half ++model.lr=0.1",
+            {"model.name": "model=resnet18_half", "model.lr": "++model.lr=0.1"},
+            "Neue-Bilder-2-resnet18_half-optuna",
+        ),
+        ("hparams_search=momentum model.name=test_vit", {}, "Neue-Bilder-2-test_vit-momentum"),
+        ("hparams_search=momentum name=mine model.lr=0.1", {"model.lr": "model.lr=0.1"}, "mine-momentum"),
+    ],
+)
+def test_what_is_typed_is_not_searched_and_names_the_sweep(
+    words: str, left_out: dict[str, str], study: str, cli: Cli, colors: Path, tmp_path: Path
+) -> None:
+    root = tmp_path / "Neue Bilder (2)"
+    root.symlink_to(colors)
+    places = ["data=folder", f"data.root='{root}'", f"paths.runs={tmp_path}"]
+    done = cli("train", *words.split(), *places, "launch=local_process", "launch.dry_run=true")
+    assert done.returncode == 0, done.stderr
+    overrides = json.loads(done.stdout)["job"]["overrides"]
+    assert overrides[-1] == f"output={tmp_path / 'sweeps' / study / 'trials' / '0'}"
+    for key, typed in left_out.items():
+        assert f"{key} is not searched: {typed} is typed" in done.stderr
+        assert typed in overrides
+        assert not [each for each in overrides if each.startswith(f"{key}=") and each != typed]
 
 
 def tiny(colors: Path, tmp_path: Path) -> list[str]:

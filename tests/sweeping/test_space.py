@@ -70,6 +70,8 @@ def test_a_key_with_one_value_on_the_command_line_is_not_searched() -> None:
     space = parse_space(CONDITIONAL, {"model.lr": "0.1", "model/optimizer": "sgd"})
     assert space.keys == ["model.optimizer.momentum", "trainer.max_epochs"]
     assert parse_space(CONDITIONAL, {"model/optimizer": "adam"}).keys == ["model.lr", "trainer.max_epochs"]
+    with pytest.raises(BadInput, match="nothing is left to search, a, b typed with one value; leave one of them out"):
+        parse_space({"a": {"choice": [1, 2]}, "b": {"choice": [1, 2]}}, {"a": 1, "b": 2})
 
 
 @pytest.mark.parametrize(

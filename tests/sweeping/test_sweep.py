@@ -124,7 +124,9 @@ def test_another_space_is_refused_with_the_difference(run_sweep: RunSweep, tmp_p
     assert "x is {'interval': [0.0, 2.0]} (was {'interval': [0.0, 1.0]})" in str(refused.value)
     with pytest.raises(BadInput, match="epochs is new"):
         run_sweep("nap=0.01", "epochs=2", n_trials=3)
-    with pytest.raises(BadInput, match="name another study"):
+    assert "to begin another sweep add hydra.sweeper.study_name=demo-2;" in str(refused.value)
+    assert str(refused.value).endswith("in the new space add hydra.sweeper.allow_new_space=true")
+    with pytest.raises(BadInput, match="to begin another sweep add hydra.sweeper.study_name=demo-2"):
         run_sweep(n_trials=3, metrics={"val/accuracy": "minimize"})
     assert sum(run_sweep(n_trials=3, params=other, allow_new_space=True)["num_trials"].values()) == 3
     for changed in ({"interval": [0.1, 2], "log": True}, {"choice": [0.1, 0.2]}):

@@ -22,6 +22,29 @@ def split_overrides(overrides: list[str]) -> tuple[dict[str, Any], list[str]]:
     return searched, others
 
 
+def typed_keys(overrides: Sequence[str]) -> dict[str, str]:
+    """Every key that overrides give one value, and the override that does.
+
+    `a={b: 1}` sets `a.b`, and a model that is chosen by its file sets `model.name`.
+    """
+    keys: dict[str, str] = {}
+    for override in OverridesParser.create().parse_overrides([*overrides]):
+        key, value = override.key_or_group, override.value()
+        names = [key, *(f"{key}.{name}" for name in _leaves(value) if isinstance(value, dict))]
+        if not override.is_delete():
+            keys |= dict.fromkeys(names, str(override.input_line))
+    if "model" in keys:
+        keys.setdefault("model.name", keys["model"])
+    return keys
+
+
+def _leaves(node: Any) -> list[str]:
+    """The dotted names of all values in nested dictionaries; of what is none, an empty one."""
+    if not isinstance(node, dict):
+        return [""]
+    return [f"{name}.{inner}".rstrip(".") for name, value in node.items() for inner in _leaves(value)]
+
+
 def whole_nodes(overrides: Sequence[str], keys: Sequence[str]) -> dict[str, Any]:
     """The dictionaries of `hydra.sweeper.<key>={…}` by key: they replace those of files; Hydra would merge them."""
     found = {}

@@ -1,6 +1,7 @@
 """The Hydra sweeper: the search space of a command and its configuration, checked before the first trial."""
 
-from collections.abc import Sequence
+import logging
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -12,12 +13,14 @@ from omegaconf import DictConfig, OmegaConf
 
 from sightline.sweeping.preloading import preloaded
 
+log = logging.getLogger(__name__)
+
 
 @dataclass
 class SightlineSweeperConfig:
     _target_: str = "hydra_plugins.sightline_plugins.sweeper.SightlineSweeper"
     _recursive_: bool = False
-    study_name: str = "${name}"  # names the folder runs/sweeps/<study_name>
+    study_name: str | None = None  # names the folder runs/sweeps/<study_name>; null: data, model and space
     n_trials: int = 20  # finished ones, over all starts: complete, pruned and failed
     n_parallel: Any = "${oc.select:launch.n_parallel,1}"  # so many trials at once
     params: dict[str, Any] = field(default_factory=dict)  # key: {interval|range|choice: […], log, step, when}
@@ -60,18 +63,22 @@ class SightlineSweeper(Sweeper):
         """Raises: BadInput, Interrupted; RuntimeError when too many trials failed, or all of them."""
         from hydra.core.utils import configure_log
 
-        from hydra_plugins.sightline_plugins.command_line import split_overrides, whole_nodes
+        from hydra_plugins.sightline_plugins.command_line import split_overrides, typed_keys, whole_nodes
         from hydra_plugins.sightline_plugins.composition import check, check_prerequisites, composed_values
         from sightline.config import validate_choice
         from sightline.launch.submission import print_plans
         from sightline.metrics import FINAL_METRICS
+        from sightline.sweeping.space import to_overrides
         from sightline.sweeping.sweep import conclude, first_job, sweep
 
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
         searched, fixed = split_overrides(arguments)
         self.said |= whole_nodes(self.config.hydra.overrides.hydra, ("sampler", "pruner", "metrics", "params"))
+        space = self._space(searched, typed_keys(fixed))
+        first = check(self.hydra_context, self.config, [*fixed, *to_overrides(next(space.corners()))])
+        self.said["study_name"] = self.said["study_name"] or self._name_study(first, space, typed_keys(fixed))
         submission = self._open_submission()
-        settings = self._settings(searched, fixed, submission)
+        settings = self._settings(space, fixed, submission)
         if "optimized_metric" in self.config:
             for metric in settings.metrics:
                 validate_choice("hydra.sweeper.metrics", metric, FINAL_METRICS)
@@ -110,18 +117,48 @@ class SightlineSweeper(Sweeper):
     def _folder(self) -> Path:
         return Path(self.config.paths.runs).absolute() / "sweeps" / self.said["study_name"]
 
-    def _settings(self, searched: dict[str, Any], fixed: Sequence[str], submission: Any) -> Any:
+    def _space(self, searched: Mapping[str, Any], typed: Mapping[str, str]) -> Any:
+        """What is searched: the keys of the file and of the command line, without those that are typed with one value.
+
+        Raises: BadInput for a key that is typed with one value and with several, or when nothing is left.
+        """
+        from sightline.errors import BadInput
+        from sightline.runs.override_text import key_of
+        from sightline.sweeping.space import parse_space
+
+        params, choices = self.said["params"] | searched, self.config.hydra.runtime.choices
+        for key in (each for each in searched if key_of(typed.get(each, "")) == each):
+            raise BadInput(f"{key}: typed with one value ({typed[key]}) and with several; keep one of the two")
+        fixed = {key: text for key, text in typed.items() if key not in searched}
+        for key in (each for each in params if each in fixed):
+            log.info("%s is not searched: %s is typed", key, fixed[key])
+        return parse_space(params, {key: choices.get(key, OmegaConf.select(self.config, key)) for key in fixed})
+
+    def _name_study(self, cfg: DictConfig, space: Any, typed: Mapping[str, str]) -> str:
+        """Data, model and space, like `photos-resnet50-momentum`; without the model where models are searched.
+
+        A name that is typed stands for data and model.
+        """
+        from sightline.runs.files import as_file_name
+        from sightline.runs.override_text import key_of
+
+        choices = self.config.hydra.runtime.choices
+        parts = [cfg.get("name") or cfg.data.name, choices.get("hparams_search")]
+        if "model" in cfg and "name" not in typed and not {"model", "model.name"} & {*space.keys}:
+            is_by_name = key_of(typed.get("model.name", "")) == "model.name" or choices.get("model") == "default"
+            parts.insert(1, cfg.model.name if is_by_name else choices.get("model"))
+        return "-".join(as_file_name(str(part)) for part in parts if part)
+
+    def _settings(self, space: Any, fixed: Sequence[str], submission: Any) -> Any:
         from hydra_plugins.sightline_plugins.composition import composed_values
         from sightline.errors import BadInput
         from sightline.launch.overrides import without_submitter
         from sightline.runs.override_text import key_of
         from sightline.sweeping.settings import Settings, direction_of
-        from sightline.sweeping.space import parse_space
 
         said, cfg = self.said, self.config
         given = [each for each in without_submitter(fixed) if key_of(each) not in ("output", "stages")]
         given = submission.overrides(given, composed_values(cfg), Path(cfg.paths.runs).absolute())
-        values = {key_of(each): each.partition("=")[2] for each in fixed}
         choices = cfg.hydra.runtime.choices
         known = "n_trials n_parallel storage sampler pruner enqueue warm_start time_budget_minutes max_failures".split()
         known += ["cost_budget_usd", "allow_new_space", "refit", "refit_seeds"]
@@ -132,7 +169,7 @@ class SightlineSweeper(Sweeper):
             folder=self._folder(),
             script=submission.program,
             fixed=(*given, *(["stages=[fit]"] if "stages" in cfg else [])),
-            space=parse_space(said["params"] | searched, {k: v for k, v in values.items() if k not in searched}),
+            space=space,
             metrics=said["metrics"] or {cfg.optimized_metric: direction_of(cfg.optimized_metric)},
             commit=submission.commit,
             experiment=choices.get("experiment"),

@@ -1,22 +1,43 @@
 """The schemas where Hydra finds them, and what follows from all of them together."""
 
+import os
 from collections.abc import Iterator
 from dataclasses import fields, is_dataclass
+from pathlib import Path
 from typing import Any
 
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
 from sightline.config.schema.tasks import TASKS
+from sightline.runs.archives import ARCHIVE_SUFFIXES
+from sightline.runs.files import as_file_name
 from sightline.runs.project import home
+
+TABLE_SUFFIXES = (".csv", ".tsv", ".lst")
 
 
 def register() -> None:
-    """Store each task's schema as `<task>_schema`, and name the folder of the project `${project_root:}`."""
+    """Store each task's schema as `<task>_schema`.
+
+    In configurations `${project_root:}` is the folder of the project, `${name_of:…}` what `name_of` says.
+    """
     store = ConfigStore.instance()
     for name, schema in TASKS.items():
         store.store(name=f"{name}_schema", node=schema)
     OmegaConf.register_new_resolver("project_root", lambda: str(home()), replace=True)
+    OmegaConf.register_new_resolver("name_of", name_of, replace=True)
+
+
+def name_of(root: str) -> str:
+    """The name of a data set by where it lies: of its folder, of its archive without the suffix, of a table's folder.
+
+    As `as_file_name` says, so that it names a folder itself; `data` where nothing of it is left.
+    """
+    path = Path(root) if "://" in root else Path(os.path.abspath(Path(root).expanduser()))  # noqa: PTH100 (also of `..`)
+    name = path.parent.name if path.suffix.lower() in TABLE_SUFFIXES else path.name
+    suffix = next((each for each in ARCHIVE_SUFFIXES if name.lower().endswith(each)), "")
+    return as_file_name(name[: len(name) - len(suffix)]) or "data"
 
 
 def path_keys() -> dict[str, str]:

@@ -38,11 +38,13 @@ PLAN_KEYS = ("backend", "job", "settings", "uploads", "request")
 WEIGHTS_FOR = "model.weights_for"
 MADE_ANYWHERE = ("digits", "synthetic")
 """Data that need no files to begin with."""
+NAMED_BY_ROOT = ("folder", "shards")
+"""Data whose name follows from where they lie, which is elsewhere on another machine."""
 
 
 def composed_keys() -> tuple[str, ...]:
     """Keys of a composed configuration that decide whether and how its job can run on another machine."""
-    return (*path_keys(), WEIGHTS_FOR, "data.source", "divergence.action")
+    return (*path_keys(), WEIGHTS_FOR, "data.source", "data.name", "divergence.action")
 
 
 @dataclass(frozen=True)
@@ -104,6 +106,9 @@ class Submission:
                 f"data.root={composed.get('data.root')}: no such folder, and the job could not make it; name one with "
                 "data.root=FOLDER or an address with launch.data_s3=s3://bucket/folder"
             )
+        name = composed.get("data.name")
+        if name is not None and source in NAMED_BY_ROOT and value_of(named, "data.name") is None:
+            named.append(f"data.name={quoted(name)}")
         return named
 
     def _check_targets(self, overrides: Sequence[str]) -> None:

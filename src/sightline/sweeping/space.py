@@ -177,7 +177,11 @@ def parse_space(params: Mapping[str, Any], fixed: Mapping[str, Any] | None = Non
             inside = {key: allowed for key, allowed in parameter.when.items() if key not in fixed}
             kept.append(Parameter(**{**vars(parameter), "when": inside}))
     if not kept:
-        raise BadInput("hydra.sweeper.params: nothing to search; name keys there, or write key=interval(low,high)")
+        typed = ", ".join(key for key in params if key in fixed)
+        why = f"nothing is left to search, {typed} typed with one value; leave one of them out" if typed else ""
+        raise BadInput(
+            f"hydra.sweeper.params: {why or 'nothing to search; name keys there'}, or write key=interval(low,high)"
+        )
     return Space(tuple(_sorted(kept)))
 
 

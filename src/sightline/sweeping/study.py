@@ -1,5 +1,6 @@
 """The Optuna study of a sweep: opened or gone on with, with its sampler, pruner and first points."""
 
+import itertools
 import logging
 import math
 import time
@@ -82,22 +83,27 @@ def _open_storage(storage: str | None, journal: Path) -> Any:
 def _compare(study: "optuna.Study", settings: Settings) -> None:
     """Raises: BadInput when the study was made with other metrics, settings or another space."""
     before, now = study.user_attrs.get(DESCRIPTION), settings.describe()
+    where = f"hydra.sweeper.study_name={settings.name}: the earlier sweep of this name"
+    another = f"to begin another sweep add hydra.sweeper.study_name={_unused_name(settings)}"
     if before is not None and before["metrics"] != now["metrics"]:
-        raise BadInput(
-            f"hydra.sweeper.study_name={settings.name}: it optimises {before['metrics']}, not {now['metrics']}; "
-            "name another study"
-        )
+        raise BadInput(f"{where} optimises {before['metrics']}, not {now['metrics']}; {another}")
     if before is not None and before != now:
         lines = [line for part in ("space", "settings") for line in describe_difference(before[part], now[part])]
         if not settings.allow_new_space:
             raise BadInput(
-                f"hydra.sweeper.study_name={settings.name}: this study has another space: {'; '.join(lines)}. Put it "
-                "back, name another study, or go on with hydra.sweeper.allow_new_space=true"
+                f"{where} searched another space or had other settings: {'; '.join(lines)}. Type what it had to go on "
+                f"with it; {another}; to go on with it in the new space add hydra.sweeper.allow_new_space=true"
             )
         _check_kinds(study, settings)
         log.warning("%s goes on with another space: %s", settings.name, "; ".join(lines))
     if before != now:
         study.set_user_attr(DESCRIPTION, now)
+
+
+def _unused_name(settings: Settings) -> str:
+    """The name with a number behind it that no sweep has yet."""
+    numbered = (f"{settings.name}-{number}" for number in itertools.count(2))
+    return next(name for name in numbered if not settings.folder.with_name(name).exists())
 
 
 def _check_kinds(study: "optuna.Study", settings: Settings) -> None:

@@ -21,7 +21,7 @@ from sightline.runs.record import open_folder
 
 log = logging.getLogger(__name__)
 RESUMABLE_KEYS = (
-    "name paths output resume stages evaluation explanation optimized_metric logger checkpoint.every_minutes "
+    "name paths output resume stages evaluation explanation optimized_metric logger checkpoint.every_minutes data.name "
     "data.num_workers data.cache data.cache_gb data.device_cache data.root data.origin data.manifest data.audit "
     "data.on_bad_file data.max_bad_fraction data.on_leak "
     "trainer.enable_progress_bar trainer.enable_model_summary trainer.log_every_n_steps trainer.profiler"
