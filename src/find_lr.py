@@ -14,6 +14,7 @@ def main(cfg: DictConfig, invocation: command.Invocation) -> float:
 
     result = find_lr(cfg, invocation)
     command.print_metrics(result.metrics, FIND_LR_TABLE, result.run_dir)
+    print(f"suggested: {result.suggested}")
     return result.metrics["lr"]
 
 

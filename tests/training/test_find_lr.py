@@ -98,7 +98,9 @@ def test_the_command_writes_its_table_and_picture(cli: Cli, cold_cli: Cli, color
     with Image.open(tmp_path / "found" / "lr_finder.png") as picture:
         assert picture.size > (100, 100)
     assert json.loads((tmp_path / "found" / "run.json").read_text())["task"] == "find_lr"
-    assert "lr" in done.stdout
+    suggested = done.stdout.splitlines()[-1].removeprefix("suggested: ")
+    assert compose_train(suggested).model.lr == pytest.approx(content["suggestion"], rel=0.06)
+    assert "test_resnet: a short training with learning rates from 1e-06 to 10, at most 120 steps" in done.stderr
     refused = cli("find_lr", *words_of(colors), "lr_finder.num_steps=3", f"output={tmp_path / 'none'}")
     assert refused.returncode == 2
     assert "lr_finder.num_steps=3: must be 20 or more" in refused.stderr

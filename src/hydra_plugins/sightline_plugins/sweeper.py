@@ -74,6 +74,7 @@ class SightlineSweeper(Sweeper):
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
         searched, fixed = split_overrides(arguments)
         self.said |= whole_nodes(self.config.hydra.overrides.hydra, ("sampler", "pruner", "metrics", "params"))
+        assert self.hydra_context is not None
         space = self._space(searched, typed_keys(fixed))
         first = check(self.hydra_context, self.config, [*fixed, *to_overrides(next(space.corners()))])
         self.said["study_name"] = self.said["study_name"] or self._name_study(first, space, typed_keys(fixed))

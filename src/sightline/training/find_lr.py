@@ -19,6 +19,7 @@ from sightline.data.opening import check_root, open_data
 from sightline.data.training_data import TrainingData
 from sightline.runs.files import write_json
 from sightline.runs.invocation import UNTOLD, Invocation
+from sightline.runs.override_text import override
 from sightline.runs.record import RunRecord, open_folder
 from sightline.training.build import build_training, check_network
 
@@ -39,6 +40,8 @@ ANY_LR = 1e-3
 class LrResult:
     metrics: dict[str, float]
     run_dir: Path
+    suggested: str
+    """The override that a training takes, like `model.lr=0.0012`."""
 
 
 def find_lr(cfg: "DictConfig | FindLrConfig", invocation: Invocation = UNTOLD) -> LrResult:
@@ -63,7 +66,7 @@ def find_lr(cfg: "DictConfig | FindLrConfig", invocation: Invocation = UNTOLD) -
         metrics = {"lr": lr}
         metrics |= {name: value for name in ("steepest", "tenth_of_divergence") if (value := getattr(sweep, name))}
         write_json(folder / "metrics.json", metrics)
-    return LrResult(metrics, folder)
+    return LrResult(metrics, folder, override("model.lr", _in_two_digits(lr)))
 
 
 def with_lr(cfg: TrainConfig, opened: TrainingData) -> "tuple[TrainConfig, LrSweep]":
@@ -74,9 +77,13 @@ def with_lr(cfg: TrainConfig, opened: TrainingData) -> "tuple[TrainConfig, LrSwe
     from sightline.training.lr_finder import require_suggestion
 
     sweep = sweep_configuration(cfg, opened, LrFinderConfig())
-    cfg = with_value(cfg, "model.lr", float(f"{require_suggestion(sweep):.2g}"))
+    cfg = with_value(cfg, "model.lr", _in_two_digits(require_suggestion(sweep)))
     log.info("model.lr=auto: %g is used", cfg.model.lr)
     return cfg, sweep
+
+
+def _in_two_digits(lr: float) -> float:
+    return float(f"{lr:.2g}")
 
 
 def earlier_lr(folder: Path | None) -> float | None:
@@ -100,6 +107,13 @@ def sweep_configuration(cfg: TrainConfig, opened: TrainingData, finder: LrFinder
     if cfg.model.freeze == "gradual":
         classifier.train_last_stages(1)
     device = choose_device(cfg.trainer.accelerator)
+    log.info(
+        "%s: a short training with learning rates from %g to %g, at most %d steps",
+        cfg.model.name,
+        finder.lowest,
+        finder.highest,
+        finder.num_steps,
+    )
     return sweep_lr(
         classifier,
         _Batches(datamodule, device),

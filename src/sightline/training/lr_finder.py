@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from scipy.ndimage import gaussian_filter1d
 
+from sightline.data.parallel import track
 from sightline.errors import BadInput
 from sightline.models.classifier import Classifier
 from sightline.models.inference import DTYPES, autocast
@@ -63,7 +64,8 @@ def sweep_lr(
     rates = np.geomspace(lowest, highest, num_steps).tolist()
     losses = []
     try:
-        for loss in _train(classifier, rates, _again(lambda: iter(batches)), autocast_to=(precision, device)):
+        trained = _train(classifier, rates, _again(lambda: iter(batches)), autocast_to=(precision, device))
+        for loss in track(trained, [1] * num_steps, "finding the learning rate"):
             losses.append(loss)
             if not math.isfinite(loss) or _is_lost(losses):
                 break
