@@ -118,6 +118,16 @@ def test_a_saved_manifest_knows_which_files_changed(colors: Path, tmp_path: Path
     assert loaded.find_changed("train") == []
 
 
+def test_a_loaded_manifest_has_the_classes_it_was_saved_with(tmp_path: Path) -> None:
+    write_many(tmp_path, 8, names=LONG)
+    manifest = make_manifest(tmp_path)
+    manifest.save(tmp_path / "manifest.csv")
+    loaded = Manifest.load(tmp_path / "manifest.csv", tmp_path)
+    assert loaded.class_names == LONG
+    assert loaded.labels.tolist() == manifest.labels.tolist()
+    assert list(loaded.rows()) == list(manifest.rows())
+
+
 def test_test_images_of_a_model_keep_its_classes(colors: Path, tmp_path: Path) -> None:
     shutil.copytree(colors / "test" / "red", tmp_path / "test" / "red")
     manifest = find_test_images(tmp_path, ("blue", "green", "red"))
@@ -143,15 +153,30 @@ def write_many(root: Path, count: int, start: int = 0, names: tuple[str, ...] = 
             write_image(root / "train" / name / f"{number:03d}.png", (9, 9, 9), seed=number, size=(8, 8))
 
 
-def test_new_files_never_move_those_of_a_pinned_manifest(tmp_path: Path) -> None:
-    write_many(tmp_path, 20)
+LONG = ("a name of more than sixteen bytes", "b, of more than sixteen bytes")
+"""Texts from 16 bytes on are kept apart by numpy's StringDType, whose searchsorted takes them for others."""
+
+
+@pytest.mark.parametrize("names", [("a", "b"), LONG], ids=["short", "long"])
+def test_new_files_never_move_those_of_a_pinned_manifest(names: tuple[str, ...], tmp_path: Path) -> None:
+    write_many(tmp_path, 20, names=names)
     before = make_manifest(tmp_path)
-    write_many(tmp_path, 30, start=100)
+    write_many(tmp_path, 30, start=100, names=names)
     after = make_manifest(tmp_path, pinned=before)
     splits = splits_of(after)
     assert {path: splits[path] for path in splits_of(before)} == splits_of(before)
     assert after.num_images == {"train": 68, "val": 16, "test": 16}, "and the shares hold for all of them"
     assert splits_of(make_manifest(tmp_path)) != splits, "without it some would have moved"
+
+
+def test_groups_that_come_twice_in_order_are_numbered(tmp_path: Path) -> None:
+    for split in ("test", "train"):
+        for number in range(60):
+            write_image(tmp_path / split / "a" / f"{number:03d}.png", (9, 9, 9), seed=number, size=(8, 8))
+        write_image(tmp_path / split / "b" / "000.png", (9, 9, 9), seed=1, size=(8, 8))
+    write_image(tmp_path / "train" / "b" / "001.png", (9, 9, 9), seed=1, size=(8, 8))
+    groups = make_manifest(tmp_path, SplitRule(val_fraction=0.2, group_pattern=r"(\d+)")).groups
+    assert groups[:60].tolist() == groups[61:121].tolist() == list(range(60)), "numpy's own sort ends the process here"
 
 
 def test_new_images_follow_their_pinned_group(tmp_path: Path) -> None:

@@ -57,7 +57,7 @@ class Manifest:
         """int32: images with the same number are of one group."""
         if self.group_names is None:
             return np.arange(len(self), dtype=np.int32)
-        return np.unique(self.group_names, return_inverse=True)[1].astype(np.int32)
+        return unique_texts(self.group_names)[1]
 
     @cached_property
     def digests(self) -> np.ndarray:
@@ -115,12 +115,12 @@ class Manifest:
                 raise BadInput(f"{path}: not a manifest; its first line must be {','.join(COLUMNS)}")
             columns = _read_columns(reader, path)
         paths, labels, splits, groups, digests = columns
-        names = np.unique(labels)
+        names, indices = unique_texts(labels)
         manifest = cls(
             root,
             tuple(str(name) for name in names),
             paths,
-            np.searchsorted(names, labels).astype(np.int32),
+            indices,
             splits,
             None if np.array_equal(paths, groups) else groups,
         )
@@ -169,6 +169,21 @@ class Selection:
     def labels(self) -> np.ndarray:
         """int32: the index of each image's class."""
         return self.manifest.labels[self.rows]
+
+
+def unique_texts(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
+    """The different texts, sorted, and the number of each text among them, int32 `(N,)`.
+
+    Of StringDType, numpy 2.4 sorts by `kind="stable"` alone without fault: `argsort`, as in `np.unique`, ends the process
+    for some orders, and `searchsorted` takes texts of 16 bytes and more for others.
+    """
+    order = np.argsort(texts, kind="stable")
+    ordered = texts[order]
+    is_first = np.ones(len(texts), bool)
+    is_first[1:] = ordered[1:] != ordered[:-1]
+    numbers = np.empty(len(texts), np.int32)
+    numbers[order] = np.cumsum(is_first) - 1
+    return ordered[is_first], numbers
 
 
 def _sha256(path: Path) -> bytes:

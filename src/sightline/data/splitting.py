@@ -12,7 +12,7 @@ from numpy.dtypes import StringDType
 
 from sightline.data.collection.image_files import FOUND_OUT, IMAGE_SUFFIXES, ClassFiles, LayoutRule, Listing
 from sightline.data.collection.layouts import list_images
-from sightline.data.manifest import SPLITS, TEST, TRAIN, VAL, Manifest
+from sightline.data.manifest import SPLITS, TEST, TRAIN, VAL, Manifest, unique_texts
 from sightline.errors import BadInput
 
 log = logging.getLogger(__name__)
@@ -168,10 +168,11 @@ def _pin(pinned: Manifest, manifest: Manifest, splits: np.ndarray) -> None:
 
     Raises: BadInput when it was made with other groups.
     """
-    found = np.searchsorted(pinned.paths, manifest.paths)
-    found[found == len(pinned)] = 0
-    is_known = pinned.paths[found] == manifest.paths
-    here, there = np.flatnonzero(is_known), found[is_known]
+    different, numbers = unique_texts(np.concatenate([pinned.paths, manifest.paths]))
+    row_of = np.full(len(different), -1)
+    row_of[numbers[: len(pinned)]] = np.arange(len(pinned))
+    found = row_of[numbers[len(pinned) :]]
+    here, there = np.flatnonzero(found >= 0), found[found >= 0]
     mine = manifest.paths if manifest.group_names is None else manifest.group_names
     theirs = pinned.paths if pinned.group_names is None else pinned.group_names
     if len(others := here[mine[here] != theirs[there]]):

@@ -78,7 +78,7 @@ def apply_audit(data: DataConfig, report: Path, manifest: Manifest) -> FolderDat
     if leaks := [finding for finding in findings if finding["kind"] == "leak"]:
         _report_leaks(data, leaks, page)
     if bad:
-        manifest = manifest.keep(~np.isin(manifest.paths, np.array(list(bad), manifest.paths.dtype)))
+        manifest = manifest.keep(np.array([path not in bad for path in manifest.paths]))
     return FolderData(manifest, bad, report, num_findings)
 
 
