@@ -163,7 +163,7 @@ BAD_FOLDERS = [
     (stranger_in_test, "test/ has classes that train/ lacks: purple; add them to train/ or remove them"),
     (no_train, "there is no folder train/ in it"),
     (two_vals, "val/ and valid/ both mean val; keep one"),
-    (lonely_class, "class purple: 1 image(s) or group(s) cannot be split into train and val"),
+    (lonely_class, "class purple (1): too few images or groups to be split into train and val"),
     (empty_class, "no images in train/ for purple; add some or remove the folder"),
 ]
 

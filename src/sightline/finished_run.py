@@ -14,8 +14,7 @@ from sightline.config import EvaluateConfig, ExplainConfig
 from sightline.data.collection.image_files import LayoutRule, find_files
 from sightline.data.collection.sources import localise
 from sightline.data.manifest import Manifest
-from sightline.data.opening import image_cache, open_shards, shard_cache
-from sightline.data.splitting import find_test_images
+from sightline.data.opening import image_cache, open_shards, open_test_images, shard_cache
 from sightline.data.training_data import FolderData, ShardData, TrainingData
 from sightline.errors import BadInput
 from sightline.runs.files import read_json
@@ -251,8 +250,9 @@ def find_images(cfg: RunTask, run: FinishedRun) -> TrainingData:
     if cfg.split != "test":
         raise BadInput(f"split={cfg.split}: with data.root the split is test; drop one of the two")
     root = localise(cfg.data.root, Path(cfg.paths.cache))
-    layout = LayoutRule(class_pattern=run.settings.get("data", {}).get("class_pattern"))
-    return FolderData(find_test_images(root, run.task_spec.class_names, layout))  # not hashed: no cache knows them
+    settings = run.settings.get("data", {})
+    layout = LayoutRule(class_pattern=settings.get("class_pattern"), name_pattern=settings.get("name_pattern"))
+    return open_test_images(root, run.task_spec.class_names, layout)
 
 
 def find_own_images(cfg: RunTask, run: FinishedRun, split: str) -> TrainingData:

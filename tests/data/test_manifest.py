@@ -8,6 +8,7 @@ import pytest
 from tests.conftest import write_image
 
 from sightline.data.collection.digits import write_digits
+from sightline.data.collection.layouts import list_images
 from sightline.data.manifest import Manifest
 from sightline.data.splitting import SplitRule, find_test_images, make_manifest
 from sightline.errors import BadInput
@@ -130,7 +131,7 @@ def test_a_loaded_manifest_has_the_classes_it_was_saved_with(tmp_path: Path) -> 
 
 def test_test_images_of_a_model_keep_its_classes(colors: Path, tmp_path: Path) -> None:
     shutil.copytree(colors / "test" / "red", tmp_path / "test" / "red")
-    manifest = find_test_images(tmp_path, ("blue", "green", "red"))
+    manifest = find_test_images(list_images(tmp_path, needs="test"), ("blue", "green", "red"))
     assert set(manifest.select("test").labels) == {2}
 
 
@@ -241,7 +242,7 @@ def test_folds_keep_groups_together(tmp_path: Path) -> None:
 
 def test_more_folds_than_groups_are_refused(tmp_path: Path) -> None:
     write_many(tmp_path, 3)
-    with pytest.raises(BadInput, match="class a has 3 image.* set it to 3 or less"):
+    with pytest.raises(BadInput, match=r"class a \(3\), b \(3\): too few .* set it to 3 or less"):
         make_manifest(tmp_path, SplitRule(test_fraction=0, num_folds=4))
 
 

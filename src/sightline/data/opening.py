@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,11 +11,11 @@ from sightline.config import PrepareConfig, TrainConfig
 from sightline.data.audit.inspection import inspect_files
 from sightline.data.audit.policy import apply_audit, audit_once
 from sightline.data.collection.digits import write_digits
-from sightline.data.collection.image_files import LayoutRule
+from sightline.data.collection.image_files import LayoutRule, Listing
 from sightline.data.collection.layouts import list_images
 from sightline.data.collection.sources import localise
 from sightline.data.manifest import SPLITS, Manifest
-from sightline.data.splitting import SplitRule, split_images
+from sightline.data.splitting import SplitRule, find_test_images, split_images
 from sightline.data.training_data import FolderData, ShardData, SyntheticData, TrainingData
 from sightline.errors import BadInput
 from sightline.runs.guesses import announce
@@ -52,7 +53,7 @@ def check_root(cfg: TrainConfig) -> None:
 
         read_shards(data.root)
     elif not Path(local).expanduser().exists():
-        list_images(localise(data.root, Path(cfg.paths.cache)), LayoutRule(data.origin))
+        list_images(localise(data.root, Path(cfg.paths.cache)), LayoutRule.of(data))
 
 
 def _is_own_digits(cfg: TrainConfig | PrepareConfig) -> bool:
@@ -82,16 +83,9 @@ def open_files(cfg: TrainConfig | PrepareConfig) -> FolderData:
     if data.source == "digits" and _is_own_digits(cfg):
         write_digits(Path(data.root))
     root = localise(data.root, cache)
-    rule = SplitRule(
-        val_fraction=data.val_fraction,
-        test_fraction=data.test_fraction,
-        group_pattern=data.group_pattern,
-        groups_span_classes=data.groups_span_classes,
-        num_folds=data.num_folds,
-        fold=data.fold,
-    )
-    listing = list_images(root, LayoutRule(data.origin, data.class_pattern))
-    manifest = split_images(listing, rule, _find_pinned(data.manifest, root))
+    listing = list_images(root, LayoutRule.of(data))
+    split = split_images(listing, SplitRule.of(data), _find_pinned(data.manifest, root))
+    manifest = split.manifest
     index = cache / "index" / f"{hashlib.sha256(str(manifest.root).encode()).hexdigest()[:32]}.sqlite"
     inspection = inspect_files(manifest.root, manifest.paths, index=index, decode=data.audit != "skip")
     manifest.with_digests(inspection.facts["sha256"])
@@ -100,14 +94,27 @@ def open_files(cfg: TrainConfig | PrepareConfig) -> FolderData:
         opened = apply_audit(data, audit_once(manifest, inspection, cache), manifest)
     counts = [opened.num_images[split] for split in SPLITS]
     log.info("%s: %d classes, %d train, %d val, %d test images", manifest.root, len(opened.class_names), *counts)
+    say(listing)
+    opened = replace(opened, guesses=listing.guesses, passed_over=listing.passed_over, unlabelled=listing.unlabelled)
+    return replace(opened, small_classes=split.small_classes, cache=image_cache(cache, data.cache_gb, data.cache))
+
+
+def open_test_images(root: Path, class_names: Sequence[str], layout: LayoutRule) -> FolderData:
+    """The test images of a folder or table for a model of these classes; no cache knows them.
+
+    Raises: BadInput when there are none, or the model does not know their class.
+    """
+    listing = list_images(root, layout, needs="test")
+    manifest = find_test_images(listing, class_names)
+    say(listing)
+    return FolderData(manifest, guesses=listing.guesses, passed_over=listing.passed_over)
+
+
+def say(listing: Listing) -> None:
+    """Print what was guessed, and what is left out, a line each."""
     announce(listing.guesses)
-    return replace(
-        opened,
-        cache=image_cache(cache, data.cache_gb, data.cache),
-        guesses=listing.guesses,
-        passed_over=listing.passed_over,
-        unlabelled=listing.unlabelled,
-    )
+    for note in listing.notes:
+        log.info("%s: %s", listing.root, note)
 
 
 def _find_pinned(setting: str, root: Path) -> Manifest | None:

@@ -3,14 +3,17 @@
 import hashlib
 import logging
 import re
-from collections.abc import Callable, Iterable, Mapping, Sequence
-from dataclasses import dataclass, replace
+import unicodedata
+from collections import Counter
+from collections.abc import Callable, Container, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field, fields, replace
 from pathlib import Path
 
 import numpy as np
 from numpy.dtypes import StringDType
 
-from sightline.data.collection.image_files import FOUND_OUT, IMAGE_SUFFIXES, ClassFiles, LayoutRule, Listing
+from sightline.config import DataConfig
+from sightline.data.collection.image_files import FOUND_OUT, ClassFiles, LayoutRule, Listing, image_suffixes
 from sightline.data.collection.layouts import list_images
 from sightline.data.manifest import SPLITS, TEST, TRAIN, VAL, Manifest, unique_texts
 from sightline.errors import BadInput
@@ -31,16 +34,31 @@ class SplitRule:
     """Whether the same group name in two classes is one group (a patient) or two (a counter)."""
     num_folds: int | None = None
     fold: int = 0
+    small_classes: str = "error"
+    """What becomes of classes with too few groups for every split: `error`, `train_only` or `leave_out`."""
+
+    @classmethod
+    def of(cls, data: DataConfig) -> "SplitRule":
+        return cls(**{each.name: getattr(data, each.name) for each in fields(cls)})
+
+
+@dataclass(frozen=True)
+class Split:
+    """Images in their splits, and what became of classes that are too small to be split."""
+
+    manifest: Manifest
+    small_classes: dict[str, str] = field(default_factory=dict)
+    """`train_only` or `left_out` by class."""
 
 
 def make_manifest(
     root: str | Path, rule: SplitRule = SplitRule(), layout: LayoutRule = FOUND_OUT, pinned: Manifest | None = None
 ) -> Manifest:
     """Find the images of a data set and split what has no split of its own, as `split_images` does."""
-    return split_images(list_images(Path(root).expanduser().absolute(), layout), rule, pinned)
+    return split_images(list_images(Path(root).expanduser().absolute(), layout), rule, pinned).manifest
 
 
-def split_images(listing: Listing, rule: SplitRule = SplitRule(), pinned: Manifest | None = None) -> Manifest:
+def split_images(listing: Listing, rule: SplitRule = SplitRule(), pinned: Manifest | None = None) -> Split:
     """The images that were found, in their splits.
 
     Where val or test lacks, that share of the groups of each class is taken from train, by the hash of the group's
@@ -67,40 +85,90 @@ def split_images(listing: Listing, rule: SplitRule = SplitRule(), pinned: Manife
         _pin(pinned, manifest, splits)
     spans = rule.groups_span_classes or any(part.groups for part in found)
     dealer = _Dealer(manifest, keys, spans)
-    dealer.deal(splits, is_open, lambda known, label: _share_out(known, shares, label))
+    dealer.deal(splits, is_open, lambda known, _: _share_out(known, shares))
+    small = _find_small(replace(manifest, splits=splits), keys, is_open, shares)
     if rule.num_folds is not None:
-        dealer.deal_folds(splits, rule.num_folds, rule.fold)
+        small |= dealer.deal_folds(splits, rule.num_folds, rule.fold)
+    if small:
+        _check_small(small, shares, rule)
+    if small and rule.small_classes == "leave_out":
+        listing = replace(listing, files=[part for part in found if part.label not in small])
+        rest = split_images(listing, rule, None if pinned is None else _without(pinned, small))
+        return replace(rest, small_classes=dict.fromkeys(small, "left_out") | rest.small_classes)
     manifest = replace(manifest, splits=splits)
-    _check_splits(manifest, shares)
-    return manifest
+    _check_splits(manifest, shares, small)
+    return Split(manifest, dict.fromkeys(small, "train_only"))
 
 
-def find_test_images(root: str | Path, class_names: Iterable[str], layout: LayoutRule = FOUND_OUT) -> Manifest:
-    """The test images of a folder for a model of these classes.
+def _find_small(
+    manifest: Manifest, keys: np.ndarray, is_open: np.ndarray, shares: Mapping[int, float]
+) -> dict[str, int]:
+    """The number of groups of each class that is missing in a split because it has too few for all."""
+    small: dict[str, int] = {}
+    for split in shares:
+        counts = np.bincount(manifest.labels[manifest.splits == split], minlength=len(manifest.class_names))
+        for label in np.flatnonzero(counts == 0):
+            num_groups = len(np.unique(keys[is_open & (manifest.labels == label)]))
+            if num_groups <= len(shares):
+                small[manifest.class_names[label]] = num_groups
+    return small
+
+
+def _check_small(small: dict[str, int], shares: Mapping[int, float], rule: SplitRule) -> None:
+    """Say what becomes of classes that are too small, which are given with their number of groups.
+
+    Raises: BadInput unless `data.small_classes` tells what to do with them.
+    """
+    named = _names(f"{label} ({count})" for label, count in small.items())
+    if rule.small_classes != "error":
+        fate = {"train_only": "trained on, but in no other split", "leave_out": "left out"}[rule.small_classes]
+        log.warning("data.small_classes=%s: too few images or groups to split: %s: %s", rule.small_classes, named, fate)
+        return
+    ways = "set data.small_classes to train_only (trained on, not measured) or leave_out"
+    if rule.num_folds is not None:
+        raise BadInput(
+            f"data.num_folds={rule.num_folds}: class {named}: too few images or groups outside test for one in each "
+            f"fold; set it to {max(2, min(small.values()))} or less, or add images, or {ways}"
+        )
+    names = [SPLITS[split] for split in shares]
+    no_test = "set data.test_fraction=0, or " if TEST in shares else ""
+    raise BadInput(
+        f"class {named}: too few images or groups to be split into train and {' and '.join(names)}; add images, or "
+        f"make {' and '.join(f'{name}/' for name in names)} yourself, or {no_test}{ways}"
+    )
+
+
+def _without(manifest: Manifest, labels: Container[str]) -> Manifest:
+    is_kept = np.array([name not in labels for name in manifest.class_names])
+    return manifest.keep(is_kept[manifest.labels])
+
+
+def find_test_images(listing: Listing, class_names: Iterable[str]) -> Manifest:
+    """The test images that were found, for a model of these classes.
 
     Raises: BadInput when there are none or the model does not know their class.
     """
-    root, class_names = Path(root).expanduser().absolute(), tuple(class_names)
-    listing = list_images(root, layout, needs="test")
+    root, class_names = listing.root, tuple(class_names)
+    known = {_compose(name): name for name in class_names}
     found = [part for part in listing.files if part.split == "test"]
     if not any(part.names for part in found):
         raise BadInput(f"data.root={root}: no images found; put them into {root / 'test'}/<class>/")
-    if unknown := sorted({part.label for part in found} - set(class_names)):
+    if unknown := sorted({part.label for part in found} - set(known)):
         raise BadInput(
-            f"data.root={root}: test/ has classes that the model does not know: {_names(unknown)}; "
-            f"it knows {_names(class_names)}"
+            f"data.root={root}: test/ has classes that the model does not know: {_names(unknown)}"
+            f"{_differ_by_case(unknown, known)}; it knows {_names(class_names)}"
         )
-    return _tabulate(listing.root, class_names, found, SplitRule())[0]
+    found = [replace(part, label=known[part.label]) for part in found]
+    return _tabulate(root, class_names, found, SplitRule())[0]
 
 
 def _check_classes(root: Path, found: Sequence[ClassFiles]) -> tuple[str, ...]:
-    classes = {
-        split: {part.label: len(part.names) for part in found if part.split == split}
-        for split in dict.fromkeys(part.split for part in found)
-    }
-    train = classes.get("train", {})
+    classes: dict[str, Counter[str]] = {part.split: Counter() for part in found}
+    for part in found:
+        classes[part.split][part.label] += len(part.names)
+    train = classes.get("train", Counter())
     if not any(train.values()):
-        suffixes = " ".join(sorted(IMAGE_SUFFIXES))
+        suffixes = " ".join(sorted(image_suffixes()))
         raise BadInput(f"data.root={root}: no images found in {root / 'train'}/<class>/ (looked for {suffixes})")
     if empty := [name for name, count in train.items() if not count]:
         raise BadInput(f"data.root={root}: no images in train/ for {_names(empty)}; add some or remove the folder")
@@ -109,15 +177,31 @@ def _check_classes(root: Path, found: Sequence[ClassFiles]) -> tuple[str, ...]:
             f"data.root={root}: one class only ({_names(train)}); "
             f"a classifier needs at least two folders in {root / 'train'}"
         )
+    by_letters: dict[str, str] = {}
+    for name in sorted(train):
+        if (other := by_letters.setdefault(name.casefold(), name)) != name:
+            log.warning("classes %s and %s differ by case alone: if they are one, give them one name", other, name)
     for split in set(classes) - {"train"}:
         if not any(classes[split].values()):
             raise BadInput(f"data.root={root}: no images found in {split}/<class>/; add some or remove it")
         if unknown := sorted(set(classes[split]) - set(train)):
             raise BadInput(
-                f"data.root={root}: {split}/ has classes that train/ lacks: {_names(unknown)}; "
-                "add them to train/ or remove them"
+                f"data.root={root}: {split}/ has classes that train/ lacks: {_names(unknown)}"
+                f"{_differ_by_case(unknown, train)}; add them to train/ or remove them"
             )
     return tuple(sorted(train))
+
+
+def _compose(name: str) -> str:
+    """In Unicode's composed form, as labels are."""
+    return unicodedata.normalize("NFC", name)
+
+
+def _differ_by_case(unknown: Iterable[str], known: Iterable[str]) -> str:
+    """A hint for classes that are written differently elsewhere."""
+    by_letters = {name.casefold(): name for name in known}
+    alike = [f"{name} and {by_letters[name.casefold()]}" for name in unknown if name.casefold() in by_letters]
+    return f" ({_names(alike)} differ by case alone: give them one name)" if alike else ""
 
 
 def _tabulate(
@@ -221,36 +305,32 @@ class _Dealer:
         follows = groups[found] == self.keys[rows] if len(groups) else np.zeros(len(rows), bool)
         splits[rows[follows]] = decided[found[follows]]
 
-    def deal_folds(self, splits: np.ndarray, num_folds: int, fold: int) -> None:
-        """Make one of several equal parts of all that is not test the validation split, and the rest train."""
+    def deal_folds(self, splits: np.ndarray, num_folds: int, fold: int) -> dict[str, int]:
+        """Make one of several equal parts of all that is not test the validation split, and the rest train.
+
+        Returns the number of groups of each class that has too few for one in each fold: all of it is train.
+        """
+        small: dict[str, int] = {}
         is_open = splits != TEST
         splits[is_open] = UNDECIDED
 
         def decide(known: np.ndarray, label: str) -> np.ndarray:
             if len(known) < num_folds:
-                raise BadInput(
-                    f"data.num_folds={num_folds}: class {label} has {len(known)} image(s) or group(s) outside test, "
-                    f"too few for one in each fold; set it to {max(2, len(known))} or less, or add images"
-                )
+                small[label] = len(known)
+                return np.where(known == UNDECIDED, TRAIN, known).astype(np.int8)
             numbers = np.arange(len(known)) % num_folds
             return np.where(known != UNDECIDED, known, np.where(numbers == fold, VAL, TRAIN)).astype(np.int8)
 
         self.deal(splits, is_open, decide)
+        return small
 
 
-def _share_out(known: np.ndarray, shares: Mapping[int, float], label: str) -> np.ndarray:
-    """A split for each group of one class, in the order given: at least one group for every split."""
-    count = len(known)
-    if 0 < count <= len(shares):
-        names = [SPLITS[split] for split in shares]
-        raise BadInput(
-            f"class {label}: {count} image(s) or group(s) cannot be split into train and {' and '.join(names)}; "
-            f"add images, or make {' and '.join(f'{name}/' for name in names)} yourself, or set data.test_fraction=0"
-        )
-    decided, promised = known.copy(), 0
+def _share_out(known: np.ndarray, shares: Mapping[int, float]) -> np.ndarray:
+    """A split for each group of one class, in the order given: at least one for every split, or all for train."""
+    count, decided, promised = len(known), known.copy(), 0
     for number, (split, share) in enumerate(shares.items(), start=1):
         room = count - promised - (len(shares) - number) - 1  # one group each for the splits to come and for train
-        wanted = max(1, min(room, round(share * count)))
+        wanted = max(1, min(room, round(share * count))) if count > len(shares) else 0
         promised += wanted
         lacking = max(0, wanted - int(np.sum(decided == split)))
         decided[np.flatnonzero(decided == UNDECIDED)[:lacking]] = split
@@ -258,14 +338,15 @@ def _share_out(known: np.ndarray, shares: Mapping[int, float], label: str) -> np
     return decided
 
 
-def _check_splits(manifest: Manifest, shares: Mapping[int, float]) -> None:
-    """Every class has images to train on and, where we have split, to validate on.
+def _check_splits(manifest: Manifest, shares: Mapping[int, float], small: Container[str]) -> None:
+    """Every class has images to train on and, where we have split, to validate on, unless it is too small for that.
 
     Raises: BadInput, which can only follow from pinned rows or from groups that lie in several classes.
     """
     for split in (TRAIN, *shares):
         counts = np.bincount(manifest.labels[manifest.splits == split], minlength=len(manifest.class_names))
-        if lacking := [manifest.class_names[label] for label in np.flatnonzero(counts == 0)]:
+        names = [manifest.class_names[label] for label in np.flatnonzero(counts == 0)]
+        if lacking := [name for name in names if split == TRAIN or name not in small]:
             raise BadInput(
                 f"{SPLITS[split]}: no images of {_names(lacking)}, because all of their groups went elsewhere; "
                 "add images, or split anew with data.manifest=none"

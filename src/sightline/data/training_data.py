@@ -100,6 +100,8 @@ class FolderData:
     """By suffix: files of class folders that are no images."""
     unlabelled: list[str] = field(default_factory=list)
     """POSIX paths below the root of test images whose class nobody tells."""
+    small_classes: dict[str, str] = field(default_factory=dict)
+    """`train_only` or `left_out` by class that is too small to be split."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -117,7 +119,8 @@ class FolderData:
         manifest = self.manifest
         facts = {"num_images": manifest.num_images, "sha256": manifest.sha256, "root": str(manifest.root)}
         facts["skipped"] = {"num_images": len(self.skipped), "files": self.skipped}
-        facts["passed_over"] = self.passed_over
+        facts |= {"passed_over": self.passed_over, "num_unlabelled": len(self.unlabelled)}
+        facts["small_classes"] = self.small_classes
         return {**facts, "findings": self.num_findings if self.report else None}
 
     def save(self, folder: Path) -> None:

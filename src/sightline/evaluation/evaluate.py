@@ -54,7 +54,8 @@ def evaluate(cfg: "DictConfig | EvaluateConfig", invocation: Invocation = UNTOLD
     images = find_images(cfg, run)
     loader = make_loader_of(cfg, run, images, cfg.split)
     output = open_folder(Path(cfg.paths.runs), "evaluate", run.name, cfg.output)
-    with RunRecord(output, invocation, **_facts(cfg, run, images)):
+    with RunRecord(output, invocation, **_facts(cfg, run, images)) as record:
+        record.add_guesses(images.guesses)
         runner = _calibrated(cfg, run)
         predictions = predict_split(runner, loader, batch_limit(cfg, run, cfg.split))
         manifest = run.manifest if images.manifest is None else images.manifest

@@ -12,6 +12,7 @@ from sightline.data.transforms import UnreadableImage, load_rgb, prepare
 from sightline.errors import BadInput
 from sightline.finished_run import FinishedRun, find_images, make_loader_of
 from sightline.runs.files import write_json
+from sightline.runs.guesses import Guess
 from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.record import RunRecord, open_folder
 
@@ -45,6 +46,7 @@ class Photos:
     names: Sequence[str]
     labels: "torch.Tensor | None" = None
     unreadable: list[str] = field(default_factory=list)
+    guesses: tuple[Guess, ...] = ()
 
 
 def explain(cfg: "DictConfig | ExplainConfig", invocation: Invocation = UNTOLD) -> ExplainResult:
@@ -68,6 +70,7 @@ def explain(cfg: "DictConfig | ExplainConfig", invocation: Invocation = UNTOLD) 
     }
     with RunRecord(output, invocation, **facts) as record:
         record.update(num_images=len(photos.names), unreadable=photos.unreadable)
+        record.add_guesses(photos.guesses)
         metrics = explain_photos(output / "explanations", explainer, photos, cfg.explanation, run.name)
         write_json(output / "metrics.json", metrics)
     return ExplainResult(metrics, photos.unreadable, output)
@@ -198,8 +201,10 @@ def _read_photos(files: dict[Path, str], run: FinishedRun, given: str) -> Photos
 
 
 def _choose_photos(cfg: ExplainConfig, run: FinishedRun) -> Photos:
-    loader = make_loader_of(cfg, run, find_images(cfg, run), cfg.split)
-    return choose_photos(loader.dataset, run.saved, run.device, cfg.explanation)
+    images = find_images(cfg, run)
+    loader = make_loader_of(cfg, run, images, cfg.split)
+    photos = choose_photos(loader.dataset, run.saved, run.device, cfg.explanation)
+    return replace(photos, guesses=images.guesses)
 
 
 def choose_photos(dataset: Any, saved: "SavedModel", device: "torch.device", explanation: ExplanationConfig) -> Photos:

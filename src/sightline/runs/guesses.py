@@ -9,7 +9,9 @@ from sightline.errors import BadInput
 from sightline.runs.override_text import override
 
 log = logging.getLogger(__name__)
-GUESSED: dict[str, str] = {}
+GUESSED: dict[str, str] = {
+    "data.layout": "how the folders of a data set are read, where they are not plainly train/<class>/",
+}
 """Every key that may be guessed, and what is guessed; docs/data.md has the same list, and a test finds each line."""
 
 

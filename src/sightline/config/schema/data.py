@@ -10,6 +10,7 @@ from sightline.errors import BadInput
 from sightline.task_spec import CROPS, INTERPOLATIONS
 
 SOURCES = ("folder", "digits", "gtsrb", "intel", "cifar100", "dogs", "shards", "synthetic")
+LAYOUTS = ("auto", "splits", "classes", "classes_splits")
 NOT_FILES = ("shards", "synthetic")
 """Sources whose images are no files."""
 
@@ -41,7 +42,16 @@ class DataConfig:
     )
     origin: str = key("", "where to get the data when root is missing")
     classes: list[str] | None = key(None, "of cifar100: those to write, by name; null: all")
+    layout: str = key(
+        "auto",
+        "of folders: splits (train/<class>/), classes (<class>/), classes_splits (<class>/train/); auto: found out",
+        choices=LAYOUTS,
+    )
     class_pattern: str | None = key(None, "regular expression; its brackets hold the class in a class folder's name")
+    name_pattern: str | None = key(
+        None,
+        "the same in a file's name, like cat.0.jpg: folders tell the split alone then",
+    )
     image_size: int = key(224, "side of the square that the model sees, in pixels", minimum=8)
     interpolation: str = key("bicubic", "of the resize", choices=INTERPOLATIONS)
     crop: str = key("crop", "how an image becomes a square", choices=CROPS)
@@ -63,6 +73,11 @@ class DataConfig:
     )
     val_fraction: float = key(0.15, "of the groups of each class, where there is no val/", minimum=0, below=1)
     test_fraction: float = key(0.15, "the same where there is no test/; 0 makes none", minimum=0, below=1)
+    small_classes: str = key(
+        "error",
+        "classes with too few images or groups for every split; train_only: trained on, not measured; or leave_out",
+        choices=("error", "train_only", "leave_out"),
+    )
     num_folds: int | None = key(
         None,
         "cross-validation: all but test is dealt into so many parts …",
@@ -115,6 +130,12 @@ class DataConfig:
             )
         _check_pattern("data.group_pattern", self.group_pattern, "the group", r"(\d+)_\d+")
         _check_pattern("data.class_pattern", self.class_pattern, "the class", r"^\d+\.(.+)$")
+        _check_pattern("data.name_pattern", self.name_pattern, "the class", "^([a-z]+)")
+        if self.class_pattern is not None and self.name_pattern is not None:
+            raise BadInput(
+                f"data.class_pattern={self.class_pattern} data.name_pattern={self.name_pattern}: the class stands in "
+                "the folder's name or in the file's; set one of them to null"
+            )
         self._check_statistics()
 
     def _check_folds(self) -> None:

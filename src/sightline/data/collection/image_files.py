@@ -1,16 +1,48 @@
-"""Image files by class: the form in which every layout is listed."""
+"""Image files by class, the form in which every layout is listed, and the search for them."""
 
+import functools
+import logging
 import os
+import re
+from collections import Counter
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from pathlib import Path
+from typing import NamedTuple
 
+from sightline.config import DataConfig
+from sightline.errors import BadInput
 from sightline.runs.guesses import Guess
 
-SPLIT_FOLDERS = {"train": ("train",), "val": ("val", "valid", "validation"), "test": ("test",)}
-IMAGE_SUFFIXES = frozenset(
+log = logging.getLogger(__name__)
+
+SPLIT_FOLDERS = {
+    "train": ("train", "training"),
+    "val": ("val", "valid", "validation", "dev"),
+    "test": ("test", "testing"),
+}
+"""The usual words for each split, in lower case."""
+COMMON_SUFFIXES = frozenset(
     (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2")
 )
+"""Suffixes of images that Pillow need not be asked about."""
+NO_PICTURES = frozenset(("BUFR", "EPS", "FLI", "GRIB", "HDF5", "IPTC", "MPEG", "PALM", "PDF", "WMF"))
+"""Pillow's formats that are no still pictures of pixels, or that it names and cannot decode by itself."""
+SIGNATURE_BYTES = 16
+PNM_HEADER = re.compile(rb"P[1-6]\s+[\d#]")
+SYSTEM_NAMES = {
+    "__macosx",
+    "desktop.ini",
+    "thumbs.db",
+    "ehthumbs.db",
+    "icon\r",
+    "temporary items",
+    "network trash folder",
+}
+SYSTEM_NAMES |= {"@eadir", "@recycle", "#recycle", "#snapshot", "$recycle.bin", "recycler", "lost+found"}
+SYSTEM_NAMES |= {"system volume information"}
+"""Folders and files of operating systems and network disks, in lower case; so are names that begin with a dot."""
+MAX_NAMED = 5
 
 
 @dataclass(frozen=True)
@@ -33,6 +65,7 @@ class Listing:
     guesses: tuple[Guess, ...] = ()
     passed_over: dict[str, int] = field(default_factory=dict)  # by suffix: files of class folders that are no images
     unlabelled: list[str] = field(default_factory=list)  # POSIX paths of test images whose class nobody tells, sorted
+    notes: tuple[str, ...] = ()  # what else a reader should know: a line each
 
 
 @dataclass(frozen=True)
@@ -41,20 +74,189 @@ class LayoutRule:
 
     origin: str = ""  # where to get them, for the error where there are none
     class_pattern: str | None = None  # regular expression: its bracket holds the class in a class folder's name
+    name_pattern: str | None = None  # the same in a file's name; folders tell the split alone then
+    layout: str = "auto"  # of LAYOUTS in config/schema/data.py
+
+    @classmethod
+    def of(cls, data: DataConfig) -> "LayoutRule":
+        return cls(**{each.name: getattr(data, each.name) for each in fields(cls)})
 
 
 FOUND_OUT = LayoutRule()
 """Nothing is told: all of it is found out."""
 
 
-def find_files(folder: Path) -> Iterator[Path]:
-    """Image files below a folder, sorted, links followed, hidden ones left out."""
-    for directory, subdirectories, names in os.walk(folder, followlinks=True):
-        subdirectories[:] = sorted(name for name in subdirectories if not is_hidden(name))
-        for name in sorted(names):
-            if not is_hidden(name) and os.path.splitext(name)[1].lower() in IMAGE_SUFFIXES:  # noqa: PTH122 (hot loop)
-                yield Path(directory, name)
+class _Link(NamedTuple):
+    path: str
+    parent: str  # the real folder that it lies in
+    is_folder: bool
+
+
+class ImageSearch:
+    """Searches folders for images, each file once, and keeps count of what it passes over.
+
+    Links are followed, but for those that lead up, or to what was found already.
+    """
+
+    def __init__(self) -> None:
+        self.passed_over: Counter[str] = Counter()
+        """Number of files that are no images, by suffix."""
+        self.links: dict[str, str] = {}
+        """Links that were not followed, and where they lead."""
+
+    def find(self, folder: Path) -> Iterator[str]:
+        """POSIX paths below a folder: its images, sorted, then those of its subfolders, and what is linked last."""
+        start = len(f"{folder}/")
+        return (path[start:] for path in self._find(str(folder)))
+
+    def notes(self, root: Path) -> tuple[str, ...]:
+        """A line for what was passed over, and one for the links that were not followed, named below a root."""
+        lines = []
+        if self.passed_over:
+            total = self.passed_over.total()
+            counts = sorted(self.passed_over.items(), key=lambda item: (-item[1], not item[0], item[0]))
+            by_suffix = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in counts)
+            are = "files that are no images" if total > 1 else "file that is no image"
+            lines.append(f"passed over {total} {are}: {by_suffix}")
+        if self.links:
+            named = [f"{os.path.relpath(link, root)} → {target}" for link, target in self.links.items()]
+            more = f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""
+            lines.append(
+                f"not followed, as they lead up or to what is found already: {', '.join(named[:MAX_NAMED])}{more}"
+            )
+        return tuple(lines)
+
+    def _find(self, top: str) -> Iterator[str]:
+        links: list[_Link] = []
+        visited: set[str] = set()
+        linked: set[str] = set()
+        yield from self._walk(top, os.path.realpath(top), visited, links)
+        for link in links:  # which grow while folders are followed
+            target = os.path.realpath(link.path)
+            if link.is_folder and target not in visited and not leads_up(target, link.parent):
+                yield from self._walk(link.path, target, visited, links)
+            elif link.is_folder or target in linked or _is_found(target, visited):
+                self.links[link.path] = target
+            else:
+                linked.add(target)
+                yield link.path
+
+    def _walk(self, path: str, real: str, visited: set[str], links: "list[_Link]") -> Iterator[str]:
+        """Images of a folder and its subfolders; links are put by."""
+        if real in visited:
+            return
+        visited.add(real)
+        images, folders, linked = [], [], []
+        for entry in scan(path):
+            if entry.is_symlink():
+                if (leads_to_folder := is_folder(entry)) or self._takes(entry):
+                    linked.append(_Link(entry.path, real, leads_to_folder))
+            elif entry.is_dir():
+                folders.append(entry.name)
+            elif self._takes(entry):
+                images.append(entry.path)
+        yield from sorted(images)
+        links += sorted(linked)
+        for name in sorted(folders):
+            yield from self._walk(f"{path}/{name}", f"{real}/{name}", visited, links)
+
+    def _takes(self, entry: os.DirEntry[str]) -> bool:
+        """Whether an entry is an image; what is none is counted."""
+        if is_image(entry.name, entry.path):
+            return True
+        self.passed_over[_suffix(entry.name)] += 1
+        return False
+
+
+def _is_found(target: str, visited: set[str]) -> bool:
+    """Whether an image is found by itself, in one of the folders that were searched."""
+    folder, name = os.path.split(target)
+    return folder in visited and not is_hidden(name) and is_image(name, target)
+
+
+def scan(folder: str | Path) -> Iterator[os.DirEntry[str]]:
+    """What lies in a folder, in no order; what is hidden is left out.
+
+    Raises: BadInput when it cannot be read.
+    """
+    try:
+        with os.scandir(folder) as entries:
+            yield from (entry for entry in entries if not is_hidden(entry.name))
+    except OSError as error:
+        raise BadInput(f"{folder}: cannot be read ({error.strerror}); make it readable, or move it away") from error
+
+
+def is_folder(entry: os.DirEntry[str]) -> bool:
+    """Whether it is a folder or a link to one; a link that leads to itself is none."""
+    try:
+        return entry.is_dir()
+    except OSError:
+        return False
+
+
+def leads_up(target: str, folder: str) -> bool:
+    """Whether a link that lies in a folder, both as real paths, leads to it or to one above."""
+    return f"{folder}/".startswith(f"{target.rstrip('/')}/")
+
+
+def find_files(folder: Path) -> list[Path]:
+    """Image files below a folder, those of each folder sorted and before its subfolders.
+
+    Links are followed and each file is named once. A line says what was passed over.
+    """
+    search = ImageSearch()
+    found = [folder / name for name in search.find(folder)]
+    for line in search.notes(folder):
+        log.info("%s: %s", folder, line)
+    return found
+
+
+def split_of(name: str) -> str | None:
+    """The split that a word names by itself, in any case."""
+    word = name.strip().lower()
+    return next((split for split, words in SPLIT_FOLDERS.items() if word in words), None)
 
 
 def is_hidden(name: str) -> bool:
-    return name.startswith(".") or name == "__MACOSX"
+    """Whether a name is of no interest to people: of a system, a network disk or a program."""
+    return name.startswith(".") or name.lower() in SYSTEM_NAMES
+
+
+def is_image(name: str, path: str) -> bool:
+    """Whether a name has the suffix of an image; without a suffix the file's first bytes decide."""
+    suffix = _suffix(name)
+    if suffix in COMMON_SUFFIXES:
+        return True
+    return suffix in image_suffixes() if suffix else _has_signature(path)
+
+
+def _suffix(name: str) -> str:
+    """In lower case; a number behind a point is none."""
+    suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 (for every file)
+    return "" if suffix == "." or suffix[1:].isdigit() else suffix
+
+
+@functools.cache
+def image_suffixes() -> frozenset[str]:
+    """The suffixes of all still pictures that Pillow opens."""
+    from PIL import Image
+
+    registered = Image.registered_extensions().items()
+    return COMMON_SUFFIXES | {suffix for suffix, name in registered if name not in NO_PICTURES}
+
+
+def _has_signature(path: str) -> bool:
+    """Whether a file begins like one of Pillow's formats, and not like a text that happens to."""
+    from PIL import Image
+
+    try:
+        with open(path, "rb") as file:  # noqa: PTH123
+            prefix = file.read(SIGNATURE_BYTES)
+    except OSError:
+        return False
+    is_text = prefix.isascii() and b"\0" not in prefix
+    if len(prefix) < SIGNATURE_BYTES or (is_text and not PNM_HEADER.match(prefix)):
+        return False
+    Image.init()
+    accepts = (Image.OPEN[name][1] for name in Image.ID if name not in NO_PICTURES)
+    return any(accept is not None and accept(prefix) is True for accept in accepts)
