@@ -12,8 +12,7 @@ from typing import Any
 
 import timm
 import torch
-from huggingface_hub import hf_hub_url, try_to_load_from_cache
-from huggingface_hub.constants import HF_HUB_OFFLINE
+from huggingface_hub import constants, hf_hub_url, try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
 from torch import nn
@@ -138,12 +137,21 @@ def check_pretrained(name: str) -> None:
             raise _out_of_reach(name, error) from error
 
 
+def fetch_pretrained(name: str, arguments: Mapping[str, Any]) -> None:
+    """Have published weights that fit a network with these arguments in the cache.
+
+    Raises: BadInput as `create_backbone` does; a server that does not answer is given up after some seconds.
+    """
+    check_pretrained(name)
+    _create_pretrained(name, 2, arguments)
+
+
 def _reach(address: str) -> None:
     """Ask the server, whose answer may be any: which files it has is seen when they are fetched.
 
     Raises: OSError when there is none.
     """
-    if HF_HUB_OFFLINE:
+    if constants.HF_HUB_OFFLINE:
         raise OSError("HF_HUB_OFFLINE=1")
     try:
         urllib.request.urlopen(urllib.request.Request(address, method="HEAD"), timeout=SECONDS_TO_ANSWER).close()

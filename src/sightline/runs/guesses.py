@@ -11,6 +11,8 @@ from sightline.runs.override_text import override
 log = logging.getLogger(__name__)
 GUESSED: dict[str, str] = {
     "data.layout": "how the folders of a data set are read, where they are not plainly train/<class>/",
+    "model.pretrained": "of model.pretrained=auto: whether training begins from published weights",
+    "trainer.max_epochs": "of trainer.max_epochs=auto: by the number of training images",
 }
 """Every key that may be guessed, and what is guessed; docs/data.md has the same list, and a test finds each line."""
 

@@ -90,7 +90,7 @@ def build_classifier(cfg: TrainConfig, opened: TrainingData) -> "Classifier":
         model.name,
         len(opened.class_names),
         arguments=model.timm_arguments(),
-        pretrained=model.pretrained,
+        pretrained=model.pretrained is True,
         weights=model.weights_file(),
     )
     spec = _task_spec(cfg, opened.class_names, network)

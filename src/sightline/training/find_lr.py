@@ -1,6 +1,5 @@
 """The learning rate of a configuration, found on its own network and data; never kept for another."""
 
-import json
 import logging
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -22,6 +21,7 @@ from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.override_text import override
 from sightline.runs.record import RunRecord, open_folder
 from sightline.training.build import build_training, check_network
+from sightline.training.fine_tuning import with_max_epochs, with_pretrained
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
     import torch
@@ -53,15 +53,17 @@ def find_lr(cfg: "DictConfig | FindLrConfig", invocation: Invocation = UNTOLD) -
 
     cfg = validate_task(cfg, FindLrConfig)
     check_root(cfg)
+    cfg, guesses = with_pretrained(cfg, {})
     check_network(cfg)
     opened = open_data(cfg)
+    cfg, more = with_max_epochs(cfg, opened.num_images["train"])
     sweep = sweep_configuration(cfg, opened, cfg.lr_finder)
     lr = require_suggestion(sweep)
     folder = open_folder(Path(cfg.paths.runs), "find_lr", cfg.name, cfg.output)
     facts = {"task": "find_lr", "name": cfg.name, "config": to_plain(cfg)}
     with RunRecord(folder, invocation, **facts) as record:
         record.update(data={"name": cfg.data.name, **opened.describe()})
-        record.add_guesses(opened.guesses)
+        record.add_guesses([*guesses, *more, *opened.guesses])
         save_sweep(folder, sweep, cfg.model.name)
         metrics = {"lr": lr}
         metrics |= {name: value for name in ("steepest", "tenth_of_divergence") if (value := getattr(sweep, name))}
@@ -84,14 +86,6 @@ def with_lr(cfg: TrainConfig, opened: TrainingData) -> "tuple[TrainConfig, LrSwe
 
 def _in_two_digits(lr: float) -> float:
     return float(f"{lr:.2g}")
-
-
-def earlier_lr(folder: Path | None) -> float | None:
-    """What the run in a folder, which is to be continued, has found."""
-    record = folder / "run.json" if folder is not None else None
-    if record is None or not record.is_file():
-        return None
-    return json.loads(record.read_text(encoding="utf-8")).get("found", {}).get("model.lr")
 
 
 def sweep_configuration(cfg: TrainConfig, opened: TrainingData, finder: LrFinderConfig) -> "LrSweep":

@@ -16,7 +16,7 @@ def check_prerequisites(cfg: TrainConfig) -> None:
         from sightline.training.recipe import find_teacher
 
         find_teacher(cfg)
-    if cfg.model.pretrained and cfg.model.weights_file() is None:
+    if cfg.model.pretrained is True and cfg.model.weights_file() is None:
         from sightline.models.backbones import check_pretrained
 
         check_pretrained(cfg.model.name)

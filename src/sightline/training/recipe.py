@@ -73,7 +73,9 @@ def smallest_size(cfg: TrainConfig) -> int:
     """Side of the images that the first epoch trains on, in pixels."""
     from sightline.callbacks.progressive_resizing import size_in
 
-    return size_in(0, cfg.trainer.max_epochs or 1, cfg.data.image_size, cfg.augmentation.start_size)
+    max_epochs = cfg.trainer.max_epochs or 1
+    assert not isinstance(max_epochs, str), "auto stands for a number by now"
+    return size_in(0, max_epochs, cfg.data.image_size, cfg.augmentation.start_size)
 
 
 def _build_optimizer(cfg: TrainConfig) -> Any:

@@ -1,7 +1,7 @@
 """Train a classifier: the pure core. Needs a composed configuration and nothing else."""
 
 import logging
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,7 +23,8 @@ from sightline.runs.files import write_json
 from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.record import RunRecord, now
 from sightline.training.build import build_training, check_network, with_batch_size
-from sightline.training.find_lr import earlier_lr, save_sweep, with_lr
+from sightline.training.find_lr import save_sweep, with_lr
+from sightline.training.fine_tuning import found_before, with_max_epochs, with_pretrained
 from sightline.training.resume import Start, find_run_to_continue, open_run, resume_fingerprint
 from sightline.training.trainer import FitPlan, plan_fit, run_fit
 
@@ -57,6 +58,8 @@ def train(cfg: "DictConfig | TrainConfig", invocation: Invocation = UNTOLD) -> T
     """
     cfg, rank = _with_devices(validate(cfg), invocation)
     check_root(cfg)
+    before = found_before(find_run_to_continue(cfg))
+    cfg, guesses = with_pretrained(cfg, before)
     check_network(cfg)
     processes = ProcessGroup(rank, train, cfg, invocation)
     with processes.main_process_first():
@@ -70,7 +73,10 @@ def train(cfg: "DictConfig | TrainConfig", invocation: Invocation = UNTOLD) -> T
     build_evaluators(cfg.evaluation)  # what is wrong with them shows before anything is written
     keep_freed_memory()
     set_tf32(cfg.model.tf32)
-    cfg, found, sweep = _with_found(cfg, opened)
+    cfg, more = with_max_epochs(cfg, opened.num_images["train"])
+    guesses += more
+    cfg, found, sweep = _with_found(cfg, opened, before)
+    found |= {guess.key: guess.value for guess in guesses}
     pl.seed_everything(cfg.seed, verbose=False)
     classifier, datamodule = build_training(cfg, opened, rank.rank, rank.world_size)
     plan = plan_fit(cfg, rank, classifier, datamodule)
@@ -80,7 +86,7 @@ def train(cfg: "DictConfig | TrainConfig", invocation: Invocation = UNTOLD) -> T
         if start is not None and record is not None:
             save_yaml(cfg, start.folder / "config.yaml")
             record.update(data=data, **_describe_model(classifier), **({"found": found} if found else {}))
-            record.add_guesses(opened.guesses)
+            record.add_guesses([*guesses, *opened.guesses])
             if sweep is not None:
                 save_sweep(start.folder, sweep, cfg.model.name)
             opened.save(start.folder)
@@ -155,17 +161,19 @@ def _finish(plan: FitPlan, trainer: "pl.Trainer", record: RunRecord) -> dict[str
     return metrics
 
 
-def _with_found(cfg: TrainConfig, opened: TrainingData) -> "tuple[TrainConfig, dict[str, Any], LrSweep | None]":
+def _with_found(
+    cfg: TrainConfig, opened: TrainingData, before: Mapping[str, Any]
+) -> "tuple[TrainConfig, dict[str, Any], LrSweep | None]":
     """The configuration with what `auto` stands for, the same by key, and how a learning rate was found.
 
-    A run that goes on keeps the rate that it had found.
+    A run that goes on keeps the rate that it had found `before`.
     """
     found, sweep = {}, None
     if cfg.data.batch_size == "auto":
         cfg = with_batch_size(cfg, opened)
         found["data.batch_size"] = cfg.data.batch_size
     if cfg.model.lr == "auto":
-        earlier = earlier_lr(find_run_to_continue(cfg))
+        earlier = before.get("model.lr")
         cfg, sweep = with_lr(cfg, opened) if earlier is None else (with_value(cfg, "model.lr", earlier), None)
         found["model.lr"] = cfg.model.lr
     return cfg, found, sweep

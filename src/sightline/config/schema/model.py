@@ -20,7 +20,9 @@ class ModelConfig:
     name: str = key(MISSING, "any timm backbone")
     arguments: dict[str, Any] = key({}, "of timm.create_model")
     arguments_for: dict[str, dict[str, Any]] = key({}, "the same, for the model of that name alone")
-    pretrained: bool = key(False, "weights from timm's hub")
+    pretrained: bool | str = key(
+        False, "weights from timm's hub; auto: where they are in the cache, or can be fetched; else from scratch"
+    )
     weights: str | None = key(None, "local safetensors file; beats `pretrained`", path="path")
     weights_for: Any = key(None, "{name: file}: the same for the model of that name alone; null there: no file for it")
     drop_rate: float = key(0.0, "dropout before the head, as timm's argument of that name", minimum=0, below=1)
@@ -84,6 +86,8 @@ class ModelConfig:
     scheduler: dict[str, Any] = key({}, "a `_partial_` object that takes the optimizer")
 
     def check(self) -> None:
+        if self.pretrained not in (True, False, "auto"):
+            raise BadInput(f"model.pretrained={self.pretrained}: must be true, false or auto")
         if not isinstance(self.weights_for or {}, dict):
             raise BadInput(f"model.weights_for={self.weights_for}: must be files by model, like {{resnet18: FILE}}")
         weights = self.weights_file()

@@ -172,5 +172,6 @@ def _check_growing_images(cfg: TrainConfig) -> None:
             f"model.compile=true augmentation.start_size={start_size}: each size would be compiled "
             "anew; set one of them back (false, 1)"
         )
-    if start_size < 1 and (cfg.trainer.max_epochs or 0) < 1:
+    max_epochs = cfg.trainer.max_epochs or 0
+    if start_size < 1 and not isinstance(max_epochs, str) and max_epochs < 1:
         raise BadInput(f"augmentation.start_size={start_size}: grows over the epochs; set trainer.max_epochs")

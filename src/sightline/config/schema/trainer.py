@@ -25,7 +25,7 @@ class TrainerConfig:
     precision: str = key(
         "auto", "auto: bf16 mixed where the device has it in hardware, else 32 bits", choices=PRECISIONS
     )
-    max_epochs: int | None = 10
+    max_epochs: int | str | None = key(10, "auto: by the number of training images, see docs/recipe.md")
     min_epochs: int | None = None
     max_steps: int = -1
     min_steps: int | None = None
@@ -52,7 +52,10 @@ class TrainerConfig:
     sync_batchnorm: bool = False
 
     def check(self) -> None:
-        if self.max_steps < 1 and (self.max_steps == 0 or (self.max_epochs or -1) < 1):
+        if isinstance(self.max_epochs, str) and self.max_epochs != "auto":
+            raise BadInput(f"trainer.max_epochs={self.max_epochs}: must be a number, or auto")
+        max_epochs = 1 if isinstance(self.max_epochs, str) else self.max_epochs or -1
+        if self.max_steps < 1 and (self.max_steps == 0 or max_epochs < 1):
             raise BadInput(
                 f"trainer.max_epochs={self.max_epochs} trainer.max_steps={self.max_steps}: training would "
                 "never end or never begin; set trainer.max_epochs to 1 or more, or trainer.max_steps "
@@ -63,7 +66,7 @@ class TrainerConfig:
                 raise BadInput(
                     f"trainer.{name}={limit}: must be a number of batches, 1 or more, or a share of them up to 1.0"
                 )
-        if self.check_val_every_n_epoch and self.check_val_every_n_epoch > (self.max_epochs or -1) > 0:
+        if self.check_val_every_n_epoch and self.check_val_every_n_epoch > max_epochs > 0:
             raise BadInput(
                 f"trainer.check_val_every_n_epoch={self.check_val_every_n_epoch}: with trainer.max_epochs="
                 f"{self.max_epochs} there would be no validation to choose the best checkpoint by; make it smaller"

@@ -1,0 +1,63 @@
+"""What a fine-tuning begins from, and for how long it trains, where the configuration leaves either to `auto`."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any, TypeVar
+
+from sightline.config import TrainConfig, with_value
+from sightline.errors import BadInput
+from sightline.runs.files import read_json
+from sightline.runs.guesses import Guess, announce
+
+Training = TypeVar("Training", bound=TrainConfig)
+IMAGES_TO_SEE = {True: 6_000, False: 60_000}
+"""Training images that all epochs together show, from published weights and from scratch: docs/recipe.md."""
+EPOCHS = {True: (5, 40), False: (15, 200)}
+"""The fewest and the most epochs of either."""
+
+
+def found_before(folder: Path | None) -> dict[str, Any]:
+    """What `auto` stood for in a run that is to be continued, by key."""
+    return {} if folder is None else read_json(folder / "run.json").get("found", {})
+
+
+def with_pretrained(cfg: Training, before: Mapping[str, Any]) -> tuple[Training, list[Guess]]:
+    """The configuration with what `model.pretrained=auto` stands for; a run that goes on keeps what it began with.
+
+    Raises: BadInput when there are no weights and the backbone is to be frozen.
+    """
+    model, key = cfg.model, "model.pretrained"
+    if model.pretrained != "auto":
+        return cfg, []
+    if model.weights_file() is not None:
+        return with_value(cfg, key, False), []
+    if key in before:
+        guess = Guess(key, before[key], "as this run began")
+    else:
+        from sightline.models.backbones import fetch_pretrained
+
+        try:
+            fetch_pretrained(model.name, model.timm_arguments())
+            guess = Guess(key, True, f"the published weights of {model.name} are here")
+        except BadInput as error:
+            problem = str(error).partition(": ")[2].partition(";")[0]
+            guess = Guess(
+                key, False, f"from scratch: {problem}; few photos need them, a file will do: model.weights=FILE"
+            )
+    announce([guess])
+    cfg = with_value(cfg, key, guess.value)
+    cfg.model.check()
+    return cfg, [guess]
+
+
+def with_max_epochs(cfg: Training, num_images: int) -> tuple[Training, list[Guess]]:
+    """The configuration with what `trainer.max_epochs=auto` stands for with so many training images."""
+    if cfg.trainer.max_epochs != "auto":
+        return cfg, []
+    is_pretrained = cfg.model.pretrained is True or cfg.model.weights_file() is not None
+    fewest, most = EPOCHS[is_pretrained]
+    epochs = min(max(round(IMAGES_TO_SEE[is_pretrained] / num_images), fewest), most)
+    begins = "from published weights" if is_pretrained else "from scratch"
+    guess = Guess("trainer.max_epochs", epochs, f"{num_images:,} training images, {begins}")
+    announce([guess])
+    return with_value(cfg, guess.key, epochs), [guess]
