@@ -15,6 +15,12 @@ from sightline.training.train import train
 PHOTOS = ("experiment=photos", "data.root=photos", *(word for word in TINY if "max_epochs" not in word), "stages=[fit]")
 
 
+def repository_of(name: str) -> str:
+    described = timm.get_pretrained_cfg(name)
+    assert described is not None and described.hf_hub_id is not None
+    return described.hf_hub_id
+
+
 @pytest.fixture
 def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
     """The hub's cache of a machine without a network."""
@@ -27,7 +33,7 @@ def offline(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 def published(offline: Path) -> str:
     """The name of a network whose weights are in that cache, as the hub's client lays them out."""
     name, revision = "test_resnet", "0" * 40
-    repository = offline / f"models--{timm.get_pretrained_cfg(name).hf_hub_id.replace('/', '--')}"
+    repository = offline / f"models--{repository_of(name).replace('/', '--')}"
     for folder in (repository / "refs", repository / "snapshots" / revision):
         folder.mkdir(parents=True)
     (repository / "refs" / "main").write_text(revision)
@@ -39,7 +45,7 @@ def test_weights_in_the_cache_are_begun_with(published: str, colors: Path, tmp_p
     words = ("trainer.limit_train_batches=1", "trainer.max_epochs=auto", "trainer.max_steps=1", "augmentation=none")
     cfg = compose_train(*PHOTOS, *words, f"data.root={colors}", f"output={tmp_path / 'run'}", "logger=none")
     record = read_json(train(cfg).run_dir / "run.json")
-    assert record["model"]["weights_origin"] == f"timm {timm.get_pretrained_cfg(published).hf_hub_id}"
+    assert record["model"]["weights_origin"] == f"timm {repository_of(published)}"
     assert record["found"] == {"model.pretrained": True, "trainer.max_epochs": 40}
     assert [guess["key"] for guess in record["guesses"]] == ["model.pretrained", "trainer.max_epochs"]
 
