@@ -17,7 +17,8 @@ PHOTOS = ("experiment=photos", "data.root=photos", *(word for word in TINY if "m
 
 def repository_of(name: str) -> str:
     described = timm.get_pretrained_cfg(name)
-    assert described is not None and described.hf_hub_id is not None
+    assert described is not None
+    assert described.hf_hub_id is not None
     return described.hf_hub_id
 
 
