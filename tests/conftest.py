@@ -18,6 +18,8 @@ from sightline.command import NOT_SAID, do_verb
 from sightline.config import TASKS, TrainConfig, validate, validate_task
 from tests.commands import PROJECT, Starter
 
+os.environ["HF_HUB_OFFLINE"] = "1"  # before the hub's client is loaded: no test asks the network
+
 
 def pytest_configure(config: pytest.Config) -> None:
     for message in NOT_SAID:

@@ -9,9 +9,22 @@ from sightline.errors import BadInput
 from sightline.runs.files import read_json
 from sightline.runs.guesses import GUESSED, Guess, ambiguous
 from sightline.runs.override_text import override
+from tests.conftest import BARE, Cli
 
-EXAMPLES: dict[str, Callable[[Path], tuple[str, ...]]] = {}
-"""By key: makes its input below a folder, and returns the command, the program first, that guesses that key."""
+Example = Callable[[Path, Path], tuple[str, ...]]
+
+
+def train_photos(colors: Path, folder: Path) -> tuple[str, ...]:
+    """Without a network, as all tests."""
+    tiny = (word for word in BARE if "max_epochs" not in word)
+    return "train", "experiment=photos", f"data.root={colors}", *tiny, "trainer.max_steps=1", "logger=none"
+
+
+EXAMPLES: dict[str, Example] = {
+    "model.pretrained": train_photos,
+    "trainer.max_epochs": train_photos,
+}
+"""By key: the command, the program first, that guesses it; it may take the colours, or make its input in a folder."""
 
 
 def test_every_guess_has_an_example() -> None:
@@ -19,8 +32,8 @@ def test_every_guess_has_an_example() -> None:
 
 
 @pytest.mark.parametrize("key", EXAMPLES)
-def test_a_guess_is_printed_and_stored(key: str, cli: Callable, tmp_path: Path) -> None:
-    words = EXAMPLES[key](tmp_path)
+def test_a_guess_is_printed_and_stored(key: str, cli: Cli, colors: Path, tmp_path: Path) -> None:
+    words = EXAMPLES[key](colors, tmp_path)
     done = cli(*words, f"output={tmp_path / 'output'}")
     assert done.returncode == 0, done.stderr
     assert f"guessed {key}=" in done.stdout + done.stderr

@@ -174,8 +174,8 @@ class Selection:
 def unique_texts(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
     """The different texts, sorted, and the number of each text among them, int32 `(N,)`.
 
-    Of StringDType, numpy 2.4 sorts by `kind="stable"` alone without fault: `argsort`, as in `np.unique`, ends the process
-    for some orders, and `searchsorted` takes texts of 16 bytes and more for others.
+    Of StringDType, numpy 2.4 sorts by `kind="stable"` alone without fault: `argsort`, as in `np.unique`, ends the
+    process for some orders, and `searchsorted` takes texts of 16 bytes and more for others.
     """
     order = np.argsort(texts, kind="stable")
     ordered = texts[order]
