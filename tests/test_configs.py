@@ -39,7 +39,7 @@ EXPERIMENTS = [name for group, name in OPTIONS if group == "experiment"]
 @pytest.mark.parametrize(("group", "option"), OPTIONS)
 def test_every_option_composes(group: str, option: str) -> None:
     overrides = [f"{group}={option}"]
-    if group == "data" and option in ("folder", "shards"):
+    if option in ("folder", "shards", "photos"):
         overrides.append("data.root=somewhere")
     if (group, option) == ("model", "default"):
         overrides.append("model.name=resnet18")
