@@ -42,8 +42,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sweeping": LOWEST | {"config", "launch", "metrics", "runs"},
     "command": LOWEST | {"config", "distributed", "env_file", "runs"},
 }
-SERVING_FROM_DATA = {"sightline.data.transforms", "sightline.data.pictures", "sightline.data.collection.image_files"}
-"""What serving may take from the data room: how pixels are prepared, how pictures are loaded and found."""
+SERVING_FROM_DATA = {f"sightline.data.{name}" for name in ("transforms", "pictures", "predicted_classes")}
+SERVING_FROM_DATA |= {"sightline.data.collection.image_files"}
+"""What serving may take from the data room: how pixels are prepared, how pictures are loaded and found, their table."""
 CONFIG_FROM_MODELS = {"models/listing.py"}
 """Task functions in a room below the configurations."""
 
@@ -62,13 +63,16 @@ LIGHT_FILES = [
         "runs/folder.py",
         "runs/content_hash.py",
     ),
-    *(f"training/{name}.py" for name in "train build recipe trainer resume find_lr checkpoint_averaging".split()),
+    *(
+        f"training/{name}.py"
+        for name in "train build recipe trainer resume find_lr checkpoint_averaging unlabelled".split()
+    ),
     *(f"data/{name}.py" for name in "prepare opening training_data augmentation manifest splitting".split()),
     *(
         f"data/{name}.py"
         for name in "transforms cache parallel audit/inspection audit/audit audit/policy audit/near_duplicates".split()
     ),
-    *(f"data/collection/{name}.py" for name in "layouts tables image_files sources adapters".split()),
+    *(f"data/collection/{name}.py" for name in "layouts class_folders tables image_files sources adapters".split()),
     *(f"data/collection/{name}.py" for name in "digits download archives".split()),
     *("data/shards/packing.py", "data/shards/stores.py"),
     *("distributed/rank.py", "distributed/process_group.py", "models/listing.py"),

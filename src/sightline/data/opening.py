@@ -7,7 +7,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from sightline.config import PrepareConfig, TrainConfig
+from sightline.config import DataConfig, PrepareConfig, TrainConfig
 from sightline.data.audit.inspection import inspect_files
 from sightline.data.audit.policy import apply_audit, audit_once
 from sightline.data.collection.digits import write_digits
@@ -15,7 +15,7 @@ from sightline.data.collection.image_files import LayoutRule, Listing
 from sightline.data.collection.layouts import list_images
 from sightline.data.collection.sources import localise
 from sightline.data.manifest import SPLITS, Manifest
-from sightline.data.splitting import SplitRule, find_test_images, split_images
+from sightline.data.splitting import Split, SplitRule, find_test_images, split_images
 from sightline.data.training_data import FolderData, ShardData, SyntheticData, TrainingData
 from sightline.errors import BadInput
 from sightline.runs.guesses import announce
@@ -82,9 +82,7 @@ def open_files(cfg: TrainConfig | PrepareConfig) -> FolderData:
     data, cache = cfg.data, Path(cfg.paths.cache)
     if data.source == "digits" and _is_own_digits(cfg):
         write_digits(Path(data.root))
-    root = localise(data.root, cache)
-    listing = list_images(root, LayoutRule.of(data))
-    split = split_images(listing, SplitRule.of(data), _find_pinned(data.manifest, root))
+    listing, split = list_and_split(data, localise(data.root, cache))
     manifest = split.manifest
     index = cache / "index" / f"{hashlib.sha256(str(manifest.root).encode()).hexdigest()[:32]}.sqlite"
     inspection = inspect_files(manifest.root, manifest.paths, index=index, decode=data.audit != "skip")
@@ -94,9 +92,25 @@ def open_files(cfg: TrainConfig | PrepareConfig) -> FolderData:
         opened = apply_audit(data, audit_once(manifest, inspection, cache), manifest)
     counts = [opened.num_images[split] for split in SPLITS]
     log.info("%s: %d classes, %d train, %d val, %d test images", manifest.root, len(opened.class_names), *counts)
+    return replace(
+        opened,
+        cache=image_cache(cache, data.cache_gb, data.cache),
+        guesses=listing.guesses,
+        layout=listing.layout,
+        passed_over=listing.passed_over,
+        unlabelled=listing.unlabelled,
+        small_classes=split.small_classes,
+    )
+
+
+def list_and_split(data: DataConfig, root: Path) -> tuple[Listing, Split]:
+    """What lies at a root on this disk, and which image goes into which split, from names alone. Says what was guessed.
+
+    Raises: BadInput when it cannot be trained on.
+    """
+    listing = list_images(root, LayoutRule.of(data))
     say(listing)
-    opened = replace(opened, guesses=listing.guesses, passed_over=listing.passed_over, unlabelled=listing.unlabelled)
-    return replace(opened, small_classes=split.small_classes, cache=image_cache(cache, data.cache_gb, data.cache))
+    return listing, split_images(listing, SplitRule.of(data), _find_pinned(data.manifest, root))
 
 
 def open_test_images(root: Path, class_names: Sequence[str], layout: LayoutRule) -> FolderData:
@@ -105,9 +119,10 @@ def open_test_images(root: Path, class_names: Sequence[str], layout: LayoutRule)
     Raises: BadInput when there are none, or the model does not know their class.
     """
     listing = list_images(root, layout, needs="test")
-    manifest = find_test_images(listing, class_names)
     say(listing)
-    return FolderData(manifest, guesses=listing.guesses, passed_over=listing.passed_over)
+    manifest = find_test_images(listing, class_names)
+    facts = {"layout": listing.layout, "passed_over": listing.passed_over}
+    return FolderData(manifest, guesses=listing.guesses, **facts)
 
 
 def say(listing: Listing) -> None:

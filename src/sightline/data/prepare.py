@@ -5,10 +5,14 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+import numpy as np
+
 from sightline.config import PrepareConfig, to_plain, validate_task
 from sightline.data.collection.adapters import DATA_SETS, fetch
-from sightline.data.manifest import Manifest
-from sightline.data.opening import open_files
+from sightline.data.collection.tables import is_table
+from sightline.data.manifest import SPLITS, Manifest
+from sightline.data.opening import list_and_split, open_files
+from sightline.errors import BadInput
 from sightline.runs.files import write_json
 from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.record import RunRecord, open_folder
@@ -17,6 +21,17 @@ if TYPE_CHECKING:
     from omegaconf import DictConfig
 
 log = logging.getLogger(__name__)
+MAX_CLASSES = 50
+"""Lines of classes that a dry run prints."""
+LAYOUT_NAMES = {
+    "splits": "a folder for each split, in it one for each class",
+    "classes": "a folder for each class",
+    "classes_splits": "a folder for each class, in it one for each split",
+    "names": "classes in the files' names",
+    "table": "a table",
+    "gtsrb": "the layout of GTSRB",
+    "intel": "the layout of the Intel scenes",
+}
 
 
 @dataclass(frozen=True)
@@ -50,6 +65,34 @@ def prepare(cfg: "DictConfig | PrepareConfig", invocation: Invocation = UNTOLD) 
         metrics |= {f"findings/{kind}": count for kind, count in opened.num_findings.items()}
         write_json(output / "metrics.json", metrics)
     return PrepareResult(metrics, output)
+
+
+def describe(cfg: "DictConfig | PrepareConfig") -> str:
+    """What `prepare` would find, from the names of files alone: a line for each class with its images by split.
+
+    Raises: BadInput when it cannot be trained on, and for what would have to be fetched or unpacked first.
+    """
+    data = validate_task(cfg, PrepareConfig).data
+    root = Path(data.root.removeprefix("file://")).expanduser().absolute()
+    if not (root.is_dir() or (root.is_file() and is_table(root.name))):
+        raise BadInput(
+            f"dry_run=true: {data.root} is no folder or table on this disk, and a dry run fetches and unpacks nothing; "
+            "leave it out, or name another data.root"
+        )
+    listing, split = list_and_split(data, root)
+    manifest, rest = split.manifest, [label for label, fate in split.small_classes.items() if fate == "left_out"]
+    counts = np.zeros((len(manifest.class_names), len(SPLITS)), int)
+    np.add.at(counts, (manifest.labels, manifest.splits), 1)
+    rows = [(name, *map(str, row)) for name, row in zip(manifest.class_names, counts, strict=True)]
+    if len(rows) > MAX_CLASSES:
+        rows[MAX_CLASSES:] = [(f"… {len(rows) - MAX_CLASSES} more", "", "", "")]
+    rows += [(f"{name}: left out", "", "", "") for name in rest]
+    table = [("class", *SPLITS), *rows, ("all images", *map(str, counts.sum(axis=0)))]
+    width = max(len(name) for name, *_ in table)
+    lines = [f"{name:<{width}}" + "".join(f"{number:>8}" for number in numbers) for name, *numbers in table]
+    head = f"{root}: {LAYOUT_NAMES[listing.layout]}, {len(manifest.class_names)} classes"
+    tail = "nothing was read, fetched or written; without dry_run=true the images are audited and the split is pinned"
+    return "\n".join([head, *lines, tail])
 
 
 def _is_here(root: str) -> bool:

@@ -6,6 +6,7 @@ import logging
 import os
 import shutil
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Protocol
@@ -55,6 +56,11 @@ class TrainingData(Protocol):
         """What was understood that nobody said."""
         ...
 
+    @property
+    def unlabelled(self) -> Sequence[str]:
+        """POSIX paths below the root of test images whose class nobody tells."""
+        ...
+
     def class_counts(self) -> list[int]:
         """Number of training images by class."""
         ...
@@ -96,10 +102,11 @@ class FolderData:
     cache: "ImageCache | None" = None
     """Where decoded images are kept."""
     guesses: tuple[Guess, ...] = ()
+    layout: str = ""
+    """How the files lie, as `Listing` says."""
     passed_over: dict[str, int] = field(default_factory=dict)
     """By suffix: files of class folders that are no images."""
-    unlabelled: list[str] = field(default_factory=list)
-    """POSIX paths below the root of test images whose class nobody tells."""
+    unlabelled: Sequence[str] = ()
     small_classes: dict[str, str] = field(default_factory=dict)
     """`train_only` or `left_out` by class that is too small to be split."""
 
@@ -119,7 +126,7 @@ class FolderData:
         manifest = self.manifest
         facts = {"num_images": manifest.num_images, "sha256": manifest.sha256, "root": str(manifest.root)}
         facts["skipped"] = {"num_images": len(self.skipped), "files": self.skipped}
-        facts |= {"passed_over": self.passed_over, "num_unlabelled": len(self.unlabelled)}
+        facts |= {"layout": self.layout, "passed_over": self.passed_over, "num_unlabelled": len(self.unlabelled)}
         facts["small_classes"] = self.small_classes
         return {**facts, "findings": self.num_findings if self.report else None}
 
@@ -197,7 +204,7 @@ class ShardData:
     """Where shards that stream are kept."""
 
     manifest = None
-    guesses = ()
+    guesses, unlabelled = (), ()
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -247,7 +254,7 @@ class SyntheticData:
     num_images: dict[str, int]
 
     manifest = None
-    guesses = ()
+    guesses, unlabelled = (), ()
     class_names = tuple(str(number) for number in range(NUM_SYNTHETIC_CLASSES))
 
     @classmethod

@@ -1,6 +1,5 @@
 """Classify a file or a folder of photos with a trained model."""
 
-import csv
 import logging
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -10,19 +9,18 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.config import PredictConfig, to_plain, validate_task
 from sightline.data.collection.image_files import find_files
+from sightline.data.predicted_classes import most_probable, write_predictions
 from sightline.errors import BadInput
 from sightline.finished_run import FinishedRun
 from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.record import RunRecord, open_folder
 
 if TYPE_CHECKING:
-    import torch
     from omegaconf import DictConfig
 
     from sightline.task_spec import TaskSpec
 
 log = logging.getLogger(__name__)
-TOP = 5
 
 
 @dataclass(frozen=True)
@@ -69,9 +67,9 @@ def predict(cfg: "DictConfig | PredictConfig", invocation: Invocation = UNTOLD) 
             log.warning("skipped %s", error)
         unreadable = [files[number] for number in sorted(batches.unreadable)]
         readable = [file for number, file in enumerate(files) if number not in batches.unreadable]
-        classes = _most_probable(probabilities, run.task_spec.class_names)
+        classes = most_probable(probabilities, run.task_spec.class_names)
         base = given if given.is_dir() else given.parent
-        _write_csv(output / "predictions.csv", [file.relative_to(base) for file in readable], classes)
+        write_predictions(output / "predictions.csv", [file.relative_to(base) for file in readable], classes)
         if cfg.pictures:
             _draw_pictures(output / "pictures", base, readable, classes)
         record.update(num_images=len(readable), unreadable=[str(file) for file in unreadable])
@@ -106,22 +104,6 @@ def _find(given: Path) -> list[Path]:
     if not files:
         raise BadInput(f"images={given}: no images found in this folder")
     return files
-
-
-def _most_probable(probabilities: "torch.Tensor", class_names: Sequence[str]) -> list[list[tuple[str, float]]]:
-    values, indices = probabilities.topk(min(TOP, len(class_names)), dim=1)
-    rows = zip(indices.tolist(), values.tolist(), strict=True)
-    return [[(str(class_names[i]), float(value)) for i, value in zip(*row, strict=True)] for row in rows]
-
-
-def _write_csv(path: Path, files: Sequence[Path], classes: Sequence[Sequence[tuple[str, float]]]) -> None:
-    ranks = ["", *(f"_{rank}" for rank in range(2, TOP + 1))]
-    with path.open("w", newline="", encoding="utf-8") as table:
-        writer = csv.writer(table)
-        writer.writerow(("file", *(name + rank for rank in ranks for name in ("class", "probability"))))
-        for file, ranked in zip(files, classes, strict=True):
-            cells = [cell for name, probability in ranked for cell in (name, f"{probability:.6f}")]
-            writer.writerow((file.as_posix(), *cells, *[""] * (2 * TOP - len(cells))))
 
 
 def _draw_pictures(

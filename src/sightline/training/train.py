@@ -27,11 +27,13 @@ from sightline.training.find_lr import save_sweep, with_lr
 from sightline.training.fine_tuning import found_before, with_max_epochs, with_pretrained
 from sightline.training.resume import Start, find_run_to_continue, open_run, resume_fingerprint
 from sightline.training.trainer import FitPlan, plan_fit, run_fit
+from sightline.training.unlabelled import predict_unlabelled
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
     import pytorch_lightning as pl
     from omegaconf import DictConfig
 
+    from sightline.evaluation.predictions import Runner
     from sightline.models.classifier import Classifier
     from sightline.training.lr_finder import LrSweep
 
@@ -92,7 +94,7 @@ def train(cfg: "DictConfig | TrainConfig", invocation: Invocation = UNTOLD) -> T
             opened.save(start.folder)
         with processes.join(plan.device):
             start, record, trainer = _fit(plan, start, record, facts)
-        metrics = _finish(plan, trainer, record) if rank.is_main else {}
+        metrics = _finish(plan, opened, trainer, record) if rank.is_main else {}
         if rank.is_main:
             check_gates(metrics, cfg.evaluation.bounds())
     return TrainResult(metrics, start.folder / BEST, start.folder)
@@ -142,7 +144,7 @@ def _fit(
     return start, record, trainer
 
 
-def _finish(plan: FitPlan, trainer: "pl.Trainer", record: RunRecord) -> dict[str, float]:
+def _finish(plan: FitPlan, opened: TrainingData, trainer: "pl.Trainer", record: RunRecord) -> dict[str, float]:
     """Write `model/` and all that is measured and explained."""
     from sightline.callbacks.throughput import Throughput
     from sightline.models.backbones import num_parameters
@@ -155,6 +157,8 @@ def _finish(plan: FitPlan, trainer: "pl.Trainer", record: RunRecord) -> dict[str
     run_dir = record.folder
     metrics |= _export_and_measure(plan, trainer, record)
     write_json(run_dir / "metrics.json", metrics)
+    if opened.unlabelled and "test" in plan.cfg.stages:
+        predict_unlabelled(plan.cfg, opened, _runner(plan, trainer, run_dir), record)
     metrics |= _explain(plan, trainer, run_dir)
     write_json(run_dir / "metrics.json", metrics)
     _log_hparams(trainer, plan.cfg, metrics, run_dir)
@@ -212,9 +216,7 @@ def _last_train_metrics(trainer: "pl.Trainer") -> dict[str, float]:
 def _export_and_measure(plan: FitPlan, trainer: "pl.Trainer", record: RunRecord) -> dict[str, float]:
     """Write `model/` from the best checkpoint, then measure that file: validation always, test if there is one."""
     from sightline.evaluation.measurement import build_evaluators, measure_run
-    from sightline.evaluation.predictions import Runner
     from sightline.models.checkpoint import load_model, save_model
-    from sightline.models.views import with_views
     from sightline.training.checkpoint_averaging import average_if_better
 
     cfg, datamodule, run_dir = plan.cfg, plan.datamodule, record.folder
@@ -229,12 +231,21 @@ def _export_and_measure(plan: FitPlan, trainer: "pl.Trainer", record: RunRecord)
         loaders["test"] = datamodule.test_dataloader()
     elif "test" in cfg.stages:
         log.info("no test images: the report shows validation")
-    saved = load_model(run_dir / "model")
-    network, device = with_views(saved.network, saved.spec.views), trainer.strategy.root_device
-    runner = Runner(network, saved.spec, device, str(trainer.precision), cfg.model.channels_last)
     limits = {"val": cfg.trainer.limit_val_batches, "test": cfg.trainer.limit_test_batches}
     chosen = build_evaluators(cfg.evaluation) if "test" in cfg.stages else None
+    runner = _runner(plan, trainer, run_dir)
     return measure_run(run_dir, runner, loaders, limits, chosen, cfg.evaluation, name=cfg.name)
+
+
+def _runner(plan: FitPlan, trainer: "pl.Trainer", run_dir: Path) -> "Runner":
+    """The network of `model/` as it lies there, with the run's views, device and precision."""
+    from sightline.evaluation.predictions import Runner
+    from sightline.models.checkpoint import load_model
+    from sightline.models.views import with_views
+
+    saved = load_model(run_dir / "model")
+    network, device = with_views(saved.network, saved.spec.views), trainer.strategy.root_device
+    return Runner(network, saved.spec, device, str(trainer.precision), plan.cfg.model.channels_last)
 
 
 def _explain(plan: FitPlan, trainer: "pl.Trainer", run_dir: Path) -> dict[str, float]:

@@ -86,6 +86,7 @@ class PrepareConfig:
 
     data: DataConfig = field(default_factory=DataConfig)
     fetch: bool = key(True, "download the data set when it is not here and its source has an address")
+    dry_run: bool = key(False, "only say what is understood, from names alone: nothing is decoded, fetched or written")
     pin: bool = key(True, "write the split to data.root/manifest.csv, so that images added later do not move it")
     shards: str | None = key(
         None,

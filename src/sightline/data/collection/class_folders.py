@@ -68,11 +68,16 @@ class Location:
                 found.append(Path(entry.path))
         return sorted(found)
 
-    def listing(self, files: list[ClassFiles], notes: Sequence[str] = (), *guesses: Guess) -> Listing:
-        """What was found here. What a person told by `data.layout` is no guess."""
-        told = guesses if self.rule.layout == "auto" else ()
+    def listing(self, layout: str, files: list[ClassFiles], *, because: str = "", notes: Sequence[str] = ()) -> Listing:
+        """What was found here; a guess where there is a reason and nobody told the layout."""
+        is_guess = because and self.rule.layout == "auto"
         return Listing(
-            self.root, files, told, dict(self.search.passed_over), notes=(*notes, *self.search.notes(self.root))
+            self.root,
+            files,
+            layout,
+            guesses=(Guess("data.layout", layout, because),) if is_guess else (),
+            passed_over=dict(self.search.passed_over),
+            notes=(*notes, *self.search.notes(self.root)),
         )
 
 
@@ -100,8 +105,8 @@ def list_class_folders(at: Location) -> Listing | None:
     if layout == "splits" and at.needs in splits:
         return _list_splits(at, splits)
     if layout == "classes" and len(at.subfolders(at.folder)) > 1:
-        notes = note_strays(at, at.folder)
-        return at.listing(list_classes(at, at.needs, at.folder), notes, Guess("data.layout", layout, because))
+        files = list_classes(at, at.needs, at.folder)
+        return at.listing(layout, files, because=because, notes=note_strays(at, at.folder))
     if layout == "classes_splits":
         return _list_splits_of_classes(at, because)
     if not splits and has_images(at.folder) and not any(map(holds_images, at.subfolders(at.folder))):
@@ -209,8 +214,7 @@ def _list_splits(at: Location, splits: dict[str, Path]) -> Listing:
             f"{folder.name}/ has no folders of classes, so nothing can be measured; put the images into "
             f"{folder}/<class>/, or classify them with predict.py images={folder}"
         )
-    guesses = [Guess("data.layout", "splits", "; ".join(reasons))] if reasons else []
-    return replace(at.listing(files, notes, *guesses), unlabelled=unlabelled)
+    return replace(at.listing("splits", files, because="; ".join(reasons), notes=notes), unlabelled=unlabelled)
 
 
 def _find_classes(at: Location, folder: Path) -> Path:
@@ -291,7 +295,7 @@ def _list_splits_of_classes(at: Location, because: str) -> Listing | None:
     if not any(part.split == at.needs for part in files):
         return None
     files.sort(key=lambda part: (list(SPLIT_FOLDERS).index(part.split), part.label))
-    return at.listing(files, notes, Guess("data.layout", "classes_splits", because))
+    return at.listing("classes_splits", files, because=because, notes=notes)
 
 
 def _name_class(folder: str, pattern: str | None) -> str:
@@ -339,7 +343,7 @@ def _list_by_name(at: Location, pattern: str, splits: dict[str, Path]) -> Listin
         files += (ClassFiles(split, label, at.relative(folder), by_label[label]) for label in sorted(by_label))
     if not files and len(folders) == 1:
         return None
-    return replace(at.listing(files, notes), unlabelled=unlabelled)
+    return replace(at.listing("names", files, notes=notes), unlabelled=unlabelled)
 
 
 def _explain_flat(at: Location, folder: Path) -> BadInput:

@@ -62,6 +62,7 @@ class Listing:
 
     root: Path  # the folder that all paths are relative to
     files: list[ClassFiles]
+    layout: str = "table"  # splits, classes, classes_splits, names, a published data set, or a table
     guesses: tuple[Guess, ...] = ()
     passed_over: dict[str, int] = field(default_factory=dict)  # by suffix: files of class folders that are no images
     unlabelled: list[str] = field(default_factory=list)  # POSIX paths of test images whose class nobody tells, sorted

@@ -89,7 +89,7 @@ def _list_gtsrb(at: Location) -> Listing:
                 raise at.refuse(f"{tables[0]} has no columns Filename and ClassId; take it from the data set again")
             listed += _by_folder(at, "test", tables[0], ((test, *row) for row in rows))
             break
-    return at.listing(listed)
+    return at.listing("gtsrb", listed)
 
 
 def _list_gtsrb_tables(at: Location) -> Listing:
@@ -100,7 +100,7 @@ def _list_gtsrb_tables(at: Location) -> Listing:
         rows = _read_columns(table, "Path", "ClassId", delimiter=",") if table.is_file() else None
         if rows is not None:
             listed += _by_folder(at, split, table, ((at.folder, *row) for row in rows))
-    return at.listing(listed)
+    return at.listing("gtsrb", listed)
 
 
 def _read_columns(table: Path, path: str, label: str, *, delimiter: str) -> list[tuple[int, str, str]] | None:
@@ -139,7 +139,7 @@ def _list_seg_folders(at: Location) -> Listing | None:
         if outer.is_dir():
             inner = outer / outer.name
             listed += list_classes(at, split, inner if inner.is_dir() else outer)
-    return at.listing(listed)
+    return at.listing("intel", listed)
 
 
 LAYOUTS: tuple[Callable[[Location], Listing | None], ...] = (
