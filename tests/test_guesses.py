@@ -1,5 +1,6 @@
 """Nothing is guessed in silence: every key of the list of guesses has an example, whose line is printed and stored."""
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -20,7 +21,14 @@ def train_photos(colors: Path, folder: Path) -> tuple[str, ...]:
     return "train", "experiment=photos", f"data.root={colors}", *tiny, "trainer.max_steps=1", "logger=none"
 
 
+def prepare_folders(colors: Path, folder: Path) -> tuple[str, ...]:
+    """Folders of classes without train/ around them."""
+    shutil.copytree(colors / "train", folder / "photos")
+    return "prepare", "data=folder", f"data.root={folder / 'photos'}", f"paths.cache={folder / 'cache'}"
+
+
 EXAMPLES: dict[str, Example] = {
+    "data.layout": prepare_folders,
     "model.pretrained": train_photos,
     "trainer.max_epochs": train_photos,
 }
