@@ -67,7 +67,9 @@ def test_the_plainest_name_is_the_split_and_others_are_named(tmp_path: Path) -> 
 
 
 def test_classes_without_a_folder_train(tmp_path: Path) -> None:
-    listing = list_images(touch(tmp_path, *below("pets"), "pets/labels.txt", "__MACOSX/pets/._1.png"))
+    odd = ("pets/labels.txt", "pets/notes/1.txt", "__MACOSX/pets/._1.png")
+    listing = list_images(touch(tmp_path, *below("pets"), *odd))
+    assert "not read: notes/, as there are no images in it" in listing.notes
     assert counts(listing) == {"train": BOTH}
     assert [str(guess) for guess in listing.guesses] == [
         "guessed data.layout=classes (there is no folder train/, and blue/ and red/ hold the images)"

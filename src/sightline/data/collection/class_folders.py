@@ -106,7 +106,10 @@ def list_class_folders(at: Location) -> Listing | None:
         return _list_splits(at, splits)
     if layout == "classes" and len(at.subfolders(at.folder)) > 1:
         files = list_classes(at, at.needs, at.folder)
-        return at.listing(layout, files, because=because, notes=note_strays(at, at.folder))
+        notes = note_strays(at, at.folder)
+        if empty := [at.root / part.folder for part in files if not part.names]:
+            notes.append(f"not read: {_name(empty)}, as there are no images in it")
+        return at.listing(layout, [part for part in files if part.names], because=because, notes=notes)
     if layout == "classes_splits":
         return _list_splits_of_classes(at, because)
     if not splits and has_images(at.folder) and not any(map(holds_images, at.subfolders(at.folder))):
