@@ -1,6 +1,7 @@
 """What the README and the documents promise: their commands compose, their files exist."""
 
 import re
+import shlex
 import subprocess
 from pathlib import Path
 
@@ -34,7 +35,9 @@ def commands_of_hydra() -> list[tuple[str, str]]:
 def test_every_command_composes(task: str, words: str) -> None:
     for placeholder, value in PLACEHOLDERS.items():
         words = re.sub(rf"\b{placeholder}\b", value, words)
-    overrides = [word for word in words.split() if word not in ("-m", "--help") and not re.search(r"=[^\[]*,", word)]
+    overrides = [
+        word for word in shlex.split(words) if word not in ("-m", "--help") and not re.search(r"=[^\[]*,", word)
+    ]
     if task == "models" and "=" not in overrides[0]:
         overrides[0] = f"pattern={overrides[0]}"
     cfg = compose_config(task, *overrides)
