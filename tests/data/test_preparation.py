@@ -143,6 +143,17 @@ def test_without_an_audit_the_files_are_only_hashed(root: Path) -> None:
         (["data.num_folds=5", "data.fold=5"], "must be from 0 to 4"),
         (["data.fold=1"], "of how many folds"),
         (["data.class_pattern=abc"], "put brackets round the part that names the class"),
+        (["data.name_pattern=abc"], "put brackets round the part that names the class, like 'data.name_pattern="),
+        (["data.layout=flat"], "data.layout=flat: must be one of auto, splits, classes, classes_splits"),
+        (
+            ["data.name_pattern='(a)'", "data.class_pattern='(b)'"],
+            "data.class_pattern=(b) data.name_pattern=(a): the class st",
+        ),
+        (
+            ["data.name_pattern='(a)'", "data.layout=classes_splits"],
+            "in the folder's name or in the file's; drop one of",
+        ),
+        (["data.small_classes=skip"], "data.small_classes=skip: must be one of error, train_only, leave_out"),
         (["data.manifest=nowhere.csv"], "data.manifest=nowhere.csv: no such file"),
     ],
 )

@@ -1,5 +1,6 @@
 """Layouts: each of them gives the same list of splits, classes and names, and a broken one says what to change."""
 
+import re
 from pathlib import Path
 
 import pytest
@@ -301,6 +302,15 @@ def test_broken_tables(lines: list[str], message: str, tmp_path: Path) -> None:
     with pytest.raises(BadInput) as error:
         list_images(table)
     assert str(error.value).startswith(f"data.root={table}: {message.format(folder=tmp_path)}")
+
+
+@pytest.mark.parametrize(
+    ("rule", "key"),
+    [(LayoutRule(layout="splits"), "layout=splits"), (LayoutRule(name_pattern="(a)"), "name_pattern=(a)")],
+)
+def test_what_is_told_about_folders_does_not_fit_a_table(rule: LayoutRule, key: str, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match=rf"data.{re.escape(key)}: .*table.csv is a table, which names each class; drop"):
+        list_images(make_table(tmp_path, "path,label", "a/1.png,cat"), rule)
 
 
 def test_broken_lists(tmp_path: Path) -> None:

@@ -131,10 +131,11 @@ class DataConfig:
         _check_pattern("data.group_pattern", self.group_pattern, "the group", r"(\d+)_\d+")
         _check_pattern("data.class_pattern", self.class_pattern, "the class", r"^\d+\.(.+)$")
         _check_pattern("data.name_pattern", self.name_pattern, "the class", "^([a-z]+)")
-        if self.class_pattern is not None and self.name_pattern is not None:
+        if self.name_pattern is not None and (self.class_pattern is not None or self.layout == "classes_splits"):
+            name = "layout" if self.class_pattern is None else "class_pattern"
             raise BadInput(
-                f"data.class_pattern={self.class_pattern} data.name_pattern={self.name_pattern}: the class stands in "
-                "the folder's name or in the file's; set one of them to null"
+                f"data.{name}={getattr(self, name)} data.name_pattern={self.name_pattern}: the class stands in the "
+                "folder's name or in the file's; drop one of the two"
             )
         self._check_statistics()
 

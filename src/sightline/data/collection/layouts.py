@@ -33,6 +33,11 @@ def list_images(root: Path, rule: LayoutRule = FOUND_OUT, *, needs: str = "train
     Raises: BadInput when no layout fits, or the one that fits is broken.
     """
     if is_table(root.name) and not root.is_dir():
+        for key, told in (("layout", rule.layout != "auto"), ("name_pattern", rule.name_pattern is not None)):
+            if told:
+                raise BadInput(
+                    f"data.{key}={getattr(rule, key)}: {root} is a table, which names each class; drop data.{key}"
+                )
         listing = list_table(root, needs)
     elif root.is_dir():
         listing = _list_folder(root, rule, needs)
