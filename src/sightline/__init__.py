@@ -31,9 +31,12 @@ def train(experiment: str = "digits", overrides: Sequence[str] = ()) -> "TrainRe
     Raises: BadInput, or Hydra's own error for a key that there is not, before anything is written.
     """
     from sightline.command import compose
+    from sightline.config import check_overrides, validate
     from sightline.training.train import train
 
-    return train(compose("train", [f"experiment={experiment}", *overrides]))
+    cfg = validate(compose("train", [f"experiment={experiment}", *overrides]))
+    check_overrides(cfg, overrides)
+    return train(cfg)
 
 
 def evaluate(run: "str | Path | FinishedRun", overrides: Sequence[str] = ()) -> "EvaluateResult":
@@ -73,7 +76,10 @@ def open_data(data: str = "folder", root: str | Path | None = None, overrides: S
 
 def _compose_for(run: "str | Path | FinishedRun", task: str, overrides: Sequence[str]) -> Any:
     from sightline.command import compose
+    from sightline.config import TASKS, check_overrides, validate_task
 
     cfg = compose(task, overrides)
     cfg.run = str(run if isinstance(run, str | Path) else run.path)
+    cfg = validate_task(cfg, TASKS[task])
+    check_overrides(cfg, overrides)
     return cfg

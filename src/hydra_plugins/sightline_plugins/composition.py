@@ -1,5 +1,6 @@
 """What both plugins need of Hydra: a run's configuration composed and checked."""
 
+from collections.abc import Iterable, Sequence
 from typing import Any
 
 from hydra.types import HydraContext
@@ -22,6 +23,21 @@ def check(context: HydraContext, config: DictConfig, overrides: list[str]) -> Di
     if schema is not None and schema in rules.TASKS.values():
         rules.validate_task(cfg, schema)
     return cfg
+
+
+def refuse_idle(runs: Iterable[tuple[DictConfig, Sequence[str]]]) -> None:
+    """Look for overrides that have an effect in none of several composed runs.
+
+    Raises: BadInput with the first.
+    """
+    from sightline import config as rules
+
+    tasks = ((cfg, OmegaConf.get_type(cfg), overrides) for cfg, overrides in runs)
+    rules.refuse_idle(
+        (rules.validate_task(cfg, schema), overrides)
+        for cfg, schema, overrides in tasks
+        if schema is not None and schema in rules.TASKS.values()
+    )
 
 
 def composed_values(cfg: DictConfig) -> dict[str, Any]:

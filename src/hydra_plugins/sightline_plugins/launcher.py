@@ -29,6 +29,7 @@ class SightlineLauncher(Launcher):
             check,
             check_prerequisites,
             composed_values,
+            refuse_idle,
         )
         from sightline.command import invocation
         from sightline.config import to_plain
@@ -39,12 +40,14 @@ class SightlineLauncher(Launcher):
         config = self.config
         configure_log(config.hydra.job_logging, config.hydra.verbose)
         submission = Submission.open(to_plain(config.launch), Path(config.paths.runs).absolute() / "jobs", invocation())
-        names, overrides = [], []
+        names, overrides, runs = [], [], []
         for given in job_overrides:
             cfg = check(self.hydra_context, config, list(given))
             names.append(str(cfg.get("name", config.hydra.job.name)))
             overrides.append(submission.overrides(given, composed_values(cfg), Path(cfg.paths.runs).absolute()))
             check_prerequisites(cfg, submission)
+            runs.append((cfg, given))
+        refuse_idle(runs)
         plans = submission.plan_all(names, overrides)
         if submission.settings.dry_run or not submission.settings.wait:
             print_plans(plans) if submission.settings.dry_run else submission.leave(plans)

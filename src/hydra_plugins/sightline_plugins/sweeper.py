@@ -64,7 +64,12 @@ class SightlineSweeper(Sweeper):
         from hydra.core.utils import configure_log
 
         from hydra_plugins.sightline_plugins.command_line import split_overrides, typed_keys, whole_nodes
-        from hydra_plugins.sightline_plugins.composition import check, check_prerequisites, composed_values
+        from hydra_plugins.sightline_plugins.composition import (
+            check,
+            check_prerequisites,
+            composed_values,
+            refuse_idle,
+        )
         from sightline.config import validate_choice
         from sightline.launch.submission import print_plans
         from sightline.metrics import FINAL_METRICS
@@ -84,15 +89,15 @@ class SightlineSweeper(Sweeper):
             for metric in settings.metrics:
                 validate_choice("hydra.sweeper.metrics", metric, FINAL_METRICS)
 
-        def check_trial(overrides: list[str]) -> None:
+        def check_trial(overrides: list[str]) -> tuple[DictConfig, list[str]]:
             assert self.hydra_context is not None
-            point = overrides[len(settings.fixed) :]
-            cfg = check(self.hydra_context, self.config, [*fixed, *point])
+            words = [*fixed, *overrides[len(settings.fixed) :]]
+            cfg = check(self.hydra_context, self.config, words)
             submission.overrides(overrides, composed_values(cfg), Path(cfg.paths.runs).absolute())
             check_prerequisites(cfg, submission)
+            return cfg, words
 
-        for point in settings.space.corners():
-            check_trial(settings.overrides(point))
+        refuse_idle(check_trial(settings.overrides(point)) for point in settings.space.corners())
         if submission.settings.dry_run:
             return print_plans([submission.plan(first_job(settings))])
         with submission.command_to_go_on():

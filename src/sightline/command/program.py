@@ -10,7 +10,7 @@ import select
 import signal
 import sys
 import warnings
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import nullcontext
 from dataclasses import replace
 from typing import Any, NoReturn
@@ -19,11 +19,11 @@ import hydra
 import rich
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
-from omegaconf import DictConfig
+from omegaconf import DictConfig, OmegaConf
 
 from sightline.command.composition import HYDRA_SHORTENED, groups_listed_in_place
 from sightline.command.messages import exit_code, explain
-from sightline.config import did_you_mean, refuse_unknown_keys
+from sightline.config import TASKS, check_overrides, did_you_mean, refuse_unknown_keys, validate_task
 from sightline.env_file import load_env_file
 from sightline.errors import BAD_INPUT, FAILED, GATE_NOT_MET, Interrupted
 from sightline.runs.invocation import COMMIT, RANK_VARIABLES, UNTOLD, Invocation
@@ -79,13 +79,23 @@ def task(function: Callable[[DictConfig, Invocation], Any]) -> Callable[[DictCon
     def wrapped(cfg: DictConfig) -> Any:
         try:
             refuse_unknown_keys(cfg)
-            return function(cfg, invocation())
+            said = invocation()
+            _check_overrides(cfg, said.overrides)
+            return function(cfg, said)
         except Exception as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise  # Hydra goes on with the other runs and raises this one at the end
             raise _TaskFailed from error
 
     return wrapped
+
+
+def _check_overrides(cfg: DictConfig, overrides: Sequence[str]) -> None:
+    """Look for overrides without effect. In one run of several, and in a job that was checked before, they may stay."""
+    schema = OmegaConf.get_type(cfg)
+    if schema is not None and schema in TASKS.values():
+        is_alone = HydraConfig.get().mode == RunMode.RUN and "launch=here" not in overrides
+        check_overrides(validate_task(cfg, schema), overrides, may_stay=not is_alone)
 
 
 def main() -> None:

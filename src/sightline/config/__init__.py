@@ -1,7 +1,8 @@
 """The schema of what is ours, its rules, and typed configurations. Never imports torch: bad input must fail fast."""
 
-from sightline.config.constraints import did_you_mean, key, validate_choice
+from sightline.config.constraints import did_you_mean, key, refuse_idle, validate_choice
 from sightline.config.conversion import (
+    check_overrides,
     explain_key,
     refuse_unknown_keys,
     save_yaml,
@@ -68,6 +69,7 @@ __all__ = [
     "TrainerConfig",
     "build",
     "build_each",
+    "check_overrides",
     "check_processes",
     "check_targets",
     "check_views",
@@ -75,6 +77,7 @@ __all__ = [
     "explain_key",
     "key",
     "path_keys",
+    "refuse_idle",
     "refuse_unknown_keys",
     "register",
     "save_yaml",

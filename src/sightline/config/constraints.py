@@ -1,13 +1,38 @@
-"""Rules of single keys, held as metadata beside them, and the one walker that checks them."""
+"""Rules of single keys, held as metadata beside them, and the walkers that check them."""
 
 import copy
 import difflib
 import re
-from collections.abc import Iterable, Mapping
-from dataclasses import field, fields, is_dataclass
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass, field, fields, is_dataclass
+from operator import attrgetter
 from typing import Any
 
 from sightline.errors import BadInput
+from sightline.runs.override_text import key_of
+
+
+@dataclass(frozen=True)
+class Needs:
+    """What a key has no effect without."""
+
+    what: str
+    """As one would type it, like `model.loss=focal`."""
+    holds: Callable[[Any], bool]
+    """Whether the configuration of a task has it."""
+    may_stay: bool = False
+    """Whether a key that is typed without it may stay, with a line about it, and is not refused."""
+
+
+def only_with(key: str, *values: Any, may_stay: bool = False) -> Needs:
+    """That another key has one of these values; without values, one that turns it on."""
+
+    def holds(cfg: Any) -> bool:
+        value = attrgetter(key)(cfg)
+        return value in values if values else bool(value)
+
+    shown = " or ".join(str(value).lower() if isinstance(value, bool) else str(value) for value in values) or "…"
+    return Needs(f"{key}={shown}", holds, may_stay)
 
 
 def key(default: Any, meaning: str = "", **rules: Any) -> Any:
@@ -19,7 +44,8 @@ def key(default: Any, meaning: str = "", **rules: Any) -> Any:
     `chooses`: a metric that something is chosen by, and so none of the test set ·
     `path`: the value names a place: `path` (a file or folder, or an address), `run` (of a run, also by its name below
     the folder of runs), `target` (a folder or an address that is written) or `stays` (where this machine reads and
-    writes).
+    writes) ·
+    `needs`: what it has no effect without, a `Needs`.
     """
     metadata = {"meaning": meaning, **rules}
     if isinstance(default, dict | list):
@@ -40,6 +66,59 @@ def check(section: Any, prefix: str = "") -> None:
             _check_value(name, value, each.metadata)
     if hasattr(section, "check"):
         section.check()
+
+
+@dataclass(frozen=True)
+class Idle:
+    """An override that has no effect."""
+
+    override: str
+    needs: Needs
+
+    def __str__(self) -> str:
+        key = key_of(self.override)
+        return f"{self.override}: has no effect without {self.needs.what}; add that, or leave {key} out"
+
+
+def find_idle(cfg: Any, overrides: Sequence[str]) -> list[Idle]:
+    """The overrides that have no effect beside the other settings of a task; but for what is typed to be off."""
+    return [
+        Idle(override, needs)
+        for name, needs in keys_that_need(type(cfg))
+        if attrgetter(name)(cfg) and not needs.holds(cfg)
+        for override in overrides
+        if _touches(key_of(override), name, needs)
+    ]
+
+
+def keys_that_need(section: type, prefix: str = "") -> Iterator[tuple[str, Needs]]:
+    """The dotted name of every key of a section, and of the sections in it, that needs something, and what."""
+    for each in fields(section):
+        if "needs" in each.metadata:
+            yield f"{prefix}{each.name}", each.metadata["needs"]
+        if isinstance(each.type, type) and is_dataclass(each.type):
+            yield from keys_that_need(each.type, f"{prefix}{each.name}.")
+
+
+def _touches(typed: str, name: str, needs: Needs) -> bool:
+    """Whether an override sets a key or a part of it; a whole group is refused for none of its keys."""
+    return f"{typed}.".startswith(f"{name}.") or (needs.may_stay and name.startswith(f"{typed}."))
+
+
+def refuse_idle(runs: Iterable[tuple[Any, Sequence[str]]]) -> None:
+    """Look for overrides that have an effect in none of several runs, each a configuration and its overrides.
+
+    Raises: BadInput with the first that may not stay.
+    """
+    idle: dict[str, Idle] = {}
+    effective: set[str] = set()
+    for cfg, overrides in runs:
+        found = {each.override: each for each in find_idle(cfg, overrides)}
+        effective |= {*overrides} - found.keys()
+        idle |= {override: each for override, each in found.items() if not each.needs.may_stay}
+    for override, each in idle.items():
+        if override not in effective:
+            raise BadInput(str(each))
 
 
 def _check_value(name: str, value: Any, rules: Mapping[str, Any]) -> None:

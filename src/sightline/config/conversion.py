@@ -1,7 +1,8 @@
 """From what Hydra composed to checked dataclasses, and from those to plain values."""
 
+import logging
 import re
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
@@ -9,10 +10,11 @@ from typing import Any, TypeVar
 from omegaconf import MISSING, DictConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from sightline.config.constraints import check, did_you_mean
+from sightline.config.constraints import check, did_you_mean, find_idle, refuse_idle
 from sightline.config.schema.train import TrainConfig
 from sightline.errors import BadInput
 
+log = logging.getLogger(__name__)
 Task = TypeVar("Task")
 Place = tuple[str | int, ...]
 """The names and indices that lead to a value."""
@@ -44,6 +46,17 @@ def validate_task(cfg: DictConfig | Task, schema: type[Task]) -> Task:
     assert isinstance(cfg, schema), f"{type(cfg).__name__} is no {schema.__name__}"
     check(cfg)
     return cfg
+
+
+def check_overrides(cfg: Any, overrides: Sequence[str], *, may_stay: bool = False) -> None:
+    """Look for overrides that have no effect beside the other settings of a typed configuration, and warn of them.
+
+    Raises: BadInput for those that nobody would type on purpose; not where all `may_stay`, as in one run of several.
+    """
+    if not may_stay:
+        refuse_idle([(cfg, overrides)])
+    for idle in find_idle(cfg, overrides):
+        log.warning("%s", idle)
 
 
 def _texts(raw: Any, place: Place = ()) -> Iterator[tuple[Place, str]]:

@@ -39,11 +39,12 @@ def _section(name: str) -> str:
 def _row(name: str, field: Any) -> str:
     rules = field.metadata
     choices = rules.get("choices", ())
+    needs = f"only with {rules['needs'].what}" if "needs" in rules else ""
     allowed = "`" + "\\|".join(choices) + "`" if 0 < len(choices) <= MAX_NAMED else ""
     cells = (
         f"`{name}`",
         _default(field),
-        "; ".join(filter(None, (rules.get("meaning"), allowed, describe_bounds(rules)))),
+        "; ".join(filter(None, (rules.get("meaning"), allowed, describe_bounds(rules), needs))),
     )
     return f"| {' | '.join(cells)} |"
 

@@ -66,7 +66,7 @@ class Loop:
         backend: Backend,
         owner: Owner,
         *,
-        check: Callable[[list[str]], None] = lambda overrides: None,
+        check: Callable[[list[str]], object] = lambda overrides: None,
         show: Callable[["Loop"], None] = lambda loop: None,
     ) -> None:
         self.settings, self.study, self.backend, self.owner = settings, study, backend, owner

@@ -16,7 +16,7 @@ WRITTEN_EVERY_SECONDS = 2.0
 
 
 def sweep(
-    settings: Settings, backend: Backend, check: Callable[[list[str]], None] = lambda overrides: None
+    settings: Settings, backend: Backend, check: Callable[[list[str]], object] = lambda overrides: None
 ) -> dict[str, Any]:
     """Run a study to its total, or go on with it; return what `results.yaml` holds. Closes the backend.
 
@@ -30,7 +30,7 @@ def sweep(
         backend.close()
 
 
-def _sweep(settings: Settings, backend: Backend, check: Callable[[list[str]], None]) -> dict[str, Any]:
+def _sweep(settings: Settings, backend: Backend, check: Callable[[list[str]], object]) -> dict[str, Any]:
     from sightline.sweeping.hyperparameter_table import write_hyperparameter_table
     from sightline.sweeping.live_table import LiveTable
     from sightline.sweeping.loop import Loop

@@ -1,5 +1,6 @@
 """The fit: Lightning's trainer with what every run has, and what is done when a fit ends badly."""
 
+import logging
 import math
 import sys
 from collections.abc import Callable
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # imported inside functions: bad input is refused before torc
     from sightline.data.datamodule import ImageDataModule
     from sightline.models.classifier import Classifier
 
+log = logging.getLogger(__name__)
 PROFILERS = {"simple": "SimpleProfiler", "advanced": "AdvancedProfiler", "pytorch": "PyTorchProfiler"}
 """Lightning's profilers; each writes into the run folder instead of the log."""
 
@@ -105,6 +107,30 @@ def _check_batches(arguments: dict[str, Any], datamodule: "ImageDataModule") -> 
     every, available = arguments["val_check_interval"], len(datamodule.train_dataloader())
     if isinstance(every, int) and arguments["check_val_every_n_epoch"] and every > available:
         raise BadInput(f"trainer.val_check_interval={every}: an epoch has {available} batch(es); make it smaller")
+    _say_what_ends(arguments, available)
+
+
+def _say_what_ends(arguments: dict[str, Any], num_batches: int) -> None:
+    """Of `max_epochs` and `max_steps` the one that comes first ends a training: the other one has no effect."""
+    max_epochs, max_steps = arguments["max_epochs"] or -1, arguments["max_steps"]
+    if max_epochs < 1 or max_steps < 1:
+        return
+    limit = arguments["overfit_batches"] or arguments["limit_train_batches"] or 1.0
+    used = int(limit * num_batches) if isinstance(limit, float) else min(limit, num_batches)
+    steps_an_epoch = math.ceil(used / arguments["accumulate_grad_batches"])
+    if max_steps > max_epochs * steps_an_epoch:
+        log.warning(
+            "trainer.max_steps=%d is never reached: trainer.max_epochs=%d ends the training after %d steps; "
+            "add trainer.max_epochs=null to let the steps decide",
+            max_steps,
+            max_epochs,
+            max_epochs * steps_an_epoch,
+        )
+    elif max_steps <= (max_epochs - 1) * steps_an_epoch:
+        last = math.ceil(max_steps / steps_an_epoch)
+        log.warning(
+            "trainer.max_steps=%d ends the training in epoch %d of trainer.max_epochs=%d", max_steps, last, max_epochs
+        )
 
 
 def run_fit(plan: FitPlan, start: Start, record: RunRecord, facts: dict[str, Any]) -> "pl.Trainer":

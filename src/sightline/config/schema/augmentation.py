@@ -3,7 +3,7 @@
 from dataclasses import dataclass, field
 from typing import Any
 
-from sightline.config.constraints import key
+from sightline.config.constraints import Needs, key, only_with
 from sightline.config.instantiation import check_targets
 from sightline.errors import BadInput
 
@@ -23,7 +23,17 @@ class BatchAugmentationConfig:
     crop_ratio: list[float] = key([1.0, 1.0], "width to height, from and to")
     rotate_degrees: float = key(0.0, "at most, either way", minimum=0, maximum=180)
     shear_degrees: float = key(0.0, "at most, either way", minimum=0, maximum=60)
-    horizontal_flip: float = key(0.0, "probability", minimum=0, maximum=1, noun="a probability")
+    horizontal_flip: float = key(
+        0.0,
+        "probability",
+        minimum=0,
+        maximum=1,
+        noun="a probability",
+        needs=Needs(
+            "data.orientation_matters=false or data.mirror_classes=…",
+            lambda cfg: bool(cfg.data.mirror_classes) or not cfg.data.orientation_matters,
+        ),
+    )
     before: dict[str, Any] = key({}, "batch transforms of the colours, before the crop")
     after: dict[str, Any] = key({}, "batch transforms after it")
 
@@ -38,12 +48,30 @@ class AugmentationConfig:
     """Changes of training images; validation and test see none of them."""
 
     crop_scale: list[float] | None = key(None, "random resized crop: share of the area, from and to")
-    crop_ratio: list[float] = key([0.75, 4 / 3], "its width to height, from and to")
-    horizontal_flip: float = key(0.0, "probability", minimum=0, maximum=1, noun="a probability")
+    crop_ratio: list[float] = key(
+        [0.75, 4 / 3], "its width to height, from and to", needs=only_with("augmentation.crop_scale")
+    )
+    horizontal_flip: float = key(
+        0.0,
+        "probability",
+        minimum=0,
+        maximum=1,
+        noun="a probability",
+        needs=only_with("data.orientation_matters", False),
+    )
     transforms: dict[str, Any] = key({}, "albumentations objects, applied in this order")
     mixup: float = key(0.0, "alpha of the share of one image in another; 0: none", minimum=0)
     cutmix: float = key(0.0, "the same of the area that one image covers of another", minimum=0)
-    mix_probability: float = key(1.0, "of a batch", minimum=0, maximum=1)
+    mix_probability: float = key(
+        1.0,
+        "of a batch",
+        minimum=0,
+        maximum=1,
+        needs=Needs(
+            "augmentation.mixup=… or augmentation.cutmix=…",
+            lambda cfg: cfg.augmentation.mixup > 0 or cfg.augmentation.cutmix > 0,
+        ),
+    )
     start_size: float = key(
         1.0,
         "of the first epoch's training images, as a share of data.image_size",

@@ -1,11 +1,11 @@
 """The data group: where images are, how they are split and how they are read."""
 
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from omegaconf import MISSING
 
-from sightline.config.constraints import key
+from sightline.config.constraints import Needs, key, only_with
 from sightline.errors import BadInput
 from sightline.task_spec import CROPS, INTERPOLATIONS
 
@@ -13,6 +13,8 @@ SOURCES = ("folder", "digits", "gtsrb", "intel", "cifar100", "dogs", "shards", "
 LAYOUTS = ("auto", "splits", "classes", "classes_splits")
 NOT_FILES = ("shards", "synthetic")
 """Sources whose images are no files."""
+FILES = Needs("images in files", lambda cfg: cfg.data.source not in NOT_FILES)
+LOOKED_AT = replace(FILES, may_stay=True)
 
 
 @dataclass
@@ -39,18 +41,25 @@ class DataConfig:
         MISSING,
         "holds train/<class>/… and perhaps val/ and test/; or a .csv, .lst, archive or s3:// address",
         path="path",
+        needs=Needs("another data.source than synthetic", lambda cfg: cfg.data.source != "synthetic"),
     )
     origin: str = key("", "where to get the data when root is missing")
-    classes: list[str] | None = key(None, "of cifar100: those to write, by name; null: all")
+    classes: list[str] | None = key(
+        None, "of cifar100: those to write, by name; null: all", needs=only_with("data.source", "cifar100")
+    )
     layout: str = key(
         "auto",
         "of folders: splits (train/<class>/), classes (<class>/), classes_splits (<class>/train/); auto: found out",
         choices=LAYOUTS,
+        needs=FILES,
     )
-    class_pattern: str | None = key(None, "regular expression; its brackets hold the class in a class folder's name")
+    class_pattern: str | None = key(
+        None, "regular expression; its brackets hold the class in a class folder's name", needs=FILES
+    )
     name_pattern: str | None = key(
         None,
         "the same in a file's name, like cat.0.jpg: folders tell the split alone then",
+        needs=FILES,
     )
     image_size: int = key(224, "side of the square that the model sees, in pixels", minimum=8)
     interpolation: str = key("bicubic", "of the resize", choices=INTERPOLATIONS)
@@ -67,22 +76,36 @@ class DataConfig:
         noun="a number",
     )
     num_workers: int = key(2, "processes that decode images", minimum=0)
-    group_pattern: str | None = key(None, "regular expression; images whose paths agree in its brackets stay together")
-    groups_span_classes: bool = key(
-        False, "true: the same group in two classes is one (a patient), not two (a counter)"
+    group_pattern: str | None = key(
+        None, "regular expression; images whose paths agree in its brackets stay together", needs=FILES
     )
-    val_fraction: float = key(0.15, "of the groups of each class, where there is no val/", minimum=0, below=1)
-    test_fraction: float = key(0.15, "the same where there is no test/; 0 makes none", minimum=0, below=1)
+    groups_span_classes: bool = key(
+        False,
+        "true: the same group in two classes is one (a patient), not two (a counter)",
+        needs=only_with("data.group_pattern"),
+    )
+    val_fraction: float = key(
+        0.15,
+        "of the groups of each class, where there is no val/",
+        minimum=0,
+        below=1,
+        needs=Needs(
+            "data.num_folds=null and images in files", lambda cfg: cfg.data.num_folds is None and FILES.holds(cfg)
+        ),
+    )
+    test_fraction: float = key(0.15, "the same where there is no test/; 0 makes none", minimum=0, below=1, needs=FILES)
     small_classes: str = key(
         "error",
         "classes with too few images or groups for every split; train_only: trained on, not measured; or leave_out",
         choices=("error", "train_only", "leave_out"),
+        needs=FILES,
     )
     num_folds: int | None = key(
         None,
         "cross-validation: all but test is dealt into so many parts …",
         minimum=2,
         hint=", or null for a single split",
+        needs=FILES,
     )
     fold: int = key(0, "… and this one is validation")
     with_validation: bool = key(
@@ -92,13 +115,21 @@ class DataConfig:
         "auto",
         "the split as a file; auto: root/manifest.csv where there is one; none: split anew",
         path="path",
+        needs=LOOKED_AT,
     )
-    audit: str = key("auto", "look at every file at first use; skip: do not", choices=("auto", "skip"))
-    on_bad_file: str = key("error", "skip: leave bad files out, and say so in run.json …", choices=("error", "skip"))
+    audit: str = key("auto", "look at every file at first use; skip: do not", choices=("auto", "skip"), needs=LOOKED_AT)
+    on_bad_file: str = key(
+        "error", "skip: leave bad files out, and say so in run.json …", choices=("error", "skip"), needs=LOOKED_AT
+    )
     max_bad_fraction: float = key(
-        0.01, "… while they are no more than this share", minimum=0, maximum=1, noun="a share"
+        0.01,
+        "… while they are no more than this share",
+        minimum=0,
+        maximum=1,
+        noun="a share",
+        needs=only_with("data.on_bad_file", "skip"),
     )
-    on_leak: str = key("warn", "of images in two splits", choices=("warn", "error"))
+    on_leak: str = key("warn", "of images in two splits", choices=("warn", "error"), needs=LOOKED_AT)
     sampler: str = key(
         "shuffled",
         "balanced: as many training images of one class as of another",
@@ -108,12 +139,22 @@ class DataConfig:
         "auto",
         "decoded images on disk; auto: if they fit; always; off: decode the files in every epoch",
         choices=("auto", "always", "off"),
+        needs=LOOKED_AT,
     )
     cache_gb: float = key(
-        50.0, "the most that all caches may take", above=0, hint="; to have no cache set data.cache=off"
+        50.0,
+        "the most that all caches may take",
+        above=0,
+        hint="; to have no cache set data.cache=off",
+        needs=Needs("data.cache=auto or always", lambda cfg: cfg.data.cache != "off" or cfg.data.source == "shards"),
     )
     device_cache: bool = key(False, "all decoded images of training and validation in the memory of the device")
-    num_synthetic: int = key(1024, "images that source=synthetic pretends to have", minimum=1)
+    num_synthetic: int = key(
+        1024,
+        "images that source=synthetic pretends to have",
+        minimum=1,
+        needs=only_with("data.source", "synthetic"),
+    )
 
     def check(self) -> None:
         for name, value in (("on_bad_file", "skip"), ("on_leak", "error")):

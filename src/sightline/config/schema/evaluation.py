@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sightline.config.constraints import key
+from sightline.config.constraints import Needs, key
 from sightline.config.instantiation import check_targets
 from sightline.errors import BadInput
 
@@ -22,7 +22,11 @@ class EvaluationConfig:
     )
     gates: Any = key(None, "{metric: the least it may be}; where less is better, the most")
     seed: int = key(0, "of resampling and of corruptions", minimum=0)
-    evaluators: dict[str, Any] = key({}, "sections of the report, in this order")
+    evaluators: dict[str, Any] = key(
+        {},
+        "sections of the report, in this order",
+        needs=Needs("test in stages", lambda cfg: "test" in getattr(cfg, "stages", ("test",)), may_stay=True),
+    )
 
     def check(self) -> None:
         if self.seed >= 2**32:

@@ -2,10 +2,13 @@
 
 from dataclasses import dataclass
 
-from sightline.config.constraints import key
+from sightline.config.constraints import Needs, key
 from sightline.errors import BadInput
 
 METHODS = ("integrated_gradients", "grad_cam", "occlusion", "smooth_grad")
+GRADIENTS = Needs(
+    "integrated_gradients in explanation.methods", lambda cfg: "integrated_gradients" in cfg.explanation.methods
+)
 
 
 @dataclass
@@ -13,7 +16,12 @@ class ExplanationConfig:
     """Which parts of an image made the model say what it says."""
 
     methods: list[str] = key(["integrated_gradients", "grad_cam"], "in this order", choices=METHODS)
-    num_images: int = key(12, "chosen over the classes: right and wrong, sure and unsure", minimum=1)
+    num_images: int = key(
+        12,
+        "chosen over the classes: right and wrong, sure and unsure",
+        minimum=1,
+        needs=Needs("images=null", lambda cfg: getattr(cfg, "images", None) is None),
+    )
     target: str = key(
         "prediction",
         "the class that is explained; label, or both where they differ",
@@ -23,15 +31,17 @@ class ExplanationConfig:
         "black",
         "where integrated gradients begin; blurred, mean (colour) or random_average",
         choices=("black", "blurred", "mean", "random_average"),
+        needs=GRADIENTS,
     )
     tolerance: float = key(
         0.01,
         "completeness error at which an image of integrated gradients is done …",
         above=0,
         hint=", like 0.01 for one percent",
+        needs=GRADIENTS,
     )
-    min_steps: int = key(16, "… after so many gradients at least …", minimum=2)
-    max_steps: int = key(1024, "… or marked, after so many")
+    min_steps: int = key(16, "… after so many gradients at least …", minimum=2, needs=GRADIENTS)
+    max_steps: int = key(1024, "… or marked, after so many", needs=GRADIENTS)
     memory_gb: float | None = key(
         None,
         "the most that gradients and activations may take; null: a quarter of what is free",

@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from sightline.config.constraints import key
+from sightline.config.constraints import Needs, key, only_with
 from sightline.config.instantiation import check_targets
 from sightline.errors import BadInput
 
@@ -21,18 +21,37 @@ class ModelConfig:
     arguments: dict[str, Any] = key({}, "of timm.create_model")
     arguments_for: dict[str, dict[str, Any]] = key({}, "the same, for the model of that name alone")
     pretrained: bool | str = key(
-        False, "weights from timm's hub; auto: where they are in the cache, or can be fetched; else from scratch"
+        False,
+        "weights from timm's hub; auto: where they are in the cache, or can be fetched; else from scratch",
+        needs=Needs("model.weights=null", lambda cfg: cfg.model.weights_file() is None, may_stay=True),
     )
-    weights: str | None = key(None, "local safetensors file; beats `pretrained`", path="path")
+    weights: str | None = key(
+        None,
+        "local safetensors file; beats `pretrained`",
+        path="path",
+        needs=Needs("another model in model.weights_for", lambda cfg: cfg.model.weights == cfg.model.weights_file()),
+    )
     weights_for: Any = key(None, "{name: file}: the same for the model of that name alone; null there: no file for it")
-    drop_rate: float = key(0.0, "dropout before the head, as timm's argument of that name", minimum=0, below=1)
-    drop_path_rate: float = key(0.0, "stochastic depth: how often the last block is left out", minimum=0, below=1)
+    drop_rate: float = key(
+        0.0,
+        "dropout before the head, as timm's argument of that name",
+        minimum=0,
+        below=1,
+        needs=Needs("model.arguments that leave it open", lambda cfg: cfg.model.uses("drop_rate")),
+    )
+    drop_path_rate: float = key(
+        0.0,
+        "stochastic depth: how often the last block is left out",
+        minimum=0,
+        below=1,
+        needs=Needs("model.arguments that leave it open", lambda cfg: cfg.model.uses("drop_path_rate")),
+    )
     freeze: str = key(
         "none",
         "backbone: train the head alone; gradual: then one more stage every …",
         choices=("none", "backbone", "gradual"),
     )
-    unfreeze_every_epochs: int = key(1, "… so many epochs", minimum=1)
+    unfreeze_every_epochs: int = key(1, "… so many epochs", minimum=1, needs=only_with("model.freeze", "gradual"))
     lr: float | int | str = key(
         1e-3,
         "auto: found by a short training whose rate grows, and recorded",
@@ -42,13 +61,14 @@ class ModelConfig:
     )
     loss: str = key("cross_entropy", "bce: each class for itself", choices=("cross_entropy", "bce", "focal"))
     label_smoothing: float = key(0.0, "share of the label that all classes get", minimum=0, below=1)
-    focal_gamma: float = key(2.0, "of loss=focal", minimum=0)
+    focal_gamma: float = key(2.0, "of loss=focal", minimum=0, needs=only_with("model.loss", "focal"))
     bce_target_threshold: float | None = key(
         None,
         "of loss=bce: mixed shares above it count as 1, the others as 0",
         above=0,
         below=1,
         hint=", like 0.2, or null for none",
+        needs=only_with("model.loss", "bce"),
     )
     class_weights: str = key(
         "none",
@@ -62,6 +82,7 @@ class ModelConfig:
         above=0,
         below=1,
         hint=", like 0.75, or null for none",
+        needs=only_with("model.freeze", "none", "gradual"),
     )
     ema_decay: float | None = key(
         None,
@@ -71,15 +92,20 @@ class ModelConfig:
         hint=", like 0.999, or null for none",
     )
     teacher: str | None = key(None, "a run whose answers this one learns from, too", path="run")
-    teacher_weight: float = key(0.5, "their share of the loss", minimum=0, maximum=1)
-    teacher_temperature: float = key(2.0, "divides both logits", above=0, hint=", like 2")
+    teacher_weight: float = key(0.5, "their share of the loss", minimum=0, maximum=1, needs=only_with("model.teacher"))
+    teacher_temperature: float = key(
+        2.0, "divides both logits", above=0, hint=", like 2", needs=only_with("model.teacher")
+    )
     channels_last: bool = key(True, "memory format of images and weights")
     fast_convolutions: bool = key(
         True, "on processors, convolutions that train faster than torch's (the same but for rounding); false: torch's"
     )
     compile: bool = key(False, "torch.compile")
     compile_mode: str | None = key(
-        None, "of torch.compile: reduce-overhead (CUDA graphs), max-autotune", choices=COMPILE_MODES
+        None,
+        "of torch.compile: reduce-overhead (CUDA graphs), max-autotune",
+        choices=COMPILE_MODES,
+        needs=only_with("model.compile", True),
     )
     tf32: bool = key(True, "on a GPU, 32-bit products with a mantissa of 10 bits; false: of 23")
     optimizer: dict[str, Any] = key({}, "a `_partial_` object that takes the parameters")
@@ -103,6 +129,20 @@ class ModelConfig:
             if "_target_" not in node:
                 raise BadInput(f"model.{name}: no _target_ is set; choose one, like model/{name}=… (see --help)")
             check_targets(node, f"model.{name}")
+        self._check_rates()
+
+    def _check_rates(self) -> None:
+        """`model.lr` is the learning rate, which optimizer and scheduler refer to; another one there would hide it."""
+        for name, node, rate in (("optimizer", self.optimizer, "lr"), ("scheduler", self.scheduler, "max_lr")):
+            if rate in node and node[rate] != self.lr:
+                raise BadInput(
+                    f"model.{name}.{rate}={node[rate]} model.lr={self.lr}: the learning rate is model.lr, which "
+                    f"optimizer and scheduler follow; set model.lr={node[rate]} and leave model.{name}.{rate} out"
+                )
+
+    def uses(self, rate: str) -> bool:
+        """Whether `drop_rate` or `drop_path_rate` counts: an argument of that name goes first."""
+        return self.timm_arguments().get(rate) == getattr(self, rate)
 
     def weights_file(self) -> str | None:
         """The file for the model of this name, else the one for any."""

@@ -5,7 +5,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from sightline.config.constraints import key
+from sightline.config.constraints import Needs, key, only_with
 from sightline.config.schema.data import NOT_FILES, DataConfig, PathsConfig, RunDataConfig
 from sightline.config.schema.evaluation import EvaluationConfig
 from sightline.config.schema.explanation import ExplanationConfig
@@ -15,6 +15,7 @@ from sightline.errors import BadInput
 from sightline.task_spec import VIEWS
 
 SPLITS = ("train", "val", "test")
+TIMED = only_with("time", True)
 RUN = "a run folder, its model/ folder, a checkpoint, or a path below paths.runs, like latest"
 
 
@@ -44,7 +45,12 @@ class ExplainConfig:
 
     run: str = key(MISSING, RUN, path="run")
     images: str | None = key(None, "a folder, searched through, or one file; null: images of the split", path="path")
-    split: str = key("test", "of the run's own images", choices=SPLITS)
+    split: str = key(
+        "test",
+        "of the run's own images",
+        choices=SPLITS,
+        needs=Needs("images=null", lambda cfg: cfg.images is None),
+    )
     explanation: ExplanationConfig = field(default_factory=ExplanationConfig)
     data: RunDataConfig = field(default_factory=RunDataConfig)
     accelerator: str = key("auto", "auto: the one of the training, where it is here")
@@ -110,9 +116,11 @@ class ModelsConfig:
     limit: int = key(40, "the most models to describe", minimum=1)
     image_size: int | None = key(None, "null: what each was made for", minimum=8)
     time: bool = key(False, "also measure images per second, on this machine")
-    batch_size: int = key(32, "for that", minimum=2)
-    accelerator: str = key("auto", "auto: the best that this machine has")
-    precision: str = key("auto", "auto: bf16 mixed where the device has it in hardware", choices=PRECISIONS)
+    batch_size: int = key(32, "for that", minimum=2, needs=TIMED)
+    accelerator: str = key("auto", "auto: the best that this machine has", needs=TIMED)
+    precision: str = key(
+        "auto", "auto: bf16 mixed where the device has it in hardware", choices=PRECISIONS, needs=TIMED
+    )
     output: str | None = key(None, "a folder for models.csv", path="stays")
 
 

@@ -1,9 +1,10 @@
 """The configuration of train.py and find_lr.py, and the rules that hold across its sections."""
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from sightline.config.constraints import key
+from sightline.config.constraints import Needs, key
 from sightline.config.instantiation import check_targets
 from sightline.config.schema.augmentation import AugmentationConfig
 from sightline.config.schema.data import NOT_FILES, DataConfig, PathsConfig
@@ -18,10 +19,12 @@ from sightline.config.schema.trainer import (
     TrainerConfig,
 )
 from sightline.errors import BadInput
-from sightline.metrics import FINAL_METRICS
+from sightline.metrics import FINAL_METRICS, mode_of
 from sightline.task_spec import VIEWS
 
 STAGES = ("fit", "test", "explain")
+EXPLAINED = Needs("explain in stages", lambda cfg: "explain" in cfg.stages, may_stay=True)
+IMAGES = Needs("another data.source than synthetic", lambda cfg: cfg.data.source != "synthetic", may_stay=True)
 
 
 @dataclass
@@ -47,13 +50,19 @@ class TrainConfig:
     paths: PathsConfig = field(default_factory=PathsConfig)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig)
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig, metadata={"needs": IMAGES})
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     divergence: DivergenceConfig = field(default_factory=DivergenceConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    explanation: ExplanationConfig = field(default_factory=ExplanationConfig)
-    callbacks: dict[str, Any] = key({}, "Lightning callbacks beyond the ones every run has")
+    explanation: ExplanationConfig = field(default_factory=ExplanationConfig, metadata={"needs": EXPLAINED})
+    callbacks: dict[str, Any] = key(
+        {},
+        "Lightning callbacks beyond the ones every run has",
+        needs=Needs(
+            "trainer.max_epochs above the patience of early stopping", lambda cfg: cfg.can_stop_early(), may_stay=True
+        ),
+    )
     logger: dict[str, Any] = key({}, "Lightning loggers")
     launch: dict[str, Any] = key({}, "where the run is started; empty where it runs")
 
@@ -70,10 +79,22 @@ class TrainConfig:
         _check_with_validation(self)
         _check_device_cache(self)
         _check_growing_images(self)
+        _check_plateau(self)
+        _check_gates(self)
         check_views(self.test_time_augmentation, self.data.orientation_matters)
         check_targets(self.callbacks, "callbacks")
         check_targets(self.logger, "logger")
         self.evaluation.check_splits(("test", "val"))
+
+    def can_stop_early(self) -> bool:
+        """Whether early stopping, where there is one, has more validations than it waits for."""
+        trainer, waits = (
+            self.trainer,
+            [each.get("patience", 3) for each in self.callbacks.values() if each and _is_early_stopping(each)],
+        )
+        num_validations = (trainer.max_epochs or -1) // (trainer.check_val_every_n_epoch or 1)
+        is_by_epochs = trainer.val_check_interval is None and num_validations > 0
+        return not (waits and is_by_epochs and min(waits) >= num_validations)
 
 
 @dataclass
@@ -148,8 +169,35 @@ def _check_with_validation(cfg: TrainConfig) -> None:
             f"data.with_validation=true checkpoint.average_best={cfg.checkpoint.average_best}: none is left to "
             "say which are the best; set checkpoint.average_best=1"
         )
-    if str(cfg.model.scheduler.get("_target_")).endswith("ReduceLROnPlateau"):
+    if _is_plateau(cfg):
         raise BadInput("data.with_validation=true: model/scheduler=plateau follows validation; choose another")
+
+
+def _is_early_stopping(node: Mapping[str, Any]) -> bool:
+    return str(node.get("_target_")).endswith(".EarlyStopping")
+
+
+def _check_plateau(cfg: TrainConfig) -> None:
+    """The scheduler looks at the metric that decides which checkpoint is the best, and in its direction."""
+    mode, monitor = cfg.model.scheduler.get("mode"), cfg.checkpoint.monitor
+    if mode is not None and _is_plateau(cfg) and mode != mode_of(monitor):
+        raise BadInput(
+            f"model.scheduler.mode={mode}: it follows checkpoint.monitor={monitor}, whose mode is {mode_of(monitor)}; "
+            "leave it out, or choose another checkpoint.monitor"
+        )
+
+
+def _is_plateau(cfg: TrainConfig) -> bool:
+    return str(cfg.model.scheduler.get("_target_")).endswith("ReduceLROnPlateau")
+
+
+def _check_gates(cfg: TrainConfig) -> None:
+    gates = [name for name in cfg.evaluation.bounds() if name.startswith("test/")]
+    if gates and "test" not in cfg.stages:
+        raise BadInput(
+            f"evaluation.gates: {gates[0]} is not measured with stages=[{','.join(cfg.stages)}]; add test to "
+            "stages, or leave the gate out"
+        )
 
 
 def _check_device_cache(cfg: TrainConfig) -> None:

@@ -3,13 +3,24 @@
 from dataclasses import dataclass
 from typing import Any
 
-from sightline.config.constraints import key
+from sightline.config.constraints import Needs, key, only_with
 from sightline.errors import BadInput
 from sightline.metrics import FIT_METRICS
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
 """How several processes may train one network."""
+SEVERAL = Needs(
+    "trainer.devices=2 or more",
+    lambda cfg: (cfg.trainer.num_devices() or 2) * cfg.trainer.num_nodes > 1,  # all of the machine may be several
+    may_stay=True,
+)
+EARLY_END = Needs(
+    "callbacks=early_stopping or trainer.max_time=…",
+    lambda cfg: bool(cfg.trainer.max_time) or bool(cfg.callbacks),
+)
+NO_OVERFITTING = only_with("trainer.overfit_batches", 0)
+ROLLBACK = only_with("divergence.action", "rollback")
 
 
 @dataclass
@@ -17,7 +28,7 @@ class TrainerConfig:
     """Arguments of `pytorch_lightning.Trainer`, by Lightning's own names; `precision: auto` is ours."""
 
     accelerator: str = key("auto", "auto: the best that this machine has")
-    strategy: str = key("auto", f"of several processes: {', '.join(STRATEGIES)}")
+    strategy: str = key("auto", f"of several processes: {', '.join(STRATEGIES)}", needs=SEVERAL)
     devices: Any = key(
         1, "processes on each machine, one a device; auto: all GPUs; or a list that names them, like [2]"
     )
@@ -26,30 +37,32 @@ class TrainerConfig:
         "auto", "auto: bf16 mixed where the device has it in hardware, else 32 bits", choices=PRECISIONS
     )
     max_epochs: int | str | None = key(10, "auto: by the number of training images, see docs/recipe.md")
-    min_epochs: int | None = None
-    max_steps: int = -1
-    min_steps: int | None = None
+    min_epochs: int | None = key(None, "before anything else may end the training", needs=EARLY_END)
+    max_steps: int = key(-1, "the training ends with these or with max_epochs, whichever come first; -1: no limit")
+    min_steps: int | None = key(None, "before anything else may end the training", needs=EARLY_END)
     max_time: str | None = key(None, "DD:HH:MM:SS")
-    limit_train_batches: int | float | None = None
-    limit_val_batches: int | float | None = None
-    limit_test_batches: int | float | None = None
+    limit_train_batches: int | float | None = key(None, needs=NO_OVERFITTING)
+    limit_val_batches: int | float | None = key(None, needs=NO_OVERFITTING)
+    limit_test_batches: int | float | None = key(
+        None, needs=Needs("test in stages", lambda cfg: "test" in cfg.stages, may_stay=True)
+    )
     overfit_batches: int | float = 0.0
     val_check_interval: int | float | None = None
     check_val_every_n_epoch: int | None = 1
     num_sanity_val_steps: int = 0
-    log_every_n_steps: int = 10
+    log_every_n_steps: int = key(10, needs=only_with("logger", may_stay=True))
     enable_progress_bar: bool = True
     enable_model_summary: bool = False
     accumulate_grad_batches: int = key(1, minimum=1)
     gradient_clip_val: int | float | None = None
-    gradient_clip_algorithm: str | None = None
+    gradient_clip_algorithm: str | None = key(None, needs=only_with("trainer.gradient_clip_val"))
     deterministic: bool | str | None = key(None, 'true, false or "warn"')
     benchmark: bool | None = None
     inference_mode: bool = True
     use_distributed_sampler: bool = True
     profiler: str | None = None
     detect_anomaly: bool = False
-    sync_batchnorm: bool = False
+    sync_batchnorm: bool = key(False, needs=SEVERAL)
 
     def check(self) -> None:
         if isinstance(self.max_epochs, str) and self.max_epochs != "auto":
@@ -103,10 +116,21 @@ class CheckpointConfig:
     """Which checkpoints are kept."""
 
     monitor: str = key(
-        "val/accuracy", "the metric that decides which checkpoint is the best", choices=FIT_METRICS, chooses=True
+        "val/accuracy",
+        "the metric that decides which checkpoint is the best",
+        choices=FIT_METRICS,
+        chooses=True,
+        needs=only_with("data.with_validation", False, may_stay=True),
     )
     average_best: int = key(
-        1, "keep so many of the best, and export their average where validation finds it no worse", minimum=1
+        1,
+        "keep so many of the best, and export their average where validation finds it no worse",
+        minimum=1,
+        needs=Needs(
+            "trainer.max_epochs=2 or more",
+            lambda cfg: cfg.checkpoint.average_best == 1 or cfg.trainer.max_epochs != 1,
+            may_stay=True,
+        ),
     )
     every_minutes: float | None = key(
         10.0,
@@ -125,8 +149,10 @@ class DivergenceConfig:
         "rollback: go on from the last checkpoint with a smaller learning rate …",
         choices=("stop", "rollback"),
     )
-    max_rollbacks: int = key(3, "… so often at the most …", minimum=1, hint="; to have none set divergence.action=stop")
-    lr_factor: float = key(0.3, "… each time multiplied by this", above=0, below=1, hint=", like 0.3")
+    max_rollbacks: int = key(
+        3, "… so often at the most …", minimum=1, hint="; to have none set divergence.action=stop", needs=ROLLBACK
+    )
+    lr_factor: float = key(0.3, "… each time multiplied by this", above=0, below=1, hint=", like 0.3", needs=ROLLBACK)
     explosion_factor: float = key(
         20.0,
         "exploded: above so many times the loss of guessing, as a median of five batches",
