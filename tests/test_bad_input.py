@@ -33,8 +33,14 @@ ON_THE_COMMAND_LINE = [
     ("experiment=null", "experiment=null: to leave a group out write ~experiment"),
     ("trainer.max_epochs=0", "training would never end or never begin; set trainer.max_epochs to 1 or more"),
     ("model.optimizer.lr=1e-4", "set model.lr=0.0001 and leave model.optimizer.lr out"),
-    ("model.focal_gamma=1", "model.focal_gamma=1: has no effect without model.loss=focal; add that, or leave model.f"),
-    ("model.focal_gamma=1 launch=local_process", "model.focal_gamma=1: has no effect without model.loss=focal"),
+    (
+        "model.focal_gamma=1",
+        "1: has no effect here, it counts only with model.loss=focal; set that, or leave model.focal_gamma out",
+    ),
+    (
+        "model.focal_gamma=1 launch=local_process",
+        "model.focal_gamma=1: has no effect here, it counts only with model.loss",
+    ),
     ("data.val_fraction=0.6 data.test_fraction=0.6", "make their sum smaller than 1"),
     ("model.freeze=backbone", "add model.weights=FILE or model.pretrained=true, or set model.freeze=none"),
     ("model.weights=nowhere.safetensors", "model.weights=nowhere.safetensors: no such file"),

@@ -93,7 +93,7 @@ def test_a_key_without_effect_is_refused_or_warned_of(key: str, caplog: pytest.L
     task, typed, beside, with_effect = CASES[key]
     words = [*beside.split(), typed]
     cfg: Any = compose_task(task, *words)
-    message = f"{typed}: has no effect without "
+    message = f"{typed}: has no effect here, it counts only with "
     with caplog.at_level(logging.WARNING):
         if key in MAY_STAY:
             check_overrides(cfg, words)
@@ -124,7 +124,7 @@ def test_of_several_runs_one_effect_is_enough() -> None:
     several = [["model.focal_gamma=1", f"model.loss={loss}"] for loss in ("bce", "focal")]
     runs = [(compose_train(*words), words) for words in several]
     refuse_idle(runs)
-    with pytest.raises(BadInput, match="model.focal_gamma=1: has no effect without model.loss=focal"):
+    with pytest.raises(BadInput, match="model.focal_gamma=1: has no effect here, it counts only with model.loss=focal"):
         refuse_idle(runs[:1])
 
 

@@ -38,6 +38,23 @@ REFUSED = [
         "hparams_search=optuna model=resnet18_half model/optimizer=sgd model.lr=0.1",
         "nothing is left to search, model.name, model/optimizer, model.lr typed with one value; leave one of them out",
     ),
+    ("hparams_search=optuna hydra.sweeper.refit_seeds=2", "it counts only with hydra.sweeper.refit=true; leave"),
+    (
+        "hparams_search=accuracy_and_speed optimized_metric=val/loss",
+        "optimized_metric=val/loss: has no effect here, hydra",
+    ),
+    (
+        "hparams_search=optuna launch=local_process launch.wait=false",
+        "launch.wait=false: has no effect here, a sweep wai",
+    ),
+    (
+        "hparams_search=optuna hydra.sweeper.refit=true model/scheduler=plateau",
+        "model/scheduler=plateau follows validation",
+    ),
+    (
+        "hparams_search=optuna model.focal_gamma=1",
+        "model.focal_gamma=1: has no effect here, it counts only with model.l",
+    ),
     ("hparams_search=optuna data=folder", "data.root: no value is set; add data.root=… to the command"),
     ("hparams_search=optnua", "Could not find 'hparams_search/optnua'"),
     ("launch=local_process launch.n_parallel=0", "launch.n_parallel=0: must be 1 or more"),

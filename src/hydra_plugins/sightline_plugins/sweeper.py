@@ -73,6 +73,7 @@ class SightlineSweeper(Sweeper):
         from sightline.config import validate_choice
         from sightline.launch.submission import print_plans
         from sightline.metrics import FINAL_METRICS
+        from sightline.sweeping.refit import REFIT_OVERRIDES
         from sightline.sweeping.space import to_overrides
         from sightline.sweeping.sweep import conclude, first_job, sweep
 
@@ -98,6 +99,8 @@ class SightlineSweeper(Sweeper):
             return cfg, words
 
         refuse_idle(check_trial(settings.overrides(point)) for point in settings.space.corners())
+        if settings.refit:
+            check_trial([*settings.overrides(next(settings.space.corners())), *REFIT_OVERRIDES])
         if submission.settings.dry_run:
             return print_plans([submission.plan(first_job(settings))])
         with submission.command_to_go_on():
@@ -155,7 +158,26 @@ class SightlineSweeper(Sweeper):
             parts.insert(1, cfg.model.name if is_by_name else choices.get("model"))
         return "-".join(as_file_name(str(part)) for part in parts if part)
 
+    def _check_unused(self, typed: Mapping[str, str]) -> None:
+        """Raises: BadInput for a key that has no effect on a sweep; of those that people leave there it warns."""
+        from sightline.errors import BadInput
+
+        waits = OmegaConf.select(self.config, "launch.wait", default=True)
+        reasons = {
+            "launch.wait": None if waits else "a sweep waits for its trials",
+            "launch.preload": "hydra.sweeper.preload says what trials share",
+            "optimized_metric": "hydra.sweeper.metrics decides" if self.said["metrics"] else None,
+            "hydra.sweeper.refit_seeds": None if self.said["refit"] else "it counts only with hydra.sweeper.refit=true",
+        }
+        for key, reason in reasons.items():
+            if key in typed and reason:
+                raise BadInput(f"{typed[key]}: has no effect here, {reason}; leave {key} out")
+        for key in ("stages", "output"):
+            if key in typed:
+                log.warning("%s is not used: trials have stages=[fit], and folders of their own", typed[key])
+
     def _settings(self, space: Any, fixed: Sequence[str], submission: Any) -> Any:
+        from hydra_plugins.sightline_plugins.command_line import typed_keys
         from hydra_plugins.sightline_plugins.composition import composed_values
         from sightline.errors import BadInput
         from sightline.launch.overrides import without_submitter
@@ -163,6 +185,7 @@ class SightlineSweeper(Sweeper):
         from sightline.sweeping.settings import Settings, direction_of
 
         said, cfg = self.said, self.config
+        self._check_unused(typed_keys([*fixed, *cfg.hydra.overrides.hydra]))
         given = [each for each in without_submitter(fixed) if key_of(each) not in ("output", "stages")]
         given = submission.overrides(given, composed_values(cfg), Path(cfg.paths.runs).absolute())
         choices = cfg.hydra.runtime.choices

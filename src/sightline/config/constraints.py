@@ -14,7 +14,7 @@ from sightline.runs.override_text import key_of
 
 @dataclass(frozen=True)
 class Needs:
-    """What a key has no effect without."""
+    """What a key counts only with."""
 
     what: str
     """As one would type it, like `model.loss=focal`."""
@@ -45,7 +45,7 @@ def key(default: Any, meaning: str = "", **rules: Any) -> Any:
     `path`: the value names a place: `path` (a file or folder, or an address), `run` (of a run, also by its name below
     the folder of runs), `target` (a folder or an address that is written) or `stays` (where this machine reads and
     writes) ·
-    `needs`: what it has no effect without, a `Needs`.
+    `needs`: what it counts only with, a `Needs`.
     """
     metadata = {"meaning": meaning, **rules}
     if isinstance(default, dict | list):
@@ -77,7 +77,9 @@ class Idle:
 
     def __str__(self) -> str:
         key = key_of(self.override)
-        return f"{self.override}: has no effect without {self.needs.what}; add that, or leave {key} out"
+        return (
+            f"{self.override}: has no effect here, it counts only with {self.needs.what}; set that, or leave {key} out"
+        )
 
 
 def find_idle(cfg: Any, overrides: Sequence[str]) -> list[Idle]:

@@ -29,7 +29,9 @@ class ModelConfig:
         None,
         "local safetensors file; beats `pretrained`",
         path="path",
-        needs=Needs("another model in model.weights_for", lambda cfg: cfg.model.weights == cfg.model.weights_file()),
+        needs=Needs(
+            "no file for this model in model.weights_for", lambda cfg: cfg.model.weights == cfg.model.weights_file()
+        ),
     )
     weights_for: Any = key(None, "{name: file}: the same for the model of that name alone; null there: no file for it")
     drop_rate: float = key(
@@ -37,14 +39,14 @@ class ModelConfig:
         "dropout before the head, as timm's argument of that name",
         minimum=0,
         below=1,
-        needs=Needs("model.arguments that leave it open", lambda cfg: cfg.model.uses("drop_rate")),
+        needs=Needs("no drop_rate in model.arguments", lambda cfg: cfg.model.uses("drop_rate")),
     )
     drop_path_rate: float = key(
         0.0,
         "stochastic depth: how often the last block is left out",
         minimum=0,
         below=1,
-        needs=Needs("model.arguments that leave it open", lambda cfg: cfg.model.uses("drop_path_rate")),
+        needs=Needs("no drop_path_rate in model.arguments", lambda cfg: cfg.model.uses("drop_path_rate")),
     )
     freeze: str = key(
         "none",
@@ -61,10 +63,12 @@ class ModelConfig:
     )
     loss: str = key("cross_entropy", "bce: each class for itself", choices=("cross_entropy", "bce", "focal"))
     label_smoothing: float = key(0.0, "share of the label that all classes get", minimum=0, below=1)
-    focal_gamma: float = key(2.0, "of loss=focal", minimum=0, needs=only_with("model.loss", "focal"))
+    focal_gamma: float = key(
+        2.0, "the larger, the less what is already right counts", minimum=0, needs=only_with("model.loss", "focal")
+    )
     bce_target_threshold: float | None = key(
         None,
-        "of loss=bce: mixed shares above it count as 1, the others as 0",
+        "mixed shares above it count as 1, the others as 0",
         above=0,
         below=1,
         hint=", like 0.2, or null for none",

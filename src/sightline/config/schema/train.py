@@ -60,7 +60,7 @@ class TrainConfig:
         {},
         "Lightning callbacks beyond the ones every run has",
         needs=Needs(
-            "trainer.max_epochs above the patience of early stopping", lambda cfg: cfg.can_stop_early(), may_stay=True
+            "trainer.max_epochs above its patience (early stopping)", lambda cfg: cfg.can_stop_early(), may_stay=True
         ),
     )
     logger: dict[str, Any] = key({}, "Lightning loggers")
