@@ -87,14 +87,13 @@ class TrainConfig:
         self.evaluation.check_splits(("test", "val"))
 
     def can_stop_early(self) -> bool:
-        """Whether early stopping, where there is one, has more validations than it waits for."""
-        trainer, waits = (
-            self.trainer,
-            [each.get("patience", 3) for each in self.callbacks.values() if each and _is_early_stopping(each)],
-        )
-        num_validations = (trainer.max_epochs or -1) // (trainer.check_val_every_n_epoch or 1)
-        is_by_epochs = trainer.val_check_interval is None and num_validations > 0
-        return not (waits and is_by_epochs and min(waits) >= num_validations)
+        """Whether early stopping, where there is one, can have more validations than it waits for."""
+        trainer = self.trainer
+        if not isinstance(trainer.max_epochs, int) or trainer.max_epochs < 1 or trainer.val_check_interval is not None:
+            return True
+        num_validations = trainer.max_epochs // (trainer.check_val_every_n_epoch or 1)
+        nodes = [each for each in self.callbacks.values() if each and _is_early_stopping(each)]
+        return all(each.get("patience", 3) < num_validations for each in nodes)
 
 
 @dataclass
