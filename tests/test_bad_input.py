@@ -41,6 +41,8 @@ ON_THE_COMMAND_LINE = [
         "model.focal_gamma=1 launch=local_process",
         "model.focal_gamma=1: has no effect here, it counts only with model.loss",
     ),
+    ("launch.n_parallel=2", "launch.n_parallel: counts only where runs are launched; add launch=local_process, say"),
+    ("hydra.sweeper.n_trials=2", "hydra.sweeper.n_trials: counts only in a sweep; add hparams_search=optuna, say"),
     ("data.val_fraction=0.6 data.test_fraction=0.6", "make their sum smaller than 1"),
     ("model.freeze=backbone", "add model.weights=FILE or model.pretrained=true, or set model.freeze=none"),
     ("model.weights=nowhere.safetensors", "model.weights=nowhere.safetensors: no such file"),

@@ -174,5 +174,9 @@ def explain_key(error: OmegaConfBaseException) -> str:
     known = [str(each) for each in parent if each != "hydra"] if isinstance(parent, DictConfig) else []
     full_key = str(error.full_key or error.key)
     prefix = full_key[: -len(str(error.key))] if full_key.endswith(str(error.key)) else ""
+    if prefix == "launch." and not known:
+        return f"{full_key}: counts only where runs are launched; add launch=local_process, say, or leave it out"
+    if prefix == "hydra.sweeper." and "n_trials" not in known:
+        return f"{full_key}: counts only in a sweep; add hparams_search=optuna, say, or leave it out"
     hint = did_you_mean(str(error.key), known, prefix) or f"; known here: {', '.join(known)}"
     return f"{full_key}: no such key{hint}"
