@@ -83,6 +83,7 @@ MAY_STAY = {
     *("augmentation", "callbacks", "checkpoint.average_best", "checkpoint.monitor", "data.audit", "data.cache"),
     *("data.manifest", "data.on_bad_file", "data.on_leak", "evaluation.evaluators", "explanation", "model.pretrained"),
     *("trainer.limit_test_batches", "trainer.log_every_n_steps", "trainer.strategy", "trainer.sync_batchnorm"),
+    *("trainer.min_epochs", "trainer.min_steps"),
 }
 """Keys that people leave in a command on purpose: they are warned of."""
 

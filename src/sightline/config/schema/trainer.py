@@ -18,6 +18,7 @@ SEVERAL = Needs(
 EARLY_END = Needs(
     "callbacks=early_stopping or trainer.max_time=…",
     lambda cfg: bool(cfg.trainer.max_time) or bool(cfg.callbacks),
+    may_stay=True,
 )
 NO_OVERFITTING = only_with("trainer.overfit_batches", 0)
 ROLLBACK = only_with("divergence.action", "rollback")
