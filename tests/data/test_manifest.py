@@ -49,6 +49,24 @@ def test_folders_that_are_there_are_the_splits(colors: Path, tmp_path: Path) -> 
     assert all(path.startswith("valid/") == (split == "val") for path, split in splits_of(manifest).items())
 
 
+def test_what_the_data_state_goes_before_a_rule_with_a_word(
+    colors: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    shutil.copytree(colors / "train", tmp_path / "images")
+    table, paths = tmp_path / "table.csv", sorted((tmp_path / "images").rglob("*.png"))
+    rows = [f"{path.relative_to(tmp_path)},{path.parent.name},,{number // 2}" for number, path in enumerate(paths)]
+    table.write_text("\n".join(["path,label,split,group", *rows]))
+    with caplog.at_level("INFO", "sightline.data.splitting"):
+        make_manifest(colors, SplitRule(test_fraction=0.3))
+        make_manifest(table, SplitRule(group_pattern=r"(\d)\d"))
+        make_manifest(colors, SplitRule(val_fraction=0.3, test_fraction=0))
+    said = [each.getMessage() for each in caplog.records if "is not used" in each.getMessage()]
+    assert said == [
+        f"data.test_fraction=0.3 is not used: {colors} has a test split of its own",
+        rf"data.group_pattern=(\d)\d is not used: {tmp_path} states the groups itself",
+    ]
+
+
 def test_test_images_are_made_only_where_wanted(colors: Path, tmp_path: Path) -> None:
     root = tmp_path / "data"
     shutil.copytree(colors / "train", root / "train")

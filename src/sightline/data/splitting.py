@@ -70,6 +70,7 @@ def split_images(listing: Listing, rule: SplitRule = SplitRule(), pinned: Manife
     root, found = listing.root, listing.files
     class_names = _check_classes(root, found)
     given = {part.split for part in found}
+    _say_what_is_given(listing, given, rule)
     if "val" not in given and rule.val_fraction == 0 and rule.num_folds is None:
         raise BadInput(
             f"data.val_fraction=0: {root} has no val/, and the best checkpoint is chosen on validation; "
@@ -98,6 +99,15 @@ def split_images(listing: Listing, rule: SplitRule = SplitRule(), pinned: Manife
     manifest = replace(manifest, splits=splits)
     _check_splits(manifest, shares, small)
     return Split(manifest, dict.fromkeys(small, "train_only"))
+
+
+def _say_what_is_given(listing: Listing, given: Container[str], rule: SplitRule) -> None:
+    """A split or groups that the data state themselves go before what the rule says of them."""
+    for split, share in (("val", rule.val_fraction), ("test", rule.test_fraction)):
+        if split in given and share not in (0, getattr(SplitRule, f"{split}_fraction")):
+            log.info("data.%s_fraction=%g is not used: %s has a %s split of its own", split, share, listing.root, split)
+    if rule.group_pattern is not None and any(part.groups for part in listing.files):
+        log.info("data.group_pattern=%s is not used: %s states the groups itself", rule.group_pattern, listing.root)
 
 
 def _find_small(
