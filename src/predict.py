@@ -13,7 +13,7 @@ def main(cfg: DictConfig, invocation: command.Invocation) -> None:
 
     result = predict(cfg, invocation)
     for file, ranked in list(zip(result.files, result.classes, strict=True))[:10]:
-        print(f"{ranked[0][1]:6.1%}  {ranked[0][0]}  {file.name}")
+        print(f"{ranked[0][1]:6.1%}  {ranked[0][0]}  {command.to_text(file.name)}")
     if result.unreadable:
         print(f"skipped {len(result.unreadable)} file(s) that cannot be read; run.json names them")
     print(f"results: {result.run_dir / 'predictions.csv'} ({len(result.files)} images)")

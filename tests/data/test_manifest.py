@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 from tests.conftest import write_image
+from tests.odd_names import LABELS, write_odd_names
 
 from sightline.data.collection.digits import write_digits
 from sightline.data.collection.layouts import list_images
@@ -145,6 +146,22 @@ def test_a_loaded_manifest_has_the_classes_it_was_saved_with(tmp_path: Path) -> 
     assert loaded.class_names == LONG
     assert loaded.labels.tolist() == manifest.labels.tolist()
     assert list(loaded.rows()) == list(manifest.rows())
+
+
+def test_names_of_any_kind_come_back(tmp_path: Path) -> None:
+    write_odd_names(tmp_path)
+    manifest = make_manifest(tmp_path)
+    manifest.save(tmp_path / "manifest.csv")
+    (tmp_path / "manifest.csv").read_text(encoding="utf-8", errors="strict")
+    loaded = Manifest.load(tmp_path / "manifest.csv", tmp_path)
+    assert loaded.class_names == manifest.class_names == tuple(LABELS)
+    assert list(loaded.rows()) == list(manifest.rows())
+    assert loaded.sha256 == manifest.sha256
+    files = {manifest.file(row) for row in range(len(manifest))}
+    assert files == {path for path in tmp_path.rglob("*.png") if path.is_file()}
+    assert not loaded.find_changed("train")
+    again = make_manifest(tmp_path, SplitRule(val_fraction=0.5), pinned=loaded)
+    assert splits_of(again) == splits_of(manifest)
 
 
 def test_test_images_of_a_model_keep_its_classes(colors: Path, tmp_path: Path) -> None:

@@ -4,6 +4,7 @@ from sightline.command.composition import compose, groups_listed_in_place
 from sightline.command.messages import exit_code, explain
 from sightline.command.program import NOT_SAID, invocation, main, print_metrics, run, task
 from sightline.command.verbs import Verbs, do_verb, run_verbs
+from sightline.runs.file_names import to_text
 from sightline.runs.invocation import Invocation
 
 __all__ = [
@@ -21,4 +22,5 @@ __all__ = [
     "run",
     "run_verbs",
     "task",
+    "to_text",
 ]

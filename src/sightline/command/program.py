@@ -2,6 +2,7 @@
 
 import ast
 import functools
+import io
 import logging
 import os
 import re
@@ -214,6 +215,8 @@ def _interrupt(number: int, frame: Any) -> NoReturn:
 
 def _quieten() -> None:
     """Silence messages of libraries about themselves, but not warnings about our data and settings."""
+    if isinstance(sys.stdout, io.TextIOWrapper):
+        sys.stdout.reconfigure(errors="backslashreplace")  # as stderr has it: no name that is printed ends a program
     if not sys.stdout.isatty():
         rich.reconfigure(quiet=True)  # a bar that is not drawn leaves an empty line
     for name in (

@@ -16,6 +16,7 @@ from numpy.dtypes import StringDType
 
 from sightline.config import SPLITS
 from sightline.errors import BadInput
+from sightline.runs.file_names import to_name
 from sightline.runs.files import whole_file
 
 TRAIN, VAL, TEST = range(3)
@@ -33,7 +34,7 @@ class Manifest:
     root: Path
     class_names: tuple[str, ...]
     paths: np.ndarray
-    """Strings: POSIX paths below the root."""
+    """Strings: POSIX paths below the root, as `to_text` writes them; `file` has the file."""
     labels: np.ndarray
     """int32: indices into `class_names`."""
     splits: np.ndarray
@@ -62,7 +63,7 @@ class Manifest:
     @cached_property
     def digests(self) -> np.ndarray:
         """uint8 `(N, 32)`: the sha256 of each file's bytes."""
-        files = (self.root / path for path in self.paths)
+        files = (self.file(row) for row in range(len(self)))
         with ThreadPoolExecutor(max_workers=min(8, 2 * (os.cpu_count() or 1))) as pool:
             joined = bytearray().join(pool.map(_sha256, files))
         return np.frombuffer(joined, np.uint8).reshape(-1, 32)
@@ -71,6 +72,10 @@ class Manifest:
         """The same manifest with hashes of the files that are known already."""
         self.__dict__["digests"] = digests
         return self
+
+    def file(self, row: int) -> Path:
+        """The file of a row."""
+        return self.root / to_name(self.paths[row])
 
     def rows(self) -> Iterator[tuple[str, str, str, str, str]]:
         """The table's rows: path, label, split, group and sha256."""
@@ -144,7 +149,7 @@ class Manifest:
         return [str(self.paths[row]) for row in rows if not self._is_unchanged(row)]
 
     def _is_unchanged(self, row: int) -> bool:
-        path = self.root / self.paths[row]
+        path = self.file(row)
         return path.is_file() and _sha256(path) == self.digests[row].tobytes()
 
 
@@ -159,7 +164,7 @@ class Selection:
         return len(self.rows)
 
     def path(self, index: int) -> Path:
-        return self.manifest.root / self.manifest.paths[self.rows[index]]
+        return self.manifest.file(self.rows[index])
 
     @property
     def paths(self) -> Iterator[Path]:

@@ -2,6 +2,7 @@
 
 import hashlib
 import logging
+import os
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -84,7 +85,7 @@ def open_files(cfg: TrainConfig | PrepareConfig) -> FolderData:
         write_digits(Path(data.root))
     listing, split = list_and_split(data, localise(data.root, cache))
     manifest = split.manifest
-    index = cache / "index" / f"{hashlib.sha256(str(manifest.root).encode()).hexdigest()[:32]}.sqlite"
+    index = cache / "index" / f"{hashlib.sha256(os.fsencode(manifest.root)).hexdigest()[:32]}.sqlite"
     inspection = inspect_files(manifest.root, manifest.paths, index=index, decode=data.audit != "skip")
     manifest.with_digests(inspection.facts["sha256"])
     opened = FolderData(manifest)

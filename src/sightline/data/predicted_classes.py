@@ -5,6 +5,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from sightline.runs.file_names import to_text
+
 if TYPE_CHECKING:
     import torch
 
@@ -26,4 +28,4 @@ def write_predictions(path: Path, files: Sequence[Path], classes: Sequence[Seque
         writer.writerow(("file", *(name + rank for rank in ranks for name in ("class", "probability"))))
         for file, ranked in zip(files, classes, strict=True):
             cells = [cell for name, probability in ranked for cell in (name, f"{probability:.6f}")]
-            writer.writerow((file.as_posix(), *cells, *[""] * (2 * TOP - len(cells))))
+            writer.writerow((to_text(file.as_posix()), *cells, *[""] * (2 * TOP - len(cells))))

@@ -17,6 +17,7 @@ from sightline.data.collection.image_files import FOUND_OUT, ClassFiles, LayoutR
 from sightline.data.collection.layouts import list_images
 from sightline.data.manifest import SPLITS, TEST, TRAIN, VAL, Manifest, unique_texts
 from sightline.errors import BadInput
+from sightline.runs.file_names import to_text
 
 log = logging.getLogger(__name__)
 UNDECIDED = -1
@@ -221,9 +222,9 @@ def _tabulate(
     index = {name: number for number, name in enumerate(class_names)}
     paths, labels, splits, groups, keys = [], [], [], [], []
     for part in found:
-        names, count = part.names, len(part.names)
-        prefix = f"{part.folder}/" if part.folder else ""
-        in_groups = _group(part, rule)
+        names, count = [to_text(name) for name in part.names], len(part.names)
+        prefix = f"{to_text(part.folder)}/" if part.folder else ""
+        in_groups = _group(part, names, rule)
         paths.append(np.array([prefix + name for name in names], StringDType()))
         labels.append(np.full(count, index[part.label], np.int32))
         splits.append(np.full(count, SPLITS.index(part.split), np.int8))
@@ -240,13 +241,13 @@ def _key(group: str) -> int:
     return int.from_bytes(hashlib.sha256(group.encode()).digest()[:8])
 
 
-def _group(part: ClassFiles, rule: SplitRule) -> list[str] | None:
+def _group(part: ClassFiles, names: Sequence[str], rule: SplitRule) -> list[str] | None:
     """The group of each image: what the layout states, what the pattern's brackets match, or none."""
     if part.groups is not None or rule.group_pattern is None:
         return part.groups
     prefix = "" if rule.groups_span_classes else f"{part.label}/"
     groups = []
-    for name in part.names:
+    for name in names:
         match = re.search(rule.group_pattern, name)
         if match is None:
             raise BadInput(

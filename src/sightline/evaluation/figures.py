@@ -13,6 +13,7 @@ from matplotlib.figure import Figure
 from sightline.evaluation.calibration import Bin
 from sightline.evaluation.scores import ClassScore
 from sightline.evaluation.selective_prediction import Coverage
+from sightline.runs.drawn_names import drawable_each, plain_text, restore
 
 MAX_NUMBERED = 15
 """Up to this many classes every cell of a confusion matrix shows its count."""
@@ -36,21 +37,23 @@ def to_svg(figure: Figure) -> str:
     svg = svg[svg.index("<svg") :]
     svg = re.sub(r"<metadata>.*?</metadata>", "", svg, flags=re.DOTALL)
     svg = svg.replace("#000000", "currentColor").replace("#ffffff", "var(--page)")
-    return svg.replace("<text ", '<text fill="currentColor" ')
+    return restore(svg.replace("<text ", '<text fill="currentColor" '))
 
 
 def draw_confusion_matrix(matrix: torch.Tensor, class_names: Sequence[str], title: str) -> Figure:
     """Share of each label's images by predicted class; counts in the cells where there is room."""
-    count = len(class_names)
-    side = min(24.0, max(4.5, 1.8 + 0.36 * count))
+    count, names = len(class_names), drawable_each(class_names)
+    size = 9 if count <= 50 else 6
+    side = min(24.0, max(4.5, 1.8 + 0.36 * count)) + _inches_beyond(names, size)
     shares = matrix / matrix.sum(dim=1, keepdim=True).clamp(min=1)
     figure = Figure(figsize=(side + 1, side), layout="constrained")
     axes = figure.subplots()
     image = axes.imshow(shares.numpy(), vmin=0, vmax=1, cmap=SHADES)
     figure.colorbar(image, ax=axes, label="share of the label's images", shrink=0.8)
-    size = 9 if count <= 50 else 6
-    axes.set_xticks(range(count), labels=list(class_names), rotation=90, fontsize=size)
-    axes.set_yticks(range(count), labels=list(class_names), fontsize=size)
+    with plain_text(names):
+        upright = {"rotation": 90, "rotation_mode": "anchor", "ha": "right", "va": "center"}
+        axes.set_xticks(range(count), labels=names, fontsize=size, **upright)
+        axes.set_yticks(range(count), labels=names, fontsize=size)
     axes.set(xlabel="predicted", ylabel="label", title=title)
     if count <= MAX_NUMBERED:
         for row in range(count):
@@ -61,10 +64,18 @@ def draw_confusion_matrix(matrix: torch.Tensor, class_names: Sequence[str], titl
     return figure
 
 
+def _inches_beyond(names: Sequence[str], size: int) -> float:
+    """How much longer than a usual name the longest one is, at so many points."""
+    return max(0, max(map(len, names), default=0) - 14) * 0.6 * size / 72
+
+
 def draw_per_class(scores: Sequence[ClassScore], title: str) -> Figure:
     """Precision and recall of each class, the worst F1 on top."""
     ordered = sorted(scores, key=lambda score: score.f1)
-    figure = Figure(figsize=(7, min(40.0, max(2.5, 1.2 + 0.26 * len(ordered)))), layout="constrained")
+    shown = dict(zip([s.name for s in scores], drawable_each([s.name for s in scores]), strict=True))
+    names = [f"{shown[s.name]} ({s.num_images})" for s in ordered]
+    size = (7 + _inches_beyond(names, 8), min(40.0, max(2.5, 1.2 + 0.26 * len(ordered))))
+    figure = Figure(figsize=size, layout="constrained")
     axes = figure.subplots()
     rows = range(len(ordered))
     axes.hlines(
@@ -72,7 +83,8 @@ def draw_per_class(scores: Sequence[ClassScore], title: str) -> Figure:
     )
     axes.plot([s.precision for s in ordered], rows, "o", label="precision", color="tab:blue", markersize=5)
     axes.plot([s.recall for s in ordered], rows, "D", label="recall", color="tab:orange", markersize=4)
-    axes.set_yticks(rows, labels=[f"{s.name} ({s.num_images})" for s in ordered], fontsize=8)
+    with plain_text(names):
+        axes.set_yticks(rows, labels=names, fontsize=8)
     lowest = min((min(s.precision, s.recall) for s in ordered), default=0.0)
     axes.set(xlim=(max(0.0, lowest - 0.05), 1.005), title=title)
     axes.invert_yaxis()

@@ -11,6 +11,7 @@ from sightline.data.collection.image_files import find_files
 from sightline.data.transforms import UnreadableImage, load_rgb, prepare
 from sightline.errors import BadInput
 from sightline.finished_run import FinishedRun, find_images, make_loader_of
+from sightline.runs.file_names import to_text
 from sightline.runs.files import write_json
 from sightline.runs.guesses import Guess
 from sightline.runs.invocation import UNTOLD, Invocation
@@ -172,8 +173,8 @@ def _find(given: Path) -> dict[Path, str]:
     if not given.exists():
         raise BadInput(f"images={given}: no such file or folder")
     if given.is_file():
-        return {given: given.name}
-    files = {file: file.relative_to(given).as_posix() for file in find_files(given)}
+        return {given: to_text(given.name)}
+    files = {file: to_text(file.relative_to(given).as_posix()) for file in find_files(given)}
     if not files:
         raise BadInput(f"images={given}: no images found in this folder")
     return files
@@ -190,7 +191,7 @@ def _read_photos(files: dict[Path, str], run: FinishedRun, given: str) -> Photos
             pixels.append(prepare(load_rgb(file), run.task_spec))
         except UnreadableImage as error:
             log.warning("skipped %s", error)
-            unreadable.append(str(file))
+            unreadable.append(to_text(str(file)))
             continue
         names.append(name)
     if not pixels:

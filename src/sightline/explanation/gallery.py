@@ -2,7 +2,7 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +17,13 @@ from sightline.explanation.faithfulness import (
     randomisation_check,
 )
 from sightline.explanation.panels import draw_panel
+from sightline.runs.drawn_names import drawable
 from sightline.runs.files import write_json, write_text
 from sightline.runs.pages import render
 
 TEMPLATE = "index.html.j2"
+MAX_STEM, MAX_NAME = 80, 24
+"""Characters of an image's name in its panel's file name, and of a class in its title."""
 
 
 @dataclass(frozen=True)
@@ -42,11 +45,11 @@ def write_explanations(
     maps = {method: explainer.explain(method, cases) for method in methods}
     rows = []
     for number, case in enumerate(known):
-        panel = f"{number:03d}_{re.sub(r'[^A-Za-z0-9.-]+', '_', Path(case.image).stem)}.png"
+        panel = f"{number:03d}_{re.sub(r'[^A-Za-z0-9.-]+', '_', Path(case.image).stem)[:MAX_STEM]}.png"
         measured = _measure(explainer, cases, number, maps)
         explained = {method: maps[method][number] for method in methods}
         captions = [_caption(explained[method], *measured[method], measured["random"]) for method in methods]
-        figure = draw_panel(cases.pixels[number].numpy(), explained, _title(case), captions)
+        figure = draw_panel(cases.pixels[number].numpy(), explained, _title(_drawable(case)), captions)
         figure.savefig(folder / panel, dpi=100)
         rows += [_row(case, method, explained[method], measured, panel) for method in methods]
     summary = _summarise(explainer, cases, maps, rows)
@@ -63,6 +66,13 @@ def _measure(
     orders = {method: importance_order(found[number].values) for method, found in maps.items()}
     orders["random"] = random_order(image.shape[0] * image.shape[1], explainer.seed + number)
     return {method: insertion_deletion(explainer, image, label, order) for method, order in orders.items()}
+
+
+def _drawable(case: Case) -> Case:
+    """The case with names that fit above a panel."""
+    label = None if case.label is None else drawable(case.label, MAX_NAME)
+    shown = replace(case, label=label, predicted=drawable(case.predicted, MAX_NAME))
+    return replace(shown, target=drawable(case.target, MAX_NAME))
 
 
 def _title(case: Case) -> str:

@@ -9,6 +9,7 @@ from matplotlib.figure import Figure
 from PIL import Image
 
 from sightline.explanation.attribution import Explained
+from sightline.runs.drawn_names import plain_text
 
 COLORS = "RdBu_r"
 PERCENTILE = 99.5
@@ -25,7 +26,8 @@ def draw_panel(image: np.ndarray, maps: Mapping[str, Explained], title: str, cap
     """`image` uint8 `(H, W, 3)` beside the maps over it, all on the scale from -1 (against the class) to 1 (for it)."""
     figure = Figure(figsize=(2.6 * (len(maps) + 1) + 0.7, 3.3), layout="constrained")
     axes = figure.subplots(1, len(maps) + 1, squeeze=False)[0]
-    figure.suptitle(title, fontsize=10)
+    with plain_text([title]):
+        figure.suptitle(title, fontsize=10)
     axes[0].imshow(image, interpolation="nearest")
     axes[0].set_xlabel("as the network saw it", fontsize=8)
     grey = image.mean(axis=2)

@@ -29,8 +29,9 @@ def read_json(path: Path) -> dict[str, Any]:
 
 
 def write_json(path: Path, value: Any) -> None:
-    """Write JSON atomically, indented, with `NaN` for what is not a number."""
-    write_text(path, json.dumps(value, indent=2, ensure_ascii=False, allow_nan=True) + "\n")
+    r"""Write JSON atomically, indented, with `NaN` for what is no number; a byte that is no UTF-8 becomes `\udce9`."""
+    text = json.dumps(value, indent=2, ensure_ascii=False, allow_nan=True) + "\n"
+    write_bytes(path, text.encode("utf-8", "backslashreplace"))
 
 
 def write_text(path: Path, text: str) -> None:

@@ -2,6 +2,8 @@
 
 from typing import Any
 
+from sightline.runs.file_names import readable
+
 
 def render(package: str, template: str, **values: Any) -> str:
     """A rendered template: values are escaped, and a missing one is an error."""
@@ -14,5 +16,4 @@ def render(package: str, template: str, **values: Any) -> str:
         trim_blocks=True,
         lstrip_blocks=True,
     )
-    page = environment.get_template(template).render(**values)
-    return page.encode("utf-8", "replace").decode("utf-8")  # names of files may hold bytes that are no text
+    return readable(environment.get_template(template).render(**values))

@@ -13,6 +13,7 @@ from types import TracebackType
 from typing import Any
 
 from sightline.errors import BadInput, Interrupted
+from sightline.runs.file_names import readable
 from sightline.runs.files import write_json
 from sightline.runs.guesses import Guess
 from sightline.runs.invocation import UNTOLD, Invocation
@@ -39,8 +40,12 @@ def open_folder(runs: Path, task: str, name: str, output: str | None = None) -> 
     A folder of that second that is there already makes it `<time>-1`, `<time>-2` and so on. Only folders below `runs`
     move the link `runs/latest`.
 
-    Raises: BadInput when `output` holds a run, or anything that is not hidden, or cannot be made.
+    Raises: BadInput when `output` holds a run, or anything that is not hidden, or cannot be made, or where the path is
+    no UTF-8: TensorBoard cannot write there.
     """
+    key, place = ("paths.runs", str(runs)) if output is None else ("output", output)
+    if readable(place) != place:
+        raise BadInput(f"{key}={readable(place)}: holds bytes that are no UTF-8; name another folder")
     if output is not None:
         return _open_output(Path(output).expanduser().absolute())
     parent = runs / task / name

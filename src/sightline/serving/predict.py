@@ -12,6 +12,7 @@ from sightline.data.collection.image_files import find_files
 from sightline.data.predicted_classes import most_probable, write_predictions
 from sightline.errors import BadInput
 from sightline.finished_run import FinishedRun
+from sightline.runs.file_names import fit_name, to_text
 from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.record import RunRecord, open_folder
 
@@ -72,7 +73,7 @@ def predict(cfg: "DictConfig | PredictConfig", invocation: Invocation = UNTOLD) 
         write_predictions(output / "predictions.csv", [file.relative_to(base) for file in readable], classes)
         if cfg.pictures:
             _draw_pictures(output / "pictures", base, readable, classes)
-        record.update(num_images=len(readable), unreadable=[str(file) for file in unreadable])
+        record.update(num_images=len(readable), unreadable=[to_text(str(file)) for file in unreadable])
         record.update(**_count_unsure(run.task_spec, classes))
     return PredictResult(readable, classes, unreadable, output)
 
@@ -114,7 +115,7 @@ def _draw_pictures(
     from sightline.serving.pictures import draw_titled
 
     for file, ranked in track(list(zip(files, classes, strict=True)), "Drawing", transient=True):
-        path = folder / file.relative_to(base)
+        path = folder / to_text(str(file.relative_to(base)))
         path.parent.mkdir(parents=True, exist_ok=True)
         name, probability = ranked[0]
-        draw_titled(file, f"{name}  {probability:.1%}").save(path.with_name(path.name + ".png"))
+        draw_titled(file, name, f"{probability:.1%}").save(path.with_name(fit_name(path.name, ".png")))

@@ -18,6 +18,7 @@ from PIL import Image
 from tests.conftest import PROJECT, write_image
 
 from sightline.data.audit.inspection import FACTS, STATUSES, Inspection, find_line_ending_damage, inspect_files
+from sightline.runs.file_names import to_text
 
 NOISE = np.random.default_rng(0).integers(0, 256, (48, 64, 3), dtype=np.uint8)
 PROGRAM = """
@@ -320,3 +321,14 @@ def test_many_files_go_to_processes_that_a_kill_does_not_leave_behind(tmp_path: 
         assert connection.execute("PRAGMA integrity_check").fetchone() == ("ok",)
     connection.close()
     assert inspect(folder, index).num_read == 0
+
+
+def test_files_whose_names_are_written_alike_are_remembered_apart(tmp_path: Path) -> None:
+    root = tmp_path / "data"
+    for number, name in enumerate(("caf\udce9.png", r"caf\xe9.png", "a\nb.png")):
+        write_image(root / "new.png", (9, 9, 9), seed=number)
+        (root / "new.png").replace(root / name)
+    names = [to_text(name) for name in names_in(root)]
+    first, second = (inspect_files(root, names, index=tmp_path / "index.sqlite") for _ in range(2))
+    assert (first.num_read, second.num_read) == (3, 0)
+    assert len({row.tobytes() for row in second.facts}) == 3

@@ -22,6 +22,7 @@ from PIL import Image, UnidentifiedImageError
 
 from sightline.data.parallel import map_chunks
 from sightline.data.transforms import to_rgb
+from sightline.runs.file_names import to_name, to_text
 
 log = logging.getLogger(__name__)
 
@@ -112,8 +113,11 @@ class _Files(Sequence[str]):
 
     def __getitem__(self, index: Any) -> Any:
         if isinstance(index, slice):
-            return [f"{self.root}/{self.paths[row]}" for row in self.rows[index].tolist()]
-        return f"{self.root}/{self.paths[int(self.rows[index])]}"
+            return [self._file(row) for row in self.rows[index].tolist()]
+        return self._file(int(self.rows[index]))
+
+    def _file(self, row: int) -> str:
+        return f"{self.root}/{to_name(str(self.paths[row]))}"
 
 
 def _state(file: str) -> tuple[int, int]:
@@ -130,7 +134,7 @@ def _recall_all(remembered: "_Index", files: _Files, states: np.ndarray) -> Iter
         part = files[start : start + FILES_PER_QUERY]
         known = remembered.recall(part)
         for row, file in enumerate(part, start):
-            size, mtime, blob, detail = known.get(_text(file), (*_GONE, b"", ""))
+            size, mtime, blob, detail = known.get(to_text(file), (*_GONE, b"", ""))
             if (size, mtime) == tuple(states[row]) and len(blob) == FACTS.itemsize:
                 yield row, (blob, detail)
 
@@ -347,7 +351,7 @@ class _Index:
             f"WHERE made_by = ? AND decoded >= ? AND path IN ({','.join('?' * len(files))})"
         )
         try:
-            rows = self._connection.execute(query, (self._made_by, self._decode, *map(_text, files))).fetchall()
+            rows = self._connection.execute(query, (self._made_by, self._decode, *map(to_text, files))).fetchall()
         except sqlite3.Error as error:
             self._give_up(error)
             return {}
@@ -357,7 +361,7 @@ class _Index:
         if self._connection is None or not self._can_write:
             return
         size, mtime = (int(number) for number in state)
-        self._new.append((_text(file), size, mtime, self._made_by, self._decode, blob, detail))
+        self._new.append((to_text(file), size, mtime, self._made_by, self._decode, blob, detail))
         if time.monotonic() - self._written > 2:
             self._write()
 
@@ -384,8 +388,3 @@ class _Index:
         if self._connection is not None and "readonly" not in str(error):
             self._connection.close()
             self._connection = None
-
-
-def _text(path: str) -> str:
-    """A path that SQLite can hold, also where the file system's bytes are no text."""
-    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")

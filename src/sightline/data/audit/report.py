@@ -14,6 +14,7 @@ from PIL import Image
 from sightline.data.audit.audit import KINDS, Audit, Finding
 from sightline.data.manifest import SPLITS, Manifest
 from sightline.data.transforms import UnreadableImage, load_rgb
+from sightline.runs.file_names import to_name
 from sightline.runs.files import write_text
 from sightline.runs.pages import render
 
@@ -64,7 +65,7 @@ class _Pictures:
     def of(self, path: str) -> str:
         """A small picture of a file; nothing where it cannot be decoded or there is no room left."""
         if path not in self.made:
-            address = _thumbnail(self.root / path) if self.room > 0 else ""
+            address = _thumbnail(self.root / to_name(path)) if self.room > 0 else ""
             self.room -= len(address)
             self.made[path] = address
         return self.made[path]

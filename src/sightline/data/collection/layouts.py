@@ -18,6 +18,7 @@ from sightline.data.collection.class_folders import (
 from sightline.data.collection.image_files import FOUND_OUT, ClassFiles, LayoutRule, Listing, find_files, split_of
 from sightline.data.collection.tables import is_table, list_table
 from sightline.errors import BadInput
+from sightline.runs.file_names import to_text
 
 MAX_FOLDERS_AROUND = 3
 """Depth of single folders, as archives have on top, that are searched through."""
@@ -41,6 +42,7 @@ def list_images(root: Path, rule: LayoutRule = FOUND_OUT, *, needs: str = "train
         listing = list_table(root, needs)
     elif root.is_dir():
         listing = _list_folder(root, rule, needs)
+        listing = replace(listing, files=[replace(part, label=to_text(part.label)) for part in listing.files])
     else:
         hint = f"; get it from {rule.origin}" if rule.origin else ""
         raise BadInput(f"data.root={root}: no such folder; set it to one that holds train/<class>/…{hint}")

@@ -121,7 +121,7 @@ def _pack_split(manifest: Manifest, split: str, store: Store, pool: ThreadPoolEx
 
 def _read_files(manifest: Manifest, rows: np.ndarray, pool: ThreadPoolExecutor) -> Iterator[bytes]:
     """The bytes of each row's file, read at once and handed out in order."""
-    paths = [manifest.root / str(path) for path in manifest.paths[rows]]
+    paths = [manifest.file(row) for row in rows]
     digests = [digest.tobytes() for digest in manifest.digests[rows]]
     return pool.map(_read_unchanged, paths, digests)
 
