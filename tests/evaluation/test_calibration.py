@@ -127,25 +127,30 @@ def test_gates_name_what_failed() -> None:
 
 def test_a_run_is_no_better_than_itself_or_its_luck() -> None:
     inputs = make_inputs(make_predictions())
-    same = compare(inputs, inputs.predictions, "itself").metrics
+    same = compare(inputs, inputs.predictions, "this", "itself").metrics
     assert same["test/against/accuracy_difference"] == 0
     assert same["test/against/p_value"] == 1
     lucky = Predictions(inputs.predictions.logits.clone(), inputs.labels)
     right = np.flatnonzero(inputs.predictions.is_right)[:2]
     lucky.logits[right] = -lucky.logits[right]
-    section = compare(inputs, lucky, "its double")
+    section = compare(inputs, lucky, "this", "its double")
     assert section.metrics["test/against/accuracy_difference"] == pytest.approx(2 / 300)
-    assert "no more than chance explains" in section.text
+    assert section.text.startswith(
+        "this gets 2 images right that its double gets wrong, and none the other way; that may be chance (p = 0.5, "
+    )
 
 
 def test_a_better_run_is_found_out_on_paired_images() -> None:
     better = make_predictions()
     worse = Predictions(better.logits.clone(), better.labels)
     worse.logits[np.flatnonzero(better.is_right)[:20]] *= -1
-    section = compare(make_inputs(better), worse, "the old one")
+    section = compare(make_inputs(better), worse, "the new one", "the old one")
     assert section.metrics["test/against/only_this_right"] == 20
     assert section.metrics["test/against/p_value"] == pytest.approx(2 * 0.5**20)
     assert section.metrics["test/against/accuracy_difference_low"] > 0.03
-    assert section.text.endswith("That is more than chance explains.")
-    grouped = compare(make_inputs(better, group_size=100), worse, "the old one")
-    assert "no more than chance explains" in grouped.text, "all twenty are of one group of three"
+    assert (
+        "the new one gets 20 images right that the old one gets wrong, and none the other way; that is more than"
+        in (section.text)
+    )
+    grouped = compare(make_inputs(better, group_size=100), worse, "the new one", "the old one")
+    assert "that may be chance (by the interval over groups)" in grouped.text, "all twenty are of one group of three"

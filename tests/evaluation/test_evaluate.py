@@ -15,7 +15,7 @@ def test_gates_comparison_and_report_in_one_command(trained: Path, cli: Cli, tmp
     assert done.returncode == 4, done.stderr
     assert done.stderr.splitlines()[-1].startswith("error: evaluation.gates: test/accuracy is ")
     assert "mean_accuracy" not in done.stderr.splitlines()[-1]
-    assert f"Against {trained}: accuracy " in done.stdout + done.stderr
+    assert f"{trained} and {trained} are right and wrong on the same images." in done.stdout + done.stderr
     metrics = json.loads((tmp_path / "out" / "metrics.json").read_text())
     assert metrics["test/against/accuracy_difference"] == 0
     assert metrics["test/corruption/gaussian_noise/3/accuracy"] <= 1

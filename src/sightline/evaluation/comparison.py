@@ -6,11 +6,12 @@ from scipy.stats import binomtest
 from sightline.evaluation.evaluation_input import EvaluationInput, Section, Table
 from sightline.evaluation.intervals import Interval, macro_f1, resample, weighted_mean
 from sightline.evaluation.predictions import Predictions
+from sightline.evaluation.wording import counted, plus_minus
 
 MIN_SURE = 0.05
 
 
-def compare(inputs: EvaluationInput, other: Predictions, name: str) -> Section:
+def compare(inputs: EvaluationInput, other: Predictions, name: str, other_name: str) -> Section:
     """The difference to another run, with paired intervals over groups, and McNemar's exact test.
 
     The test counts the images that exactly one run gets right (Q. McNemar, Psychometrika 12, 1947); it takes images
@@ -36,14 +37,19 @@ def compare(inputs: EvaluationInput, other: Predictions, name: str) -> Section:
         f"{prefix}/only_this_right": float(only_mine),
         f"{prefix}/only_other_right": float(only_theirs),
     }
-    verdict = "more than chance explains" if is_real else "no more than chance explains"
+    evidence = "by the interval over groups" if inputs.has_groups else f"p = {p_value:.2g}, McNemar's exact test"
     if not disagreements:
-        verdict = "nothing: both are right and wrong on the same images"
+        first = f"{name} and {other_name} are right and wrong on the same images."
+    else:
+        gained = counted(only_mine, "image") if only_mine else "no image"
+        first = (
+            f"{name} gets {gained} right that {other_name} gets wrong, and {only_theirs or 'none'} the other way; "
+            f"that {'is more than' if is_real else 'may be'} chance ({evidence})."
+        )
     text = (
-        f"Against {name}: accuracy {mine.mean():.4f} to {theirs.mean():.4f}, a difference of {gain:+.4f} "
-        f"({interval.low:+.4f} to {interval.high:+.4f} with 95 % confidence, paired bootstrap"
-        f"{' over groups' if inputs.has_groups else ''}); {only_mine:,} images are right here alone, {only_theirs:,} "
-        f"there alone (McNemar, exact: p = {p_value:.2g}). That is {verdict}."
+        f"{first} Accuracy {mine.mean():.4f} against {theirs.mean():.4f}, a difference of {gain:+.4f} "
+        f"{plus_minus(interval.low, interval.high)} ({interval.low:+.4f} to {interval.high:+.4f} with 95 % confidence, "
+        f"paired bootstrap{' over groups' if inputs.has_groups else ''})."
     )
     rows = [(key, f"{value:.6f}") for key, value in metrics.items()]
     return Section("Comparison", metrics, text, {"comparison": Table(("metric", "value"), rows)})

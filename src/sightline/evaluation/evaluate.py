@@ -60,7 +60,7 @@ def evaluate(cfg: "DictConfig | EvaluateConfig", invocation: Invocation = UNTOLD
         predictions = predict_split(runner, loader, batch_limit(cfg, run, cfg.split))
         manifest = run.manifest if images.manifest is None else images.manifest
         inputs = EvaluationInput(predictions, runner, cfg.split, loader, manifest, cfg.evaluation.seed)
-        further = [] if other is None else [_compare(cfg, inputs, other, images)]
+        further = [] if other is None else [_compare(cfg, inputs, run, other, images)]
         gates = cfg.evaluation.bounds()
         metrics = measure_split(output, inputs, evaluators, name=run.name, gates=gates, further=further)
         write_json(output / "metrics.json", metrics)
@@ -106,6 +106,7 @@ def _facts(cfg: EvaluateConfig, run: FinishedRun, images: TrainingData) -> dict[
         "device": str(run.device),
         "precision": run.precision,
         "data": images.describe(),
+        "model": run.saved.architecture.to_dict(),
     }
 
 
@@ -145,7 +146,9 @@ def _calibrated(cfg: EvaluateConfig, run: FinishedRun) -> "Runner":
     return runner
 
 
-def _compare(cfg: EvaluateConfig, inputs: "EvaluationInput", other: FinishedRun, images: TrainingData) -> "Section":
+def _compare(
+    cfg: EvaluateConfig, inputs: "EvaluationInput", run: FinishedRun, other: FinishedRun, images: TrainingData
+) -> "Section":
     """The other model on the same images."""
     from sightline.evaluation.comparison import compare
     from sightline.evaluation.predictions import Predictions, predict_split
@@ -157,6 +160,6 @@ def _compare(cfg: EvaluateConfig, inputs: "EvaluationInput", other: FinishedRun,
         raise BadInput(
             f"against={cfg.against}: it was trained with another limit of batches; measure a folder with data.root"
         )
-    section = compare(inputs, Predictions(theirs.logits, inputs.labels), str(other.path))
+    section = compare(inputs, Predictions(theirs.logits, inputs.labels), str(run.path), str(other.path))
     log.info("%s", section.text)
     return section

@@ -9,9 +9,14 @@ from sightline.evaluation import figures
 from sightline.evaluation.calibration import brier_score, expected_calibration_error, reliability
 from sightline.evaluation.evaluation_input import EvaluationInput, Picture, Section, Table
 from sightline.evaluation.intervals import macro_f1, resample, weighted_mean
-from sightline.evaluation.label_errors import find_label_errors
+from sightline.evaluation.label_errors import LabelError, find_label_errors
 from sightline.evaluation.scores import confusion_matrix, measure, per_class
 from sightline.evaluation.selective_prediction import coverage_curve
+from sightline.evaluation.wording import counted, percent, plus_minus
+from sightline.runs.pages import isolated
+
+MAX_WRONG = 0.2
+"""A model that is wrong more often is no good witness against a label."""
 
 
 class Scores:
@@ -28,16 +33,19 @@ class Scores:
             f"{split}/macro_f1_high": f1.high,
             f"{split}/accuracy_standard_deviation": accuracy.standard_deviation,
         }
+        low, high = metrics[f"{split}/accuracy_low"], metrics[f"{split}/accuracy_high"]
         text = (
-            f"{len(predictions):,} images: accuracy {metrics[f'{split}/accuracy']:.4f} "
-            f"({metrics[f'{split}/accuracy_low']:.4f} to {metrics[f'{split}/accuracy_high']:.4f} with 95 % confidence, "
-            f"Wilson), macro F1 {metrics[f'{split}/macro_f1']:.4f} ({f1.low:.4f} to {f1.high:.4f}, bootstrap)."
+            f"{int(predictions.is_right.sum()):,} of {counted(len(predictions), 'image')} are answered right: accuracy "
+            f"{metrics[f'{split}/accuracy']:.4f} {plus_minus(low, high)} ({low:.4f} to {high:.4f} with 95 % "
+            f"confidence, Wilson). Every class counted alike: macro F1 {metrics[f'{split}/macro_f1']:.4f} "
+            f"{plus_minus(f1.low, f1.high)} ({f1.low:.4f} to {f1.high:.4f}, bootstrap)."
         )
         if inputs.has_groups:
             metrics |= {f"{split}/accuracy_low_grouped": accuracy.low, f"{split}/accuracy_high_grouped": accuracy.high}
             text += (
                 f" The images come in {int(inputs.groups.max()) + 1:,} groups, and images of one group are not "
-                f"independent: over groups the accuracy lies between {accuracy.low:.4f} and {accuracy.high:.4f}. "
+                f"independent: over groups the accuracy lies between {accuracy.low:.4f} and {accuracy.high:.4f} "
+                f"({plus_minus(accuracy.low, accuracy.high)}). "
                 "This is the interval to quote, and that of the macro F1 is over groups too."
             )
         rows = [(name, f"{value:.6f}") for name, value in metrics.items()]
@@ -74,7 +82,9 @@ def _describe_confusions(matrix: np.ndarray, names: Sequence[str], count: int = 
     order = np.argsort(-wrong, axis=None, kind="stable")[:count]
     pairs = [np.unravel_index(index, wrong.shape) for index in order]
     confusions = [
-        f"{names[a]} taken for {names[b]} ({wrong[a, b]} of {matrix[a].sum()})" for a, b in pairs if wrong[a, b]
+        f"{isolated(names[int(a)])} taken for {isolated(names[int(b)])} ({wrong[a, b]} of {matrix[a].sum()})"
+        for a, b in pairs
+        if wrong[a, b]
     ]
     return f"Most often confused: {', '.join(confusions)}." if confusions else "No image was taken for another class."
 
@@ -91,9 +101,8 @@ class CalibrationError:
             f"{split}/ece": expected_calibration_error(before, labels),
         }
         diagrams = {"as trained": reliability(before, inputs.predictions)}
-        text = (
-            f"Expected calibration error {metrics[f'{split}/ece']:.4f}: the mean distance of confidence and accuracy."
-        )
+        error = metrics[f"{split}/ece"]
+        text = f"Confidence and accuracy differ by {error:.4f} on average (expected calibration error, ECE)."
         if calibration is not None:
             after = inputs.probabilities
             metrics |= {
@@ -103,10 +112,17 @@ class CalibrationError:
                 f"{split}/temperature": calibration.temperature,
             }
             diagrams["calibrated"] = reliability(after, inputs.predictions)
+            corrected = metrics[f"{split}/ece_calibrated"]
             text += (
-                f" With the temperature {calibration.temperature:.3f}, fitted on {calibration.num_images:,} validation "
-                f"images and stored with the model, it is {metrics[f'{split}/ece_calibrated']:.4f}."
+                f" Once the confidence is corrected they differ by {corrected:.4f}: by the temperature "
+                f"{calibration.temperature:.3f}, fitted on {counted(calibration.num_images, 'validation image')} and "
+                "stored with the model."
             )
+            if corrected > error and split != "val":
+                text += (
+                    f" The correction makes it worse on these images, by {corrected - error:.4f}: validation has too "
+                    "few images to find a temperature, or other ones than these."
+                )
             if split == "val":
                 text += " These are the same images: on others expect a little more."
         rows = [
@@ -140,7 +156,10 @@ class Rejecting:
         threshold = None if calibration is None else calibration.threshold
         text = "No threshold was chosen: the model has no calibration."
         if calibration is not None and threshold is None:
-            text = f"No threshold reaches the accuracy {calibration.target_accuracy:.4g} on validation."
+            text = (
+                "There is no threshold: on validation not even the surest answers reached the wanted "
+                f"{percent(calibration.target_accuracy)} accuracy."
+            )
         if calibration is not None and threshold is not None:
             answered = inputs.confidences >= threshold
             coverage = float(answered.mean())
@@ -150,12 +169,7 @@ class Rejecting:
                 f"{split}/coverage": coverage,
                 f"{split}/accuracy_answered": accuracy,
             }
-            goal = calibration.target_accuracy
-            text = (
-                f"To be right in {goal:.2%} of its answers, validation asks for a confidence of at least "
-                f"{threshold:.4f}. Here that answers {coverage:.2%} of the images, {accuracy:.2%} of them right: "
-                f"the goal is {'reached' if accuracy >= goal else 'missed'}."
-            )
+            text = _describe_answered(threshold, coverage, accuracy, calibration.target_accuracy)
         step = max(1, len(curve.thresholds) // 1000)
         rows = [
             (f"{t:.6f}", f"{c:.6f}", f"{a:.6f}")
@@ -169,6 +183,23 @@ class Rejecting:
             {"coverage": Table(("threshold", "coverage", "accuracy"), rows)},
             {"coverage": figures.draw_coverage(curve, goal, metrics.get(f"{split}/coverage"))},
         )
+
+
+def _describe_answered(threshold: float, coverage: float, accuracy: float, goal: float) -> str:
+    """What is answered at the threshold that validation chose for the wanted accuracy."""
+    surely = f"with a confidence of at least {threshold:.4g}, the threshold that validation chose"
+    if coverage == 0:
+        return f"No image is answered {surely} for the wanted {percent(goal)} accuracy."
+    if threshold == 0:
+        answered = f"All images are answered: on validation all answers reach the wanted {percent(goal)} accuracy."
+    elif accuracy >= goal:
+        answered = (
+            f"{percent(coverage)} of the images are answered with the wanted {percent(goal)} accuracy: those {surely}."
+        )
+    else:
+        answered = f"{percent(coverage)} of the images are answered, those {surely} for {percent(goal)} accuracy."
+    verdict = "reached" if accuracy >= goal else "missed"
+    return f"{answered} Here {percent(accuracy)} of the answers are right: the goal is {verdict}."
 
 
 class Failures:
@@ -201,10 +232,8 @@ class Failures:
         all_rows = [
             (inputs.names[i], names[labels[i]], names[predicted[i]], f"{inputs.confidences[i]:.6f}") for i in order
         ]
-        text = (
-            f"{len(wrong):,} of {len(labels):,} predictions are wrong. {len(errors):,} labels look wrong by "
-            "confident learning: look at them before believing the number."
-        )
+        suspects = _describe_suspects(errors, len(wrong) / len(labels))
+        text = f"{len(wrong):,} of {len(labels):,} predictions are wrong. {suspects}"
         shown = [s.index for s in errors[: self.num_pictures]]
         return Section(
             "Failures",
@@ -231,10 +260,22 @@ class Failures:
             Picture(
                 image,
                 (
-                    f"{names[predicted[index]]} {inputs.confidences[index]:.1%}",
-                    f"label: {names[labels[index]]}",
-                    inputs.names[index],
+                    f"{isolated(names[predicted[index]])} {inputs.confidences[index]:.1%}",
+                    f"label: {isolated(names[labels[index]])}",
+                    isolated(inputs.names[index]),
                 ),
             )
             for index, image in zip(chosen, images, strict=True)
         ]
+
+
+def _describe_suspects(errors: Sequence[LabelError], share_wrong: float) -> str:
+    if not errors:
+        return "No label looks wrong (confident learning)."
+    looks = f"{counted(len(errors), 'label')} {'looks' if len(errors) == 1 else 'look'} wrong (confident learning)"
+    if share_wrong > MAX_WRONG:
+        return (
+            f"{looks}, but the model is wrong in {percent(share_wrong)} of its answers: most of these labels may well "
+            "be right, so look at each before you change it."
+        )
+    return f"{looks}: look at them before believing the number."

@@ -4,7 +4,6 @@ import base64
 import csv
 import io
 from collections.abc import Mapping, Sequence
-from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -14,8 +13,10 @@ from PIL import Image
 from sightline.evaluation.evaluation_input import EvaluationInput, Picture, Section, Table
 from sightline.evaluation.figures import arrange, to_svg
 from sightline.evaluation.model_quality import describe_quality
+from sightline.evaluation.wording import percent, plus_minus
 from sightline.metrics import meets, mode_of
 from sightline.runs.files import write_json, write_text
+from sightline.runs.folder import heading
 from sightline.runs.pages import render
 
 TEMPLATE = "report.html.j2"
@@ -24,13 +25,14 @@ IN_RUN_FOLDER = ("confusion_matrix", "per_class")
 MAX_ROWS = 25
 PICTURE_SIZE = 128
 HEADLINES = {
-    "accuracy": "accuracy",
-    "macro_f1": "macro F1",
-    "top5_accuracy": "top-5 accuracy",
-    "ece_calibrated": "calibration error, once calibrated",
-    "coverage": "answered at the threshold",
-    "corruption/mean_accuracy": "accuracy when damaged",
+    "accuracy": ("images answered right", "accuracy"),
+    "macro_f1": ("every class counted alike", "macro F1"),
+    "top5_accuracy": ("right among the first five", "top-5 accuracy"),
+    "ece_calibrated": ("confidence error (after correction)", "expected calibration error, calibrated"),
+    "coverage": ("images answered", "coverage at the threshold"),
+    "corruption/mean_accuracy": ("accuracy on damaged copies", "mean over the corruptions"),
 }
+"""The tiles: what the number is in plain words, and its term."""
 
 
 def write_sections(folder: Path, sections: Sequence[Section]) -> None:
@@ -52,19 +54,20 @@ def write_report(
     metrics = {key: value for section in sections for key, value in section.metrics.items()}
     write_sections(folder, sections)
     write_json(folder / "evaluation" / "evaluation.json", describe_quality(inputs))
-    page = render(
+    page = folder / "evaluation" / "report.html"
+    text = render(
         "sightline.evaluation",
         TEMPLATE,
         name=name,
         split=inputs.split,
         num_images=len(inputs.predictions),
         num_classes=inputs.spec.num_classes,
-        day=date.today().isoformat(),
+        heading=heading(page),
         headlines=_headlines(metrics, inputs),
         gates=[_describe_gate(gate, bound, metrics) for gate, bound in gates.items()],
         sections=[_show(section) for section in sections],
     )
-    write_text(folder / "evaluation" / "report.html", page)
+    write_text(page, text)
     return metrics
 
 
@@ -78,14 +81,19 @@ def _write_csv(path: Path, table: Table) -> None:
 def _headlines(metrics: Mapping[str, float], inputs: EvaluationInput) -> list[dict[str, str]]:
     """The few numbers at the top, with their intervals."""
     shown = []
-    for key, title in HEADLINES.items():
+    for key, (title, term) in HEADLINES.items():
         says_nothing = key == "top5_accuracy" and inputs.spec.num_classes <= 5
         if (name := f"{inputs.split}/{key}") not in metrics or says_nothing:
             continue
         grouped = "_grouped" if f"{name}_low_grouped" in metrics else ""
         low, high = metrics.get(f"{name}_low{grouped}"), metrics.get(f"{name}_high{grouped}")
-        bounds = "" if low is None or high is None else f"{low:.4f} to {high:.4f}"
-        shown.append({"title": title, "value": f"{metrics[name]:.4f}", "interval": bounds})
+        bounds = "" if low is None or high is None else f"{plus_minus(low, high)} ({low:.4f} to {high:.4f})"
+        value = f"{metrics[name]:.4f}"
+        if key == "coverage" and inputs.spec.calibration is not None:
+            goal, value = inputs.spec.calibration.target_accuracy, percent(metrics[name])
+            missed = "" if metrics[f"{inputs.split}/accuracy_answered"] >= goal else ": missed"
+            title = f"answered with the wanted {percent(goal)} accuracy{missed}"
+        shown.append({"title": title, "term": term, "value": value, "interval": bounds})
     return shown
 
 
@@ -111,6 +119,7 @@ def _show(section: Section) -> dict[str, Any]:
         "text": section.text,
         "figures": {name: to_svg(figure) for name, figure in section.figures.items()},
         "tables": tables,
+        "files": {name: f"../{name}.csv" if name in IN_RUN_FOLDER else f"{name}.csv" for name in section.tables},
         "pictures": pictures,
     }
 

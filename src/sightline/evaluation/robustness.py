@@ -15,6 +15,7 @@ from sightline.evaluation import figures
 from sightline.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from sightline.evaluation.evaluation_input import IMAGES_AT_ONCE, EvaluationInput, Picture, Section, Table
 from sightline.evaluation.intervals import wilson
+from sightline.evaluation.wording import counted, percent, plus_minus
 
 log = logging.getLogger(__name__)
 
@@ -74,10 +75,10 @@ class Corruptions:
             log.warning("%.2f %% of the corrupted images equal the clean ones", 100 * (1 - share_altered))
         low, high = wilson(round(mean * len(chosen)), len(chosen))
         text = (
-            f"{len(chosen):,} images, balanced over the classes, damaged before normalisation and seeded; "
-            f"{share_altered:.2%} of the damaged images differ from the clean ones. Mean accuracy {mean:.4f} "
-            f"(an accuracy like it is uncertain by {(high - low) / 2:.3f} on so many images), clean {clean:.4f}: "
-            f"the mean corruption error {1 - mean:.4f} is {clean - mean:.4f} above the clean error."
+            f"Accuracy on damaged copies of {counted(len(chosen), 'image')}: {mean:.4f} {plus_minus(low, high)}, and "
+            f"{clean:.4f} on the images as they are: damage costs {clean - mean:.4f} (mean corruption error "
+            f"{1 - mean:.4f}). The images are balanced over the classes, the damage comes before normalisation and is "
+            f"seeded; {percent(share_altered)} of the damaged copies differ from their images."
         )
         rows = [
             (name, severity, f"{value:.6f}", CORRUPTIONS[name].source) for (name, severity), value in accuracies.items()

@@ -68,6 +68,8 @@ def explain(cfg: "DictConfig | ExplainConfig", invocation: Invocation = UNTOLD) 
         "config": to_plain(cfg),
         "device": str(run.device),
         "precision": "32-true",
+        "model": run.saved.architecture.to_dict(),
+        "data": {"root": cfg.images or cfg.data.root or run.trained.get("data", {}).get("root")},
     }
     with RunRecord(output, invocation, **facts) as record:
         record.update(num_images=len(photos.names), unreadable=photos.unreadable)

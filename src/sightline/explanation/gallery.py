@@ -19,6 +19,7 @@ from sightline.explanation.faithfulness import (
 from sightline.explanation.panels import draw_panel
 from sightline.runs.drawn_names import drawable
 from sightline.runs.files import write_json, write_text
+from sightline.runs.folder import heading
 from sightline.runs.pages import render
 
 TEMPLATE = "index.html.j2"
@@ -159,5 +160,14 @@ def _write_page(
         {"file": panel, "title": _title(case), "image": case.image, "is_marked": panel in marked}
         for panel, case in zip(panels, known, strict=True)
     ]
-    page = render("sightline.explanation", TEMPLATE, name=name, summary=summary, panels=shown, order=list(METHODS))
-    write_text(folder / "index.html", page)
+    page = folder / "index.html"
+    text = render(
+        "sightline.explanation",
+        TEMPLATE,
+        name=name,
+        heading=heading(page),
+        summary=summary,
+        panels=shown,
+        order=list(METHODS),
+    )
+    write_text(page, text)

@@ -1,12 +1,15 @@
 """Reading a run folder: metrics, status and the paths in its configuration."""
 
 import csv
+import os
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
 from sightline.runs.files import read_json, write_json, write_text
+from sightline.runs.record import now
 
 NOT_METRICS = ("epoch", "step", "lr")
 
@@ -50,6 +53,55 @@ def reason_of(folder: Path) -> str | None:
     """Why the run ended, by its own record."""
     record = read_json(folder / "run.json")
     return record.get("reason") if record.get("status") in ("failed", "interrupted") else None
+
+
+PAGES = {
+    "report": "evaluation/report.html",
+    "explanations": "explanations/index.html",
+    "data audit": "audit.html",
+    "numbers": "metrics.json",
+    "record": "run.json",
+}
+"""What the pages of a run link to."""
+
+
+@dataclass(frozen=True)
+class Heading:
+    """What stands at the top of a page of a run."""
+
+    facts: dict[str, str]
+    """The run whose model it is about, the model, the data and the date."""
+    links: dict[str, str]
+    """By title, addresses relative to the page's folder."""
+
+
+def heading(page: Path) -> Heading:
+    """The heading of a page that will lie in a folder of a run's folder, from the run's record.
+
+    Linked is what lies there, or will: the numbers, and of a training the explanations.
+    """
+    folder = page.parent.parent
+    record = read_json(folder / "run.json")
+    model_run = Path(record.get("run", folder))
+    facts = {
+        "run": str(model_run),
+        "model": record.get("model", {}).get("name"),
+        "data": record.get("data", {}).get("root"),
+        "date": (record.get("started") or now())[:10],
+    }
+    to_come = {"numbers"} | {
+        "explanations" for stage in record.get("config", {}).get("stages", ()) if stage == "explain"
+    }
+    pages = {title: folder / path for title, path in PAGES.items() if title in to_come or (folder / path).is_file()}
+    if model_run != folder:
+        others = {f"the run's {title}": model_run / path for title, path in PAGES.items()}
+        pages |= {title: path for title, path in others.items() if path.is_file()}
+    links = {title: _address(path, page.parent) for title, path in pages.items() if path != page}
+    return Heading({key: value for key, value in facts.items() if value}, links if record else {})
+
+
+def _address(path: Path, folder: Path) -> str:
+    return quote(os.fsencode(os.path.relpath(path, folder)))
 
 
 def note_launch(folder: Path, **facts: Any) -> None:

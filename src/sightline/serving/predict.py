@@ -87,11 +87,11 @@ def _count_unsure(spec: "TaskSpec", classes: Sequence[Sequence[tuple[str, float]
     unsure = sum(ranked[0][1] < threshold for ranked in classes)
     if unsure:
         log.info(
-            "%d of %d answers are below the threshold %.4f, above which %.4g of validation's were right",
+            "%d of %d photos are uncertain (confidence below %.3g %%, above which %.3g %% were right on validation)",
             unsure,
             len(classes),
-            threshold,
-            calibration.target_accuracy,
+            100 * threshold,
+            100 * calibration.target_accuracy,
         )
     return {"threshold": threshold, "num_below_threshold": unsure}
 

@@ -5,6 +5,7 @@ import io
 import random
 from collections import defaultdict
 from dataclasses import dataclass, field
+from datetime import date
 from pathlib import Path
 from typing import Any
 
@@ -78,6 +79,8 @@ def write_report(audit: Audit, manifest: Manifest, path: Path) -> None:
         "sightline.data.audit",
         TEMPLATE,
         name=manifest.root.name,
+        folder=str(manifest.root),
+        day=date.today().isoformat(),
         verdict=describe(audit),
         summary=audit.summary,
         splits=[split for split in SPLITS if split in audit.summary["num_images_by_class"]],
