@@ -91,8 +91,8 @@ def _headlines(metrics: Mapping[str, float], inputs: EvaluationInput) -> list[di
         value = f"{metrics[name]:.4f}"
         if key == "coverage" and inputs.spec.calibration is not None:
             goal, value = inputs.spec.calibration.target_accuracy, percent(metrics[name])
-            missed = "" if metrics[f"{inputs.split}/accuracy_answered"] >= goal else ": missed"
-            title = f"answered with the wanted {percent(goal)} accuracy{missed}"
+            is_reached = metrics[f"{inputs.split}/accuracy_answered"] >= goal
+            title = f"answered{'' if is_reached else ', but not'} with the wanted {percent(goal)} accuracy"
         shown.append({"title": title, "term": term, "value": value, "interval": bounds})
     return shown
 
