@@ -80,6 +80,13 @@ def test_jobs_that_failed_say_why(backend: LocalProcess, tmp_path: Path, capsys:
         say(tmp_path, capsys, "status", "nothing")
 
 
+def test_what_stands_in_brackets_is_no_markup(
+    backend: LocalProcess, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    wait(backend, submit(backend, "lost", "needs=[bold]weights"), "failed")
+    assert "needs=[bold]weights: no such file" in say(tmp_path, capsys, "list")
+
+
 def test_no_jobs(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     assert say(tmp_path, capsys, "list") == f"no jobs in {tmp_path / 'jobs'}\n"
 

@@ -4,7 +4,7 @@ import io
 from pathlib import Path
 
 from rich.console import Console
-from tests.sweeping.conftest import make_settings
+from tests.sweeping.conftest import PLANE, make_settings
 
 from sightline.launch.backend import LaunchSettings
 from sightline.launch.local.backend import LocalProcess
@@ -15,7 +15,8 @@ from sightline.sweeping.study import open_study
 
 
 def test_the_table_says_what_each_trial_is_and_how_far_the_sweep(tmp_path: Path) -> None:
-    settings = make_settings(tmp_path, n_trials=3, n_parallel=1)
+    params = {**PLANE, "stages": {"choice": ["[fit]"]}}
+    settings = make_settings(tmp_path, n_trials=3, n_parallel=1, params=params)
     shown: list[str] = []
 
     def show(loop: Loop) -> None:
@@ -30,7 +31,8 @@ def test_the_table_says_what_each_trial_is_and_how_far_the_sweep(tmp_path: Path)
     lines = shown[-1].splitlines()
     assert lines[0].strip() == "demo: 3 of 3, best 0.7642 (trial 2)"
     assert any("0 s left" in " ".join(each.split()) for each in shown), "before the end"
-    assert lines[1].split() == ["trial", "state", "x", "y", "val/accuracy"]
+    assert lines[1].split() == ["trial", "state", "x", "y", "stages", "val/accuracy"]
+    assert all(line.split()[4] == "[fit]" for line in lines[2:]), "what stands in brackets is no markup"
     assert [line.split()[:2] for line in lines[2:]] == [[str(number), "complete"] for number in range(3)]
 
 

@@ -134,7 +134,7 @@ def _print_jobs(rows: list[dict[str, str]]) -> None:
         table.add_column(column, no_wrap=column != "reason", overflow="fold")
     for row in rows:
         table.add_row(*row.values())
-    console = Console(highlight=False)
+    console = Console(highlight=False, markup=False)
     longest = max(len(row["job"]) for row in rows)
     console.width = max(console.width, longest + WIDTH_OF_THE_OTHERS) if console.is_terminal else MAX_COLUMNS
     console.print(table, soft_wrap=True)

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 from rich.console import Console
 from rich.live import Live
 from rich.table import Table
+from rich.text import Text
 
 from sightline.sweeping.results import state_of
 from sightline.sweeping.study import best_trials, is_counted
@@ -72,11 +73,13 @@ class LiveTable:
 
 
 def table_of(loop: "Loop") -> Table:
-    table = Table(title=f"{loop.settings.name}: {summary(loop)}", title_justify="left", box=None, padding=(0, 2, 0, 0))
+    table = Table(
+        title=Text(f"{loop.settings.name}: {summary(loop)}"), title_justify="left", box=None, padding=(0, 2, 0, 0)
+    )
     for column in ("trial", "state", *short_names(loop.settings.space.keys), *loop.settings.metrics):
         table.add_column(column)
     for trial in loop.trials()[-MAX_ROWS:]:
-        table.add_row(*row_of(trial, loop))
+        table.add_row(*map(Text, row_of(trial, loop)))
     return table
 
 
