@@ -90,8 +90,9 @@ def test_another_model_has_a_sweep_of_its_own(colors: Path) -> None:
 
 
 def test_the_command_writes_its_table_and_picture(cli: Cli, cold_cli: Cli, colors: Path, tmp_path: Path) -> None:
-    done = cold_cli("find_lr", *words_of(colors), f"output={tmp_path / 'found'}")
+    done = cold_cli("find_lr", *words_of(colors), "model.lr=0.5", f"output={tmp_path / 'found'}")
     assert done.returncode == 0, done.stderr
+    assert "model.lr=0.5 is not used: it is what is looked for" in done.stderr
     content = json.loads((tmp_path / "found" / "lr_finder.json").read_text())
     assert set(content) >= {"lr", "loss", "suggestion", "steepest", "tenth_of_divergence"}
     assert len(content["lr"]) == len(content["loss"])

@@ -76,9 +76,28 @@ def build_training(
         f"{num_parameters(network):,}",
         architecture.weights_origin,
     )
+    _warn_of_other_statistics(cfg, network)
     if cfg.model.compile:
         classifier.compile_backbone(cfg.model.compile_mode)
     return classifier, datamodule
+
+
+def _warn_of_other_statistics(cfg: TrainConfig, network: "nn.Module") -> None:
+    """Weights expect the colours that they were trained with; `data.mean` and `data.std` go before these."""
+    from sightline.models.backbones import input_statistics
+
+    data, (mean, std) = cfg.data, input_statistics(network)
+    has_weights = cfg.model.pretrained or cfg.model.weights_file() is not None
+    if has_weights and data.mean and data.std and (tuple(data.mean), tuple(data.std)) != (mean, std):
+        log.warning(
+            "data.mean=%s data.std=%s: are used, though %s's published weights were trained with %s and %s; "
+            "leave both out to have these",
+            data.mean,
+            data.std,
+            cfg.model.name,
+            [*mean],
+            [*std],
+        )
 
 
 def build_classifier(cfg: TrainConfig, opened: TrainingData) -> "Classifier":

@@ -18,7 +18,7 @@ from sightline.data.opening import check_root, open_data
 from sightline.data.training_data import TrainingData
 from sightline.runs.files import write_json
 from sightline.runs.invocation import UNTOLD, Invocation
-from sightline.runs.override_text import override
+from sightline.runs.override_text import override, value_of
 from sightline.runs.record import RunRecord, open_folder
 from sightline.training.build import build_training, check_network
 from sightline.training.fine_tuning import with_max_epochs, with_pretrained
@@ -52,6 +52,8 @@ def find_lr(cfg: "DictConfig | FindLrConfig", invocation: Invocation = UNTOLD) -
     from sightline.training.lr_finder import require_suggestion
 
     cfg = validate_task(cfg, FindLrConfig)
+    if (typed := value_of(invocation.overrides, "model.lr")) is not None:
+        log.info("model.lr=%s is not used: it is what is looked for", typed)
     check_root(cfg)
     cfg, guesses = with_pretrained(cfg, {})
     check_network(cfg)
