@@ -36,7 +36,7 @@ def odd(cli: Cli, tmp_path_factory: pytest.TempPathFactory) -> Trained:
     (root / "Train" / "2.red" / "labels.xml").write_text("<xml/>")
     for index, color in enumerate(COLORS.values()):
         write_image(root / "Test" / f"{index}.png", color, seed=5000 + index)
-    (root / "Test" / "9.png").write_bytes(b"")
+    (root / "Test" / "caf\udce9.png").write_bytes(b"")
     done = cli(
         "train",
         "data=folder",
@@ -89,7 +89,7 @@ def test_test_images_without_classes_are_predicted(odd: Trained, cli: Cli, tmp_p
     mine, theirs = (list(csv.reader(path.read_text().splitlines())) for path in tables)
     assert [row[0] for row in mine[1:]] == ["Test/0.png", "Test/1.png", "Test/2.png"]
     assert [["Test/" * bool(number) + row[0], *row[1:]] for number, row in enumerate(theirs)] == mine
-    assert odd.record["test_predictions"] == {"num_images": 3, "unreadable": ["Test/9.png"]}
+    assert odd.record["test_predictions"] == {"num_images": 3, "unreadable": [r"Test/caf\xe9.png"]}
     assert {path.name for path in tmp_path.iterdir()} == {"p"}
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING
 from sightline.config import TrainConfig
 from sightline.data.predicted_classes import most_probable, write_predictions
 from sightline.data.training_data import TrainingData
+from sightline.runs.file_names import to_text
 from sightline.runs.record import RunRecord
 
 if TYPE_CHECKING:
@@ -35,6 +36,6 @@ def predict_unlabelled(cfg: TrainConfig, opened: TrainingData, runner: "Runner",
         log.warning("skipped %s", error)
     names = [Path(name) for number, name in enumerate(opened.unlabelled) if number not in batches.unreadable]
     write_predictions(record.folder / TABLE, names, rows)
-    unreadable = [opened.unlabelled[number] for number in sorted(batches.unreadable)]
+    unreadable = [to_text(opened.unlabelled[number]) for number in sorted(batches.unreadable)]
     record.update(test_predictions={"num_images": len(names), "unreadable": unreadable})
     log.info("%d test image(s) without classes: predictions in %s", len(names), record.folder / TABLE)
