@@ -1,13 +1,10 @@
-"""Every method on networks whose reasons are known, and Grad-CAM on every kind of architecture."""
-
-from typing import Any
+"""Every method on networks whose reasons are known."""
 
 import pytest
 import timm
 import torch
 from torch import nn
 
-from sightline.errors import BadInput
 from sightline.explanation.attribution import METHODS, Cases, Explainer
 from sightline.explanation.baselines import make_baselines
 from sightline.explanation.faithfulness import (
@@ -19,7 +16,6 @@ from sightline.explanation.faithfulness import (
     rank_correlation,
     shuffle_parameters,
 )
-from sightline.explanation.grad_cam import GradCam
 from sightline.explanation.memory import choose_batch_size
 from sightline.explanation.path_integral import Settings
 from sightline.task_spec import TaskSpec
@@ -71,34 +67,6 @@ def test_every_baseline_is_complete(baseline: str) -> None:
         gained = sum(float(end[number] - explainer.network(start)[number, 1]) for start in starts) / len(starts)
         assert float(each.values.sum()) == pytest.approx(gained, rel=1e-3, abs=1e-4)
         assert each.converged
-
-
-@pytest.mark.parametrize("name", ["test_resnet", "test_vit", "test_efficientnet", "test_convnext", "test_mambaout"])
-def test_grad_cam_knows_every_architecture(name: str) -> None:
-    torch.manual_seed(0)
-    size = 160
-    network = timm.create_model(name, num_classes=4).eval()
-    images = torch.randn(2, 3, size, size).requires_grad_()
-    maps = GradCam(network, name).attribute(images, torch.tensor([0, 2]))
-    assert maps.shape == (2, size, size)
-    assert bool((maps >= 0).all())
-    assert bool(maps.flatten(1).any(dim=1).any()), "it shows something"
-
-
-def test_grad_cam_is_captums_on_a_convolution() -> None:
-    from captum.attr import LayerGradCam
-
-    torch.manual_seed(0)
-    network = timm.create_model("test_resnet", num_classes=4).eval()
-    images, classes = torch.randn(2, 3, 160, 160), torch.tensor([0, 2])
-    expected: Any = LayerGradCam(network, network.layer4).attribute(images, target=classes)  # pyright: ignore
-    expected = nn.functional.interpolate(expected.clamp(min=0), (160, 160), mode="bilinear")[:, 0]
-    torch.testing.assert_close(GradCam(network, "").attribute(images.requires_grad_(), classes), expected.detach())
-
-
-def test_a_network_without_features_is_refused_by_name() -> None:
-    with pytest.raises(BadInput, match="integrated_gradients, occlusion and smooth_grad can explain it"):
-        GradCam(Corner(), "corner")
 
 
 def test_a_true_map_beats_a_random_one() -> None:

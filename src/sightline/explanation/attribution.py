@@ -4,6 +4,7 @@ import copy
 import time
 from collections.abc import Callable
 from dataclasses import dataclass, replace
+from functools import cached_property
 
 import torch
 from captum.attr import NoiseTunnel, Occlusion, Saliency
@@ -12,6 +13,7 @@ from torch import nn
 from sightline.data.transforms import normalise
 from sightline.explanation.baselines import make_baselines
 from sightline.explanation.grad_cam import GradCam
+from sightline.explanation.map_layer import MapLayer, find_map_layer
 from sightline.explanation.memory import choose_batch_size, memory_budget
 from sightline.explanation.path_integral import PathIntegral, Settings, batches_of, integrate
 from sightline.task_spec import TaskSpec
@@ -39,13 +41,17 @@ class Cases:
 
 @dataclass(frozen=True)
 class Explained:
-    """The map of one case, float32 `(H, W)`, what it cost, and its completeness error where the method has one."""
+    """The map of one case, float32 `(H, W)`, what it cost, and its completeness error where the method has one.
+
+    `grid` are the rows and columns of the features that the map was made of, where it is coarser than the image.
+    """
 
     values: torch.Tensor
     seconds: float
     steps: int
     completeness_error: float | None = None
     converged: bool | None = None
+    grid: tuple[int, int] | None = None
 
 
 class Explainer:
@@ -74,11 +80,22 @@ class Explainer:
         map_bytes = 4 * spec.image_size**2 * settings.max_steps
         paths = int(min(32, max(1, self.budget / 2 // map_bytes)))
         self.settings = replace(settings, batch_size=batch_size, paths_at_once=paths)
+        self.on_progress: Callable[[float], None] = lambda done: None
+        """Called with the number of maps that were made since the last call, or the share of one."""
+
+    @cached_property
+    def map_layer(self) -> MapLayer:
+        """Where Grad-CAM's maps come from.
+
+        Raises: BadInput when no layer of this network is known to lie where the image does.
+        """
+        return find_map_layer(self.network, self.spec.image_size, self.name)
 
     def with_network(self, network: nn.Module, settings: Settings) -> "Explainer":
-        """The same explainer for another network of the same shape."""
+        """The same explainer for another network of the same shape; nobody waits for its maps."""
         other = object.__new__(Explainer)
         other.__dict__.update(self.__dict__)
+        other.on_progress = lambda done: None
         sizes = {"batch_size": self.settings.batch_size, "paths_at_once": self.settings.paths_at_once}
         other.network, other.settings = network, replace(settings, **sizes)
         return other
@@ -108,9 +125,14 @@ def explain_integrated_gradients(explainer: Explainer, cases: Cases) -> list[Exp
     def score(points: torch.Tensor, labels: torch.Tensor) -> torch.Tensor:
         return explainer.network(points).gather(1, labels[:, None])[:, 0]
 
+    starts = make_baselines(explainer.baseline, cases.pixels, explainer.spec, explainer.seed)
+
+    def on_done() -> None:
+        explainer.on_progress(1 / len(starts))
+
     found = [
-        integrate(score, images, baselines.to(explainer.device), classes, explainer.settings)
-        for baselines in make_baselines(explainer.baseline, cases.pixels, explainer.spec, explainer.seed)
+        integrate(score, images, baselines.to(explainer.device), classes, explainer.settings, on_done)
+        for baselines in starts
     ]
     seconds = time.perf_counter() - start
     all_steps = sum(path.steps for paths in found for path in paths)
@@ -127,8 +149,10 @@ def _combine(paths: tuple[PathIntegral, ...], seconds_a_step: float, settings: S
 
 
 def explain_grad_cam(explainer: Explainer, cases: Cases) -> list[Explained]:
-    method = GradCam(explainer.network, explainer.name)
-    return _in_batches(explainer, cases, 1, lambda images, classes: method.attribute(images.requires_grad_(), classes))
+    layer = explainer.map_layer
+    method = GradCam(explainer.network, layer)
+    found = _in_batches(explainer, cases, 1, lambda images, classes: method.attribute(images.requires_grad_(), classes))
+    return [replace(each, grid=layer.grid) for each in found]
 
 
 def explain_occlusion(explainer: Explainer, cases: Cases) -> list[Explained]:
@@ -178,6 +202,7 @@ def _in_batches(
     for part in batches_of(len(cases), explainer.settings.batch_size):
         found = attribute(explainer.prepare(cases.pixels[part]), cases.classes[part].to(explainer.device))
         maps += list(found.detach().float().cpu())
+        explainer.on_progress(len(found))
     seconds = (time.perf_counter() - start) / len(cases)
     return [Explained(values, seconds, steps) for values in maps]
 

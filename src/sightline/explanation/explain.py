@@ -83,17 +83,15 @@ def explain_dataset(
     folder: Path, dataset: Any, saved: "SavedModel", device: "torch.device", explanation: ExplanationConfig, name: str
 ) -> dict[str, float]:
     """The stage of training: explain representative images; a method that cannot explain the network is left out."""
-    from sightline.explanation.grad_cam import find_layers
-
-    methods = list(explanation.methods)
-    if "grad_cam" in methods and not find_layers(saved.network):
-        log.warning(
-            "explanation.methods: grad_cam is left out, timm lists no feature maps for %s", saved.architecture.name
-        )
-        methods = [method for method in methods if method != "grad_cam"] or ["integrated_gradients"]
-    chosen = replace(explanation, methods=methods)
-    photos = choose_photos(dataset, saved, device, chosen)
-    return explain_photos(folder, make_explainer(saved, device, chosen), photos, chosen, name)
+    others = [method for method in explanation.methods if method != "grad_cam"]
+    try:
+        explainer = make_explainer(saved, device, explanation)
+    except BadInput as error:
+        log.warning("grad_cam is left out: %s", error)
+        explanation = replace(explanation, methods=others or ["integrated_gradients"])
+        explainer = make_explainer(saved, device, explanation)
+    photos = choose_photos(dataset, saved, device, explanation)
+    return explain_photos(folder, explainer, photos, explanation, name)
 
 
 def make_explainer(saved: "SavedModel", device: "torch.device", explanation: ExplanationConfig) -> "Explainer":
@@ -102,15 +100,12 @@ def make_explainer(saved: "SavedModel", device: "torch.device", explanation: Exp
     Raises: BadInput when a method cannot explain this architecture.
     """
     from sightline.explanation.attribution import Explainer
-    from sightline.explanation.grad_cam import GradCam
     from sightline.explanation.path_integral import Settings
     from sightline.models.inference import keep_freed_memory
 
     keep_freed_memory()
     settings = Settings(explanation.tolerance, explanation.min_steps, explanation.max_steps)
-    if "grad_cam" in explanation.methods:
-        GradCam(saved.network, saved.architecture.name)
-    return Explainer(
+    explainer = Explainer(
         saved.network,
         saved.spec,
         device,
@@ -120,6 +115,9 @@ def make_explainer(saved: "SavedModel", device: "torch.device", explanation: Exp
         memory_gb=explanation.memory_gb,
         seed=explanation.seed,
     )
+    if "grad_cam" in explanation.methods:
+        log.debug("grad_cam: %s", explainer.map_layer)  # what it cannot explain is refused before anything is written
+    return explainer
 
 
 def explain_photos(
@@ -153,7 +151,11 @@ def explain_photos(
         photos.pixels[[number for number, _ in pairs]].contiguous(), torch.tensor([target for _, target in pairs])
     )
     methods = list(dict.fromkeys(explanation.methods))
+    shown = " and ".join(method.replace("_", " ") for method in methods)
+    log.info("explaining %d images by %s", len(photos.names), shown)
     summary = write_explanations(folder, explainer, cases, known, methods, name)
+    for method, found in summary["verdicts"].items():
+        log.info("%s: %s (%s)", method.replace("_", " "), found["sentence"], found["because"])
     return {
         f"explanation/{method}/{key}": float(value)
         for method, found in summary["methods"].items()

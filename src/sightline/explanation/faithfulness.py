@@ -82,9 +82,10 @@ def randomisation_check(explainer: Explainer, method: str, cases: Cases) -> floa
     (Adebayo et al., arXiv:1810.03292). Ranks of absolute values, as in that paper.
     """
     few = cases.first(NUM_RANDOMISED)
-    trained = explainer.with_network(explainer.network, RANDOMISED).explain(method, few)
-    shuffled = explainer.with_network(shuffle_parameters(explainer.network, explainer.seed), RANDOMISED)
-    pairs = zip(trained, shuffled.explain(method, few), strict=True)
+    trained = explainer.with_network(explainer.network, RANDOMISED)
+    expected = trained.explain(method, few)
+    shuffled = trained.with_network(shuffle_parameters(explainer.network, explainer.seed), RANDOMISED)
+    pairs = zip(expected, shuffled.explain(method, few), strict=True)
     return float(np.mean([rank_correlation(a.values.abs(), b.values.abs()) for a, b in pairs]))
 
 

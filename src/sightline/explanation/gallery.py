@@ -2,11 +2,13 @@
 
 import re
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import asdict, dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Any
 
 import numpy as np
+from rich.progress import Progress
 
 from sightline.explanation.attribution import METHODS, Cases, Explained, Explainer
 from sightline.explanation.faithfulness import (
@@ -16,7 +18,8 @@ from sightline.explanation.faithfulness import (
     random_order,
     randomisation_check,
 )
-from sightline.explanation.panels import draw_panel
+from sightline.explanation.panels import DPI, draw_panel
+from sightline.explanation.verdict import is_better_than_random, judge
 from sightline.runs.drawn_names import drawable
 from sightline.runs.files import write_json, write_text
 from sightline.runs.folder import heading
@@ -43,17 +46,25 @@ def write_explanations(
 ) -> dict[str, Any]:
     """Explain every case by every method and write it all below `folder`; returns the summary."""
     folder.mkdir(parents=True, exist_ok=True)
-    maps = {method: explainer.explain(method, cases) for method in methods}
     rows = []
-    for number, case in enumerate(known):
-        panel = f"{number:03d}_{re.sub(r'[^A-Za-z0-9.-]+', '_', Path(case.image).stem)[:MAX_STEM]}.png"
-        measured = _measure(explainer, cases, number, maps)
-        explained = {method: maps[method][number] for method in methods}
-        captions = [_caption(explained[method], *measured[method], measured["random"]) for method in methods]
-        figure = draw_panel(cases.pixels[number].numpy(), explained, _title(_drawable(case)), captions)
-        figure.savefig(folder / panel, dpi=100)
-        rows += [_row(case, method, explained[method], measured, panel) for method in methods]
-    summary = _summarise(explainer, cases, maps, rows)
+    with Progress(transient=True) as progress:
+        task = progress.add_task("Explaining", total=len(methods) * (len(cases) + 1) + len(cases))
+        explainer.on_progress = partial(progress.advance, task)
+        maps = {method: explainer.explain(method, cases) for method in methods}
+        for number, case in enumerate(known):
+            panel = f"{number:03d}_{re.sub(r'[^A-Za-z0-9.-]+', '_', Path(case.image).stem)[:MAX_STEM]}.png"
+            measured = _measure(explainer, cases, number, maps)
+            explained = {method: maps[method][number] for method in methods}
+            captions = [_caption(explained[method], *measured[method], measured["random"]) for method in methods]
+            figure = draw_panel(cases.pixels[number].numpy(), explained, _title(_drawable(case)), captions)
+            figure.savefig(folder / panel, dpi=DPI)
+            rows += [_row(case, method, explained[method], measured, panel) for method in methods]
+            progress.advance(task)
+        correlations = {}
+        for method in methods:
+            correlations[method] = randomisation_check(explainer, method, cases)
+            progress.advance(task)
+    summary = _summarise(explainer, cases, maps, rows, correlations)
     write_json(folder / "explanations.json", {"summary": summary, "images": rows})
     _write_page(folder, name, summary, rows, known)
     return summary
@@ -85,8 +96,8 @@ def _title(case: Case) -> str:
 def _caption(explained: Explained, insertion: float, deletion: float, random: tuple[float, float]) -> str:
     lines = []
     if explained.completeness_error is not None:
-        mark = "" if explained.converged else ": NOT CONVERGED"
-        lines.append(f"completeness error {explained.completeness_error:.2%} in {explained.steps} steps{mark}")
+        lines.append(f"completeness error {explained.completeness_error:.2%}")
+        lines.append(f"{explained.steps} steps" + ("" if explained.converged else ": NOT CONVERGED"))
     lines.append(f"insertion {insertion:.2f} (random {random[0]:.2f})")
     lines.append(f"deletion {deletion:.2f} (random {random[1]:.2f})")
     return "\n".join(lines)
@@ -106,6 +117,7 @@ def _row(
         "steps": explained.steps,
         "completeness_error": explained.completeness_error,
         "converged": explained.converged,
+        "grid": explained.grid,
         "insertion_auc": insertion,
         "deletion_auc": deletion,
         "random_insertion_auc": random_insertion,
@@ -116,10 +128,15 @@ def _row(
 
 
 def _summarise(
-    explainer: Explainer, cases: Cases, maps: Mapping[str, Sequence[Explained]], rows: Sequence[dict[str, Any]]
+    explainer: Explainer,
+    cases: Cases,
+    maps: Mapping[str, Sequence[Explained]],
+    rows: Sequence[dict[str, Any]],
+    correlations: Mapping[str, float],
 ) -> dict[str, Any]:
-    """The summary over all images, by method."""
+    """The summary over all images, by method; `correlations` with the maps of shuffled weights."""
     by_method: dict[str, Any] = {}
+    verdicts: dict[str, Any] = {}
     for method in maps:
         mine = [row for row in rows if row["method"] == method]
         errors = [row["completeness_error"] for row in mine if row["completeness_error"] is not None]
@@ -128,27 +145,24 @@ def _summarise(
             **means,
             "random_insertion_auc": float(np.mean([row["random_insertion_auc"] for row in mine])),
             "random_deletion_auc": float(np.mean([row["random_deletion_auc"] for row in mine])),
-            "better_than_random": float(np.mean([_beats_random(row) for row in mine])),
+            "better_than_random": float(np.mean([is_better_than_random(row) for row in mine])),
             "seconds_per_image": float(np.mean([row["seconds"] for row in mine])),
             "worst_completeness_error": max(errors, default=None),
             "num_not_converged": sum(row["converged"] is False for row in mine),
-            "correlation_with_shuffled_weights": randomisation_check(explainer, method, cases),
+            "correlation_with_shuffled_weights": correlations[method],
         }
+        verdicts[method] = asdict(judge(mine, correlations[method]))
     return {
         "num_images": len(cases),
         "baseline": explainer.baseline,
         "tolerance": explainer.settings.tolerance,
         "max_steps": explainer.settings.max_steps,
         "batch_size": explainer.settings.batch_size,
+        **({"grad_cam_layer": asdict(explainer.map_layer)} if "grad_cam" in maps else {}),
+        "verdicts": verdicts,
         "methods": by_method,
         "agreement": agreement(maps),
     }
-
-
-def _beats_random(row: dict[str, Any]) -> bool:
-    """Whether insertion less deletion is larger than that of the random map."""
-    mine = row["insertion_auc"] - row["deletion_auc"]
-    return mine > row["random_insertion_auc"] - row["random_deletion_auc"]
 
 
 def _write_page(
