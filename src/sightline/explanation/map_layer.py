@@ -16,7 +16,9 @@ MIN_SIDE = 4
 MAX_PREFIX = 16
 """Class and register tokens before those of the patches."""
 AGREEMENT = 0.6
-"""Share of the cells that must move most with their own quarter: 0.25 is chance; timm's families reach 0.8 to 1."""
+"""Share of the cells that must move most with their own quarter: 0.25 is chance; timm's families reach 0.8 to 1 in their last stages."""
+COARSE = 8
+"""Blocks a side of the coarse noise."""
 TOLERANCE = 0.01
 """Of swapped answers, as a share of what they differ by."""
 
@@ -90,12 +92,20 @@ def find_map_layer(network: nn.Module, image_size: int, name: str) -> MapLayer:
 
 
 def _images_with_one_quarter_changed(size: int) -> torch.Tensor:
-    """Five images `(5, 3, size, size)`: noise, and the same with other noise in one quarter after the other."""
-    noise, other = torch.randn(2, 3, size, size, generator=torch.Generator().manual_seed(0))
-    images = noise.repeat(5, 1, 1, 1)
-    for image, (rows, columns) in zip(images[1:], _quarters(size, size), strict=True):
-        image[:, rows, columns] = other[:, rows, columns]
-    return images
+    """Twice five images `(10, 3, size, size)`: noise, and the same with other noise in one quarter after the other.
+
+    The first five are of fine noise, the others of coarse noise: what holds for both is no matter of chance.
+    """
+    generator = torch.Generator().manual_seed(0)
+    fine = torch.randn(2, 3, size, size, generator=generator)
+    coarse = nn.functional.interpolate(torch.randn(2, 3, COARSE, COARSE, generator=generator), (size, size))
+    probes = []
+    for noise, other in (fine, coarse):
+        probes.append(noise)
+        for rows, columns in _quarters(size, size):
+            probes.append(noise.clone())
+            probes[-1][:, rows, columns] = other[:, rows, columns]
+    return torch.stack(probes)
 
 
 def _quarters(height: int, width: int) -> Iterator[tuple[slice, slice]]:
@@ -184,16 +194,17 @@ def _layouts(features: torch.Tensor) -> Iterator[tuple[str, tuple[int, int]]]:
 
 
 def _agreement(maps: torch.Tensor) -> float:
-    """Share of cells that move most with their own quarter, for the maps `(5, C, rows, columns)` of the five images.
+    """Share of cells that move most with their own quarter, for the maps `(10, C, rows, columns)` of the probes.
 
-    What moves all cells alike, as attention and global pooling do, is taken off first.
+    What moves all cells alike, as attention and global pooling do, is taken off first. The lesser of both noises.
     """
-    moved = maps[1:].float() - maps[:1].float()
-    strength = (moved - moved.mean(dim=(2, 3), keepdim=True)).norm(dim=1)
-    strength = strength / strength.mean(dim=(1, 2), keepdim=True).clamp(min=1e-30)
-    most = strength.argmax(dim=0)
-    own = [most[quarter] == number for number, quarter in enumerate(_quarters(*most.shape))]
-    return float(torch.cat([each.flatten() for each in own]).float().mean())
+    kinds = maps.float().unflatten(0, (2, 5))
+    moved = kinds[:, 1:] - kinds[:, :1]
+    strength = (moved - moved.mean(dim=(3, 4), keepdim=True)).norm(dim=2)
+    strength = strength / strength.mean(dim=(2, 3), keepdim=True).clamp(min=1e-30)
+    most = strength.argmax(dim=1)
+    own = [most[:, rows, columns] == number for number, (rows, columns) in enumerate(_quarters(*most.shape[1:]))]
+    return float(torch.cat([each.flatten(1) for each in own], dim=1).float().mean(dim=1).min())
 
 
 def _latest_first(layers: Sequence[MapLayer]) -> list[MapLayer]:

@@ -36,7 +36,7 @@ def draw_panel(image: np.ndarray, maps: Mapping[str, Explained], title: str, cap
     rows = -(-(len(maps) + 1) // columns)
     width = PICTURE_INCHES * columns + 0.7
     lines = textwrap.wrap(title, int(width * POINTS_PER_INCH / TITLE_POINTS))  # a character is at most as wide as high
-    figure = Figure(figsize=(width, (PICTURE_INCHES + 0.7) * rows + 0.3 * len(lines)), layout="constrained")
+    figure = Figure(figsize=(width, (PICTURE_INCHES + 0.95) * rows + 0.3 * len(lines)), layout="constrained")
     axes = figure.subplots(rows, columns, squeeze=False).flatten()
     with plain_text([title]):
         figure.suptitle("\n".join(lines), fontsize=TITLE_POINTS)
