@@ -27,8 +27,16 @@ def prepare_folders(colors: Path, folder: Path) -> tuple[str, ...]:
     return "prepare", "data=folder", f"data.root={folder / 'photos'}", f"paths.cache={folder / 'cache'}"
 
 
+def train_transformer(colors: Path, folder: Path) -> tuple[str, ...]:
+    """Made for 224 px, given 32."""
+    words = [word for word in BARE if "model.name" not in word]
+    network = ("model.name=vit_tiny_patch16_224", "+model.arguments.depth=1", "logger=none")
+    return "train", "data=folder", f"data.root={colors}", *words, *network
+
+
 EXAMPLES: dict[str, Example] = {
     "data.layout": prepare_folders,
+    "+model.arguments.img_size": train_transformer,
     "model.pretrained": train_photos,
     "trainer.max_epochs": train_photos,
 }

@@ -7,10 +7,11 @@ import numpy as np
 import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
-from tests.conftest import COLORS, TINY, Cli, compose_config
+from tests.conftest import BARE, COLORS, TINY, Cli, compose_config
 
 from sightline.explanation.explain import explain
 from sightline.explanation.sample_selection import choose_representative
+from sightline.models.checkpoint import load_model
 from sightline.training.train import train
 
 KEYS = (
@@ -33,7 +34,14 @@ def test_test_images_are_explained_with_numbers(trained: Path, cold_cli: Cli, tm
         assert row["label"] in COLORS
         if row["method"] == "integrated_gradients":
             assert row["converged"] == (row["completeness_error"] <= 0.01)
+        assert row["grid"] == ([4, 4] if row["method"] == "grad_cam" else None)
     assert len(found["summary"]["agreement"]) == 6
+    assert {verdict["verdict"] for verdict in found["summary"]["verdicts"].values()} <= {
+        "trust",
+        "care",
+        "do not trust",
+    }
+    assert "explaining 4 images by integrated gradients and grad cam" in done.stdout + done.stderr
     page = (folder / "index.html").read_text()
     assert page.count("<figure") == len({row["panel"] for row in found["images"]})
     assert "http" not in page.replace("http-equiv", "")
@@ -96,6 +104,17 @@ def test_training_ends_with_a_report_and_explanations(colors: Path, tmp_path: Pa
     assert "explanations" in events.Tags()["images"]
     spec = json.loads((result.run_dir / "model" / "task_spec.json").read_text())
     assert spec["calibration"]["num_images"] == 9
+
+
+def test_a_transformer_is_trained_and_explained_at_another_size(colors: Path, tmp_path: Path) -> None:
+    """Made for 224 px, given 32."""
+    words = ["data=folder", f"data.root={colors}", f"output={tmp_path / 'run'}", *BARE, "stages=[fit,explain]"]
+    network = ["model.name=vit_tiny_patch16_224", "+model.arguments.depth=2", "explanation=grad_cam"]
+    run = train(compose_config("train", *words, *network, "explanation.num_images=1")).run_dir
+    assert load_model(run).architecture.arguments == {"depth": 2, "img_size": 32}
+    found = json.loads((run / "explanations" / "explanations.json").read_text())
+    assert [row["grid"] for row in found["images"]] == [[2, 2]]
+    assert found["summary"]["grad_cam_layer"] == {"module": "blocks.0", "part": None, "layout": "NLC", "grid": [2, 2]}
 
 
 def test_the_choice_is_over_classes_right_and_wrong_sure_and_unsure() -> None:

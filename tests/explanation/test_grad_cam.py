@@ -8,7 +8,6 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
-from sightline.errors import BadInput
 from sightline.explanation.grad_cam import GradCam
 from sightline.explanation.map_layer import MapLayer, find_map_layer
 

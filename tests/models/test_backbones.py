@@ -9,7 +9,14 @@ import torch
 from safetensors.torch import load_file, save_file
 
 from sightline.errors import BadInput
-from sightline.models.backbones import check_name, create_backbone, head_modules, state_dict_sha256
+from sightline.models.backbones import (
+    check_fit,
+    check_name,
+    create_backbone,
+    head_modules,
+    made_for_size,
+    state_dict_sha256,
+)
 
 
 @pytest.fixture(scope="module")
@@ -95,3 +102,32 @@ def test_the_hash_of_weights_follows_their_values() -> None:
     changed = {"a": torch.zeros(2, 2), "b": torch.tensor([1.0, 1.0, 1.001])}
     assert state_dict_sha256(state) == state_dict_sha256(dict(reversed(state.items())))
     assert state_dict_sha256(state) != state_dict_sha256(changed)
+
+
+def test_position_embeddings_of_a_file_are_resampled(tmp_path: Path) -> None:
+    """A transformer's weights for 224 px, taken at 64."""
+    small = {"depth": 1}
+    made, _ = create_backbone("vit_tiny_patch16_224", 3, arguments=small)
+    save_file(made.state_dict(), tmp_path / "vit.safetensors")
+    sized = {**small, "img_size": 64}
+    check_fit("vit_tiny_patch16_224", sized, tmp_path / "vit.safetensors")
+    network, _ = create_backbone("vit_tiny_patch16_224", 3, arguments=sized, weights=tmp_path / "vit.safetensors")
+    before, after = made.state_dict(), network.state_dict()
+    assert after["pos_embed"].shape == (1, 1 + 4 * 4, 192)
+    torch.testing.assert_close(after["pos_embed"][:, 0], before["pos_embed"][:, 0])
+    assert all(torch.equal(before[name], after[name]) for name in before if name != "pos_embed")
+
+
+@pytest.mark.parametrize(
+    ("name", "size", "arguments", "own"),
+    [
+        ("vit_tiny_patch16_224", 64, {"depth": 1}, 224),
+        ("vit_tiny_patch16_224", 224, {"depth": 1}, None),
+        ("vit_tiny_patch16_224", 64, {"depth": 1, "img_size": 32}, None),  # said, and wrong: refused with the data
+        ("test_vit", 96, {}, None),  # takes any
+        ("test_resnet", 64, {}, None),
+        ("efficientformer_l1", 160, {}, None),  # takes no img_size
+    ],
+)
+def test_which_networks_need_img_size(name: str, size: int, arguments: dict, own: int | None) -> None:
+    assert made_for_size(name, arguments, size) == own

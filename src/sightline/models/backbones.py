@@ -3,8 +3,10 @@
 import functools
 import hashlib
 import logging
+import sys
 import urllib.error
 import urllib.request
+import warnings
 from collections.abc import Collection, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
@@ -188,26 +190,70 @@ def check_fit(name: str, arguments: Mapping[str, Any], weights: str | Path | Non
         return
     if weights is not None:
         path = Path(weights).expanduser()
-        _check_shapes(network, path, _shapes(path))
+        with torch.device("meta"):
+            given = _fitted(network, _shapes(path))
+        _check_shapes(network, path, given)
 
 
-def _shapes(path: Path) -> dict[str, tuple[int, ...]]:
+def made_for_size(name: str, arguments: Mapping[str, Any], image_size: int) -> int | None:
+    """The side of the images that a network is made for, where it takes `image_size` only with timm's `img_size`.
+
+    None where it takes them as it is, or not at all. No tensor is filled: the shapes alone go through the network.
+    """
+    published = timm.get_pretrained_cfg(name)
+    if published is None or not published.fixed_input_size or "img_size" in arguments:
+        return None
+    own = published.input_size[-1]
+    if own == image_size or _takes(name, arguments, image_size):
+        return None
+    return own if _takes(name, {**arguments, "img_size": image_size}, image_size) else None
+
+
+def _takes(name: str, arguments: Mapping[str, Any], image_size: int) -> bool:
+    try:
+        with torch.device("meta"), torch.no_grad():
+            timm.create_model(name, **arguments).eval()(torch.empty(1, 3, image_size, image_size))
+    except (TypeError, AssertionError, ValueError, RuntimeError):
+        return False
+    return True
+
+
+def _shapes(path: Path) -> dict[str, torch.Tensor]:
+    """The tensors of a file without their numbers."""
     try:
         with safe_open(path, "pt") as file:
-            return {name: tuple(file.get_slice(name).get_shape()) for name in file.keys()}  # noqa: SIM118
+            shapes = {name: file.get_slice(name).get_shape() for name in file.keys()}  # noqa: SIM118
     except (OSError, SafetensorError) as error:
         raise BadInput(f"model.weights={path}: not a safetensors file ({error}); convert it or give another") from error
+    return {name: torch.empty(shape, device="meta") for name, shape in shapes.items()}
 
 
-def _check_shapes(network: nn.Module, path: Path, shapes: Mapping[str, tuple[int, ...]]) -> None:
+def _fitted(network: nn.Module, given: dict[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    """Tensors as this network takes them: timm resamples position embeddings that were made for another image size."""
+    wanted, head = network.state_dict(), _head_names(network)
+    own = {name for name, tensor in wanted.items() if name not in head and name in given}
+    resample = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    if resample is None or all(given[name].shape == wanted[name].shape for name in own):
+        return given
+    try:
+        with warnings.catch_warnings(action="ignore"):  # torch's, about how timm interpolates
+            found = resample(dict(given), network)
+    except (RuntimeError, ValueError, KeyError, AttributeError):  # weights of another network, which is said later
+        return given
+    is_kept = isinstance(found, dict) and own <= found.keys()
+    return {**given, **{name: found[name] for name in own}} if is_kept else given
+
+
+def _check_shapes(network: nn.Module, path: Path, given: Mapping[str, torch.Tensor]) -> None:
     """Raises: BadInput when a tensor beside the head's lacks or has another shape."""
     wanted, head = network.state_dict(), _head_names(network)
-    lacking = [name for name in wanted if name not in head and shapes.get(name) != tuple(wanted[name].shape)]
+    shapes = {name: tensor.shape for name, tensor in given.items()}
+    lacking = [name for name in wanted if name not in head and shapes.get(name) != wanted[name].shape]
     if lacking:
         raise BadInput(
             f"model.weights={path}: these weights are for another network than {type(network).__name__}: "
             f"{len(lacking)} of {len(wanted)} tensors lack or differ in shape, the first is {lacking[0]}; "
-            "set model.name (and model.arguments) to the network they were made for"
+            "set model.name (and model.arguments) to the network they were made for, and data.image_size to its size"
         )
 
 
@@ -217,8 +263,9 @@ def load_weights(network: nn.Module, path: str | Path) -> list[str]:
     The head is left out when its shape differs; anything else that differs is an error.
     """
     path = Path(path).expanduser()
-    _check_shapes(network, path, _shapes(path))
-    given, wanted, head = load_file(path), network.state_dict(), _head_names(network)
+    _shapes(path)  # whether it is such a file
+    given, wanted, head = _fitted(network, load_file(path)), network.state_dict(), _head_names(network)
+    _check_shapes(network, path, given)
     fitting = {name: tensor for name, tensor in given.items() if name in wanted and tensor.shape == wanted[name].shape}
     network.load_state_dict(fitting, strict=False)
     left_out = sorted(set(given) - set(fitting))

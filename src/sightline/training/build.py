@@ -2,11 +2,12 @@
 
 import logging
 from collections.abc import Sequence
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
 from sightline.config import TrainConfig, with_value
 from sightline.data.training_data import TrainingData
 from sightline.errors import BadInput
+from sightline.runs.guesses import Guess, announce
 from sightline.training.recipe import build_recipe, smallest_size
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
@@ -18,6 +19,9 @@ if TYPE_CHECKING:  # imported inside functions: bad input is refused before torc
     from sightline.task_spec import TaskSpec
 
 log = logging.getLogger(__name__)
+Training = TypeVar("Training", bound=TrainConfig)
+IMG_SIZE = "+model.arguments.img_size"
+"""With a plus, as it is typed: no configuration has it."""
 
 
 def with_batch_size(cfg: TrainConfig, opened: TrainingData) -> TrainConfig:
@@ -40,6 +44,23 @@ def with_batch_size(cfg: TrainConfig, opened: TrainingData) -> TrainConfig:
         )
     log.info("data.batch_size=auto: %d images fit (%d steps an epoch)", size, num_images // size)
     return with_value(cfg, "data.batch_size", size)
+
+
+def with_img_size(cfg: Training) -> tuple[Training, list[Guess]]:
+    """The configuration with timm's `img_size` for a network that is made for another size, as most transformers are.
+
+    Raises: BadInput when timm knows no such network.
+    """
+    from sightline.models.backbones import check_name, made_for_size
+
+    model, size = cfg.model, cfg.data.image_size
+    check_name(model.name)
+    own = made_for_size(model.name, model.timm_arguments(), size)
+    if own is None:
+        return cfg, []
+    guess = Guess(IMG_SIZE, size, f"{model.name} is made for images of {own} px, and data.image_size={size}")
+    announce([guess])
+    return with_value(cfg, "model.arguments", {**model.arguments, "img_size": size}), [guess]
 
 
 def check_network(cfg: TrainConfig) -> None:
@@ -138,10 +159,12 @@ def _check_input(network: "nn.Module", architecture: "Architecture", spec: "Task
         with torch.inference_mode():
             outputs = network.eval()(torch.zeros(1, 3, size, size))
     except (RuntimeError, AssertionError, ValueError) as error:
+        published = getattr(network, "pretrained_cfg", {}).get("input_size")
+        made_for = f"data.image_size={published[-1]}" if published else "the size that the model was made for"
         grows = f" augmentation.start_size, which begins with {size} px" if size < spec.image_size else ""
         raise BadInput(
             f"data.image_size={spec.image_size}{grows}: {architecture.name} does not take such images ({error}); "
-            "change it to the size that the model was made for, or choose another model.name"
+            f"change it to {made_for}, or choose another model.name"
         ) from error
     finally:
         network.train()

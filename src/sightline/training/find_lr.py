@@ -20,7 +20,7 @@ from sightline.runs.files import write_json
 from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.override_text import override, value_of
 from sightline.runs.record import RunRecord, open_folder
-from sightline.training.build import build_training, check_network
+from sightline.training.build import build_training, check_network, with_img_size
 from sightline.training.fine_tuning import with_max_epochs, with_pretrained
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
@@ -55,6 +55,7 @@ def find_lr(cfg: "DictConfig | FindLrConfig", invocation: Invocation = UNTOLD) -
     if (typed := value_of(invocation.overrides, "model.lr")) is not None:
         log.info("model.lr=%s is not used: it is what is looked for", typed)
     check_root(cfg)
+    cfg, sized = with_img_size(cfg)
     cfg, guesses = with_pretrained(cfg, {})
     check_network(cfg)
     opened = open_data(cfg)
@@ -65,7 +66,7 @@ def find_lr(cfg: "DictConfig | FindLrConfig", invocation: Invocation = UNTOLD) -
     facts = {"task": "find_lr", "name": cfg.name, "config": to_plain(cfg)}
     with RunRecord(folder, invocation, **facts) as record:
         record.update(data={"name": cfg.data.name, **opened.describe()})
-        record.add_guesses([*guesses, *more, *opened.guesses])
+        record.add_guesses([*sized, *guesses, *more, *opened.guesses])
         save_sweep(folder, sweep, cfg.model.name)
         metrics = {"lr": lr}
         metrics |= {name: value for name in ("steepest", "tenth_of_divergence") if (value := getattr(sweep, name))}

@@ -22,7 +22,7 @@ from sightline.distributed.rank import Rank, all_devices, rank_from_environment,
 from sightline.runs.files import write_json
 from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.record import RunRecord, now
-from sightline.training.build import build_training, check_network, with_batch_size
+from sightline.training.build import build_training, check_network, with_batch_size, with_img_size
 from sightline.training.find_lr import save_sweep, with_lr
 from sightline.training.fine_tuning import found_before, with_max_epochs, with_pretrained
 from sightline.training.resume import Start, find_run_to_continue, open_run, resume_fingerprint
@@ -61,7 +61,9 @@ def train(cfg: "DictConfig | TrainConfig", invocation: Invocation = UNTOLD) -> T
     cfg, rank = _with_devices(validate(cfg), invocation)
     check_root(cfg)
     before = found_before(find_run_to_continue(cfg))
+    cfg, sized = with_img_size(cfg)
     cfg, guesses = with_pretrained(cfg, before)
+    guesses = sized + guesses
     check_network(cfg)
     processes = ProcessGroup(rank, train, cfg, invocation)
     with processes.main_process_first():
