@@ -8,6 +8,7 @@ import torch
 from torch import nn
 from torch.utils.hooks import RemovableHandle
 
+from sightline.errors import BadInput
 from sightline.explanation.grad_cam import GradCam
 from sightline.explanation.map_layer import MapLayer, find_map_layer
 
@@ -125,78 +126,77 @@ def test_the_map_lies_where_the_image_changes(name: str) -> None:
 FAMILIES: dict[str, tuple[str, int, dict[str, Any]]] = {
     # the other modules of timm: a small network, image size and arguments
     "byoanet": ("halonet_h1", 256, {}),
-    "coat": ("coat_tiny", 128, {"img_size": 128}),  # branches beside each other: the one with the coarsest map
     "coat serial": ("coat_lite_tiny", 128, {"img_size": 128}),
     "convit": ("convit_tiny", 96, {"img_size": 96, "depth": 3}),
     "crossvit": ("crossvit_tiny_240", 240, {}),  # two branches: the one with large patches
     "csatv2": ("csatv2", 256, {}),
-    "cspnet": ("cs3darknet_focus_s", 160, {}),
-    "cspnext": ("cspnext_tiny", 160, {}),
+    "cspnet": ("cs3darknet_focus_s", 224, {}),
+    "cspnext": ("cspnext_tiny", 224, {}),
     "deepseek_vit": ("deepseek_vit_412m", 112, {"img_size": 112, "depth": 2, "embed_dim": 64, "num_heads": 2}),
-    "densenet": ("densenet121", 128, {}),
-    "dla": ("dla46x_c", 128, {}),
-    "dpn": ("dpn48b", 128, {}),
-    "edgenext": ("edgenext_xx_small", 128, {}),
+    "densenet": ("densenet121", 224, {}),
+    "dla": ("dla46x_c", 224, {}),
+    "dpn": ("dpn48b", 224, {}),
+    "edgenext": ("edgenext_xx_small", 224, {}),
     "efficientformer": ("efficientformer_l1", 224, {}),
     "efficientformer_v2": ("efficientformerv2_s0", 224, {}),
-    "efficientvim": ("efficientvim_m1", 256, {}),
-    "efficientvit_mit": ("efficientvit_b0", 128, {}),
+    "efficientvit_mit": ("efficientvit_b0", 224, {}),
     "efficientvit_msra": ("efficientvit_m0", 224, {}),
-    "fasternet": ("fasternet_t0", 128, {}),
-    "fastvit": ("fastvit_t8", 128, {}),
-    "focalnet": ("focalnet_tiny_srf", 128, {}),
+    "fasternet": ("fasternet_t0", 224, {}),
+    "fastvit": ("fastvit_t8", 224, {}),
+    "focalnet": ("focalnet_tiny_srf", 224, {}),
     "gcvit": ("gcvit_xxtiny", 224, {}),
     "gemma4_vit": ("gemma4_vit_167m", 96, {"depth": 2, "embed_dim": 64, "num_heads": 2}),
-    "ghostnet": ("ghostnet_050", 128, {}),
-    "hgnet": ("hgnetv2_b0", 128, {}),
-    "hieradet_sam2": ("sam2_hiera_tiny", 256, {"embed_dim": 24, "stages": (1, 1, 2, 1), "global_att_blocks": (2,)}),
-    "hrnet": ("hrnet_w18_small", 128, {}),  # behind its branches
-    "iformer": ("iformer_t", 160, {}),
-    "inception_next": ("inception_next_atto", 128, {}),
+    "ghostnet": ("ghostnet_050", 224, {}),
+    "hgnet": ("hgnetv2_b0", 224, {}),
+    "hieradet_sam2": ("sam2_hiera_tiny", 224, {}),
+    "hrnet": ("hrnet_w18_small", 224, {}),  # behind its branches
+    "iformer": ("iformer_t", 224, {}),
+    "inception_next": ("inception_next_atto", 224, {}),
     "inception_resnet_v2": ("inception_resnet_v2", 299, {}),
     "inception_v4": ("inception_v4", 299, {}),
-    "lcnetv2": ("lcnetv2_small", 160, {}),
-    "metaformer": ("poolformerv2_s12", 128, {}),
-    "metaformer conv": ("convformer_s18", 128, {}),
+    "metaformer": ("poolformerv2_s12", 224, {}),
+    "metaformer conv": ("convformer_s18", 224, {}),
     "mlp_mixer": ("gmlp_ti16_224", 224, {}),
     "mlp_mixer resmlp": ("resmlp_12_224", 224, {}),
     "mobilenetv5": ("mobilenetv5_base", 256, {}),
-    "mobilevit": ("mobilevit_xxs", 128, {}),
+    "mobilevit": ("mobilevit_xxs", 224, {}),
     "mvitv2": ("mvitv2_tiny", 224, {}),
     "mvitv2 with a class token": ("mvitv2_small_cls", 224, {}),
-    "nasnet": ("nasnetalarge", 160, {}),
+    "nasnet": ("nasnetalarge", 224, {}),
     "nest": ("nest_tiny", 224, {}),
-    "nextvit": ("nextvit_small", 128, {}),
+    "nextvit": ("nextvit_small", 224, {}),
     "pit": ("pit_ti_224", 224, {}),
-    "pnasnet": ("pnasnet5large", 160, {}),
-    "pvt_v2": ("pvt_v2_b0", 128, {}),
+    "pnasnet": ("pnasnet5large", 224, {}),
+    "pvt_v2": ("pvt_v2_b0", 224, {}),
     "qwen3_vit": ("qwen3_vit_88m", 96, {"depth": 2, "embed_dim": 64, "num_heads": 2}),
-    "rdnet": ("rdnet_tiny", 128, {}),
-    "repghost": ("repghostnet_050", 128, {}),
-    "repvit": ("repvit_m1", 128, {}),
-    "res2net": ("res2next50", 128, {}),
-    "resnest": ("resnest14d", 128, {}),
-    "resnetv2": ("resnetv2_18", 128, {}),
-    "rexnet": ("rexnet_100", 128, {}),
-    "selecsls": ("selecsls42", 160, {}),
-    "senet": ("legacy_seresnet18", 128, {}),
+    "rdnet": ("rdnet_tiny", 224, {}),
+    "repghost": ("repghostnet_050", 224, {}),
+    "repvit": ("repvit_m1", 224, {}),
+    "res2net": ("res2next50", 224, {}),
+    "resnest": ("resnest14d", 224, {}),
+    "resnetv2": ("resnetv2_18", 224, {}),
+    "rexnet": ("rexnet_100", 224, {}),
+    "selecsls": ("selecsls42", 224, {}),
+    "senet": ("legacy_seresnet18", 224, {}),
     "shvit": ("shvit_s1", 256, {}),
-    "sknet": ("skresnet18", 128, {}),
+    "sknet": ("skresnet18", 224, {}),
     "swiftformer": ("swiftformer_xs", 224, {}),
     "tnt": ("tnt_s_patch16_224", 224, {}),
-    "tresnet": ("tresnet_m", 128, {}),
+    "tresnet": ("tresnet_m", 224, {}),
     "twins": ("twins_svt_small", 224, {}),
     "twins pyramid": ("twins_pcpvt_small", 224, {}),
-    "vgg": ("vgg11", 128, {}),
+    "vgg": ("vgg11", 224, {}),
     "vision_transformer_hybrid": ("vit_tiny_r_s16_p8_224", 224, {}),
     "vitamin": ("vitamin_small_224", 224, {}),
     "volo": ("volo_d1_224", 224, {}),
-    "vovnet": ("ese_vovnet19b_slim_dw", 128, {}),
-    "xception": ("legacy_xception", 160, {}),
-    "xception_aligned": ("xception41p", 160, {}),
+    "vovnet": ("ese_vovnet19b_slim_dw", 224, {}),
+    "xception": ("legacy_xception", 224, {}),
+    "xception_aligned": ("xception41p", 224, {}),
 }
 MOVING = {
     # random weights move these but little, or all cells nearly alike: a drawing of what moved shows no place
+    "coat": ("coat_tiny", 128, {"img_size": 128}),  # branches beside each other: the one with the coarsest map
+    "lcnetv2": ("lcnetv2_small", 224, {}),
     "convmixer": ("convmixer_768_32", 224, {}),
     "cpubone": ("cpubone_nano", 224, {}),
     "hardcorenas": ("hardcorenas_b", 224, {}),
@@ -217,8 +217,43 @@ def test_every_family_has_a_map_in_its_place(family: str) -> None:
     check_places(name, make(name, arguments), size, draws=family in FAMILIES)
 
 
+def test_a_layer_with_several_maps_is_read_as_one_of_them() -> None:
+    """efficientvim: its state-space layers spread what moves over the whole map, random weights show no place."""
+    layer = find_map_layer(make("efficientvim_m1", {}), 256, "efficientvim_m1")
+    assert (layer.layout, layer.grid) == ("NCHW", (4, 4))
+
+
+class Pooled(nn.Module):
+    """A network that has no map: its first layer takes the mean of the image."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.head = nn.Linear(3, 2)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.head(images.mean(dim=(2, 3)))
+
+
+class Scrambled(Pooled):
+    """Features of the shape of a map, whose cells lie in an order of their own."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.scrambled = nn.Identity()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        scattered = images.flatten(2)[:, :, torch.randperm(32 * 32, generator=torch.Generator().manual_seed(0))]
+        return super().forward(self.scrambled(scattered.view_as(images)))
+
+
+@pytest.mark.parametrize("kind", [Pooled, Scrambled])
+def test_a_network_whose_layout_is_not_known_is_refused(kind: type[nn.Module]) -> None:
+    with pytest.raises(BadInput, match="integrated_gradients, occlusion and smooth_grad can explain it"):
+        find_map_layer(kind(), 32, "network")
+
+
 @pytest.mark.slow
 def test_no_module_of_timm_is_left_out() -> None:
-    names = [*QUICK, *(name for name, _, _ in [*FAMILIES.values(), *MOVING.values()])]
+    names = [*QUICK, *(name for name, _, _ in [*FAMILIES.values(), *MOVING.values()]), "efficientvim_m1"]
     modules = {module: timm.list_models(module=module) for module in timm.list_modules()}
     assert [module for module, known in modules.items() if known and not set(known) & set(names)] == []

@@ -94,3 +94,10 @@ def test_runs_are_found_as_given_or_below_the_runs_folder(model: Path, tmp_path:
     assert find_run("run/model", tmp_path) == model.resolve()
     with pytest.raises(BadInput, match="run=nothing: no such run folder"):
         find_run("nothing", tmp_path)
+
+
+def test_a_network_that_uses_a_tensor_twice_is_saved(tmp_path: Path) -> None:
+    network, architecture = create_backbone("coat_tiny", 2)
+    spec = TaskSpec(("a", "b"), 224, (0.5,) * 3, (0.25,) * 3)
+    save_model(tmp_path, network, spec, architecture)
+    assert state_dict_sha256(load_model(tmp_path).network.state_dict()) == state_dict_sha256(network.state_dict())

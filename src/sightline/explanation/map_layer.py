@@ -196,15 +196,19 @@ def _layouts(features: torch.Tensor) -> Iterator[tuple[str, tuple[int, int]]]:
 def _agreement(maps: torch.Tensor) -> float:
     """Share of cells that move most with their own quarter, for the maps `(10, C, rows, columns)` of the probes.
 
-    What moves all cells alike, as attention and global pooling do, is taken off first. The lesser of both noises.
+    What moves all cells alike, as attention and global pooling do, is taken off first. The lesser of both noises; 0 if
+    a quarter moves the cells of another one more than its own.
     """
     kinds = maps.float().unflatten(0, (2, 5))
     moved = kinds[:, 1:] - kinds[:, :1]
     strength = (moved - moved.mean(dim=(3, 4), keepdim=True)).norm(dim=2)
     strength = strength / strength.mean(dim=(2, 3), keepdim=True).clamp(min=1e-30)
-    most = strength.argmax(dim=1)
-    own = [most[:, rows, columns] == number for number, (rows, columns) in enumerate(_quarters(*most.shape[1:]))]
-    return float(torch.cat([each.flatten(1) for each in own], dim=1).float().mean(dim=1).min())
+    cells = [strength[:, :, rows, columns].flatten(2) for rows, columns in _quarters(*strength.shape[2:])]
+    strongest = torch.stack(cells, dim=2).mean(dim=3).argmax(dim=2)  # (kinds, changed quarters)
+    if not (strongest == torch.arange(4, device=maps.device)).all():
+        return 0.0
+    own = torch.stack([each.argmax(dim=1) == number for number, each in enumerate(cells)], dim=1)
+    return float(own.float().mean(dim=(1, 2)).min())
 
 
 def _latest_first(layers: Sequence[MapLayer]) -> list[MapLayer]:

@@ -58,7 +58,8 @@ def run_folder(path: Path) -> Path | None:
 def save_model(folder: Path, network: nn.Module, spec: TaskSpec, architecture: Architecture) -> None:
     """Write `model.safetensors` (timm's tensor names), `task_spec.json` and `model.json` into a folder."""
     folder.mkdir(parents=True, exist_ok=True)
-    state = {name: tensor.detach().cpu().contiguous() for name, tensor in network.state_dict().items()}
+    shared = network.state_dict().items()  # some networks use a tensor twice, which the format does not know
+    state = {name: tensor.detach().cpu().clone(memory_format=torch.contiguous_format) for name, tensor in shared}
     save_file(state, folder / "model.safetensors", metadata={"format": "pt"})
     spec.save(folder / "task_spec.json")
     described = {
