@@ -16,7 +16,8 @@ def main(cfg: DictConfig, invocation: command.Invocation) -> None:
         print(f"{ranked[0][1]:6.1%}  {ranked[0][0]}  {command.to_text(file.name)}")
     if result.unreadable:
         print(f"skipped {len(result.unreadable)} file(s) that cannot be read; run.json names them")
-    print(f"results: {result.run_dir / 'predictions.csv'} ({len(result.files)} images)")
+    note = "" if result.is_calibrated else ", uncalibrated"
+    print(f"results: {result.run_dir / 'predictions.csv'} ({len(result.files)} images{note})")
 
 
 if __name__ == "__main__":

@@ -4,6 +4,7 @@ import csv
 import json
 import os
 import re
+import shutil
 import signal
 import subprocess
 import sys
@@ -134,22 +135,20 @@ def test_evaluate_notices_changed_test_images(trained: Path, colors: Path, cli: 
     assert "1 test image(s) are gone or differ from those of the run, the first is test/red/00.png" in done.stderr
 
 
-def test_latest_is_the_newest_run(trained: Path, runs: Path, cli: Cli) -> None:
-    done = cli("evaluate", f"run={trained}", f"paths.runs={runs}", "split=val")
+def test_latest_is_the_newest_training_whatever_ran_since(
+    trained: Path, runs: Path, colors: Path, cli: Cli, tmp_path: Path
+) -> None:
+    """An evaluation of another model moves the link `runs/latest`, and not what `run=latest` means."""
+    other = shutil.copytree(trained / "model", tmp_path / "other")
+    done = cli("evaluate", f"run={other}", f"data.root={colors}", f"paths.runs={runs}")
     assert done.returncode == 0, done.stderr
     folder = Path(done.stdout.strip().splitlines()[-1].removeprefix("results: "))
-    assert (runs / "latest").resolve() == folder
-    assert metrics_of(folder)["val/accuracy"] == metrics_of(trained)["val/accuracy"]
     assert json.loads((folder / "run.json").read_text())["task"] == "evaluate"
-
-
-@pytest.mark.slow
-def test_latest_means_the_model_also_after_an_evaluation(trained: Path, runs: Path, cli: Cli) -> None:
-    for _ in range(2):
-        done = cli("evaluate", "run=latest", f"paths.runs={runs}")
-        assert done.returncode == 0, done.stderr
-        folder = Path(done.stdout.strip().splitlines()[-1].removeprefix("results: "))
-        assert metrics_of(folder)["test/loss"] == metrics_of(trained)["test/loss"]
+    assert (runs / "latest").resolve() == folder
+    done = cli("evaluate", "run=latest", f"paths.runs={runs}", "split=val", f"output={tmp_path / 'again'}")
+    assert done.returncode == 0, done.stderr
+    assert json.loads((tmp_path / "again" / "run.json").read_text())["run"] == str(trained)
+    assert metrics_of(tmp_path / "again")["val/accuracy"] == metrics_of(trained)["val/accuracy"]
 
 
 def test_predict_writes_classes_and_pictures(trained: Path, cold_cli: Cli, tmp_path: Path) -> None:

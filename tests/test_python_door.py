@@ -30,8 +30,7 @@ def test_every_example_of_the_page_runs(
 ) -> None:
     """One after the other as in a notebook, where Hydra runs already; nothing of the process is changed."""
     shutil.copytree(colors, tmp_path / "photos")
-    shutil.copytree(trained, tmp_path / "runs" / "colors")
-    (tmp_path / "runs" / "latest").symlink_to("colors")
+    shutil.copytree(trained, tmp_path / "runs" / "train" / "colors" / "1")
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("sightline.runs.project.IS_INSTALLED", True)  # runs/ and data/ are those of this folder
     names: dict[str, Any] = {}

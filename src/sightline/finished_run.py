@@ -4,8 +4,10 @@ Loads torch inside functions.
 """
 
 import csv
+import logging
 from collections.abc import Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from datetime import datetime
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
@@ -18,6 +20,7 @@ from sightline.data.opening import image_cache, open_shards, open_test_images, s
 from sightline.data.training_data import FolderData, ShardData, TrainingData
 from sightline.errors import BadInput
 from sightline.runs.files import read_json
+from sightline.runs.folder import find_run, run_folder
 from sightline.runs.project import home
 
 if TYPE_CHECKING:
@@ -32,6 +35,8 @@ if TYPE_CHECKING:
 
     Pictures = str | Path | Image.Image | np.ndarray | Iterable[str | Path | Image.Image | np.ndarray]
 
+log = logging.getLogger(__name__)
+
 
 @dataclass(frozen=True)
 class Prediction:
@@ -41,7 +46,7 @@ class Prediction:
     """The most probable class."""
     probability: float
     probabilities: dict[str, float]
-    """Calibrated, of every class, in the order of `task_spec.class_names`; they sum to 1."""
+    """Of every class, in the order of `task_spec.class_names`; they sum to 1."""
     is_unsure: bool
     """Whether the probability lies below the threshold of the calibration, where the model has one."""
     file: Path | None
@@ -54,12 +59,14 @@ class Predictions(Sequence[Prediction]):
 
     class_names: tuple[str, ...]
     probabilities: "np.ndarray"
-    """Calibrated, float32 `(N, num_classes)`."""
+    """Float32 `(N, num_classes)`."""
     files: list[Path | None]
     """N of them; None: a picture that was not a file."""
     unreadable: list[Path]
     """The files of a folder that cannot be read; they have no row."""
     threshold: float | None = None
+    is_calibrated: bool = True
+    """Whether the probabilities are: False for a checkpoint that no calibration was measured of."""
 
     def __len__(self) -> int:
         return len(self.files)
@@ -96,6 +103,8 @@ class FinishedRun:
     saved: "SavedModel"
     device: "torch.device"
     precision: str
+    uncalibrated: str | None = None
+    """Why its probabilities are not calibrated; None where they are."""
 
     @classmethod
     def open(
@@ -106,15 +115,16 @@ class FinishedRun:
         data_root: str | Path | None = None,
         runs: str | Path | None = None,
     ) -> "FinishedRun":
-        """Open a run folder, its `model/` folder, a checkpoint, or a name below `runs`, like `latest`.
+        """Open a run folder, its `model/` folder, a checkpoint, `latest` (the newest training), or a path below `runs`.
 
-        A run of evaluate, explain or predict stands for the run whose model it used. `device` is `auto` (that of the
-        training where it is here), `cpu`, `gpu`, `cuda` or `mps`, `precision` Lightning's name (None: that of the
-        training), `data_root` where the run's own images lie now, `runs` the project's runs folder unless given.
+        A run of evaluate, explain or predict stands for the run whose model it used; a checkpoint takes the calibration
+        of its run where that is of the same weights. A line of the log says what was opened. `device` is `auto` (that
+        of the training where it is here), `cpu`, `gpu`, `cuda` or `mps`, `precision` Lightning's name (None: that of
+        the training), `data_root` where the run's own images lie now, `runs` the project's runs folder unless given.
 
         Raises: BadInput when there is no model there, or no such device.
         """
-        from sightline.models.checkpoint import find_run, load_model, run_folder
+        from sightline.models.checkpoint import load_model
         from sightline.models.inference import choose_device, choose_precision
 
         found = find_run(path, home() / "runs" if runs is None else Path(runs))
@@ -124,7 +134,23 @@ class FinishedRun:
             trained["data"]["root"] = str(data_root)
         found_device = choose_device(device, preferred=trained.get("device"))
         chosen = choose_precision(precision or trained.get("precision") or "auto", found_device)
-        return cls(found, folder, trained, load_model(found), found_device, chosen)
+        saved, uncalibrated = _with_calibration(load_model(found), folder, trained)
+        run = cls(found, folder, trained, saved, found_device, chosen, uncalibrated)
+        log.info("run: %s", run)
+        return run
+
+    def __str__(self) -> str:
+        """The path, and in brackets the network, the number of classes and how the run ended."""
+        path, here = self.path, Path.cwd()
+        ended = self.trained.get("finished")
+        when = f" {datetime.fromisoformat(ended).astimezone():%Y-%m-%d %H:%M}" if ended else ""
+        status = f"{self.trained.get('status')}{when}" if self.trained else "without its run folder"
+        facts = f"{self.saved.architecture.name}, {self.task_spec.num_classes} classes, {status}"
+        return f"{path.relative_to(here) if path.is_relative_to(here) else path} ({facts})"
+
+    def warn_if_uncalibrated(self) -> None:
+        if self.uncalibrated is not None:
+            log.warning("uncalibrated: %s", self.uncalibrated)
 
     @cached_property
     def metrics(self) -> dict[str, float]:
@@ -166,6 +192,7 @@ class FinishedRun:
             raise BadInput(str(next(iter(batches.unreadable.values()))))
         if probabilities is None:
             raise BadInput(f"{pictures}: no images found; give a folder, files, Pillow images or arrays (H, W, 3)")
+        self.warn_if_uncalibrated()
         calibration = self.task_spec.calibration
         return Predictions(
             self.task_spec.class_names,
@@ -173,12 +200,13 @@ class FinishedRun:
             [file for number, file in enumerate(files) if number not in batches.unreadable],
             [file for number in sorted(batches.unreadable) if (file := files[number]) is not None],
             calibration.threshold if calibration else None,
+            calibration is not None,
         )
 
     def predict_batches(self, batches: "Iterable[torch.Tensor]") -> "torch.Tensor | None":
-        """Calibrated probabilities float32 `(N, num_classes)` of prepared batches uint8 `(B, size, size, 3)`.
+        """Probabilities float32 `(N, num_classes)` of prepared batches uint8 `(B, size, size, 3)`.
 
-        None without a batch.
+        None without a batch. They are calibrated unless `uncalibrated` says why not.
         """
         from itertools import chain
 
@@ -217,6 +245,35 @@ class FinishedRun:
     def manifest(self) -> Manifest | None:
         table = self.folder / "manifest.csv" if self.folder else None
         return Manifest.load(table, Path(self.trained["data"]["root"])) if table and table.is_file() else None
+
+
+def _with_calibration(
+    saved: "SavedModel", folder: Path | None, trained: dict[str, Any]
+) -> "tuple[SavedModel, str | None]":
+    """The model, calibrated; or why it is not.
+
+    Calibration follows the fit, so no checkpoint holds it: one with the weights of its run's `model/` takes it there.
+    """
+    from sightline.models.backbones import state_dict_sha256
+    from sightline.task_spec import TaskSpec
+
+    if saved.spec.calibration is not None:
+        return saved, None
+    if not saved.path.is_file():
+        return saved, f"{saved.path} has no calibration; evaluate.py run={saved.path} adds one"
+    if folder is None:
+        return saved, f"{saved.path} lies in no run folder, which would hold the calibration; name the run itself"
+    exported = folder / "model"
+    calibration = TaskSpec.load(exported / "task_spec.json").calibration if exported.is_dir() else None
+    if calibration is None:
+        return saved, f"{folder} has no calibration yet"
+    if state_dict_sha256(saved.network.state_dict()) != read_json(exported / "model.json")["sha256"]:
+        is_average = trained.get("averaged", {}).get("used", False)
+        return (
+            saved,
+            f"the calibration is of {'the average in model/' if is_average else 'best.ckpt'}, not of {saved.path.name}",
+        )
+    return replace(saved, spec=replace(saved.spec, calibration=calibration)), None
 
 
 def _as_pictures(given: "Pictures") -> list["Picture"]:

@@ -51,16 +51,20 @@ def test_a_run_by_name_is_the_run_that_it_means_now(key: str, tmp_path: Path) ->
     run = tmp_path / "runs" / "train" / "x"
     run.mkdir(parents=True)
     (tmp_path / "runs" / "latest").symlink_to(run)
-    for name in ("latest", "train/x"):
-        assert with_absolute_paths([f"{key}={name}"], tmp_path, tmp_path / "runs") == [f"{key}={run}"]
+    trained = tmp_path / "runs" / "train" / "x" / "1"
+    (trained / "model").mkdir(parents=True)
+    for name in ("run.json", "model/model.json"):
+        (trained / name).write_text("{}")
+    for name, means in (("latest", trained), ("train/x", run)):
+        assert with_absolute_paths([f"{key}={name}"], tmp_path, tmp_path / "runs") == [f"{key}={means}"]
         named = with_composed_paths([f"{key}={name}"], {key: name}, tmp_path / "runs", tmp_path)
-        assert split_channels(named, tmp_path)[1] == {key.replace(".", "_"): str(run)}
+        assert split_channels(named, tmp_path)[1] == {key.replace(".", "_"): str(means)}
     assert with_absolute_paths(["resume=auto", "model.teacher=${run}"], tmp_path, tmp_path / "runs") == [
         "resume=auto",
         "model.teacher=${run}",
     ]
     (tmp_path / "latest").mkdir()
-    assert with_absolute_paths([f"{key}=latest"], tmp_path, tmp_path / "runs") == [f"{key}={tmp_path}/latest"]
+    assert with_absolute_paths([f"{key}=./latest"], tmp_path, tmp_path / "runs") == [f"{key}={tmp_path}/latest"]
 
 
 def test_what_names_no_place_stays_as_it_is(tmp_path: Path) -> None:

@@ -10,7 +10,8 @@ import torch
 
 from sightline.errors import BadInput
 from sightline.models.backbones import create_backbone, state_dict_sha256
-from sightline.models.checkpoint import find_run, load_model, run_folder, save_model
+from sightline.models.checkpoint import load_model, save_model
+from sightline.runs.folder import run_folder
 from sightline.task_spec import TaskSpec
 
 SPEC = TaskSpec(("a", "b", "ü"), 32, (0.5,) * 3, (0.25,) * 3, "bilinear", "pad")
@@ -87,13 +88,6 @@ def test_a_folder_without_a_model_says_why(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps({"task": "evaluate", "status": "finished"}))
     with pytest.raises(BadInput, match="it is a run of evaluate"):
         load_model(tmp_path)
-
-
-def test_runs_are_found_as_given_or_below_the_runs_folder(model: Path, tmp_path: Path) -> None:
-    assert find_run(model, tmp_path) == model.resolve()
-    assert find_run("run/model", tmp_path) == model.resolve()
-    with pytest.raises(BadInput, match="run=nothing: no such run folder"):
-        find_run("nothing", tmp_path)
 
 
 def test_a_network_that_uses_a_tensor_twice_is_saved(tmp_path: Path) -> None:

@@ -57,6 +57,7 @@ def evaluate(cfg: "DictConfig | EvaluateConfig", invocation: Invocation = UNTOLD
     with RunRecord(output, invocation, **_facts(cfg, run, images)) as record:
         record.add_guesses(images.guesses)
         runner = _calibrated(cfg, run)
+        record.update(calibrated=runner.spec.calibration is not None)
         predictions = predict_split(runner, loader, batch_limit(cfg, run, cfg.split))
         manifest = run.manifest if images.manifest is None else images.manifest
         inputs = EvaluationInput(predictions, runner, cfg.split, loader, manifest, cfg.evaluation.seed)
@@ -135,7 +136,7 @@ def _calibrated(cfg: EvaluateConfig, run: FinishedRun) -> "Runner":
     try:
         images = find_own_images(cfg, run, "val")
     except BadInput as error:
-        log.warning("not calibrated: the validation images of the run are needed for that (%s)", error)
+        log.warning("uncalibrated: the validation images of the run are needed for that (%s)", error)
         return runner
     validation = predict_split(runner, make_loader_of(cfg, run, images, "val"), batch_limit(cfg, run, "val"))
     runner = with_calibration(runner, validation, target)

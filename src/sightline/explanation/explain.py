@@ -70,7 +70,9 @@ def explain(cfg: "DictConfig | ExplainConfig", invocation: Invocation = UNTOLD) 
         "precision": "32-true",
         "model": run.saved.architecture.to_dict(),
         "data": {"root": cfg.images or cfg.data.root or run.trained.get("data", {}).get("root")},
+        "calibrated": run.uncalibrated is None,
     }
+    run.warn_if_uncalibrated()
     with RunRecord(output, invocation, **facts) as record:
         record.update(num_images=len(photos.names), unreadable=photos.unreadable)
         record.add_guesses(photos.guesses)

@@ -9,6 +9,7 @@ from typing import Any
 from sightline.aws.names import ADDRESS
 from sightline.errors import BadInput
 from sightline.runs.files import read_json
+from sightline.runs.folder import named_path
 from sightline.runs.override_text import PLAIN, in_quotes, key_of, quoted, unquoted
 
 SUBMITTER_GROUPS = ("launch", "hydra", "hparams_search")
@@ -57,11 +58,11 @@ def _with_absolute_path(override: str, folder: Path, runs: Path | None) -> str:
     kind = "path" if key_of(override).startswith("model.weights_for.") else kind
     if kind is None or not equals or not _is_path(value) or "://" in text or text.startswith("~"):
         return override
-    if (folder / text).exists() or kind != "run":
-        return override if Path(text).is_absolute() else f"{key}={quoted(str(folder / text))}"
-    if runs is None or not (runs / text).exists():
-        return override
-    return f"{key}={quoted(str((runs / text).resolve()))}"
+    if kind == "run" and not Path(text).is_absolute():
+        needs_model = key_of(override) != "resume"
+        named = named_path(text, folder if runs is None else runs, needs_model=needs_model, folder=folder)
+        return override if named is None else f"{key}={quoted(str(named))}"
+    return override if Path(text).is_absolute() else f"{key}={quoted(str(folder / text))}"
 
 
 def with_weights_files(overrides: Iterable[str], files: Mapping[str, str | None], folder: Path) -> list[str]:
@@ -94,20 +95,19 @@ def with_composed_paths(overrides: Iterable[str], composed: Mapping[str, Any], r
             continue
         if str(value).lower().startswith("s3:") and not ADDRESS.fullmatch(str(value)):
             raise BadInput(f"{key}={value}: must be s3://bucket/folder, the bucket as AWS allows it")
-        path = _absolute(kinds[key], str(value), runs, folder)
+        path = _absolute(key, str(value), runs, folder)
         if key in given or "://" in path or Path(path).exists():
             rewritten.append(f"{key}={quoted(path)}")
     name_nothing = given - {key_of(each) for each in rewritten}
     return [*rewritten, *(each for each in overrides if key_of(each) in name_nothing)]
 
 
-def _absolute(kind: str, value: str, runs: Path, folder: Path) -> str:
+def _absolute(key: str, value: str, runs: Path, folder: Path) -> str:
     if "://" in value:
         return value
-    path = folder / Path(value).expanduser()
-    if kind == "run" and not path.exists() and (runs / value).exists():
-        path = (folder / runs / value).resolve()
-    return str(path)
+    if path_keys()[key] == "run" and (named := named_path(value, runs, needs_model=key != "resume", folder=folder)):
+        return str(named)
+    return str(folder / Path(value).expanduser())
 
 
 def find_own_data(run: str) -> str | None:

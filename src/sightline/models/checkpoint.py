@@ -28,33 +28,6 @@ class SavedModel:
     path: Path
 
 
-def find_run(run: str | Path, runs: Path) -> Path:
-    """The path that `run=` names: as given, or below the runs folder (`run=latest`).
-
-    A run of evaluate or predict stands for the run whose model it used.
-
-    Raises: BadInput when neither exists.
-    """
-    given = Path(run).expanduser()
-    for path in (given.absolute(), runs / given):
-        if path.exists():
-            return _trained_by(path.resolve())
-    raise BadInput(f"run={run}: no such run folder, model folder or checkpoint (looked here and in {runs})")
-
-
-def _trained_by(path: Path) -> Path:
-    """The run that a run of another task used, so that `run=latest` still means the model after an evaluation."""
-    record = path / "run.json"
-    facts = json.loads(record.read_text(encoding="utf-8")) if record.is_file() else {}
-    used = facts.get("run")
-    return Path(used) if used and Path(used).exists() else path
-
-
-def run_folder(path: Path) -> Path | None:
-    """The run folder that a run folder, its `model/` folder or one of its checkpoints belongs to, if there is one."""
-    return next((folder for folder in (path, path.parent, path.parent.parent) if (folder / "run.json").is_file()), None)
-
-
 def save_model(folder: Path, network: nn.Module, spec: TaskSpec, architecture: Architecture) -> None:
     """Write `model.safetensors` (timm's tensor names), `task_spec.json` and `model.json` into a folder."""
     folder.mkdir(parents=True, exist_ok=True)

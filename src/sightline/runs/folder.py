@@ -1,4 +1,4 @@
-"""Reading a run folder: metrics, status and the paths in its configuration."""
+"""Finding a run folder, and reading it: metrics, status and the paths in its configuration."""
 
 import csv
 import os
@@ -8,10 +8,62 @@ from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
+from sightline.errors import BadInput
 from sightline.runs.files import read_json, write_json, write_text
 from sightline.runs.record import now
 
 NOT_METRICS = ("epoch", "step", "lr")
+LATEST = "latest"
+"""The name of the newest training, wherever a run is named; the link `runs/latest` is the newest run of any task."""
+
+
+def find_run(run: str | Path, runs: Path) -> Path:
+    """The path that `run=` names: `latest`, the newest training with a model; else as given, or below `runs`.
+
+    A run of evaluate, explain or predict stands for the run whose model it used.
+
+    Raises: BadInput when there is none.
+    """
+    path = named_path(str(run), runs)
+    if path is None:
+        raise BadInput(f"run={run}: no such run folder, model folder or checkpoint (looked here and in {runs})")
+    return _trained_by(path)
+
+
+def named_path(name: str, runs: Path, *, needs_model: bool = True, folder: Path | None = None) -> Path | None:
+    """The path that a run's name means, resolved: `latest`, or one below `folder` (None: here) or `runs`, if any."""
+    given, here = Path(name).expanduser(), Path.cwd() if folder is None else folder
+    link = here / runs / LATEST
+    is_latest = name == LATEST or here / given == link
+    if is_latest and (newest := newest_training(here / runs, needs_model=needs_model)):
+        return newest
+    paths = (link,) if is_latest else (here / given, here / runs / given)
+    return next((path.resolve() for path in paths if path.exists()), None)
+
+
+def newest_training(runs: Path, *, needs_model: bool = True) -> Path | None:
+    """The training in `runs/train/<name>/<time>` that ended last, or began last where it has not ended.
+
+    Jobs, trials and refits of sweeps, and runs in an `output` folder lie elsewhere: they go by their path.
+    """
+    found = []
+    for record in (runs / "train").glob("*/*/run.json"):
+        folder = record.parent
+        if not needs_model or (folder / "model" / "model.json").is_file():
+            facts = read_json(record)
+            found.append((facts.get("finished") or facts.get("started") or "", str(folder)))
+    return Path(max(found)[1]).resolve() if found else None
+
+
+def _trained_by(path: Path) -> Path:
+    """The run whose model a run of another task used, else the path itself."""
+    used = read_json(path / "run.json").get("run") if path.is_dir() else None
+    return Path(used) if used and Path(used).exists() else path
+
+
+def run_folder(path: Path) -> Path | None:
+    """The run folder that a run folder, its `model/` folder or one of its checkpoints belongs to, if there is one."""
+    return next((folder for folder in (path, path.parent, path.parent.parent) if (folder / "run.json").is_file()), None)
 
 
 @dataclass(frozen=True)

@@ -32,6 +32,8 @@ class PredictResult:
     classes: list[list[tuple[str, float]]]
     unreadable: list[Path]
     run_dir: Path
+    is_calibrated: bool
+    """Whether the probabilities are."""
 
 
 def predict(cfg: "DictConfig | PredictConfig", invocation: Invocation = UNTOLD) -> PredictResult:
@@ -60,7 +62,9 @@ def predict(cfg: "DictConfig | PredictConfig", invocation: Invocation = UNTOLD) 
         "config": to_plain(cfg),
         "device": str(run.device),
         "precision": run.precision,
+        "calibrated": run.uncalibrated is None,
     }
+    run.warn_if_uncalibrated()
     with RunRecord(output, invocation, **facts) as record:
         probabilities = run.predict_batches(chain([first], rest))
         assert probabilities is not None
@@ -75,7 +79,7 @@ def predict(cfg: "DictConfig | PredictConfig", invocation: Invocation = UNTOLD) 
             _draw_pictures(output / "pictures", base, readable, classes)
         record.update(num_images=len(readable), unreadable=[to_text(str(file)) for file in unreadable])
         record.update(**_count_unsure(run.task_spec, classes))
-    return PredictResult(readable, classes, unreadable, output)
+    return PredictResult(readable, classes, unreadable, output, run.uncalibrated is None)
 
 
 def _count_unsure(spec: "TaskSpec", classes: Sequence[Sequence[tuple[str, float]]]) -> dict[str, Any]:

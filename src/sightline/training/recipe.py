@@ -1,5 +1,6 @@
 """How a network is trained, from the configuration: what every option of the recipe turns into."""
 
+import logging
 from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -7,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.config import TrainConfig, build
 from sightline.errors import BadInput
 from sightline.metrics import mode_of
+from sightline.runs.folder import find_run
 from sightline.task_spec import TaskSpec
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
@@ -14,6 +16,8 @@ if TYPE_CHECKING:  # imported inside functions: bad input is refused before torc
 
     from sightline.models.classifier import Recipe
     from sightline.models.distillation import Teacher
+
+log = logging.getLogger(__name__)
 
 
 def build_recipe(cfg: TrainConfig, spec: TaskSpec, class_counts: Sequence[int]) -> "Recipe":
@@ -94,8 +98,6 @@ def _build_scheduler(cfg: TrainConfig) -> Any:
 
 def find_teacher(cfg: TrainConfig) -> Path:
     """Raises: BadInput where there is no such run."""
-    from sightline.models.checkpoint import find_run
-
     try:
         return find_run(str(cfg.model.teacher), Path(cfg.paths.runs))
     except BadInput as error:
@@ -111,4 +113,5 @@ def _open_teacher(cfg: TrainConfig, spec: TaskSpec) -> "Teacher":
         saved = load_model(path)
     except BadInput as error:
         raise BadInput(f"model.teacher={model.teacher}: {error}") from error
+    log.info("teacher: %s (%s, %d classes)", path, saved.architecture.name, saved.spec.num_classes)
     return Teacher(saved.network, saved.spec, spec, weight=model.teacher_weight, temperature=model.teacher_temperature)

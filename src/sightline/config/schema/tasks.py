@@ -16,7 +16,7 @@ from sightline.task_spec import VIEWS
 
 SPLITS = ("train", "val", "test")
 TIMED = only_with("time", True)
-RUN = "a run folder, its model/ folder, a checkpoint, or a path below paths.runs, like latest"
+RUN = "latest: the newest training; or a run folder, its model/ folder, a checkpoint, or a path below paths.runs"
 
 
 @dataclass
