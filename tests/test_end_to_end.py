@@ -86,6 +86,8 @@ def test_the_best_epoch_is_the_one_that_was_kept(trained: Path) -> None:
 
 
 def test_checkpoints_open_without_pickle(trained: Path) -> None:
+    """Those that a finished run needs: one to use, and one to train on from."""
+    assert sorted(path.name for path in (trained / "checkpoints").iterdir()) == ["best.ckpt", "last.ckpt"]
     for name in ("best", "last"):
         checkpoint = torch.load(trained / "checkpoints" / f"{name}.ckpt", weights_only=True)
         assert checkpoint["task_spec"]["class_names"] == ["blue", "green", "red"]

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import torch
 
-from sightline.callbacks.checkpoint_files import AtomicCheckpointIO, find_defect, newest_whole
+from sightline.callbacks.checkpoint_files import STATE, AtomicCheckpointIO, drop_unneeded, find_defect, newest_whole
 from sightline.errors import BadInput
 
 
@@ -31,6 +31,30 @@ def test_the_last_two_are_kept(tmp_path: Path) -> None:
     assert names(tmp_path) == ["best.ckpt", "last-previous.ckpt", "last.ckpt"]
     assert step_of(newest_whole(tmp_path)) == 3
     assert step_of(tmp_path / "last-previous.ckpt") == 2
+
+
+@pytest.mark.parametrize(
+    ("keep", "whole", "left"),
+    [
+        ("resumable", {"last.ckpt"}, ["best.ckpt", "last.ckpt"]),
+        ("weights", set(), ["best.ckpt", "last.ckpt"]),
+        ("all", {"last.ckpt", "last-previous.ckpt", "best.ckpt", "top-0001-00000002.ckpt"}, None),
+    ],
+)
+def test_what_a_finished_run_keeps(keep: str, whole: set[str], left: list[str] | None, tmp_path: Path) -> None:
+    """Other people's checkpoints stay as they are."""
+    checkpoint = {"state_dict": {"a": torch.ones(9)}, "optimizer_states": [{}], STATE: {"is_exact": True}}
+    mine = ["best.ckpt", "top-0001-00000002.ckpt", "last.ckpt", "last.ckpt"]
+    for name in (*mine, "mine.ckpt"):
+        AtomicCheckpointIO(keeps_all=keep == "all").save_checkpoint(checkpoint, tmp_path / name)
+    drop_unneeded(tmp_path, keep)
+    expected = left or sorted({*mine, "last-previous.ckpt"})
+    assert names(tmp_path) == sorted([*expected, "mine.ckpt"])
+    for name in names(tmp_path):
+        content = torch.load(tmp_path / name, weights_only=True)
+        assert torch.equal(content["state_dict"]["a"], torch.ones(9))
+        assert ("optimizer_states" in content) == (name in whole | {"mine.ckpt"})
+    assert torch.load(tmp_path / "last.ckpt", weights_only=True)[STATE]["is_exact"] == (keep != "weights")
 
 
 @pytest.mark.parametrize("damage", ["cut", "empty", "bit"])

@@ -90,7 +90,9 @@ def test_a_mirror_image_of_an_arrow_is_no_view_of_it(colors: Path, tmp_path: Pat
 
 @pytest.mark.parametrize("precision", ["32-true", pytest.param("bf16-true", marks=pytest.mark.slow)])
 def test_the_best_checkpoints_are_averaged_if_that_is_no_worse(precision: str, colors: Path, tmp_path: Path) -> None:
-    words = words_of(colors, tmp_path / "run", "trainer.max_epochs=4", "checkpoint.average_best=3")
+    words = words_of(
+        colors, tmp_path / "run", "trainer.max_epochs=4", "checkpoint.average_best=3", "checkpoint.keep=all"
+    )
     result = train(compose_config("train", *words, "checkpoint.monitor=val/loss", f"trainer.precision={precision}"))
     facts = json.loads((tmp_path / "run" / "run.json").read_text())["averaged"]
     paths = [tmp_path / "run" / "checkpoints" / name for name in facts["checkpoints"]]

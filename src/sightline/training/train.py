@@ -126,8 +126,12 @@ def _open_first(
     if not plan.rank.is_main:
         yield None, None
         return
-    with open_run(plan.cfg, facts, invocation) as start, _record(plan, start, invocation) as record:
-        yield start, record
+    from sightline.callbacks.checkpoint_files import drop_unneeded
+
+    with open_run(plan.cfg, facts, invocation) as start:
+        with _record(plan, start, invocation) as record:
+            yield start, record
+        drop_unneeded(start.folder / "checkpoints", plan.cfg.checkpoint.keep)
 
 
 def _fit(

@@ -212,7 +212,8 @@ def _trainer_maker(plan: FitPlan, start: Start, first: "list[pl.Callback]") -> "
         TrainingImages(lambda images: denormalise(images, spec)),
         *plan.callbacks,
     ]
-    arguments = {**plan.arguments, "plugins": [*plan.arguments.get("plugins", ()), AtomicCheckpointIO()]}
+    checkpoint_io = AtomicCheckpointIO(keeps_all=plan.cfg.checkpoint.keep == "all")
+    arguments = {**plan.arguments, "plugins": [*plan.arguments.get("plugins", ()), checkpoint_io]}
     if loggers:
         callbacks.append(LearningRateMonitor())
     if arguments["enable_progress_bar"]:

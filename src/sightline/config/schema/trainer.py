@@ -125,7 +125,7 @@ class CheckpointConfig:
     )
     average_best: int = key(
         1,
-        "keep so many of the best, and export their average where validation finds it no worse",
+        "export the average of so many of the best where validation finds it no worse",
         minimum=1,
         needs=Needs(
             "trainer.max_epochs=2 or more",
@@ -138,6 +138,12 @@ class CheckpointConfig:
         "also write last.ckpt this often within an epoch; null: after epochs alone",
         above=0,
         hint=", or null to save after epochs",
+    )
+    keep: str = key(
+        "resumable",
+        "of a finished run: last.ckpt whole, to train on from, and the weights of best.ckpt; weights: those of both; "
+        "all: every checkpoint with its optimizer",
+        choices=("resumable", "weights", "all"),
     )
 
 
