@@ -12,6 +12,7 @@ from sightline.metrics import TRAIN_TABLE
 def main(cfg: DictConfig, invocation: command.Invocation) -> float | None:
     from sightline.training.train import train
 
+    cfg, invocation = command.with_settings_of_run(cfg, invocation)
     result = train(cfg, invocation)
     command.print_metrics(result.metrics, TRAIN_TABLE, result.run_dir)
     return result.metrics.get(cfg.optimized_metric)

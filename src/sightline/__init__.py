@@ -25,18 +25,23 @@ def __getattr__(name: str) -> Any:
     return FinishedRun
 
 
-def train(experiment: str = "digits", overrides: Sequence[str] = ()) -> "TrainResult":
+def train(experiment: str | None = None, overrides: Sequence[str] = ()) -> "TrainResult":
     """`python src/train.py experiment=… override …`, here in this process: `metrics`, `checkpoint` and `run_dir`.
+
+    Without an experiment it is `digits`, or with `resume=RUN` that of the run.
 
     Raises: BadInput, or Hydra's own error for a key that there is not, before anything is written.
     """
-    from sightline.command import compose
+    from sightline.command import compose, with_settings_of_run
     from sightline.config import check_overrides, validate
+    from sightline.runs.invocation import Invocation
     from sightline.training.train import train
 
-    cfg = validate(compose("train", [f"experiment={experiment}", *overrides]))
+    words = [*([] if experiment is None else [f"experiment={experiment}"]), *overrides]
+    composed, invocation = with_settings_of_run(compose("train", words), Invocation(overrides=tuple(words)))
+    cfg = validate(composed)
     check_overrides(cfg, overrides)
-    return train(cfg)
+    return train(cfg, invocation)
 
 
 def evaluate(run: "str | Path | FinishedRun", overrides: Sequence[str] = ()) -> "EvaluateResult":

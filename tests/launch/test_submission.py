@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from omegaconf import OmegaConf
 from tests.conftest import PROJECT, Cli, compose_config, do_jobs
 
 from sightline.errors import BadInput
@@ -155,6 +156,30 @@ def test_the_way_to_the_far_side_is_the_same_for_every_backend(tmp_path: Path, m
         else:
             assert request["channels"] == {"data_root": f"{tmp_path}/my photos", "model_teacher": str(run)}
             assert request["hyperparameters"]["data.name"] == "my-photos", "there its folder has another name"
+
+
+def test_a_run_goes_on_as_a_job(cli: Cli, tmp_path: Path) -> None:
+    """With its own settings and the typed ones, in its own folder; or the command says what it cannot do."""
+    run = tmp_path / "runs" / "train" / "x" / "1"
+    config = OmegaConf.to_container(compose_config("train", "trainer.max_epochs=12"), resolve=True)
+    record = {"task": "train", "status": "finished", "overrides": ["trainer.max_epochs=12", "seed=3"], "config": config}
+    run.mkdir(parents=True)
+    (run / "run.json").write_text(json.dumps(record))
+    words = ["resume=latest", "trainer.max_epochs=14", f"paths.runs={tmp_path / 'runs'}", "launch.dry_run=true"]
+    done = cli("train", *words, "launch=local_process")
+    assert done.returncode == 0, done.stderr
+    request = json.loads(done.stdout)["request"]
+    assert request["folder"] == str(run)
+    assert request["command"][2:4] == ["seed=3", f"resume={run}"]
+    refused = cli("train", *words, "launch=local_container", "launch.allow_dirty=true", "launch.image=image:1")
+    assert refused.returncode == 2
+    assert "this run is finished, and a job of launch=local_container would end at once" in refused.stderr
+    (run / "run.json").write_text(json.dumps({**record, "status": "interrupted"}))
+    done = cli("train", *words, "launch=local_container", "launch.allow_dirty=true", "launch.image=image:1")
+    assert done.returncode == 0, done.stderr
+    plan = json.loads(done.stdout)
+    assert plan["request"]["channels"]["resume"] == str(run)
+    assert plan["job"]["overrides"][:2] == ["seed=3", "trainer.max_epochs=14"]
 
 
 BROUGHT_YAML = """# @package _global_

@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -9,7 +10,7 @@ from sightline.errors import BadInput
 from sightline.runs.folder import find_run, named_path
 
 
-def make_run(folder: Path, *, has_model: bool = True, **facts: object) -> Path:
+def make_run(folder: Path, *, has_model: bool = True, **facts: Any) -> Path:
     (folder / "model").mkdir(parents=True)
     (folder / "run.json").write_text(json.dumps({"task": "train", **facts}))
     if has_model:
@@ -37,7 +38,7 @@ def test_latest_is_the_training_that_ended_last(tmp_path: Path, monkeypatch: pyt
     make_run(runs / "train" / "z" / "3", started="2026-01-03", finished="2026-01-04")
     new = make_run(runs / "train" / "a" / "1", started="2026-01-01", finished="2026-01-09")
     begun = make_run(runs / "train" / "a" / "5", has_model=False, started="2026-02-01")
-    later = {"started": "2026-03-01", "finished": "2026-03-02"}
+    later: dict[str, Any] = {"started": "2026-03-01", "finished": "2026-03-02"}
     evaluated = make_run(runs / "evaluate" / "a" / "6", has_model=False, task="evaluate", run="/elsewhere", **later)
     make_run(runs / "jobs" / "a-1", **later)
     make_run(runs / "sweeps" / "study" / "trials" / "0", **later)

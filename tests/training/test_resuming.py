@@ -54,6 +54,23 @@ def test_a_key_that_an_old_run_lacks_counts_as_its_default(tmp_path: Path) -> No
         opened(f"output={tmp_path}", "model.fast_convolutions=false")
 
 
+def test_a_relative_path_is_that_of_the_folder_where_it_was_typed(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (tmp_path / "net.safetensors").touch()
+    monkeypatch.chdir(tmp_path)
+    cfg = compose_train("model.weights=net.safetensors", f"output={tmp_path / 'run'}")
+    state = {**resume_fingerprint(cfg, "32-true", {"sha256": "0"}), "is_exact": True, "batches_that_stepped": 3}
+    state["config"]["model"]["weights"] = "net.safetensors"  # as older runs have it
+    (tmp_path / "run" / "checkpoints").mkdir(parents=True)
+    torch.save({"global_step": 3, STATE: state}, tmp_path / "run" / "checkpoints" / "last.ckpt")
+    (tmp_path / "run" / "run.json").write_text(f'{{"task": "train", "cwd": "{tmp_path}"}}')
+    monkeypatch.chdir("/")
+    cfg = compose_train(f"model.weights={tmp_path}/net.safetensors", f"output={tmp_path / 'run'}")
+    with open_run(cfg, resume_fingerprint(cfg, "32-true", {"sha256": "0"})) as start:
+        assert start.changed == {}
+
+
 def test_the_folder_of_another_task_is_refused(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text('{"task": "evaluate", "status": "finished"}')
     with pytest.raises(BadInput, match="already holds a run of evaluate"):
@@ -79,3 +96,13 @@ def test_a_run_without_a_checkpoint_leaves_nothing_of_its_first_try(tmp_path: Pa
 def test_the_command_names_the_folder_once() -> None:
     told = Invocation(("src/train.py", "seed=1", "output=old", "resume=null", "name=a b"))
     assert resume_command(Path("/r"), told).split(" ", 1)[1] == "src/train.py seed=1 'name=a b' output=/r"
+    told = Invocation(("src/train.py", "resume=train/x", "trainer.max_epochs=9"))
+    assert resume_command(Path("/r"), told).split(" ", 1)[1] == "src/train.py trainer.max_epochs=9 resume=/r"
+
+
+def test_resume_latest_is_the_newest_training_whatever_its_state(tmp_path: Path) -> None:
+    for number, name in enumerate("ab"):
+        folder = tmp_path / "train" / "digits" / name
+        folder.mkdir(parents=True)
+        (folder / "run.json").write_text(f'{{"task": "train", "started": "2026-01-0{number + 1}"}}')
+    assert opened("resume=latest", f"paths.runs={tmp_path}") == tmp_path / "train" / "digits" / "b"

@@ -31,7 +31,7 @@ class SightlineLauncher(Launcher):
             composed_values,
             refuse_idle,
         )
-        from sightline.command import invocation
+        from sightline.command import invocation, with_overrides_of_run
         from sightline.config import to_plain
         from sightline.errors import BadInput
         from sightline.launch.submission import Submission, print_plans
@@ -42,7 +42,8 @@ class SightlineLauncher(Launcher):
         submission = Submission.open(to_plain(config.launch), Path(config.paths.runs).absolute() / "jobs", invocation())
         names, overrides, runs = [], [], []
         for given in job_overrides:
-            cfg = check(self.hydra_context, config, list(given))
+            given = with_overrides_of_run(given, Path(config.paths.runs))
+            cfg = check(self.hydra_context, config, given)
             names.append(str(cfg.get("name", config.hydra.job.name)))
             overrides.append(submission.overrides(given, composed_values(cfg), Path(cfg.paths.runs).absolute()))
             check_prerequisites(cfg, submission)

@@ -16,13 +16,11 @@ from lightning_utilities.core.apply_func import apply_to_collection
 from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from torchmetrics import Metric
 
-from sightline.callbacks.checkpoint_files import LAST
+from sightline.callbacks.checkpoint_files import LAST, STATE
 from sightline.distributed.agreement import gathered, largest
 from sightline.errors import Interrupted
 
 log = logging.getLogger(__name__)
-STATE = "resume"
-"""The checkpoint's entry with what Lightning does not restore."""
 STOPPING = (signal.SIGTERM, signal.SIGINT)
 NOTICE = b"stopping: this step is finished and saved first; a second signal ends the run at once\n"
 STREAM = 1
@@ -35,14 +33,24 @@ class Resumable(Callback):
     Must come first. Random numbers of a step follow from (seed, epoch, batch), so that no generator's state is saved.
     The one save point is the start of a batch that opens a window of gradient accumulation: there everything that
     belongs to the batch before is over, its logging, validation, early stopping and best checkpoint. `facts` are plain
-    values that are saved too. Several processes agree there on whether to save and to stop.
+    values that are saved too. Several processes agree there on whether to save and to stop. A checkpoint whose schedule
+    of the learning rate did not begin at the step `schedule_from` is one to begin a new schedule from.
     """
 
-    def __init__(self, folder: Path, facts: dict[str, Any], *, seed: int, every_minutes: float | None) -> None:
-        self.path, self.facts, self.seed = folder / LAST, facts, seed
+    def __init__(
+        self,
+        folder: Path,
+        facts: dict[str, Any],
+        *,
+        seed: int,
+        every_minutes: float | None,
+        schedule_from: int = 0,
+    ) -> None:
+        self.path, self.facts, self.seed, self.schedule_from = folder / LAST, facts, seed, schedule_from
         self.seconds_between = float("inf") if every_minutes is None else 60 * every_minutes
         self.signal_number: int | None = None
         self._loaded: dict[str, Any] | None = None
+        self._old_optimizers: list[dict[str, Any]] = []
         self._before_validation: dict[str, Any] | None = None
         self._is_exact = self._is_complete = False
 
@@ -52,6 +60,9 @@ class Resumable(Callback):
         """Read the state; Lightning calls this before it makes loaders and before other callbacks load theirs."""
         state = self._loaded = dict(checkpoint[STATE])
         _move(checkpoint, trainer)
+        if state.get("schedule_from", 0) != self.schedule_from:
+            self._old_optimizers = checkpoint["optimizer_states"]
+            state = self._loaded = _begin_schedule(checkpoint, trainer)
         trainer.num_sanity_val_steps = 0  # this run has had its check
         progress = checkpoint["loops"]["fit_loop"]
         epoch = progress["epoch_progress"]["current"]["processed"]
@@ -62,6 +73,12 @@ class Resumable(Callback):
     def on_fit_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         if self._loaded is None:
             return
+        for optimizer, old in zip(trainer.optimizers, self._old_optimizers, strict=False):  # Lightning is to load these
+            new = optimizer.state_dict()["param_groups"]
+            old["param_groups"] = [
+                {**fresh, "params": group["params"]} for fresh, group in zip(new, old["param_groups"], strict=True)
+            ]
+        self._old_optimizers = []
         metrics = apply_to_collection(self._loaded["callback_metrics"], torch.Tensor, torch.Tensor.to, pl_module.device)
         trainer._logger_connector._callback_metrics.update(metrics)
         trainer.should_stop = self._loaded["should_stop"] or self._loaded["is_complete"]
@@ -145,6 +162,7 @@ class Resumable(Callback):
         epoch_loop = trainer.fit_loop.epoch_loop
         checkpoint[STATE] = {
             **self.facts,
+            "schedule_from": self.schedule_from,
             "is_exact": self._is_exact,
             "is_complete": self._is_complete,
             "should_stop": bool(trainer.should_stop),
@@ -209,6 +227,36 @@ def _restore(state: dict[str, Any], trainer: pl.Trainer, module: pl.LightningMod
         metric._update_count = saved["num_updates"]
     for each in _checkpoints(trainer):
         each._last_global_step_saved = state["last_step_saved"].get(each.state_key, 0)
+
+
+def _begin_schedule(checkpoint: dict[str, Any], trainer: pl.Trainer) -> dict[str, Any]:
+    """Prepare a checkpoint for a new schedule; returns its state for going on.
+
+    Weights and the optimizer's state stay. The scheduler's state goes, early stopping counts anew, and where the run
+    was over, one more epoch begins.
+    """
+    state = dict(checkpoint[STATE])
+    checkpoint["lr_schedulers"] = []
+    for each in trainer.early_stopping_callbacks:
+        if each.state_key in checkpoint["callbacks"]:
+            checkpoint["callbacks"][each.state_key] |= {"wait_count": 0, "stopped_epoch": 0}
+    for each in _checkpoints(trainer):
+        kept = checkpoint["callbacks"].get(each.state_key, {"best_k_models": {}})
+        kept["best_k_models"] = {path: score for path, score in kept["best_k_models"].items() if Path(path).is_file()}
+    if not state["is_complete"]:
+        return {**state, "should_stop": False}
+    loops = checkpoint["loops"]["fit_loop"]
+    loops.pop("combined_loader", None)
+    steps, batches = "epoch_loop.automatic_optimization.optim_progress", loops["epoch_loop.batch_progress"]
+    for progress in (loops["epoch_loop.scheduler_progress"], batches, *loops[steps]["optimizer"].values()):
+        progress["current"] = dict.fromkeys(progress["current"], 0)
+    batches["is_last_batch"] = False
+    batches["total"]["ready"] = batches["total"]["completed"] + 1  # as at the save point of an epoch's first batch
+    validation = {**state["validation_progress"], "total": dict.fromkeys(state["validation_progress"]["total"], 0)}
+    loops["epoch_loop.val_loop.batch_progress"] = validation
+    metrics: list[dict[str, Any]] = [{} for _ in state["metrics"]]
+    none = {"is_complete": False, "should_stop": False}
+    return {**state, **none, "validation_progress": validation, "metrics": metrics}
 
 
 def _move(checkpoint: dict[str, Any], trainer: pl.Trainer) -> None:

@@ -3,6 +3,7 @@
 from sightline.command.composition import compose, groups_listed_in_place
 from sightline.command.messages import exit_code, explain
 from sightline.command.program import NOT_SAID, invocation, main, print_metrics, run, task
+from sightline.command.resumption import with_overrides_of_run, with_settings_of_run
 from sightline.command.verbs import Verbs, do_verb, run_verbs
 from sightline.runs.file_names import to_text
 from sightline.runs.invocation import Invocation
@@ -23,4 +24,6 @@ __all__ = [
     "run_verbs",
     "task",
     "to_text",
+    "with_overrides_of_run",
+    "with_settings_of_run",
 ]

@@ -3,6 +3,7 @@
 from sightline.config.constraints import did_you_mean, key, refuse_idle, validate_choice
 from sightline.config.conversion import (
     check_overrides,
+    escaped,
     explain_key,
     refuse_unknown_keys,
     save_yaml,
@@ -14,7 +15,7 @@ from sightline.config.conversion import (
     with_value,
 )
 from sightline.config.instantiation import TARGET_PACKAGES, build, build_each, check_targets
-from sightline.config.registration import path_keys, register
+from sightline.config.registration import all_keys, path_keys, register, with_absolute_paths
 from sightline.config.schema.augmentation import AugmentationConfig, BatchAugmentationConfig
 from sightline.config.schema.data import DataConfig, PathsConfig, RunDataConfig
 from sightline.config.schema.evaluation import EvaluationConfig
@@ -67,6 +68,7 @@ __all__ = [
     "RunDataConfig",
     "TrainConfig",
     "TrainerConfig",
+    "all_keys",
     "build",
     "build_each",
     "check_overrides",
@@ -74,6 +76,7 @@ __all__ = [
     "check_targets",
     "check_views",
     "did_you_mean",
+    "escaped",
     "explain_key",
     "key",
     "path_keys",
@@ -87,6 +90,7 @@ __all__ = [
     "validate",
     "validate_choice",
     "validate_task",
+    "with_absolute_paths",
     "with_value",
 ]
 

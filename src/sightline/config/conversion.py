@@ -72,7 +72,7 @@ def with_value(cfg: Task, key: str, value: Any) -> Task:
     """A copy of a typed configuration in which a key has another value; what refers to it (`${model.lr}`) follows."""
     place: Place = tuple(key.split("."))
     references: dict[Place, str] = getattr(cfg, REFERENCES, {})
-    before = _escaped(to_plain(cfg))
+    before = escaped(to_plain(cfg))
     for where, text in references.items():
         before = _replaced(before, where, text)
     after = _replaced(before, place, value)
@@ -85,12 +85,12 @@ def with_value(cfg: Task, key: str, value: Any) -> Task:
     return made
 
 
-def _escaped(plain: Any) -> Any:
+def escaped(plain: Any) -> Any:
     """Plain values whose texts refer to nothing."""
     if isinstance(plain, dict):
-        return {name: _escaped(each) for name, each in plain.items()}
+        return {name: escaped(each) for name, each in plain.items()}
     if isinstance(plain, list):
-        return [_escaped(each) for each in plain]
+        return [escaped(each) for each in plain]
     return re.sub(r"(\\*)\$\{", r"\1\1\\${", plain) if isinstance(plain, str) else plain
 
 

@@ -50,6 +50,20 @@ def path_keys() -> dict[str, str]:
     }
 
 
+def with_absolute_paths(plain: dict[str, Any], folder: Path) -> dict[str, Any]:
+    """A plain configuration in which relative paths of what lies in `folder` are absolute."""
+
+    def absolute(node: Any, name: str) -> Any:
+        if isinstance(node, dict):
+            return {key: absolute(each, f"{name}.{key}" if name else str(key)) for key, each in node.items()}
+        is_path = name in keys or name.startswith("model.weights_for.")
+        is_here = is_path and isinstance(node, str) and node and (folder / node).exists()
+        return str(folder / node) if is_here else node
+
+    keys = {name for name, kind in path_keys().items() if kind in ("path", "run")}
+    return absolute(plain, "")
+
+
 def all_keys(section: type, prefix: str = "") -> Iterator[tuple[str, Any]]:
     """The dotted name and the field of every key of a section, and of the sections in it."""
     for each in fields(section):

@@ -28,6 +28,7 @@ from sightline.launch.overrides import (
 from sightline.launch.records import fetch_recorded, find_record, submit_recorded
 from sightline.launch.source_changes import check_source, source_changes
 from sightline.runs.files import read_json
+from sightline.runs.folder import find_resumed
 from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.override_text import quoted, value_of
 from sightline.runs.project import PROJECT
@@ -90,6 +91,8 @@ class Submission:
                 f"{WEIGHTS_FOR}={files}: jobs of launch={self.backend.name} get one weights file; name it with "
                 f"model.weights=FILE and leave {WEIGHTS_FOR} out"
             )
+        if (resumed := composed.get("resume")) not in (None, *NOT_PATHS):
+            overrides = self._to_go_on(overrides, find_resumed(str(resumed), runs))
         named = with_composed_paths(overrides, composed, runs, folder)
         if self.backend.sees_files:
             split_channels(named, folder)
@@ -110,6 +113,19 @@ class Submission:
         if name is not None and source in NAMED_BY_ROOT and value_of(named, "data.name") is None:
             named.append(f"data.name={quoted(name)}")
         return named
+
+    def _to_go_on(self, overrides: Sequence[str], folder: Path) -> list[str]:
+        """The overrides with which a run goes on: in its own folder, where the job sees it.
+
+        Raises: BadInput where the run is over and the job would take its results for its own.
+        """
+        is_over = read_json(folder / "run.json").get("status") == "finished"
+        if is_over and (not self.backend.sees_files or (folder / ".job").is_dir()):
+            raise BadInput(
+                f"resume={folder}: this run is finished, and a job of launch={self.backend.name} would end at once; "
+                "train on in this process, with launch=here"
+            )
+        return [*overrides, *([f"output={quoted(str(folder))}"] if self.backend.sees_files else [])]
 
     def _check_targets(self, overrides: Sequence[str]) -> None:
         for key in (each for each, kind in path_keys().items() if kind == "target"):

@@ -70,6 +70,7 @@ class Classifier(pl.LightningModule):
         self.backbone.to(memory_format=self.memory_format)  # pyright: ignore[reportCallIssue]  (torch's stub lacks it)
         self.loss = recipe.loss
         self.train_size = spec.image_size
+        self.schedule_from = 0  # the step at which the schedule begins, of a run that is trained on
         self.is_compiled, self._largest_batch = False, 0
         self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
         self.train_accuracy = MulticlassAccuracy(spec.num_classes, average="micro", validate_args=False)
@@ -135,7 +136,8 @@ class Classifier(pl.LightningModule):
     def configure_optimizers(self) -> Any:
         optimizer = self.make_optimizer()
         name = self._step_argument()
-        length = {} if self._is_given(name) else self._length(name, int(self.trainer.estimated_stepping_batches))
+        num_steps = int(self.trainer.estimated_stepping_batches) - self.schedule_from
+        length = {} if self._is_given(name) else self._length(name, num_steps)
         moves = {
             "scheduler": self.recipe.scheduler(optimizer, **length, **self._peaks(optimizer)),
             "interval": "step" if name else "epoch",

@@ -41,6 +41,24 @@ def named_path(name: str, runs: Path, *, needs_model: bool = True, folder: Path 
     return next((path.resolve() for path in paths if path.exists()), None)
 
 
+def find_resumed(resume: str, runs: Path) -> Path:
+    """The run folder that `resume=` names: `latest`, whatever its state; itself; or that of its checkpoint.
+
+    Raises: BadInput when there is none.
+    """
+    path = named_path(resume, runs, needs_model=False)
+    if path is None:
+        raise BadInput(f"resume={resume}: no such run folder or checkpoint (looked here and in {runs})")
+    folder = path if path.is_dir() else path.parent.parent
+    if not holds_run(folder):
+        raise BadInput(f"resume={resume}: {folder} is not the folder of a run; give one that has run.json")
+    return folder
+
+
+def holds_run(folder: Path) -> bool:
+    return (folder / "run.json").is_file() or any((folder / "checkpoints").glob("last*.ckpt"))
+
+
 def newest_training(runs: Path, *, needs_model: bool = True) -> Path | None:
     """The training in `runs/train/<name>/<time>` that ended last, or began last where it has not ended.
 

@@ -157,6 +157,7 @@ class RunRecord:
         commit, dirty = git_commit(PROJECT, invocation.commit)
         self.facts: dict[str, Any] = {
             "argv": list(invocation.argv),
+            "cwd": str(Path.cwd()),
             "overrides": list(invocation.overrides),
             "guesses": [guess.to_dict() for guess in invocation.guesses],
             **facts,

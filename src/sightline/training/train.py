@@ -39,7 +39,7 @@ if TYPE_CHECKING:  # imported inside functions: bad input is refused before torc
 
 log = logging.getLogger(__name__)
 BEST = Path("checkpoints", "best.ckpt")
-EVENTS = ("divergence", "rollbacks", "warnings")
+EVENTS = ("found", "divergence", "rollbacks", "warnings")
 """What run.json keeps when a run goes on."""
 
 
@@ -194,7 +194,8 @@ def _record(plan: FitPlan, start: Start, invocation: Invocation) -> RunRecord:
     happened = {name: start.earlier[name] for name in EVENTS if name in start.earlier}
     resumed = list(start.earlier.get("resumed", []))
     if start.earlier or start.checkpoint:
-        resumed.append({"from_step": start.step, "at": now()})
+        changed = {"changed": {key: list(pair) for key, pair in start.changed.items()}} if start.changed else {}
+        resumed.append({"from_step": start.step, "at": now(), **changed})
     return RunRecord(
         start.folder,
         invocation,

@@ -5,7 +5,6 @@ import math
 import sys
 from collections.abc import Callable
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.config import STRATEGIES, TrainConfig, build_each, to_plain
@@ -144,7 +143,8 @@ def run_fit(plan: FitPlan, start: Start, record: RunRecord, facts: dict[str, Any
     from sightline.training.batch_size import is_out_of_memory
 
     divergence, rollback = _make_watchers(plan, record)
-    make_trainer = _trainer_maker(plan, start, [_make_resumable(plan, start.folder, facts), divergence, rollback])
+    plan.classifier.schedule_from = start.schedule_from
+    make_trainer = _trainer_maker(plan, start, [_make_resumable(plan, start, facts), divergence, rollback])
     checkpoint = start.checkpoint
     while True:
         trainer = make_trainer()
@@ -164,11 +164,16 @@ def run_fit(plan: FitPlan, start: Start, record: RunRecord, facts: dict[str, Any
     raise _explain_out_of_memory(cause, trainer, plan.classifier, plan.datamodule.batch_size)
 
 
-def _make_resumable(plan: FitPlan, run_dir: Path, facts: dict[str, Any]) -> "pl.Callback":
+def _make_resumable(plan: FitPlan, start: Start, facts: dict[str, Any]) -> "pl.Callback":
     from sightline.callbacks.resumable import Resumable
 
-    minutes = plan.cfg.checkpoint.every_minutes
-    return Resumable(run_dir / "checkpoints", facts, seed=plan.cfg.seed, every_minutes=minutes)
+    return Resumable(
+        start.folder / "checkpoints",
+        facts,
+        seed=plan.cfg.seed,
+        every_minutes=plan.cfg.checkpoint.every_minutes,
+        schedule_from=start.schedule_from,
+    )
 
 
 def _make_watchers(plan: FitPlan, record: RunRecord) -> "tuple[Divergence, Rollback]":
