@@ -55,6 +55,15 @@ def test_what_is_typed_beside_it_overrides_and_is_followed(tmp_path: Path) -> No
     assert to_plain(resumed(run, *words)[0]) == to_plain(resumed(run)[0]), "the whole command again is the same"
 
 
+def test_a_key_without_a_default_may_be_typed_again(tmp_path: Path) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+    run = make_run(tmp_path / "run", "data=folder", f"data.root={tmp_path}/here")
+    cfg, overrides = resumed(run, f"data.root={tmp_path}/there")
+    assert cfg.data.root == f"{tmp_path}/there"
+    assert overrides == ("data=folder", f"resume={run}", f"data.root={tmp_path}/there")
+
+
 def test_a_key_that_the_run_has_and_the_default_has_not(tmp_path: Path) -> None:
     """Hydra composes the words alone first, where the key has to be added."""
     run = make_run(tmp_path / "run", "model/scheduler=plateau", "model.scheduler.patience=2")

@@ -8,6 +8,8 @@ from pathlib import Path
 import pytest
 
 from sightline.errors import BadInput, Interrupted
+from sightline.runs.guesses import GUESSED, Guess
+from sightline.runs.invocation import Invocation
 from sightline.runs.record import RunRecord, open_folder
 
 
@@ -21,6 +23,17 @@ def test_folders_of_one_second_get_numbers(tmp_path: Path) -> None:
     assert len(set(folders)) == 24
     assert (tmp_path / "latest").resolve() in {folder.resolve() for folder in folders}
     assert not list(tmp_path.glob(".latest*"))
+
+
+def test_the_guesses_of_a_run_stay_when_it_goes_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for key in ("a", "b"):
+        monkeypatch.setitem(GUESSED, key, "an example")
+    with RunRecord(tmp_path, Invocation(guesses=(Guess("a", 1, "told"),))) as record:
+        record.add_guesses([Guess("b", 2, "seen")])
+    earlier = read(tmp_path)
+    with RunRecord(tmp_path, earlier=earlier) as record:
+        record.add_guesses([Guess("b", 3, "seen again")])
+    assert [(each["key"], each["value"]) for each in read(tmp_path)["guesses"]] == [("a", 1), ("b", 3)]
 
 
 def test_an_output_folder_is_used_as_it_is_and_latest_stays(tmp_path: Path) -> None:

@@ -37,15 +37,15 @@ def with_settings_of_run(cfg: DictConfig, invocation: Invocation) -> tuple[DictC
     if record.get("task") != "train" or "config" not in record:
         return cfg, invocation
     typed = list(invocation.overrides)
-    stored = stored_overrides(record, typed)
     try:
-        before = to_plain(compose("train", stored))
+        before = to_plain(compose("train", stored_overrides(record, ())))
     except (HydraException, OmegaConfBaseException) as error:
         raise BadInput(
             f"resume={cfg.resume}: the settings of this run no longer compose here ({explain(error)}); go on with the "
             f"code that it began with (commit {str(record.get('commit'))[:12]}), or begin a new run from its weights"
         ) from error
-    overrides = [*stored, *(re.sub(r"^\+(?=\w+\.)", "++", each) for each in typed)]  # the run may have that key already
+    forced = [re.sub(r"^\+(?=\w+\.)", "++", each) for each in typed]  # the run may have that key already
+    overrides = [*stored_overrides(record, typed), *forced]
     after = compose("train", overrides)
     _restore(after, before, typed, record)
     return after, replace(invocation, overrides=tuple(overrides))

@@ -140,8 +140,8 @@ def now() -> str:
 class RunRecord:
     """Keeps `run.json` true while a task runs: `running` on entry, then `finished`, `failed` or `interrupted`.
 
-    `earlier` is the record of the run that goes on: its start stays, and its seconds are added. Of several processes
-    one `writes`.
+    `earlier` is the record of the run that goes on: its start and its guesses stay, and its seconds are added. Of
+    several processes one `writes`.
     """
 
     def __init__(
@@ -159,7 +159,7 @@ class RunRecord:
             "argv": list(invocation.argv),
             "cwd": str(Path.cwd()),
             "overrides": list(invocation.overrides),
-            "guesses": [guess.to_dict() for guess in invocation.guesses],
+            "guesses": _with_guesses(self.earlier.get("guesses", []), invocation.guesses),
             **facts,
             "commit": commit,
             "dirty": dirty,
@@ -172,7 +172,7 @@ class RunRecord:
             write_json(self.folder / "run.json", self.facts)
 
     def add_guesses(self, guesses: Iterable[Guess]) -> None:
-        self.update(guesses=[*self.facts["guesses"], *(guess.to_dict() for guess in guesses)])
+        self.update(guesses=_with_guesses(self.facts["guesses"], guesses))
 
     def __enter__(self) -> "RunRecord":
         self._clock = time.monotonic()
@@ -194,6 +194,13 @@ class RunRecord:
             if error is None:
                 raise
             log.warning("%s: how it ended cannot be written (%s)", self.folder / "run.json", failed)
+
+
+def _with_guesses(known: list[dict[str, Any]], guesses: Iterable[Guess]) -> list[dict[str, Any]]:
+    """Guesses as run.json has them, and new ones, which stand for what was guessed of their keys before."""
+    new = [guess.to_dict() for guess in guesses]
+    again = {each["key"] for each in new}
+    return [*(each for each in known if each["key"] not in again), *new]
 
 
 def reason(error: BaseException) -> str:
