@@ -20,4 +20,4 @@ def main(cfg: DictConfig, invocation: command.Invocation) -> None:
 
 
 if __name__ == "__main__":
-    command.run(main)
+    command.run(main, positional="images")

@@ -144,3 +144,20 @@ def test_data_that_is_not_here_is_left_to_the_far_side_unless_it_was_named(tmp_p
     assert with_composed_paths(["seed=1"], composed, tmp_path, tmp_path) == ["seed=1"]
     assert with_composed_paths(["data.root=digits"], composed, tmp_path, tmp_path) == [f"data.root={tmp_path}/digits"]
     assert with_composed_paths(["data.root=null"], {"data.root": None}, tmp_path, tmp_path) == ["data.root=null"]
+
+
+def test_several_pictures_are_for_processes_of_this_machine(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A list and a pattern stay what they are, from any folder; another machine gets one folder or one file."""
+    monkeypatch.chdir(tmp_path)
+    for name in ("a b.png", "c.png"):
+        (tmp_path / name).touch()
+    here = Submission.open({"backend": "local_process"}, tmp_path / "jobs")
+    there = Submission.open({"backend": "local_container", "allow_dirty": True}, tmp_path / "jobs")
+    for typed, images, absolute in (
+        ("images=['a b.png',c.png]", ["a b.png", "c.png"], f"images=['{tmp_path}/a b.png',{tmp_path}/c.png]"),
+        ("images='*.png'", "*.png", f"images='{tmp_path}/*.png'"),
+    ):
+        assert here.overrides([typed], {"images": images}, tmp_path / "runs") == [absolute]
+        named = there.overrides([typed], {"images": images}, tmp_path / "runs")
+        with pytest.raises(BadInput, match="a job gets one folder or one file for a key; name a folder that holds"):
+            split_channels(named, tmp_path)

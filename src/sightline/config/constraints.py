@@ -45,6 +45,7 @@ def key(default: Any, meaning: str = "", **rules: Any) -> Any:
     `path`: the value names a place: `path` (a file or folder, or an address), `run` (of a run, also by its name below
     the folder of runs), `target` (a folder or an address that is written) or `stays` (where this machine reads and
     writes) ·
+    `several`: the value is a text, or a list of texts ·
     `needs`: what it counts only with, a `Needs`.
     """
     metadata = {"meaning": meaning, **rules}
@@ -126,15 +127,21 @@ def refuse_idle(runs: Iterable[tuple[Any, Sequence[str]]]) -> None:
 def _check_value(name: str, value: Any, rules: Mapping[str, Any]) -> None:
     if rules.get("chooses") and value.startswith("test/"):
         raise BadInput(f"{name}={value}: nothing may be chosen on the test set; name the metric of val/ instead")
+    if rules.get("several") and not (value and all(isinstance(each, str) for each in _as_list(value))):
+        raise BadInput(f"{name}={value}: must be a text, or several in brackets, like {name}=[a,b]")
     if choices := rules.get("choices"):
         if value == []:
             raise BadInput(f"{name}=[]: nothing to do; name some of {', '.join(choices)}")
-        for each in value if isinstance(value, list) else [value]:
+        for each in _as_list(value):
             validate_choice(name, each, choices)
     if (pattern := rules.get("pattern")) and not re.fullmatch(pattern, str(value)):
         raise BadInput(f"{name}={value}: {rules['hint']}")
     if (bounds := describe_bounds(rules)) and not _is_within(value, rules):
         raise BadInput(f"{name}={value}: must be {bounds}{rules.get('hint', '')}")
+
+
+def _as_list(value: Any) -> list[Any]:
+    return value if isinstance(value, list) else [value]
 
 
 def _is_within(value: Any, rules: Mapping[str, Any]) -> bool:

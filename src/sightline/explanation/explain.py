@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.config import ExplainConfig, ExplanationConfig, to_plain, validate_task
-from sightline.data.collection.image_files import find_files
+from sightline.data.collection.image_files import find_named
 from sightline.data.transforms import UnreadableImage, load_rgb, prepare
 from sightline.errors import BadInput
 from sightline.finished_run import FinishedRun, find_images, make_loader_of
@@ -56,9 +56,10 @@ def explain(cfg: "DictConfig | ExplainConfig", invocation: Invocation = UNTOLD) 
     Raises: BadInput before anything is written.
     """
     cfg = validate_task(cfg, ExplainConfig)
-    files = _find(Path(cfg.images).expanduser().absolute()) if cfg.images else {}
+    files, base = find_named(cfg.images) if cfg.images else ([], Path())
     run = FinishedRun.open(cfg.run, cfg.accelerator, "32-true", cfg.data.own_root, cfg.paths.runs)
-    photos = _read_photos(files, run, str(cfg.images)) if files else _choose_photos(cfg, run)
+    named = {file: to_text(file.relative_to(base).as_posix()) for file in files}
+    photos = _read_photos(named, run, str(cfg.images)) if files else _choose_photos(cfg, run)
     explainer = make_explainer(run.saved, run.device, cfg.explanation)
     output = open_folder(Path(cfg.paths.runs), "explain", run.name, cfg.output)
     facts: dict[str, Any] = {
@@ -172,18 +173,6 @@ def _targets(target: str, predicted: int, labels: "torch.Tensor | None", number:
         return [predicted]
     label = int(labels[number])
     return [label] if target == "label" or label == predicted else [predicted, label]
-
-
-def _find(given: Path) -> dict[Path, str]:
-    """The files to explain with their names below the given folder."""
-    if not given.exists():
-        raise BadInput(f"images={given}: no such file or folder")
-    if given.is_file():
-        return {given: to_text(given.name)}
-    files = {file: to_text(file.relative_to(given).as_posix()) for file in find_files(given)}
-    if not files:
-        raise BadInput(f"images={given}: no images found in this folder")
-    return files
 
 
 def _read_photos(files: dict[Path, str], run: FinishedRun, given: str) -> Photos:

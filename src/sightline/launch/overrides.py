@@ -1,8 +1,10 @@
 """The overrides that a job gets where it runs, and the keys in them that are paths."""
 
 import functools
+import os
 import re
 from collections.abc import Iterable, Mapping
+from glob import has_magic
 from pathlib import Path
 from typing import Any
 
@@ -56,7 +58,8 @@ def _with_absolute_path(override: str, folder: Path, runs: Path | None) -> str:
     key, equals, value = override.partition("=")
     kind, text = path_keys().get(key_of(override)), unquoted(value)
     kind = "path" if key_of(override).startswith("model.weights_for.") else kind
-    if kind is None or not equals or not _is_path(value) or "://" in text or text.startswith("~"):
+    is_list = value.startswith("[")  # of absolute paths: `with_composed_paths` has seen to that
+    if kind is None or not equals or not _is_path(value) or is_list or "://" in text or text.startswith("~"):
         return override
     if kind == "run" and not Path(text).is_absolute():
         needs_model = key_of(override) != "resume"
@@ -93,6 +96,10 @@ def with_composed_paths(overrides: Iterable[str], composed: Mapping[str, Any], r
     for key, value in composed.items():
         if key not in sent or value is None or str(value) in NOT_PATHS:
             continue
+        if isinstance(value, list):
+            paths = [quoted(_absolute(kinds[key], each, runs, folder)) for each in value]
+            rewritten.append(f"{key}=[{','.join(paths)}]")
+            continue
         if str(value).lower().startswith("s3:") and not ADDRESS.fullmatch(str(value)):
             raise BadInput(f"{key}={value}: must be s3://bucket/folder, the bucket as AWS allows it")
         path = _absolute(key, str(value), runs, folder)
@@ -108,6 +115,15 @@ def _absolute(key: str, value: str, runs: Path, folder: Path) -> str:
     if path_keys()[key] == "run" and (named := named_path(value, runs, needs_model=key != "resume", folder=folder)):
         return str(named)
     return str(folder / Path(value).expanduser())
+
+
+def names_several(override: str, folder: Path) -> bool:
+    """Whether the value of a path key is a list, or a pattern of names."""
+    _, _, value = override.partition("=")
+    text = unquoted(value)
+    return key_of(override) in path_keys() and (
+        value.startswith("[") or (has_magic(text) and not os.path.lexists(folder / Path(text).expanduser()))
+    )
 
 
 def find_own_data(run: str) -> str | None:
@@ -137,6 +153,10 @@ def split_channels(overrides: Iterable[str], folder: Path) -> tuple[list[str], d
         if kind in (None, "target") or not equals or not _is_path(value) or is_elsewhere:
             rewritten.append(override)
             continue
+        if names_several(override, folder):
+            raise BadInput(
+                f"{override}: a job gets one folder or one file for a key; name a folder that holds them all"
+            )
         channel = key_of(override).replace(".", "_")
         channels[channel], inside = _locate(key_of(override), kind, text, folder)
         rewritten.append(f"{key}={_far_path(channel, inside)}")

@@ -19,6 +19,7 @@ from sightline.launch.log_following import Follower, command_to_fetch, commands
 from sightline.launch.overrides import (
     NOT_PATHS,
     find_own_data,
+    names_several,
     path_keys,
     split_channels,
     with_absolute_paths,
@@ -30,7 +31,7 @@ from sightline.launch.source_changes import check_source, source_changes
 from sightline.runs.files import read_json
 from sightline.runs.folder import find_resumed
 from sightline.runs.invocation import UNTOLD, Invocation
-from sightline.runs.override_text import quoted, value_of
+from sightline.runs.override_text import key_of, quoted, value_of
 from sightline.runs.project import PROJECT
 from sightline.runs.record import git_commit
 
@@ -95,7 +96,9 @@ class Submission:
             overrides = self._to_go_on(overrides, find_resumed(str(resumed), runs))
         named = with_composed_paths(overrides, composed, runs, folder)
         if self.backend.sees_files:
-            split_channels(named, folder)
+            split_channels([each for each in named if not names_several(each, folder)], folder)
+            lists = {key_of(each): each for each in named if isinstance(composed.get(key_of(each)), list)}
+            overrides = [lists.get(key_of(each), each) for each in overrides]
             return with_absolute_paths(with_weights_files(overrides, files or {}, folder), folder, runs)
         self._check_targets(named)
         run = value_of(named, "run")

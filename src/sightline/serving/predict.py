@@ -1,4 +1,4 @@
-"""Classify a file or a folder of photos with a trained model."""
+"""Classify photos with a trained model."""
 
 import logging
 from collections.abc import Sequence
@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.config import PredictConfig, to_plain, validate_task
-from sightline.data.collection.image_files import find_files
+from sightline.data.collection.image_files import find_named
 from sightline.data.predicted_classes import most_probable, write_predictions
 from sightline.errors import BadInput
 from sightline.finished_run import FinishedRun
@@ -39,8 +39,7 @@ class PredictResult:
 def predict(cfg: "DictConfig | PredictConfig", invocation: Invocation = UNTOLD) -> PredictResult:
     """Write `predictions.csv` and, with `pictures`, each photo with its class as the title."""
     cfg = validate_task(cfg, PredictConfig)
-    given = Path(cfg.images).expanduser().absolute()
-    files = _find(given)
+    files, base = find_named(cfg.images)
     from rich.progress import track
 
     from sightline.data.pictures import PictureBatches
@@ -53,7 +52,7 @@ def predict(cfg: "DictConfig | PredictConfig", invocation: Invocation = UNTOLD) 
     rest = iter(batches)
     first = next(rest, None)
     if first is None:
-        raise BadInput(f"images={given}: none of the {len(files)} file(s) can be read, the first is {files[0]}")
+        raise BadInput(f"images={cfg.images}: none of the {len(files)} file(s) can be read, the first is {files[0]}")
     output = open_folder(Path(cfg.paths.runs), "predict", run.name, cfg.output)
     facts: dict[str, Any] = {
         "task": "predict",
@@ -73,7 +72,6 @@ def predict(cfg: "DictConfig | PredictConfig", invocation: Invocation = UNTOLD) 
         unreadable = [files[number] for number in sorted(batches.unreadable)]
         readable = [file for number, file in enumerate(files) if number not in batches.unreadable]
         classes = most_probable(probabilities, run.task_spec.class_names)
-        base = given if given.is_dir() else given.parent
         write_predictions(output / "predictions.csv", [file.relative_to(base) for file in readable], classes)
         if cfg.pictures:
             _draw_pictures(output / "pictures", base, readable, classes)
@@ -98,17 +96,6 @@ def _count_unsure(spec: "TaskSpec", classes: Sequence[Sequence[tuple[str, float]
             100 * calibration.target_accuracy,
         )
     return {"threshold": threshold, "num_below_threshold": unsure}
-
-
-def _find(given: Path) -> list[Path]:
-    if given.is_file():
-        return [given]
-    if not given.is_dir():
-        raise BadInput(f"images={given}: no such file or folder")
-    files = list(find_files(given))
-    if not files:
-        raise BadInput(f"images={given}: no images found in this folder")
-    return files
 
 
 def _draw_pictures(

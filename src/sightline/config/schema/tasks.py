@@ -17,6 +17,7 @@ from sightline.task_spec import VIEWS
 SPLITS = ("train", "val", "test")
 TIMED = only_with("time", True)
 RUN = "latest: the newest training; or a run folder, its model/ folder, a checkpoint, or a path below paths.runs"
+IMAGES = "a folder, searched through, a file, a pattern like 'new/*.png', or several of them in brackets"
 
 
 @dataclass
@@ -44,7 +45,7 @@ class ExplainConfig:
     """A finished run, explained."""
 
     run: str = key(MISSING, RUN, path="run")
-    images: str | None = key(None, "a folder, searched through, or one file; null: images of the split", path="path")
+    images: Any = key(None, f"{IMAGES}; null: images of the split", path="path", several=True)
     split: str = key(
         "test",
         "of the run's own images",
@@ -75,7 +76,7 @@ class PredictConfig:
     """Photos, classified by a finished run."""
 
     run: str = key(MISSING, RUN, path="run")
-    images: str = key(MISSING, "a folder, searched through, or one file", path="path")
+    images: Any = key(MISSING, IMAGES, path="path", several=True)
     pictures: bool = key(False, "also save each photo with its class as the title")
     batch_size: int = key(64, "images at a time", minimum=1)
     num_workers: int = key(2, "processes that decode images", minimum=0)

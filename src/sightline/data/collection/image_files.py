@@ -5,8 +5,9 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field, fields
+from glob import glob
 from pathlib import Path
 from typing import NamedTuple
 
@@ -210,6 +211,28 @@ def find_files(folder: Path) -> list[Path]:
     for line in search.notes(folder):
         log.info("%s: %s", folder, line)
     return found
+
+
+def find_named(images: str | Sequence[str]) -> tuple[list[Path], Path]:
+    """The pictures that the key `images` names, each once, and the folder that all of them lie below.
+
+    A folder is searched through, a file is taken as it is, and a pattern like `new/*.png` stands for what it matches;
+    a list may hold any of them.
+
+    Raises: BadInput for what is not there, or a folder without images.
+    """
+    files, folders = dict[Path, None](), []
+    for given in [images] if isinstance(images, str) else images:
+        path = Path(given).expanduser().absolute()
+        matches = [path] if os.path.lexists(path) else [*map(Path, sorted(glob(str(path), recursive=True)))]  # noqa: PTH207
+        if not matches:
+            raise BadInput(f"images={given}: no such file or folder")
+        found = [file for each in matches for file in (find_files(each) if each.is_dir() else [each])]
+        if not found:
+            raise BadInput(f"images={given}: no images found in this folder")
+        files |= dict.fromkeys(found)
+        folders += [each if each.is_dir() else each.parent for each in matches]
+    return list(files), Path(os.path.commonpath(folders))
 
 
 def split_of(name: str) -> str | None:

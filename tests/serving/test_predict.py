@@ -1,0 +1,65 @@
+"""Which photos `predict.py` and `explain.py` take, and what is said of them."""
+
+import csv
+import json
+import shutil
+from pathlib import Path
+
+import pytest
+from tests.conftest import Cli
+
+from sightline.data.collection.image_files import find_named
+from sightline.errors import BadInput
+
+
+@pytest.fixture
+def photos(colors: Path, tmp_path: Path) -> Path:
+    """Fifteen photos in two folders, one of them with an odd name."""
+    for number, file in enumerate(sorted((colors / "test").rglob("*.png"))[:15]):
+        target = tmp_path / "photos" / ("new" if number % 2 else "old (1), #2") / f"{number}.png"
+        target.parent.mkdir(parents=True, exist_ok=True)
+        shutil.copy(file, target)
+    return tmp_path / "photos"
+
+
+def test_a_pattern_several_paths_or_a_folder(photos: Path) -> None:
+    new, old = photos / "new", photos / "old (1), #2"
+    assert find_named(str(new)) == (sorted(new.iterdir()), new)
+    assert find_named(str(new / "1.png")) == ([new / "1.png"], new)
+    assert find_named(f"{new}/1*.png") == ([new / "1.png", new / "11.png", new / "13.png"], new)
+    assert find_named([str(new / "1.png"), str(old / "0.png"), f"{new}/?.png"])[1] == photos
+    files, base = find_named([f"{photos}/*", str(new / "1.png")])
+    assert (len(files), base) == (15, photos)
+    assert find_named(f"{photos}/**/0.png") == ([old / "0.png"], old)
+    (photos / "[1]").mkdir()
+    shutil.copy(new / "1.png", photos / "[1]" / "*.png")
+    assert find_named(str(photos / "[1]" / "*.png")) == ([photos / "[1]" / "*.png"], photos / "[1]")
+    with pytest.raises(BadInput, match=r"images=/no/\*.png: no such file or folder"):
+        find_named([str(new), "/no/*.png"])
+
+
+def test_photos_as_words_of_the_command(photos: Path, trained: Path, cli: Cli, tmp_path: Path) -> None:
+    words = [f"run={trained}", f"paths.runs={tmp_path}"]
+    done = cli("predict", *words, f"{photos}/*/*.png", f"output={tmp_path / 'all'}")
+    assert done.returncode == 0, done.stderr
+    lines = done.stdout.splitlines()
+    assert len(lines) == 12
+    assert lines[10] == "… and 5 more in predictions.csv"
+    one, two = photos / "old (1), #2" / "0.png", photos / "new" / "1.png"
+    done = cli("predict", *words, str(one), str(two), "pictures=true", f"output={tmp_path / 'two'}")
+    assert done.returncode == 0, done.stderr
+    assert " more in " not in done.stdout
+    with (tmp_path / "two" / "predictions.csv").open(newline="") as table:
+        assert [row["file"] for row in csv.DictReader(table)] == ["old (1), #2/0.png", "new/1.png"]
+    assert (tmp_path / "two" / "pictures" / "old (1), #2" / "0.png.png").is_file()
+
+
+def test_explanations_of_several_photos(photos: Path, trained: Path, cli: Cli, tmp_path: Path) -> None:
+    typed = f"images={photos}/new/1.png,{photos}/old (1), #2/0.png"
+    words = ["explanation=grad_cam", f"output={tmp_path / 'out'}"]
+    done = cli("explain", f"run={trained}", typed, *words)
+    assert done.returncode == 2  # the comma in the folder's name: neither a path nor several
+    done = cli("explain", f"run={trained}", f"images={photos}/new/1.png", f"{photos}/old (1), #2/0.png", *words)
+    assert done.returncode == 0, done.stderr
+    explained = json.loads((tmp_path / "out" / "explanations" / "explanations.json").read_text())
+    assert [image["image"] for image in explained["images"]] == ["new/1.png", "old (1), #2/0.png"]
