@@ -51,7 +51,10 @@ CONFIG_FROM_MODELS = {"models/listing.py"}
 HEAVY = {"torch", "torchvision", "timm", "pytorch_lightning", "albumentations", "matplotlib", "tensorboard", "sklearn"}
 LIGHT_FILES = [
     *("errors.py", "task_spec.py", "metrics.py", "finished_run.py"),
-    *(f"command/{name}.py" for name in "__init__ composition messages program resumption verbs".split()),
+    *(
+        f"command/{name}.py"
+        for name in "__init__ arguments composition help hints messages program resumption verbs".split()
+    ),
     *(f"config/{name}.py" for name in "__init__ constraints conversion instantiation registration".split()),
     *(f"config/schema/{name}.py" for name in "augmentation data evaluation explanation model".split()),
     *(f"config/schema/{name}.py" for name in "tasks train trainer".split()),
@@ -91,7 +94,7 @@ READS_PROCESS |= {
 }
 """Files that may touch `os.environ` or `sys.argv`; the transforms only silence a library's look-up of its releases, and
 the local backend makes the processes of jobs."""
-COMPOSED = {f"src/sightline/command/{name}.py" for name in "composition messages program resumption verbs".split()}
+COMPOSED = {f"src/sightline/command/{name}.py" for name in "composition help messages program resumption verbs".split()}
 COMPOSED |= {f"src/sightline/{name}.py" for name in ("training/train", "training/find_lr", "data/prepare")}
 COMPOSED |= {f"src/sightline/{name}.py" for name in ("evaluation/evaluate", "explanation/explain", "serving/predict")}
 COMPOSED |= {"src/sightline/models/listing.py"}

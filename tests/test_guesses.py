@@ -35,6 +35,7 @@ def train_transformer(colors: Path, folder: Path) -> tuple[str, ...]:
 
 
 EXAMPLES: dict[str, Example] = {
+    "data": lambda colors, folder: ("prepare", f"data.root={colors}", "pin=false"),
     "data.layout": prepare_folders,
     "+model.arguments.img_size": train_transformer,
     "model.pretrained": train_photos,

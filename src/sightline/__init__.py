@@ -32,15 +32,19 @@ def train(experiment: str | None = None, overrides: Sequence[str] = ()) -> "Trai
 
     Raises: BadInput, or Hydra's own error for a key that there is not, before anything is written.
     """
-    from sightline.command import compose, with_settings_of_run
+    from sightline.command import Invocation, compose, read_overrides, with_settings_of_run
     from sightline.config import check_overrides, validate
-    from sightline.runs.invocation import Invocation
+    from sightline.runs.guesses import announce
     from sightline.training.train import train
 
-    words = [*([] if experiment is None else [f"experiment={experiment}"]), *overrides]
-    composed, invocation = with_settings_of_run(compose("train", words), Invocation(overrides=tuple(words)))
+    given = [f"experiment={experiment}", *overrides] if experiment else overrides
+    read, guesses = read_overrides("train", given)
+    announce(guesses)
+    composed, invocation = with_settings_of_run(
+        compose("train", read), Invocation(overrides=tuple(read), guesses=tuple(guesses))
+    )
     cfg = validate(composed)
-    check_overrides(cfg, overrides)
+    check_overrides(cfg, read)
     return train(cfg, invocation)
 
 
@@ -69,21 +73,21 @@ def open_data(data: str = "folder", root: str | Path | None = None, overrides: S
 
     Raises: BadInput when there are none, or they are not fit to train on.
     """
-    from sightline.command import compose
+    from sightline.command import compose, read_overrides
     from sightline.config import validate
     from sightline.data.opening import open_data
 
-    cfg = compose("train", [f"data={data}", *overrides])
+    cfg = compose("train", read_overrides("train", [f"data={data}", *overrides])[0])
     if root is not None:
         cfg.data.root = str(root)
     return open_data(validate(cfg))
 
 
 def _compose_for(run: "str | Path | FinishedRun", task: str, overrides: Sequence[str]) -> Any:
-    from sightline.command import compose
+    from sightline.command import compose, read_overrides
     from sightline.config import TASKS, check_overrides, validate_task
 
-    cfg = compose(task, overrides)
+    cfg = compose(task, read_overrides(task, overrides)[0])
     cfg.run = str(run if isinstance(run, str | Path) else run.path)
     cfg = validate_task(cfg, TASKS[task])
     check_overrides(cfg, overrides)

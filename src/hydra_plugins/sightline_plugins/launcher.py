@@ -36,9 +36,11 @@ class SightlineLauncher(Launcher):
         from sightline.errors import BadInput
         from sightline.launch.submission import Submission, print_plans
         from sightline.runs.files import read_json
+        from sightline.runs.guesses import announce
 
         config = self.config
         configure_log(config.hydra.job_logging, config.hydra.verbose)
+        announce(invocation().guesses)
         submission = Submission.open(to_plain(config.launch), Path(config.paths.runs).absolute() / "jobs", invocation())
         names, overrides, runs = [], [], []
         for given in job_overrides:

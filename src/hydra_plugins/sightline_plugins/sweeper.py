@@ -70,14 +70,17 @@ class SightlineSweeper(Sweeper):
             composed_values,
             refuse_idle,
         )
+        from sightline.command import invocation
         from sightline.config import validate_choice
         from sightline.launch.submission import print_plans
         from sightline.metrics import FINAL_METRICS
+        from sightline.runs.guesses import announce
         from sightline.sweeping.refit import REFIT_OVERRIDES
         from sightline.sweeping.space import to_overrides
         from sightline.sweeping.sweep import conclude, first_job, sweep
 
         configure_log(self.config.hydra.job_logging, self.config.hydra.verbose)
+        announce(invocation().guesses)
         searched, fixed = split_overrides(arguments)
         self.said |= whole_nodes(self.config.hydra.overrides.hydra, ("sampler", "pruner", "metrics", "params"))
         assert self.hydra_context is not None

@@ -1,17 +1,19 @@
 """Errors as exit codes and short messages: what went wrong and what to change."""
 
+import re
 import signal
 import sys
+from collections.abc import Sequence
+from pathlib import Path
 
 from hydra.errors import HydraException, MissingConfigException
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from sightline.config import did_you_mean, explain_key
+from sightline.command.hints import groups_of, hint_for_key, hint_for_option, keys_of
+from sightline.config import UnknownKey, did_you_mean, explain_key, unknown_key
 from sightline.errors import BAD_INPUT, FAILED, GATE_NOT_MET, BadInput, GateNotMet, Interrupted
+from sightline.runs.override_text import key_of
 from sightline.runs.record import reason
-
-NULL_GROUP = "Config group override must be a string or a list"
-"""Hydra's message for `group=null`, which should be `~group`."""
 
 
 def exit_code(error: BaseException) -> int | None:
@@ -20,7 +22,7 @@ def exit_code(error: BaseException) -> int | None:
         return error.exit_code
     if isinstance(error, KeyboardInterrupt):
         return 128 + signal.SIGINT
-    if isinstance(error, BadInput | HydraException | OmegaConfBaseException) or NULL_GROUP in str(error):
+    if isinstance(error, BadInput | HydraException | OmegaConfBaseException):
         return BAD_INPUT
     if isinstance(error, GateNotMet):
         return GATE_NOT_MET
@@ -29,15 +31,15 @@ def exit_code(error: BaseException) -> int | None:
 
 def explain(error: BaseException) -> str:
     """What went wrong and what to change, in a line or two."""
+    if isinstance(error, UnknownKey):
+        return _explain_unknown(error.key, error.siblings) or str(error)
     if isinstance(error, BadInput | Interrupted | GateNotMet):
         return str(error)
-    if NULL_GROUP in str(error):
-        groups = [arg.removesuffix("=null") for arg in sys.argv[1:] if arg.endswith("=null") and "." not in arg]
-        return f"{' '.join(f'{group}=null' for group in groups)}: to leave a group out write ~{' ~'.join(groups)}"
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
-    if isinstance(cause, ConfigKeyError | ConfigAttributeError) or (
-        isinstance(cause, OmegaConfBaseException) and cause.full_key
-    ):
+    if isinstance(cause, ConfigKeyError | ConfigAttributeError):
+        key, siblings = unknown_key(cause)
+        return _explain_unknown(key, siblings) or explain_key(cause)
+    if isinstance(cause, OmegaConfBaseException) and cause.full_key:
         return explain_key(cause)
     if isinstance(error, HydraException):
         return _explain_composition(error)
@@ -46,9 +48,35 @@ def explain(error: BaseException) -> str:
     return f"{type(error).__name__}: {reason(error)}"
 
 
+def _explain_unknown(key: str, siblings: Sequence[str]) -> str | None:
+    """What to type instead of a key that there is not; None without an idea, or where the key counts elsewhere."""
+    if key.startswith(("launch.", "hydra.")):
+        return None
+    typed = [arg for arg in sys.argv[1:] if key_of(arg) == key or key_of(arg).startswith(f"{key}.")]
+    name, equals, value = typed[-1].lstrip("+").partition("=") if typed else (key, "", "")
+    hint = hint_for_key(_task(), name, value or "…", siblings if name == key else ())
+    return None if hint is None else f"{name}{equals}{value}: no such key{hint}"
+
+
 def _explain_composition(error: HydraException) -> str:
     if isinstance(error, MissingConfigException) and error.options and error.missing_cfg_file:
-        options = sorted(set(error.options))
-        hint = did_you_mean(error.missing_cfg_file.rpartition("/")[2], options)
-        return f"Could not find '{error.missing_cfg_file}'{hint}; there are: {', '.join(options)}"
-    return "\n".join(line.rstrip() for line in str(error).splitlines() if line.strip())
+        groups = [group for group in groups_of(_task()) if error.missing_cfg_file.startswith(f"{group}/")]
+        group = max(groups, key=len, default=error.missing_cfg_file.rpartition("/")[0])
+        option = error.missing_cfg_file[len(group) + 1 :]
+        hint = hint_for_option(_task(), group, option, sorted(set(error.options)))
+        return f"{group}={option}: no such option{hint}"
+    message = " ".join(line.strip() for line in str(error).splitlines() if line.strip())
+    if there := re.match(r"Could not append to config. An item is already at '(.+?)'", message):
+        return f"+{there[1]}: has a value already; leave the + out"
+    if absent := re.match(r"Could not delete (?:from config. )?'(.+?)'", message):
+        known = (*groups_of(_task()), *keys_of(_task()))
+        return f"~{absent[1]}: no such group or key{did_you_mean(absent[1], known, '~')}; leave it out"
+    if not_here := re.match(r"Could not override '(.+?)'. No match in the defaults list", message):
+        return _explain_unknown(not_here[1], ()) or f"{not_here[1]}: no such group or key; --help lists them"
+    if no_group := re.match(r"Override (.+?) looks like a config group override", message):
+        return f"{no_group[1]}: no such group; there are {', '.join(groups_of(_task()))}"
+    return message
+
+
+def _task() -> str:
+    return Path(sys.argv[0]).stem

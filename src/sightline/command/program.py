@@ -12,29 +12,28 @@ import signal
 import sys
 import warnings
 from collections.abc import Callable, Mapping, Sequence
-from contextlib import nullcontext
 from dataclasses import replace
+from pathlib import Path
 from typing import Any, NoReturn
 
-import hydra
 import rich
 from hydra.core.hydra_config import HydraConfig
 from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
-from sightline.command.composition import HYDRA_SHORTENED, groups_listed_in_place
+from sightline.command.arguments import HELP, VERSION, read_arguments
+from sightline.command.help import help_text, version_text
 from sightline.command.messages import exit_code, explain
 from sightline.config import TASKS, check_overrides, did_you_mean, refuse_unknown_keys, validate_task
 from sightline.env_file import load_env_file
 from sightline.errors import BAD_INPUT, FAILED, GATE_NOT_MET, Interrupted
+from sightline.runs.guesses import announce
 from sightline.runs.invocation import COMMIT, RANK_VARIABLES, UNTOLD, Invocation
+from sightline.runs.override_text import value_of
 from sightline.runs.project import PROGRAMS
 
+log = logging.getLogger(__name__)
 FULL_ERROR = "HYDRA_FULL_ERROR"
-HELP = {"--help", "-h"}
-SEVERAL = ("-m", "--multirun")
-ONE_RUN = {"hparams_search": "null", "launch": "here"}
-"""Groups that select multirun mode unless they have this value."""
 OPEN = re.compile(r"hydra\.sweeper\.((sampler|pruner)[.=]|(metrics|params)=)")
 """Nodes with arguments of Optuna, whose keys no schema knows."""
 NOT_SAID = (
@@ -80,15 +79,28 @@ def task(function: Callable[[DictConfig, Invocation], Any]) -> Callable[[DictCon
     def wrapped(cfg: DictConfig) -> Any:
         try:
             refuse_unknown_keys(cfg)
-            said = invocation()
-            _check_overrides(cfg, said.overrides)
-            return function(cfg, said)
+            told = invocation()
+            _tell(told)
+            _check_overrides(cfg, told.overrides)
+            return function(cfg, told)
         except Exception as error:
             if HydraConfig.get().mode == RunMode.MULTIRUN:
                 raise  # Hydra goes on with the other runs and raises this one at the end
             raise _TaskFailed from error
 
     return wrapped
+
+
+def _tell(told: Invocation) -> None:
+    """Print what was understood that was not typed, and whose settings those of an experiment on other images are."""
+    if told.ranks.get("RANK", "0") != "0":
+        return
+    announce(told.guesses)
+    experiment, root = value_of(told.overrides, "experiment"), value_of(told.overrides, "data.root")
+    if experiment and root:
+        log.info(
+            "network, augmentation and settings are those of experiment=%s, the images are in %s", experiment, root
+        )
 
 
 def _check_overrides(cfg: DictConfig, overrides: Sequence[str]) -> None:
@@ -106,7 +118,9 @@ def main() -> None:
     if task in programs:
         sys.argv[:] = [str(programs[task]), *args]
         runpy.run_path(str(programs[task]), run_name="__main__")
-    elif task in HELP:
+    elif task in (VERSION, "version"):
+        print(version_text())
+    elif task in (*HELP, "help"):
         about = {
             name: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) for name, path in programs.items()
         }
@@ -126,17 +140,21 @@ def main() -> None:
 def run(main: Callable[[], Any], positional: str | None = None) -> NoReturn:
     """Run a Hydra program and exit: 0 done, 1 failed, 2 bad input, 4 a gate was not met, 130 or 143 interrupted.
 
-    The reason is the last line on stderr; `HYDRA_FULL_ERROR=1` shows the traceback too. A first argument without `=` is
-    the value of the key `positional`, where there is one. When the reader of the output leaves, as `head` does, the
-    program ends silently.
+    The reason is the last line on stderr; `HYDRA_FULL_ERROR=1` shows the traceback too. Words without `=` are values of
+    the key `positional`, where there is one. When the reader of the output leaves, as `head` does, the program ends
+    silently.
     """
 
     def program() -> None:
-        args = sys.argv[1:]
-        if positional and args and "=" not in args[0] and not args[0].startswith("-"):
-            args[0] = f"{positional}={args[0]}"
-        sys.argv[1:] = _hydra_args(args)
-        with groups_listed_in_place() if hydra.__version__.startswith(HYDRA_SHORTENED) else nullcontext():
+        task = Path(sys.argv[0]).stem
+        read = read_arguments(task, sys.argv[1:], positional)
+        _invocations[0] = replace(_invocations[0], guesses=read.guesses)
+        if VERSION in read.flags:
+            print(version_text())
+        elif {*HELP} & {*read.flags}:
+            print(help_text(task, read.overrides))
+        else:
+            sys.argv[1:] = [*read.flags, *(f"++{each}" if OPEN.match(each) else each for each in read.overrides)]
             main()
 
     run_and_exit(program)
@@ -171,17 +189,6 @@ def run_and_exit(program: Callable[[], Any]) -> NoReturn:
         if not shows_traceback:
             os.environ.pop(FULL_ERROR)
     sys.exit(0)
-
-
-def _hydra_args(args: list[str]) -> list[str]:
-    """The flag for several runs in front, added where a group sets that mode, or Hydra would hide what is wrong."""
-    flags = [arg for arg in args if arg.startswith("-")]
-    values = dict(arg.split("=", 1) for arg in args if "=" in arg)
-    if not flags and "hydra.mode" not in values and any(values.get(key, one) != one for key, one in ONE_RUN.items()):
-        flags = ["-m"]
-    first = [flag for flag in flags if flag in SEVERAL]
-    others = [arg for arg in args if arg not in SEVERAL]
-    return [*first, *(f"++{arg}" if OPEN.match(arg) else arg for arg in others)]
 
 
 def _run_and_flush(program: Callable[[], Any]) -> None:

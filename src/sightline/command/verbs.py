@@ -5,14 +5,16 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass, field, fields, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass
 from typing import Any, NoReturn
 
 from hydra.core.utils import configure_log
 from omegaconf import DictConfig, OmegaConf
 
+from sightline.command.arguments import HELP, VERSION, read_overrides
 from sightline.command.composition import compose
-from sightline.command.program import HELP, run_and_exit
+from sightline.command.help import describe_keys, table_lines, version_text
+from sightline.command.program import run_and_exit
 from sightline.config import TASKS, did_you_mean, refuse_unknown_keys, validate_task
 from sightline.errors import BadInput
 from sightline.runs.project import IS_INSTALLED
@@ -56,14 +58,19 @@ def do_verb(verbs: Verbs, args: Sequence[str], *, sets_up_logging: bool = False)
 
     Raises: BadInput for a verb, a name, an option or a key that there is not.
     """
+    if list(args) in ([VERSION], ["version"]):
+        print(version_text())
+        return
+    args = [HELP[0], *args[1:]] if args and args[0] == "help" else args
     flags = {*args} & {"--json", *HELP}
     args, settings = _take_options(verbs, [arg for arg in args if arg not in flags])
     names = [arg for arg in args if arg == "-" or ("=" not in arg and not arg.startswith(("-", "~")))]
     verb, *names = names or [""]
-    if verb not in verbs.functions and (verb or not flags & HELP):
+    if verb not in verbs.functions and (verb or not flags & {*HELP}):
         problem = f"{verb}: no such verb{did_you_mean(verb, verbs.functions)}" if verb else "say what to do"
         raise BadInput(f"{problem}; the verbs are {', '.join(verbs.functions)}")
-    cfg = compose(verbs.task, [arg for arg in args if arg not in (verb, *names)], with_hydra=True)
+    overrides, _ = read_overrides(verbs.task, [arg for arg in args if arg not in (verb, *names)])
+    cfg = compose(verbs.task, overrides, with_hydra=True)
     if sets_up_logging:
         configure_log(cfg.hydra.job_logging)
     OmegaConf.set_struct(cfg, False)
@@ -71,7 +78,7 @@ def do_verb(verbs: Verbs, args: Sequence[str], *, sets_up_logging: bool = False)
     refuse_unknown_keys(cfg)
     for key, value in settings.items():
         OmegaConf.update(cfg, key, value)
-    if flags & HELP:
+    if flags & {*HELP}:
         print(_help_of_verbs(verbs, verb, cfg))
         return
     settings_of_task = validate_task(cfg, TASKS[verbs.task])
@@ -118,28 +125,13 @@ def _plain(value: Any) -> Any:
 
 def _help_of_verbs(verbs: Verbs, verb: str, cfg: DictConfig) -> str:
     program = f"sightline {verbs.task}" if IS_INSTALLED else f"python src/{verbs.task}.py"
-    keys = ["keys:", "", *_lines(dict(_describe_keys(cfg))), "", "--json: one JSON document alone on stdout"]
+    keys = ["keys:", "", *table_lines(dict(describe_keys(cfg))), "", "--json: one JSON document alone on stdout"]
     if verb:
         usage, about = f"{program} {verbs.usage(verb)}", inspect.getdoc(verbs.functions[verb]) or ""
     else:
         table = {verbs.usage(each): inspect.getdoc(verbs.functions[each]) or "" for each in verbs.functions}
-        usage, about = f"{program} VERB", "\n".join(_lines({name: text.split("\n")[0] for name, text in table.items()}))
+        usage, about = (
+            f"{program} VERB",
+            "\n".join(table_lines({name: text.split("\n")[0] for name, text in table.items()})),
+        )
     return "\n".join([f"{usage} [key=value …] [--json]", "", about, "", *keys])
-
-
-def _describe_keys(cfg: DictConfig, prefix: str = "") -> Iterator[tuple[str, str]]:
-    """`key=value` as composed, and what each key means."""
-    schema = OmegaConf.get_type(cfg)
-    assert schema is not None
-    for each in fields(schema):
-        value = cfg._get_node(each.name)
-        if isinstance(value, DictConfig) and is_dataclass(OmegaConf.get_type(value)):
-            yield from _describe_keys(value, f"{prefix}{each.name}.")
-        else:
-            text = OmegaConf.to_yaml(OmegaConf.create({"value": value})).strip().removeprefix("value: ")
-            yield f"{prefix}{each.name}={text}", each.metadata.get("meaning", "")
-
-
-def _lines(table: Mapping[str, str]) -> list[str]:
-    width = max(map(len, table))
-    return [f"  {name:{width}}  {text.rstrip('.')}".rstrip() for name, text in table.items()]

@@ -2,6 +2,7 @@
 
 from sightline.config.constraints import did_you_mean, key, refuse_idle, validate_choice
 from sightline.config.conversion import (
+    UnknownKey,
     check_overrides,
     escaped,
     explain_key,
@@ -10,6 +11,7 @@ from sightline.config.conversion import (
     to_plain,
     to_yaml,
     typed_section,
+    unknown_key,
     validate,
     validate_task,
     with_value,
@@ -68,6 +70,7 @@ __all__ = [
     "RunDataConfig",
     "TrainConfig",
     "TrainerConfig",
+    "UnknownKey",
     "all_keys",
     "build",
     "build_each",
@@ -87,6 +90,7 @@ __all__ = [
     "to_plain",
     "to_yaml",
     "typed_section",
+    "unknown_key",
     "validate",
     "validate_choice",
     "validate_task",

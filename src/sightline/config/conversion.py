@@ -137,17 +137,26 @@ def to_yaml(values: Mapping[str, Any]) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(dict(values)))
 
 
+class UnknownKey(BadInput):
+    """A key that no typed section knows; `siblings` are the keys beside it."""
+
+    def __init__(self, key: str, siblings: Sequence[str]) -> None:
+        self.key, self.siblings = key, siblings
+        section, dot, name = key.rpartition(".")
+        super().__init__(f"{key}: no such key{did_you_mean(name, siblings, f'{section}{dot}')}; leave it out")
+
+
 def refuse_unknown_keys(cfg: DictConfig, prefix: str = "") -> None:
     """Look for keys that no typed section knows: Hydra lets `+key=value` add them, and nothing would ever read them.
 
-    Raises: BadInput with the first.
+    Raises: UnknownKey with the first.
     """
     section = OmegaConf.get_type(cfg)
     known = [each.name for each in fields(section)] if section and is_dataclass(section) else None
     for key in cfg:
         name = f"{prefix}{key}"
         if known is not None and key not in known:
-            raise BadInput(f"{name}: no such key{did_you_mean(str(key), known, prefix)}; leave it out")
+            raise UnknownKey(name, known)
         node = cfg._get_node(key)  # as it is: reading `cfg[key]` would look for values that are not given yet
         if isinstance(node, DictConfig) and not (node._is_none() or node._is_missing() or node._is_interpolation()):
             refuse_unknown_keys(node, f"{name}.")
@@ -166,17 +175,31 @@ def typed_section(schema: type[Task], values: Mapping[str, Any], section: str) -
     return made
 
 
+KINDS = {"Integer": "a whole number", "Float": "a number", "bool": "true or false"}
+"""What OmegaConf calls types, and what people do."""
+
+
 def explain_key(error: OmegaConfBaseException) -> str:
     """What OmegaConf refused: the key, with near or known ones, or the key whose value has another type."""
-    if not isinstance(error, ConfigKeyError | ConfigAttributeError):
-        return f"{error.full_key}: {str(error).splitlines()[0].strip()}; change the value"
+    if isinstance(error, ConfigKeyError | ConfigAttributeError):
+        key, siblings = unknown_key(error)
+        section, dot, name = key.rpartition(".")
+        if section == "launch" and not siblings:
+            return f"{key}: counts only where runs are launched; add launch=local_process, say, or leave it out"
+        if section == "hydra.sweeper" and "n_trials" not in siblings:
+            return f"{key}: counts only in a sweep; add hparams_search=optuna, say, or leave it out"
+        hint = did_you_mean(name, siblings, f"{section}{dot}") or f"; known here: {', '.join(siblings)}"
+        return f"{key}: no such key{hint}"
+    problem = str(error).splitlines()[0].strip()
+    if re.match(r"field '.*' is not Optional", problem):
+        return f"{error.full_key}=null: must have a value"
+    if converted := re.match(r"Value '(.*)' (?:of type '.*' could not be converted to|is not a valid) (\w+)", problem):
+        return f"{error.full_key}={converted[1]}: must be {KINDS.get(converted[2], converted[2])}"
+    return f"{error.full_key}: {problem}; change the value"
+
+
+def unknown_key(error: ConfigKeyError | ConfigAttributeError) -> tuple[str, list[str]]:
+    """The key that there is not, and those that are beside it."""
     parent = error.parent_node
-    known = [str(each) for each in parent if each != "hydra"] if isinstance(parent, DictConfig) else []
-    full_key = str(error.full_key or error.key)
-    prefix = full_key[: -len(str(error.key))] if full_key.endswith(str(error.key)) else ""
-    if prefix == "launch." and not known:
-        return f"{full_key}: counts only where runs are launched; add launch=local_process, say, or leave it out"
-    if prefix == "hydra.sweeper." and "n_trials" not in known:
-        return f"{full_key}: counts only in a sweep; add hparams_search=optuna, say, or leave it out"
-    hint = did_you_mean(str(error.key), known, prefix) or f"; known here: {', '.join(known)}"
-    return f"{full_key}: no such key{hint}"
+    siblings = [str(each) for each in parent if each != "hydra"] if isinstance(parent, DictConfig) else []
+    return str(error.full_key or error.key), siblings

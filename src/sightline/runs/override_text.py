@@ -1,11 +1,14 @@
 """Hydra overrides as text: the key, the value, and the quotes that Hydra needs. Standard library alone."""
 
 import re
+import shlex
 from collections.abc import Iterable, Mapping
 from typing import Any
 
 PLAIN = re.compile(r"[\w./@-]+", re.ASCII)
 """Values that need no quotes."""
+SHELL_PLAIN = re.compile(r"[\w./@+~=:,%…\[\]-]+")
+"""Arguments that a shell reads as they stand."""
 
 
 def key_of(override: str) -> str:
@@ -21,14 +24,30 @@ def value_of(overrides: Iterable[str], key: str) -> str | None:
 
 def quoted(text: str) -> str:
     """A text as an override's value that Hydra reads as just this text."""
-    return text if PLAIN.fullmatch(text) else in_quotes(text.replace("${", "\\${"))
+    return text if PLAIN.fullmatch(text) else literal(text)
 
 
-def in_quotes(text: str) -> str:
-    """In single quotes; backslashes are doubled where Hydra takes one off, before a quote."""
-    escaped = re.sub(r"(\\*)'", lambda found: found[1] * 2 + "\\'", text)
+def literal(text: str) -> str:
+    """The same in quotes, whatever it looks like: a number stays text, and nothing is looked up."""
+    return in_quotes(text.replace("${", "\\${"))
+
+
+def in_quotes(text: str, quote: str = "'") -> str:
+    """In quotes; backslashes are doubled where Hydra takes one off, before a quote."""
+    escaped = re.sub(rf"(\\*){quote}", lambda found: found[1] * 2 + f"\\{quote}", text)
     trailing = len(escaped) - len(escaped.rstrip("\\"))
-    return f"'{escaped}{escaped[len(escaped) - trailing :]}'"
+    return f"{quote}{escaped}{escaped[len(escaped) - trailing :]}{quote}"
+
+
+def in_shell(argument: str) -> str:
+    """An argument as one types it: in quotes where a shell would read something else."""
+    return argument if SHELL_PLAIN.fullmatch(argument) else shlex.quote(argument)
+
+
+def typed(key: str, text: str) -> str:
+    """`key=text` as one types it in a shell, with the quotes that Hydra needs in those that the shell needs."""
+    value = text if PLAIN.fullmatch(text) else in_quotes(text, '"')
+    return in_shell(f"{key}={value}")
 
 
 def unquoted(value: str) -> str:
