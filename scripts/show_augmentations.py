@@ -19,8 +19,8 @@ from sightline.command import exit_code, explain  # noqa: E402
 from sightline.config import TrainConfig, validate  # noqa: E402
 from sightline.data.augmentation import make_augmentations  # noqa: E402
 from sightline.data.datasets import draw as draw_numbers  # noqa: E402
-from sightline.data.manifest import Manifest  # noqa: E402
 from sightline.data.opening import open_files  # noqa: E402
+from sightline.data.training_data import FolderData  # noqa: E402
 from sightline.data.transforms import denormalise, load_rgb, prepare  # noqa: E402
 from sightline.task_spec import TaskSpec  # noqa: E402
 
@@ -48,23 +48,21 @@ def main() -> int:
 def draw(arguments: argparse.Namespace) -> None:
     with initialize_config_dir(str(PROJECT / "configs"), version_base="1.3"):
         cfg = validate(compose("train", arguments.overrides))
-    manifest = open_files(cfg).manifest
-    rows = draw_rows(cfg, manifest, arguments.images, arguments.draws)
+    rows = draw_rows(cfg, open_files(cfg), arguments.images, arguments.draws)
     arguments.output.parent.mkdir(parents=True, exist_ok=True)
     Image.fromarray(tile(rows)).save(arguments.output)
 
 
-def draw_rows(cfg: TrainConfig, manifest: Manifest, num_images: int, num_columns: int) -> list[list[np.ndarray]]:
+def draw_rows(cfg: TrainConfig, data: FolderData, num_images: int, num_columns: int) -> list[list[np.ndarray]]:
     """For training images from all over the manifest: the plain one, then its draw in each of the first epochs."""
     mean, std = cfg.data.mean or (0.5,) * 3, cfg.data.std or (0.25,) * 3
-    spec = TaskSpec(
-        manifest.class_names, cfg.data.image_size, tuple(mean), tuple(std), cfg.data.interpolation, cfg.data.crop
-    )
+    pixels = (cfg.data.image_size, tuple(mean), tuple(std), cfg.data.interpolation, cfg.data.crop)
+    spec = TaskSpec(data.class_names, *pixels, value_range=data.value_range)
     _, num_draws, augmentation, in_batches = make_augmentations(cfg, spec)
-    images = manifest.select("train")
+    images = data.manifest.select("train")
     rows = []
     for index in np.linspace(0, len(images) - 1, num_images, dtype=int):
-        image = load_rgb(images.path(index))
+        image = load_rgb(images.path(index), spec.value_range, cfg.data.max_pixels)
         keys = [(cfg.seed, epoch, int(index)) for epoch in range(num_columns)]
         drawn = np.stack([augmentation(image, key) for key in keys])
         if in_batches is not None:

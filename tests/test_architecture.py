@@ -73,8 +73,9 @@ LIGHT_FILES = [
     *(f"data/{name}.py" for name in "prepare opening training_data augmentation manifest splitting".split()),
     *(
         f"data/{name}.py"
-        for name in "transforms cache parallel audit/inspection audit/audit audit/policy audit/near_duplicates".split()
+        for name in "decoding deep_greys transforms cache parallel audit/inspection audit/audit audit/policy".split()
     ),
+    *(f"data/audit/{name}.py" for name in "near_duplicates value_range".split()),
     *(f"data/collection/{name}.py" for name in "layouts class_folders tables image_files sources adapters".split()),
     *(f"data/collection/{name}.py" for name in "digits download archives".split()),
     *("data/shards/packing.py", "data/shards/stores.py"),

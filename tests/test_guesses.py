@@ -4,7 +4,9 @@ import shutil
 from collections.abc import Callable
 from pathlib import Path
 
+import numpy as np
 import pytest
+from PIL import Image
 
 from sightline.errors import BadInput
 from sightline.runs.files import read_json
@@ -34,10 +36,20 @@ def train_transformer(colors: Path, folder: Path) -> tuple[str, ...]:
     return "train", "data=folder", f"data.root={colors}", *words, *network
 
 
+def prepare_deep_greys(colors: Path, folder: Path) -> tuple[str, ...]:
+    for name in ("left", "right"):
+        (folder / "deep" / "train" / name).mkdir(parents=True)
+        for number in range(6):
+            values = np.random.default_rng((number, len(name))).integers(0, 4096, (16, 16)).astype(np.uint16)
+            Image.fromarray(values).save(folder / "deep" / "train" / name / f"{number}.png")
+    return "prepare", "data=folder", f"data.root={folder / 'deep'}"
+
+
 EXAMPLES: dict[str, Example] = {
     "data": lambda colors, folder: ("prepare", f"data.root={colors}", "pin=false"),
     "data.layout": prepare_folders,
     "+model.arguments.img_size": train_transformer,
+    "data.value_range": prepare_deep_greys,
     "model.pretrained": train_photos,
     "trainer.max_epochs": train_photos,
 }

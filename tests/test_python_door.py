@@ -89,7 +89,8 @@ def test_what_is_no_picture_is_refused(trained: Path, tmp_path: Path) -> None:
         ([tmp_path / "broken.png"], "broken.png: cannot be read as an image"),
         ([tmp_path], "a folder among several pictures"),
         (np.zeros((4, 4, 3)), r"array float64 \(4, 4, 3\): pictures are uint8 \(H, W, 3\)"),
-        (np.zeros((4, 4), np.uint8), r"array uint8 \(4, 4\)"),
+        (np.zeros((0, 4), np.uint8), r"array uint8 \(0, 4\)"),
+        (Image.new("RGB", (0, 4)), "picture 0: cannot be read as an image .* 0 x 4 pixels"),
         ([], "no images found"),
     ]
     for pictures, text in given:

@@ -16,6 +16,15 @@ def test_a_file_keeps_every_value(tmp_path: Path) -> None:
     assert TaskSpec.from_dict(SPEC.to_dict()) == SPEC
 
 
+def test_a_file_from_before_deep_greys_is_one_of_8_bits(tmp_path: Path) -> None:
+    values = SPEC.to_dict()
+    del values["value_range"]
+    assert TaskSpec.from_dict(values).value_range is None
+    deep = replace(SPEC, value_range=(-1024, 3071))
+    deep.save(tmp_path / "task_spec.json")
+    assert TaskSpec.load(tmp_path / "task_spec.json") == deep
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -25,6 +34,9 @@ def test_a_file_keeps_every_value(tmp_path: Path) -> None:
         {"std": (0.5, 0.5, 0.0)},
         {"interpolation": "best"},
         {"crop": "round"},
+        {"value_range": (5, 5)},
+        {"value_range": (0, float("inf"))},
+        {"value_range": (0, 1, 2)},
     ],
 )
 def test_nonsense_is_refused(change: dict) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from sightline.config import EvaluateConfig, ExplainConfig
+from sightline.data.audit.value_range import warn_of_other_depth
 from sightline.data.collection.image_files import LayoutRule, find_files
 from sightline.data.collection.sources import localise
 from sightline.data.manifest import Manifest
@@ -22,6 +23,7 @@ from sightline.errors import BadInput
 from sightline.runs.files import read_json
 from sightline.runs.folder import find_run, run_folder
 from sightline.runs.project import home
+from sightline.task_spec import MAX_PIXELS
 
 if TYPE_CHECKING:
     import numpy as np
@@ -174,9 +176,13 @@ class FinishedRun:
         """Classes, image size, normalisation and calibration: all that answers depend on beside the network."""
         return self.saved.spec
 
-    def predict(self, pictures: "Pictures", *, batch_size: int = 64, num_workers: int = 0) -> Predictions:
+    def predict(
+        self, pictures: "Pictures", *, batch_size: int = 64, num_workers: int = 0, max_pixels: int | None = None
+    ) -> Predictions:
         """Classify pictures as `predict.py` does: a folder (searched through), or one or several files, Pillow images
-        or uint8 arrays `(H, W, 3)`; an array `(N, H, W, 3)` is N pictures.
+        or uint8 arrays `(H, W, 3)`; an array `(N, H, W, 3)` is N pictures, one `(H, W)` of any numbers a grey one.
+
+        Files of more than `max_pixels` are not opened (None: than the training allowed).
 
         Raises: BadInput for what is no picture, a folder without any, and a file that was named and cannot be read.
         """
@@ -186,7 +192,8 @@ class FinishedRun:
         found = _as_pictures(pictures)
         files = [each if isinstance(each, Path) else None for each in found]
         workers = num_workers if None not in files else 0  # images in memory would only be handed to and fro
-        batches = PictureBatches(found, self.task_spec, batch_size=batch_size, num_workers=workers)
+        loading = {"batch_size": batch_size, "num_workers": workers, "max_pixels": max_pixels or self.max_pixels}
+        batches = PictureBatches(found, self.task_spec, **loading)
         probabilities = self.predict_batches(batches) if found else None
         if batches.unreadable and (not is_folder or probabilities is None):
             raise BadInput(str(next(iter(batches.unreadable.values()))))
@@ -242,6 +249,11 @@ class FinishedRun:
         return self.settings.get("model", {}).get("channels_last", True)
 
     @property
+    def max_pixels(self) -> int:
+        """Of an image that is opened, as the training allowed."""
+        return self.settings.get("data", {}).get("max_pixels", MAX_PIXELS)
+
+    @property
     def manifest(self) -> Manifest | None:
         table = self.folder / "manifest.csv" if self.folder else None
         return Manifest.load(table, Path(self.trained["data"]["root"])) if table and table.is_file() else None
@@ -289,8 +301,12 @@ def _as_pictures(given: "Pictures") -> list["Picture"]:
     if isinstance(given, Image.Image):
         return [given]
     if isinstance(given, np.ndarray):
-        if given.dtype != np.uint8 or given.ndim not in (3, 4) or given.shape[-1] != 3:
-            raise BadInput(f"array {given.dtype} {given.shape}: pictures are uint8 (H, W, 3), or (N, H, W, 3)")
+        if given.ndim == 2 and given.size and given.dtype.kind in "buif":
+            return [_grey_picture(given)]
+        if given.dtype != np.uint8 or given.ndim not in (3, 4) or given.shape[-1] != 3 or not given.size:
+            raise BadInput(
+                f"array {given.dtype} {given.shape}: pictures are uint8 (H, W, 3), or (N, H, W, 3), or greys (H, W)"
+            )
         return [Image.fromarray(each) for each in (given if given.ndim == 4 else given[None])]
     found = []
     for each in given:
@@ -298,6 +314,19 @@ def _as_pictures(given: "Pictures") -> list["Picture"]:
             raise BadInput(f"{each}: a folder among several pictures; give it alone, or its files")
         found += _as_pictures(each)
     return found
+
+
+def _grey_picture(values: "np.ndarray") -> "Image.Image":
+    """Greys of any type of number, in the Pillow mode that holds them."""
+    import numpy as np
+    from PIL import Image
+
+    if values.dtype.kind == "b":
+        return Image.fromarray(values.astype(np.uint8) * np.uint8(255))
+    if values.dtype in (np.uint8, np.uint16):
+        return Image.fromarray(values)
+    is_short = values.dtype.kind in "iu" and np.can_cast(values.dtype, np.int32)
+    return Image.fromarray(values.astype(np.int32 if is_short else np.float32))
 
 
 def find_images(cfg: RunTask, run: FinishedRun) -> TrainingData:
@@ -309,7 +338,9 @@ def find_images(cfg: RunTask, run: FinishedRun) -> TrainingData:
     root = localise(cfg.data.root, Path(cfg.paths.cache))
     settings = run.settings.get("data", {})
     layout = LayoutRule(class_pattern=settings.get("class_pattern"), name_pattern=settings.get("name_pattern"))
-    return open_test_images(root, run.task_spec.class_names, layout)
+    images = open_test_images(root, run.task_spec.class_names, layout)
+    warn_of_other_depth(images.manifest, run.task_spec.value_range)
+    return replace(images, max_pixels=cfg.data.max_pixels or run.max_pixels)
 
 
 def find_own_images(cfg: RunTask, run: FinishedRun, split: str) -> TrainingData:
@@ -335,7 +366,7 @@ def find_own_images(cfg: RunTask, run: FinishedRun, split: str) -> TrainingData:
             f"the first is {changed[0]}; restore them, or measure this folder as it is with data.root={manifest.root}"
         )
     decoded = None if trained["config"]["data"].get("cache") == "off" else image_cache(cache)
-    return FolderData(manifest, cache=decoded)
+    return FolderData(manifest, cache=decoded, max_pixels=cfg.data.max_pixels or run.max_pixels)
 
 
 def _open_same_shards(data: dict[str, Any], cache: Path) -> ShardData:

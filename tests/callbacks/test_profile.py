@@ -88,9 +88,9 @@ def test_a_profile_of_a_run(colors: Path, tmp_path: Path) -> None:
 def test_slow_reading_is_named_with_the_settings_to_change(
     colors: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    def slow(path: Path) -> Any:
+    def slow(*arguments: Any) -> Any:
         time.sleep(0.02)
-        return load_rgb(path)
+        return load_rgb(*arguments)
 
     monkeypatch.setattr(datasets_module, "load_rgb", slow)
     profile = profile_of(colors, tmp_path / "run", "data.cache=off", "data.num_workers=0")

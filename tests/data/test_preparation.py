@@ -6,6 +6,7 @@ import subprocess
 import sys
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -57,9 +58,9 @@ def test_runs_that_begin_at_once_audit_their_data_once(root: Path, monkeypatch: 
     """As trials of a sweep do: half an audit is none, and each of them needs it."""
     audited = []
 
-    def count(manifest: Manifest, inspection: Inspection) -> Audit:
+    def count(manifest: Manifest, inspection: Inspection, **settings: Any) -> Audit:
         audited.append(manifest)
-        return audit(manifest, inspection)
+        return audit(manifest, inspection, **settings)
 
     monkeypatch.setattr("sightline.data.audit.audit.audit", count)
     cfg = config(root)

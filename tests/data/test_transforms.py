@@ -48,6 +48,58 @@ def test_every_mode_becomes_8_bit_rgb(mode: str) -> None:
         assert 90 < pixels[:, 32].mean() < 165
 
 
+RED, WHITE, GREEN = (255, 0, 0), (255, 255, 255), (0, 255, 0)
+
+
+def palette(**info: object) -> Image.Image:
+    """Red, green and blue beside each other."""
+    image = Image.new("P", (3, 1))
+    image.putpalette([*RED, *GREEN, 0, 0, 255])
+    image.putdata([0, 1, 2])
+    image.info.update(info)
+    return image
+
+
+KINDS = {
+    "1 bit": (Image.new("1", (1, 1), 1), [WHITE]),
+    "grey and alpha": (Image.new("LA", (1, 1), (100, 0)), [WHITE]),
+    "premultiplied grey": (Image.new("LA", (1, 1), (100, 255)).convert("La"), [(100, 100, 100)]),
+    "premultiplied": (Image.new("RGBA", (1, 1), (*RED, 0)).convert("RGBa"), [WHITE]),
+    "padded": (Image.new("RGBX", (1, 1), RED), [RED]),
+    "half transparent": (Image.new("RGBA", (1, 1), (0, 0, 0, 128)), [(127, 127, 127)]),
+    "palette": (palette(), [RED, GREEN, (0, 0, 255)]),
+    "palette with one transparent colour": (palette(transparency=1), [RED, WHITE, (0, 0, 255)]),
+    "palette with transparencies": (palette(transparency=b"\x00\xff\x80"), [WHITE, GREEN, (127, 127, 255)]),
+    "inks": (Image.new("CMYK", (1, 1), (0, 255, 255, 0)), [RED]),
+    "luma and chroma": (Image.new("RGB", (1, 1), GREEN).convert("YCbCr"), [(0, 255, 1)]),
+    "lab": (Image.new("LAB", (1, 1), (255, 128, 128)), [(254, 255, 254)]),
+    "hsv": (Image.new("HSV", (1, 1), (0, 255, 255)), [RED]),
+}
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_each_kind_has_its_right_colours(kind: str) -> None:
+    image, expected = KINDS[kind]
+    pixels = np.asarray(to_rgb(image))[0].astype(int)
+    assert np.abs(pixels - np.array(expected)).max() <= 1
+
+
+@pytest.mark.parametrize("suffix", ["gif", "webp", "png", "tif"])
+@pytest.mark.parametrize("size", [(8, 8), (40, 20)])
+def test_the_first_frame_or_page_is_taken(suffix: str, size: tuple[int, int], tmp_path: Path) -> None:
+    frames = [Image.new("RGB", size, color) for color in (RED, GREEN, WHITE)]
+    frames[0].save(tmp_path / f"many.{suffix}", save_all=True, append_images=frames[1:])
+    pixels = np.asarray(load_rgb(tmp_path / f"many.{suffix}"))
+    assert pixels.shape == (*size[::-1], 3)
+    assert np.abs(pixels.astype(int) - RED).max() <= 2
+
+
+def test_an_image_without_pixels_is_named() -> None:
+    for mode in ("RGB", "I;16", "P"):
+        with pytest.raises(ValueError, match="0 x 5 pixels holds none"):
+            to_rgb(Image.new(mode, (0, 5)))
+
+
 @pytest.mark.parametrize("suffix", ["png", "tif"])
 def test_16_bit_files_keep_their_range(suffix: str, tmp_path: Path) -> None:
     path = tmp_path / f"deep.{suffix}"

@@ -17,14 +17,15 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sightline.data.decoding import open_image
 from sightline.data.manifest import Selection
 from sightline.data.parallel import map_chunks
 from sightline.data.transforms import RESAMPLING, load_rgb, prepare
 from sightline.errors import BadInput
-from sightline.task_spec import TaskSpec
+from sightline.task_spec import MAX_PIXELS, TaskSpec
 
 log = logging.getLogger(__name__)
-VERSION = 1
+VERSION = 2
 """Part of every key: raise it when the same settings give other pixels."""
 SHARE_OF_MEMORY, SHARE_OF_DISK = 0.5, 0.5
 """Beyond these shares of what is free, `auto` reads the files instead."""
@@ -41,15 +42,22 @@ class Pixels:
 
     spec: TaskSpec
     margin: int | None = None
+    max_pixels: int = MAX_PIXELS
 
     @classmethod
-    def for_crops(cls, spec: TaskSpec, scale: Sequence[float], ratio: Sequence[float]) -> "Pixels":
+    def for_crops(
+        cls, spec: TaskSpec, scale: Sequence[float], ratio: Sequence[float], max_pixels: int = MAX_PIXELS
+    ) -> "Pixels":
         """With room for the smallest crop: no crop is enlarged but where the original would be too."""
         narrowest = min(ratio[0], 1 / ratio[1], 1.0)
-        return cls(spec, math.ceil(spec.image_size / math.sqrt(scale[0] * narrowest)))
+        return cls(spec, math.ceil(spec.image_size / math.sqrt(scale[0] * narrowest)), max_pixels)
 
-    def of(self, image: Image.Image) -> np.ndarray:
-        """uint8 `(height, width, 3)`."""
+    def of(self, path: str | Path) -> np.ndarray:
+        """uint8 `(height, width, 3)`.
+
+        Raises: UnreadableImage with the path.
+        """
+        image = load_rgb(path, self.spec.value_range, self.max_pixels)
         return prepare(image, self.spec) if self.margin is None else np.asarray(image.resize(*self._resize(image.size)))
 
     def shape(self, size: tuple[int, int]) -> tuple[int, int]:
@@ -66,11 +74,13 @@ class Pixels:
         return (width, height), RESAMPLING[self.spec.interpolation]
 
     def key(self, digests: np.ndarray) -> str:
-        """The name of a store: a hash of the files' bytes, size, interpolation and crop, not of classes and splits."""
+        """The name of a store: a hash of the files' bytes and what changes pixels, not of classes and splits."""
         spec = asdict(self.spec)
         kept = {name: spec[name] for name in ("image_size", "interpolation", "crop")}
         if self.spec.crop == "pad":
             kept["mean"] = self.spec.mean  # the colour of the border
+        if self.spec.value_range is not None:
+            kept["value_range"] = self.spec.value_range
         facts = json.dumps([VERSION, self.margin, kept], sort_keys=True)
         return hashlib.sha256(facts.encode() + digests.tobytes()).hexdigest()[:32]
 
@@ -223,9 +233,9 @@ def _estimate_bytes(images: Selection, pixels: Pixels) -> float:
     sizes = []
     for index in chosen:
         try:
-            with Image.open(images.path(index)) as image:
+            with open_image(images.path(index)) as image:
                 sizes.append(math.prod(pixels.shape(image.size)) * 3)
-        except (OSError, ValueError, SyntaxError):  # building the store will name it
+        except Exception:  # noqa: BLE001 (Pillow's plugins raise many kinds; building the store will name it)
             continue
     return float(np.mean(sizes)) * len(images) if sizes else 0.0
 
@@ -273,5 +283,5 @@ class _PathList(Sequence[str]):
 
 
 def _decode(paths: Sequence[str], pixels: Pixels) -> tuple[list[tuple[int, int]], bytes]:
-    arrays = [pixels.of(load_rgb(path)) for path in paths]
+    arrays = [pixels.of(path) for path in paths]
     return [array.shape[:2] for array in arrays], b"".join(array.tobytes() for array in arrays)

@@ -10,7 +10,7 @@ from torch.utils.data import Dataset
 from sightline.data.cache import ImageStore
 from sightline.data.manifest import Selection
 from sightline.data.transforms import Augmentation, load_rgb, prepare
-from sightline.task_spec import TaskSpec
+from sightline.task_spec import MAX_PIXELS, TaskSpec
 
 Key = int | tuple[int, int]
 """Key of an image: its index, or the epoch and its index."""
@@ -47,11 +47,12 @@ class ImageDataset(Dataset[Batch]):
         store: ImageStore | None = None,
         store_indices: np.ndarray | None = None,
         num_draws: int = 0,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         """`store_indices` int `(N,)`: the index in the store of each image; by default its own."""
         self.images, self.spec, self.seed, self.num_draws = images, spec, seed, num_draws
         self.augmentation = None if augmentation is None or augmentation.changes_nothing else augmentation
-        self.store, self.store_indices = store, store_indices
+        self.store, self.store_indices, self.max_pixels = store, store_indices, max_pixels
 
     def __len__(self) -> int:
         return len(self.images)
@@ -87,7 +88,7 @@ class ImageDataset(Dataset[Batch]):
     def _prepare(self, epoch: int, index: int) -> np.ndarray:
         row = index % len(self)
         if self.store is None:
-            image = load_rgb(self.images.path(row))
+            image = load_rgb(self.images.path(row), self.spec.value_range, self.max_pixels)
             return prepare(image, self.spec) if self.augmentation is None else self._augment(image, epoch, index)
         position = row if self.store_indices is None else int(self.store_indices[row])
         return self._augment(self.store[position], epoch, index)

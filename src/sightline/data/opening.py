@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 from sightline.config import DataConfig, PrepareConfig, TrainConfig
 from sightline.data.audit.inspection import inspect_files
 from sightline.data.audit.policy import apply_audit, audit_once
+from sightline.data.audit.value_range import choose_value_range
 from sightline.data.collection.digits import write_digits
 from sightline.data.collection.image_files import LayoutRule, Listing
 from sightline.data.collection.layouts import list_images
@@ -37,7 +38,8 @@ def open_data(cfg: TrainConfig) -> TrainingData:
     if data.source == "synthetic":
         return SyntheticData.of(data.num_synthetic, data.batch_size)
     if data.source == "shards":
-        return open_shards(data.root, shard_cache(cache, data.cache_gb))
+        opened = open_shards(data.root, shard_cache(cache, data.cache_gb))
+        return opened if data.value_range == "auto" else replace(opened, value_range=tuple(data.value_range))
     return open_files(cfg)
 
 
@@ -72,7 +74,7 @@ def open_shards(location: str, cache: "ShardCache | None" = None) -> ShardData:
     info = read_shards(location)
     counts = ", ".join(f"{count} {split}" for split, count in info.num_images.items())
     log.info("%s: %d classes, %s images in shards", location, len(info.class_names), counts)
-    return ShardData(location, info, cache)
+    return ShardData(location, info, cache, info.value_range)
 
 
 def open_files(cfg: TrainConfig | PrepareConfig) -> FolderData:
@@ -86,17 +88,24 @@ def open_files(cfg: TrainConfig | PrepareConfig) -> FolderData:
     listing, split = list_and_split(data, localise(data.root, cache))
     manifest = split.manifest
     index = cache / "index" / f"{hashlib.sha256(os.fsencode(manifest.root)).hexdigest()[:32]}.sqlite"
-    inspection = inspect_files(manifest.root, manifest.paths, index=index, decode=data.audit != "skip")
+    is_audited = data.audit != "skip"
+    inspection = inspect_files(
+        manifest.root, manifest.paths, index=index, decode=is_audited, max_pixels=data.max_pixels
+    )
     manifest.with_digests(inspection.facts["sha256"])
+    value_range, more_guesses = choose_value_range(data, manifest, inspection.facts)
     opened = FolderData(manifest)
-    if data.audit != "skip":
-        opened = apply_audit(data, audit_once(manifest, inspection, cache), manifest)
+    if is_audited:
+        opened = apply_audit(data, audit_once(manifest, inspection, cache, value_range, data.max_pixels), manifest)
+    announce(more_guesses)
     counts = [opened.num_images[split] for split in SPLITS]
     log.info("%s: %d classes, %d train, %d val, %d test images", manifest.root, len(opened.class_names), *counts)
     return replace(
         opened,
         cache=image_cache(cache, data.cache_gb, data.cache),
-        guesses=listing.guesses,
+        guesses=(*listing.guesses, *more_guesses),
+        value_range=value_range,
+        max_pixels=data.max_pixels,
         layout=listing.layout,
         passed_over=listing.passed_over,
         unlabelled=listing.unlabelled,

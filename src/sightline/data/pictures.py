@@ -1,5 +1,6 @@
 """Loose pictures, files or images in memory, as batches for a trained model."""
 
+import logging
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from pathlib import Path
 
@@ -8,53 +9,71 @@ import torch
 from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from sightline.data.decoding import decode
+from sightline.data.deep_greys import describe_other_depth, is_deep
 from sightline.data.loader import make_loader
-from sightline.data.transforms import UnreadableImage, load_rgb, prepare, to_rgb
-from sightline.task_spec import TaskSpec
+from sightline.data.transforms import UnreadableImage, naming, prepare, to_rgb
+from sightline.task_spec import MAX_PIXELS, TaskSpec
+
+log = logging.getLogger(__name__)
 
 Picture = Path | Image.Image
 Prepared = torch.Tensor | UnreadableImage
 
 
-class PictureDataset(Dataset[tuple[int, Prepared]]):
-    """Each picture's number with its prepared pixels, or with the error where it cannot be read."""
+class PictureDataset(Dataset[tuple[int, Prepared, bool]]):
+    """Each picture's number with its prepared pixels, or with the error where it cannot be read, and whether it is a
+    deep grey."""
 
-    def __init__(self, pictures: Sequence[Picture], spec: TaskSpec) -> None:
-        self.pictures, self.spec = pictures, spec
+    def __init__(self, pictures: Sequence[Picture], spec: TaskSpec, max_pixels: int = MAX_PIXELS) -> None:
+        self.pictures, self.spec, self.max_pixels = pictures, spec, max_pixels
 
     def __len__(self) -> int:
         return len(self.pictures)
 
-    def __getitem__(self, index: int) -> tuple[int, Prepared]:
+    def __getitem__(self, index: int) -> tuple[int, Prepared, bool]:
         picture = self.pictures[index]
         try:
-            image = to_rgb(picture) if isinstance(picture, Image.Image) else load_rgb(picture)
+            with naming(picture if isinstance(picture, Path) else f"picture {index}"):
+                image = picture if isinstance(picture, Image.Image) else decode(picture, self.max_pixels)
+                rgb = to_rgb(image, self.spec.value_range)
         except UnreadableImage as error:
-            return index, error
-        return index, torch.from_numpy(np.ascontiguousarray(prepare(image, self.spec)))
+            return index, error, False
+        return index, torch.from_numpy(np.ascontiguousarray(prepare(rgb, self.spec))), is_deep(image.mode)
 
 
 class PictureBatches:
     """Batches uint8 `(B, image_size, image_size, 3)` of the pictures that can be read, in their order.
 
     `unreadable` has the others' numbers with the error, as they occur; `watch` wraps the loader, as a
-    progress bar does. A single batch is read without workers.
+    progress bar does. A single batch is read without workers. After the last one a line says how many pictures are of
+    another depth than those of the training.
     """
 
     def __init__(
-        self, pictures: Sequence[Picture], spec: TaskSpec, *, batch_size: int = 64, num_workers: int = 0
+        self,
+        pictures: Sequence[Picture],
+        spec: TaskSpec,
+        *,
+        batch_size: int = 64,
+        num_workers: int = 0,
+        max_pixels: int = MAX_PIXELS,
     ) -> None:
         workers = num_workers if len(pictures) > batch_size else 0
-        dataset = PictureDataset(pictures, spec)
-        self.loader: DataLoader[tuple[int, Prepared]] = make_loader(
-            dataset, batch_size=batch_size, num_workers=workers, collate_fn=list
+        self.spec = spec
+        self.loader: DataLoader[tuple[int, Prepared, bool]] = make_loader(
+            PictureDataset(pictures, spec, max_pixels), batch_size=batch_size, num_workers=workers, collate_fn=list
         )
-        self.watch: Callable[[DataLoader], Iterable[list[tuple[int, Prepared]]]] = iter
+        self.watch: Callable[[DataLoader], Iterable[list[tuple[int, Prepared, bool]]]] = iter
         self.unreadable: dict[int, UnreadableImage] = {}
 
     def __iter__(self) -> Iterator[torch.Tensor]:
+        num_read, num_deep = 0, 0
         for chunk in self.watch(self.loader):
-            self.unreadable |= {number: pixels for number, pixels in chunk if isinstance(pixels, UnreadableImage)}
-            images = [pixels for _, pixels in chunk if isinstance(pixels, torch.Tensor)]
+            self.unreadable |= {number: pixels for number, pixels, _ in chunk if isinstance(pixels, UnreadableImage)}
+            images = [pixels for _, pixels, _ in chunk if isinstance(pixels, torch.Tensor)]
+            num_read, num_deep = num_read + len(images), num_deep + sum(deep for *_, deep in chunk)
             if images:
                 yield torch.stack(images)
+        if text := describe_other_depth(self.spec.value_range, num_deep, num_read):
+            log.warning("%s", text)

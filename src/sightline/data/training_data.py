@@ -18,7 +18,7 @@ from sightline.data.augmentation import make_augmentations
 from sightline.data.manifest import TEST, Manifest, Selection
 from sightline.runs.files import write_bytes
 from sightline.runs.guesses import Guess
-from sightline.task_spec import TaskSpec
+from sightline.task_spec import MAX_PIXELS, TaskSpec, ValueRange
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
@@ -59,6 +59,11 @@ class TrainingData(Protocol):
     @property
     def unlabelled(self) -> Sequence[str]:
         """POSIX paths below the root of test images whose class nobody tells."""
+        ...
+
+    @property
+    def value_range(self) -> ValueRange | None:
+        """The values of deep greys that become black and white; None where there are no such images."""
         ...
 
     def class_counts(self) -> list[int]:
@@ -109,6 +114,9 @@ class FolderData:
     unlabelled: Sequence[str] = ()
     small_classes: dict[str, str] = field(default_factory=dict)
     """`train_only` or `left_out` by class that is too small to be split."""
+    value_range: ValueRange | None = None
+    max_pixels: int = MAX_PIXELS
+    """Of an image that is opened."""
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -166,15 +174,15 @@ class FolderData:
         images, not_test = self.manifest.select(split), Selection(self.manifest, self._rows_before_test())
         if split == "train" and cfg.data.with_validation:
             images = not_test
-        pixels = Pixels(spec)
+        pixels = Pixels(spec, None, self.max_pixels)
         if augmentation is not None and augmentation.crop_scale is not None:
-            pixels = Pixels.for_crops(spec, augmentation.crop_scale, augmentation.crop_ratio)
+            pixels = Pixels.for_crops(spec, augmentation.crop_scale, augmentation.crop_ratio, self.max_pixels)
         store, store_indices = None, None
         if self.cache is not None and cfg.data.num_folds and split != "test":
             store, store_indices = self.cache.store(not_test, pixels), np.searchsorted(not_test.rows, images.rows)
         elif self.cache is not None:
             store = self.cache.store(images, pixels)
-        return ImageDataset(images, spec, augmentation, cfg.seed, store, store_indices, num_draws)
+        return ImageDataset(images, spec, augmentation, cfg.seed, store, store_indices, num_draws, self.max_pixels)
 
     def _rows_before_test(self) -> np.ndarray:
         return np.flatnonzero(self.manifest.splits != TEST)
@@ -191,7 +199,8 @@ class FolderData:
         store = None if self.cache is None else self.cache.find(images, Pixels(spec))
         if num_workers is None:
             num_workers = usual_workers if store is None else 0  # reading them is less than handing them over
-        return make_loader(ImageDataset(images, spec, store=store), batch_size=batch_size, num_workers=num_workers)
+        dataset = ImageDataset(images, spec, store=store, max_pixels=self.max_pixels)
+        return make_loader(dataset, batch_size=batch_size, num_workers=num_workers)
 
 
 @dataclass(frozen=True)
@@ -202,6 +211,7 @@ class ShardData:
     info: "ShardInfo"
     cache: "ShardCache | None" = None
     """Where shards that stream are kept."""
+    value_range: ValueRange | None = None
 
     manifest = None
     guesses, unlabelled = (), ()
@@ -255,6 +265,7 @@ class SyntheticData:
 
     manifest = None
     guesses, unlabelled = (), ()
+    value_range = None
     class_names = tuple(str(number) for number in range(NUM_SYNTHETIC_CLASSES))
 
     @classmethod

@@ -4,14 +4,17 @@ import math
 import os
 import random
 from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 from PIL import Image, ImageOps
 
+from sightline.data.decoding import LARGE, TooManyPixels, decode, reduction, strips, turn, values_of
+from sightline.data.deep_greys import is_deep, to_8_bit, usual_range
 from sightline.errors import BadInput
-from sightline.task_spec import TaskSpec
+from sightline.task_spec import MAX_PIXELS, TaskSpec, ValueRange
 
 if TYPE_CHECKING:  # the processes that only read pixels start without torch
     import torch
@@ -39,41 +42,77 @@ class UnreadableImage(RuntimeError):
     """A file that cannot be decoded; the message names it."""
 
 
-def load_rgb(path: str | Path) -> Image.Image:
-    """Decode any image file to 8-bit RGB, upright.
+@contextmanager
+def naming(name: str | Path) -> Iterator[None]:
+    """What goes wrong with an image's pixels becomes an UnreadableImage with its name."""
+    try:
+        yield
+    except TooManyPixels as error:
+        raise UnreadableImage(f"{name}: {error}") from error
+    except Exception as error:  # Pillow's plugins raise OSError, ValueError, SyntaxError, struct.error and more
+        raise UnreadableImage(f"{name}: cannot be read as an image ({error}); replace or remove it") from error
 
-    Transparent pixels lie on white, 16-bit greys keep their upper 8 bits, palettes and CMYK are converted.
+
+def load_rgb(path: str | Path, value_range: ValueRange | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode any image file to 8-bit RGB, upright: the first picture of those with several.
 
     Raises: UnreadableImage with the path.
     """
-    try:
-        with Image.open(path) as image:
-            return to_rgb(image)
-    except Exception as error:  # Pillow's plugins raise OSError, ValueError, SyntaxError, struct.error and more
-        raise UnreadableImage(f"{path}: cannot be read as an image ({error}); replace or remove it") from error
+    with naming(path):
+        return to_rgb(decode(path, max_pixels), value_range)
 
 
-def to_rgb(image: Image.Image) -> Image.Image:
-    """8-bit RGB of an image in any of Pillow's modes, turned upright if its EXIF data says so."""
-    image = ImageOps.exif_transpose(image)
-    image.load()
-    if image.mode in ("RGBA", "LA", "PA", "La", "RGBa") or "transparency" in image.info:
+def to_rgb(image: Image.Image, value_range: ValueRange | None = None) -> Image.Image:
+    """8-bit RGB of an image in any of Pillow's modes, turned upright if its EXIF data says so.
+
+    Transparent pixels lie on white, palettes and CMYK are converted, `value_range` of deep greys becomes 0 to 255. An
+    image of more than `LARGE` pixels is made smaller on the way.
+
+    Raises: ValueError for an image without pixels.
+    """
+    if 0 in image.size:
+        raise ValueError(f"its size of {image.width} x {image.height} pixels holds none")
+    if is_deep(image.mode) and value_range is None:
+        value_range = usual_range(values_of(image))
+    transposition = turn(image)
+    if image.width * image.height > LARGE:
+        image = _convert_in_strips(image, value_range)
+    if transposition is not None:
+        image = image.transpose(transposition)
+    return _convert(image, value_range)
+
+
+def _convert(image: Image.Image, value_range: ValueRange | None) -> Image.Image:
+    if is_deep(image.mode):
+        assert value_range is not None
+        return _convert_deep(image, value_range)
+    if image.mode == "La":  # which Pillow converts to nothing else
+        image = image.convert("LA")
+    if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         background = Image.new("RGBA", image.size, "white")
         return Image.alpha_composite(background, image).convert("RGB")
-    if image.mode == "RGB":
-        return image
-    if image.mode in ("I", "F") or image.mode.startswith("I;16"):
-        return Image.fromarray(_to_8_bit(np.asarray(image))).convert("RGB")
-    return image.convert("RGB")
+    return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _to_8_bit(values: np.ndarray) -> np.ndarray:
-    """Greys of 16 bits by their upper byte; floats from 0..1, or 0..255 where they go beyond 1."""
-    if values.dtype.kind == "f":
-        scale = 255.0 if np.nanmax(values, initial=0.0) <= 1 else 1.0
-        return np.clip(np.nan_to_num(values) * scale, 0, 255).astype(np.uint8)
-    return (np.clip(values, 0, 65535).astype(np.uint32) >> 8).astype(np.uint8)
+def _convert_deep(image: Image.Image, value_range: ValueRange) -> Image.Image:
+    values = np.asarray(image)
+    levels = to_8_bit(values, value_range)
+    if isinstance(transparent := image.info.get("transparency"), int):
+        levels[values == transparent] = 255
+    return Image.fromarray(levels).convert("RGB")
+
+
+def _convert_in_strips(image: Image.Image, value_range: ValueRange | None) -> Image.Image:
+    """A large image as 8-bit RGB, made smaller: no more than a strip of it is ever there in RGB."""
+    factor = reduction(image)
+    width, height = -(-image.width // factor), -(-image.height // factor)
+    smaller, top = Image.new("RGB", (width, height)), 0
+    for strip in strips(image, 16 * factor):
+        strip = _convert(strip, value_range).reduce(factor)
+        smaller.paste(strip, (0, top))
+        top += strip.height
+    return smaller
 
 
 def to_square(image: Image.Image, spec: TaskSpec) -> Image.Image:

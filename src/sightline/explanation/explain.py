@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.config import ExplainConfig, ExplanationConfig, to_plain, validate_task
 from sightline.data.collection.image_files import find_named
-from sightline.data.transforms import UnreadableImage, load_rgb, prepare
 from sightline.errors import BadInput
 from sightline.finished_run import FinishedRun, find_images, make_loader_of
 from sightline.runs.file_names import to_text
@@ -59,7 +58,8 @@ def explain(cfg: "DictConfig | ExplainConfig", invocation: Invocation = UNTOLD) 
     files, base = find_named(cfg.images) if cfg.images else ([], Path())
     run = FinishedRun.open(cfg.run, cfg.accelerator, "32-true", cfg.data.own_root, cfg.paths.runs)
     named = {file: to_text(file.relative_to(base).as_posix()) for file in files}
-    photos = _read_photos(named, run, str(cfg.images)) if files else _choose_photos(cfg, run)
+    max_pixels = cfg.data.max_pixels or run.max_pixels
+    photos = _read_photos(named, run, str(cfg.images), max_pixels) if files else _choose_photos(cfg, run)
     explainer = make_explainer(run.saved, run.device, cfg.explanation)
     output = open_folder(Path(cfg.paths.runs), "explain", run.name, cfg.output)
     facts: dict[str, Any] = {
@@ -175,25 +175,21 @@ def _targets(target: str, predicted: int, labels: "torch.Tensor | None", number:
     return [label] if target == "label" or label == predicted else [predicted, label]
 
 
-def _read_photos(files: dict[Path, str], run: FinishedRun, given: str) -> Photos:
+def _read_photos(files: dict[Path, str], run: FinishedRun, given: str, max_pixels: int) -> Photos:
     """Every image that can be read."""
-    import numpy as np
     import torch
 
-    pixels, names, unreadable = [], [], []
-    for file, name in files.items():
-        try:
-            pixels.append(prepare(load_rgb(file), run.task_spec))
-        except UnreadableImage as error:
-            log.warning("skipped %s", error)
-            unreadable.append(to_text(str(file)))
-            continue
-        names.append(name)
+    from sightline.data.pictures import PictureBatches
+
+    batches = PictureBatches(list(files), run.task_spec, max_pixels=max_pixels)
+    pixels, unreadable = list(batches), batches.unreadable
     if not pixels:
-        raise BadInput(
-            f"images={given}: none of the {len(files)} file(s) can be read, the first is {next(iter(files))}"
-        )
-    return Photos(torch.from_numpy(np.stack(pixels)), names, None, unreadable)
+        raise BadInput(f"images={given}: none of the {len(files)} file(s) can be read, the first is {unreadable[0]}")
+    for error in unreadable.values():
+        log.warning("skipped %s", error)
+    names = [name for number, name in enumerate(files.values()) if number not in unreadable]
+    left_out = [to_text(str(file)) for number, file in enumerate(files) if number in unreadable]
+    return Photos(torch.cat(pixels), names, None, left_out)
 
 
 def _choose_photos(cfg: ExplainConfig, run: FinishedRun) -> Photos:

@@ -13,6 +13,7 @@ GUESSED: dict[str, str] = {
     "+model.arguments.img_size": "the size of the images, for a network that timm makes for another",
     "data": "folder, where data.root is given without data or experiment",
     "data.layout": "how the folders of a data set are read, where they are not plainly train/<class>/",
+    "data.value_range": "which values of deep greys become black and white, from the training and validation images",
     "model.pretrained": "of model.pretrained=auto: whether training begins from published weights",
     "trainer.max_epochs": "of trainer.max_epochs=auto: by the number of training images",
 }

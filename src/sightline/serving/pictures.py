@@ -1,10 +1,7 @@
 """Drawing the predicted class on a photo."""
 
-from pathlib import Path
-
 from PIL import Image, ImageDraw, ImageFont, ImageOps
 
-from sightline.data.transforms import load_rgb
 from sightline.runs.drawn_names import drawable, font_file
 
 MIN_SIDE, MAX_SIDE = 240, 1024
@@ -13,9 +10,8 @@ MIN_TEXT = 10
 """Pixels of the smallest title; a longer one is cut."""
 
 
-def draw_titled(file: Path, name: str, share: str) -> Image.Image:
+def draw_titled(photo: Image.Image, name: str, share: str) -> Image.Image:
     """The photo below a white strip with a class's name and its share, the name cut where the strip is too short."""
-    photo = load_rgb(file)
     if max(photo.size) < MIN_SIDE:
         photo = ImageOps.contain(photo, (MIN_SIDE, MIN_SIDE), Image.Resampling.NEAREST)
     elif max(photo.size) > MAX_SIDE:

@@ -1,8 +1,9 @@
 """Classify photos with a trained model."""
 
 import logging
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import partial
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.config import PredictConfig, to_plain, validate_task
 from sightline.data.collection.image_files import find_named
 from sightline.data.predicted_classes import most_probable, write_predictions
+from sightline.data.transforms import load_rgb
 from sightline.errors import BadInput
 from sightline.finished_run import FinishedRun
 from sightline.runs.file_names import fit_name, to_text
@@ -18,6 +20,7 @@ from sightline.runs.record import RunRecord, open_folder
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
+    from PIL import Image
 
     from sightline.task_spec import TaskSpec
 
@@ -47,12 +50,16 @@ def predict(cfg: "DictConfig | PredictConfig", invocation: Invocation = UNTOLD) 
 
     keep_freed_memory()
     run = FinishedRun.open(cfg.run, cfg.accelerator, cfg.precision, runs=cfg.paths.runs)
-    batches = PictureBatches(files, run.task_spec, batch_size=cfg.batch_size, num_workers=cfg.num_workers)
+    max_pixels = cfg.data.max_pixels or run.max_pixels
+    loading = {"batch_size": cfg.batch_size, "num_workers": cfg.num_workers}
+    batches = PictureBatches(files, run.task_spec, max_pixels=max_pixels, **loading)
     batches.watch = lambda loader: track(loader, "Predicting", total=len(loader), transient=True)
     rest = iter(batches)
     first = next(rest, None)
     if first is None:
-        raise BadInput(f"images={cfg.images}: none of the {len(files)} file(s) can be read, the first is {files[0]}")
+        raise BadInput(
+            f"images={cfg.images}: none of the {len(files)} file(s) can be read, the first is {batches.unreadable[0]}"
+        )
     output = open_folder(Path(cfg.paths.runs), "predict", run.name, cfg.output)
     facts: dict[str, Any] = {
         "task": "predict",
@@ -74,7 +81,8 @@ def predict(cfg: "DictConfig | PredictConfig", invocation: Invocation = UNTOLD) 
         classes = most_probable(probabilities, run.task_spec.class_names)
         write_predictions(output / "predictions.csv", [file.relative_to(base) for file in readable], classes)
         if cfg.pictures:
-            _draw_pictures(output / "pictures", base, readable, classes)
+            load = partial(load_rgb, value_range=run.task_spec.value_range, max_pixels=max_pixels)
+            _draw_pictures(output / "pictures", base, readable, classes, load)
         record.update(num_images=len(readable), unreadable=[to_text(str(file)) for file in unreadable])
         record.update(**_count_unsure(run.task_spec, classes))
     return PredictResult(readable, classes, unreadable, output, run.uncalibrated is None)
@@ -99,7 +107,11 @@ def _count_unsure(spec: "TaskSpec", classes: Sequence[Sequence[tuple[str, float]
 
 
 def _draw_pictures(
-    folder: Path, base: Path, files: Sequence[Path], classes: Sequence[Sequence[tuple[str, float]]]
+    folder: Path,
+    base: Path,
+    files: Sequence[Path],
+    classes: Sequence[Sequence[tuple[str, float]]],
+    load: "Callable[[Path], Image.Image]",
 ) -> None:
     from rich.progress import track
 
@@ -109,4 +121,4 @@ def _draw_pictures(
         path = folder / to_text(str(file.relative_to(base)))
         path.parent.mkdir(parents=True, exist_ok=True)
         name, probability = ranked[0]
-        draw_titled(file, name, f"{probability:.1%}").save(path.with_name(fit_name(path.name, ".png")))
+        draw_titled(load(file), name, f"{probability:.1%}").save(path.with_name(fit_name(path.name, ".png")))

@@ -1,7 +1,6 @@
 """A classifier from its configuration, with a batch size that fits."""
 
 import logging
-from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from sightline.config import TrainConfig, with_value
@@ -133,7 +132,7 @@ def build_classifier(cfg: TrainConfig, opened: TrainingData) -> "Classifier":
         pretrained=model.pretrained is True,
         weights=model.weights_file(),
     )
-    spec = _task_spec(cfg, opened.class_names, network)
+    spec = _task_spec(cfg, opened, network)
     _check_input(network, architecture, spec, spec.image_size)
     if (smallest := smallest_size(cfg)) < spec.image_size:
         _check_input(network, architecture, spec, smallest)
@@ -141,14 +140,16 @@ def build_classifier(cfg: TrainConfig, opened: TrainingData) -> "Classifier":
     return Classifier(network, spec, architecture, recipe, channels_last=model.channels_last)
 
 
-def _task_spec(cfg: TrainConfig, class_names: Sequence[str], network: "nn.Module") -> "TaskSpec":
+def _task_spec(cfg: TrainConfig, opened: TrainingData, network: "nn.Module") -> "TaskSpec":
     from sightline.models.backbones import input_statistics
     from sightline.task_spec import TaskSpec
 
     data = cfg.data
     mean, std = (data.mean, data.std) if data.mean and data.std else input_statistics(network)
     pixels = (data.image_size, tuple(mean), tuple(std), data.interpolation, data.crop)
-    return TaskSpec(tuple(class_names), *pixels, views=cfg.test_time_augmentation)
+    return TaskSpec(
+        tuple(opened.class_names), *pixels, views=cfg.test_time_augmentation, value_range=opened.value_range
+    )
 
 
 def _check_input(network: "nn.Module", architecture: "Architecture", spec: "TaskSpec", size: int) -> None:

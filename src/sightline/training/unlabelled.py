@@ -25,7 +25,8 @@ def predict_unlabelled(cfg: TrainConfig, opened: TrainingData, runner: "Runner",
     assert opened.manifest is not None
     files = [opened.manifest.root / name for name in opened.unlabelled]
     assert isinstance(cfg.data.batch_size, int)
-    batches = PictureBatches(files, runner.spec, batch_size=cfg.data.batch_size, num_workers=cfg.data.num_workers)
+    loading = {"batch_size": cfg.data.batch_size, "num_workers": cfg.data.num_workers}
+    batches = PictureBatches(files, runner.spec, max_pixels=cfg.data.max_pixels, **loading)
     rest = iter(batches)
     first = next(rest, None)
     rows = []

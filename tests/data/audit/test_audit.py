@@ -259,9 +259,21 @@ def test_the_summary_counts(put: Callable[..., Path], tmp_path: Path) -> None:
     assert {**summary, "seconds": 0} == {**second.summary, "seconds": 0}
 
 
+def test_files_with_several_pictures_are_one_finding(put: Callable[..., Path], tmp_path: Path) -> None:
+    for name in ("a/still.gif", "a/moving.gif", "a/moving.webp", "a/moving.png", "a/pages.tif"):
+        frames = [scene(100), scene(101)] if "still" not in name else [scene(100)]
+        put(f"train/{name}", frames[0]).unlink()
+        frames[0].save(tmp_path / "train" / name, save_all=True, append_images=frames[1:])
+    (finding,) = (each for each in run(tmp_path).findings if each.kind == "several_frames")
+    assert finding.files == tuple(
+        f"train/a/{name}" for name in ("moving.gif", "moving.png", "moving.webp", "pages.tif")
+    )
+    assert finding.detail.startswith("4 files hold more than one picture (frames or pages); the first of each is taken")
+
+
 def test_an_empty_or_wholly_bad_data_set_is_audited(tmp_path: Path) -> None:
     for path in ("train/a/x_0.png", "train/b/y_0.png"):
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_bytes(b"")
     assert [finding.kind for finding in run(tmp_path).findings] == ["empty", "empty"]
-    assert len(KINDS) == 11
+    assert len(KINDS) == 14

@@ -115,9 +115,34 @@ def test_bad_files_have_names(tmp_path: Path) -> None:
     assert odd.details["link"] == "a link to nothing"
 
 
-def test_an_image_too_large_to_be_true_is_unreadable(tmp_path: Path) -> None:
+def test_an_image_too_large_to_be_true_has_too_many_pixels(tmp_path: Path) -> None:
     header = b"P6 60000 60000 255\n"
-    assert status_of(header + bytes(100), tmp_path) == "unreadable"
+    assert status_of(header + bytes(100), tmp_path) == "too_many_pixels"
+
+
+def test_too_many_pixels_are_judged_anew_with_another_limit(tmp_path: Path) -> None:
+    """Also by the index, which remembers what another limit made of a file."""
+    folder, index = tmp_path / "files", tmp_path / "index"
+    write_image(folder / "large.png", (9, 9, 9), seed=0, size=(60, 50))
+    write_image(folder / "small.png", (9, 9, 9), seed=1)
+    limits, seen = [2999, 2500, 3000, 2999, 5000], []
+    for limit in limits:
+        found = inspect_files(folder, ["large.png", "small.png"], index=index, max_pixels=limit)
+        assert found.facts["status"][1] == 0
+        assert bool(found.details) == bool(found.facts["status"][0])
+        seen.append((STATUSES[found.facts["status"][0]], found.num_read))
+    assert seen == [("too_many_pixels", 2), ("too_many_pixels", 0), ("ok", 1), ("too_many_pixels", 0), ("ok", 0)]
+    refused = inspect_files(folder, ["large.png"], index=index, max_pixels=2500).details["large.png"]
+    assert "3,000 pixels are more than data.max_pixels=2500" in refused
+    assert "data.max_pixels=3000" in refused
+
+
+def test_a_large_image_has_the_size_of_its_file(tmp_path: Path) -> None:
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    Image.new("L", (9500, 9480), 90).save(tmp_path / "large.jpg", exif=exif)
+    (row,) = inspect(tmp_path).facts
+    assert (row["width"], row["height"], row["status"]) == (9480, 9500, 0)
 
 
 MODES = {

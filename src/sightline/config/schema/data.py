@@ -2,12 +2,13 @@
 
 import re
 from dataclasses import dataclass, replace
+from typing import Any
 
 from omegaconf import MISSING
 
 from sightline.config.constraints import Needs, key, only_with
 from sightline.errors import BadInput
-from sightline.task_spec import CROPS, INTERPOLATIONS
+from sightline.task_spec import CROPS, INTERPOLATIONS, MAX_PIXELS, check_value_range
 
 SOURCES = ("folder", "digits", "gtsrb", "intel", "cifar100", "dogs", "shards", "synthetic")
 LAYOUTS = ("auto", "splits", "classes", "classes_splits")
@@ -68,6 +69,13 @@ class DataConfig:
     std: list[float] | None = key(None, "the same of the standard deviation")
     orientation_matters: bool = key(False, "true: no flip, transpose or quarter turn, they would change the class")
     mirror_classes: dict[str, str] = key({}, "but for these: a class, and that of its mirror image")
+    value_range: Any = key(
+        "auto",
+        "the values of deep greys (16 bits or more, floats) that become black and white, like [0,4095]; auto: found; "
+        "images of 8 bits stay as they are",
+        needs=Needs("another data.source than synthetic", lambda cfg: cfg.data.source != "synthetic"),
+    )
+    max_pixels: int = key(MAX_PIXELS, "of an image; larger ones are bad files", minimum=1, needs=FILES)
     batch_size: int | str = key(
         64,
         "of all devices together; auto: the largest power of two that fits into memory",
@@ -179,6 +187,14 @@ class DataConfig:
                 "folder's name or in the file's; drop one of the two"
             )
         self._check_statistics()
+        if self.value_range != "auto":
+            try:
+                check_value_range(self.value_range)
+            except ValueError as error:
+                raise BadInput(
+                    f"data.value_range={self.value_range}: must be auto, or two numbers, the smaller first, "
+                    "like [0,4095]"
+                ) from error
 
     def _check_folds(self) -> None:
         if self.num_folds is None and self.fold != 0:
@@ -212,7 +228,14 @@ def _check_pattern(name: str, pattern: str | None, sought: str, example: str) ->
 
 
 @dataclass
-class RunDataConfig:
+class PicturesConfig:
+    """What prediction may change about how a finished run reads pictures."""
+
+    max_pixels: int | None = key(None, "of a picture; null: what the run allowed", minimum=1)
+
+
+@dataclass
+class RunDataConfig(PicturesConfig):
     """What evaluation may change about the data of a finished run; null keeps what the run used."""
 
     root: str | None = key(None, "other images, with test/<class>/…", path="path")

@@ -6,7 +6,7 @@ from typing import Any
 from omegaconf import MISSING
 
 from sightline.config.constraints import Needs, key, only_with
-from sightline.config.schema.data import NOT_FILES, DataConfig, PathsConfig, RunDataConfig
+from sightline.config.schema.data import NOT_FILES, DataConfig, PathsConfig, PicturesConfig, RunDataConfig
 from sightline.config.schema.evaluation import EvaluationConfig
 from sightline.config.schema.explanation import ExplanationConfig
 from sightline.config.schema.train import FindLrConfig, TrainConfig
@@ -78,6 +78,7 @@ class PredictConfig:
     run: str = key(MISSING, RUN, path="run")
     images: Any = key(MISSING, IMAGES, path="path", several=True)
     pictures: bool = key(False, "also save each photo with its class as the title")
+    data: PicturesConfig = field(default_factory=PicturesConfig)
     batch_size: int = key(64, "images at a time", minimum=1)
     num_workers: int = key(2, "processes that decode images", minimum=0)
     accelerator: str = key("auto", "auto: the best that this machine has")

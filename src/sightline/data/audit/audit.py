@@ -2,19 +2,26 @@
 
 import time
 from collections import Counter
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from sightline.data.audit.inspection import STATUSES, Inspection
 from sightline.data.audit.near_duplicates import find_alike, group_rows
+from sightline.data.audit.value_range import with_value_range
 from sightline.data.manifest import SPLITS, Manifest
+from sightline.data.transforms import load_rgb
 from sightline.runs.record import package_versions
+from sightline.task_spec import ValueRange
 
 BAD_KINDS = STATUSES[1:]
-KINDS = (*BAD_KINDS, "leak", "contradicting_labels", "duplicate", "near_duplicate", "odd_mode", "odd_size")
+KINDS = (
+    *BAD_KINDS,
+    *("leak", "contradicting_labels", "flat", "duplicate", "near_duplicate", "several_frames", "odd_mode", "odd_size"),
+)
 """Kinds of findings, worst first."""
 
 SHARED = 0.9
@@ -59,8 +66,17 @@ class Audit:
         return {"summary": self.summary, "findings": findings}
 
 
-def audit(manifest: Manifest, inspection: Inspection, *, num_workers: int | None = None) -> Audit:
+def audit(
+    manifest: Manifest,
+    inspection: Inspection,
+    *,
+    value_range: ValueRange | None = None,
+    load: Callable[[str], Image.Image] = load_rgb,
+    num_workers: int | None = None,
+) -> Audit:
     """What is wrong with the images of a manifest, by the facts about its files (one row an image, decoded).
+
+    `value_range` is that of its deep greys, and `load` reads an image as training would, with that range.
 
     Images with equal pixels form a set, and so do images that look alike. A set is a `leak` where its splits differ
     and `contradicting_labels` where its labels do (both, if both); else it is a `duplicate` or a `near_duplicate`. A
@@ -69,11 +85,13 @@ def audit(manifest: Manifest, inspection: Inspection, *, num_workers: int | None
     """
     began = time.perf_counter()
     assert len(inspection.facts) == len(manifest), "one row of facts for each image"
-    survey = _Survey(manifest, inspection)
+    survey = _Survey(manifest, inspection, value_range)
     findings = [
         *survey.find_bad_files(),
         *survey.find_split_groups(),
-        *_find_copies(survey, num_workers),
+        *_find_copies(survey, load, num_workers),
+        *_find_flat(survey),
+        *_find_several_frames(survey),
         *_find_odd_modes(survey),
         *_find_odd_sizes(survey),
     ]
@@ -86,8 +104,9 @@ def audit(manifest: Manifest, inspection: Inspection, *, num_workers: int | None
 class _Survey:
     """A manifest beside the facts about its files."""
 
-    def __init__(self, manifest: Manifest, inspection: Inspection) -> None:
-        self.manifest, self.facts, self.details = manifest, inspection.facts, inspection.details
+    def __init__(self, manifest: Manifest, inspection: Inspection, value_range: ValueRange | None) -> None:
+        self.manifest, self.details, self.value_range = manifest, inspection.details, value_range
+        self.facts = inspection.facts if value_range is None else with_value_range(inspection.facts, value_range)
         self.good = np.flatnonzero((self.facts["status"] == 0) & self.facts["pixels"].any(axis=1))
 
     def finding(self, kind: str, rows: Iterable[Any], detail: str) -> Finding:
@@ -124,13 +143,13 @@ class _Survey:
 # Copies
 
 
-def _find_copies(survey: _Survey, num_workers: int | None) -> Iterator[Finding]:
+def _find_copies(survey: _Survey, load: Callable[[str], Image.Image], num_workers: int | None) -> Iterator[Finding]:
     """Sets of equal images, then sets of alike ones for what those have not said."""
     contents = group_rows(survey.good, _as_integers(survey.facts["pixels"][survey.good]))
     for rows in contents:
         if len(rows) > 1:
             yield from _name_set(survey, [rows], "duplicate", f"{len(rows)} files hold the same pixels")
-    for members in find_alike(survey.manifest, survey.facts, contents, num_workers):
+    for members in find_alike(survey.manifest, survey.facts, contents, load, num_workers):
         parts = [contents[member] for member in members]
         num_files = sum(len(rows) for rows in parts)
         yield from _name_set(survey, parts, "near_duplicate", f"{num_files} files look nearly the same")
@@ -156,7 +175,33 @@ def _as_integers(digests: np.ndarray) -> np.ndarray:
     return np.ascontiguousarray(digests).view(np.uint64)
 
 
-# Modes and sizes
+# Pixels, modes and sizes
+
+
+def _find_flat(survey: _Survey) -> Iterator[Finding]:
+    """Images of one colour alone, and deep greys whose values become one."""
+    facts = survey.facts[survey.good]
+    is_flat = facts["contrast"] == 0
+    is_deep_grey = facts["high"] > facts["low"]
+    if (is_flat & ~is_deep_grey).any():
+        rows = survey.good[is_flat & ~is_deep_grey]
+        yield survey.finding("flat", rows, f"{_are(len(rows))} of one colour alone")
+    if (is_flat & is_deep_grey).any():
+        rows = survey.good[is_flat & is_deep_grey]
+        low, high = survey.value_range or (0, 0)
+        values = f"{survey.facts['low'][rows].min():g} to {survey.facts['high'][rows].max():g}"
+        setting = f"data.value_range=[{low:g},{high:g}]"
+        yield survey.finding(
+            "flat", rows, f"{_are(len(rows))} of one colour alone with {setting}, the values: {values}"
+        )
+
+
+def _find_several_frames(survey: _Survey) -> Iterator[Finding]:
+    rows = survey.good[survey.facts["has_frames"][survey.good]]
+    if len(rows):
+        holds = "1 file holds" if len(rows) == 1 else f"{len(rows):,} files hold"
+        text = f"{holds} more than one picture (frames or pages); the first of each is taken"
+        yield survey.finding("several_frames", rows, text)
 
 
 def _find_odd_modes(survey: _Survey) -> Iterator[Finding]:
@@ -228,6 +273,7 @@ def _summarise(survey: _Survey, findings: list[Finding]) -> dict[str, Any]:
         "num_groups": len(np.unique(manifest.groups)),
         "imbalance": round(largest / smallest, 2) if largest else None,
         "modes": _count(mode.decode() for mode in facts["mode"][survey.good]),
+        "value_range": survey.value_range,
         "sizes": _summarise_sizes(facts[survey.good]),
         "num_bytes": int(facts["num_bytes"].sum()),
         "num_findings": {kind: kinds[kind] for kind in KINDS if kinds[kind]},

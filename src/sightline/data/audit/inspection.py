@@ -9,38 +9,45 @@ import sqlite3
 import stat
 import struct
 import time
-import warnings
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
+from functools import partial
 from importlib.metadata import version
 from itertools import chain
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, UnidentifiedImageError
+from PIL import Image, ImageStat, UnidentifiedImageError
 
+from sightline.data.decoding import LARGE, TooManyPixels, decode, describe_too_many, strips, values_of
+from sightline.data.deep_greys import extent, is_deep
 from sightline.data.parallel import map_chunks
 from sightline.data.transforms import to_rgb
 from sightline.runs.file_names import to_name, to_text
+from sightline.task_spec import MAX_PIXELS
 
 log = logging.getLogger(__name__)
 
-STATUSES = ("ok", "unreadable", "truncated", "empty", "not_an_image", "line_ending_damage")
+STATUSES = ("ok", "unreadable", "truncated", "empty", "not_an_image", "line_ending_damage", "too_many_pixels")
+TOO_MANY_PIXELS = STATUSES.index("too_many_pixels")
 FACTS = np.dtype(
     [
         ("sha256", "u1", (32,)),  # of the file's bytes
-        ("pixels", "u1", (16,)),  # blake2b of the RGB pixels and their size; zero where there are none
+        ("pixels", "u1", (16,)),  # blake2b of the RGB pixels (deep greys: of the values) and the size; zero without any
         ("perceptual", "u8"),  # imagehash.phash: 64 signs of low frequencies
         ("num_bytes", "u8"),
         ("width", "u4"),  # upright, as training sees it
         ("height", "u4"),
         ("mode", "S8"),  # Pillow's, before the conversion to RGB
-        ("brightness", "f2"),  # mean and standard deviation of the greys, 0 to 255
-        ("contrast", "f2"),
+        ("low", "f4"),  # of deep greys: the values between which nearly all pixels lie; else 0 and 0
+        ("high", "f4"),
+        ("brightness", "f2"),  # mean and standard deviation of the greys, 0 to 255 (deep ones: from low to high)
+        ("contrast", "f2"),  # zero for an image of one colour alone
+        ("has_frames", "?"),  # more than one picture, of which the first is taken
         ("status", "u1"),  # an index into STATUSES
     ]
-)  # 85 bytes
+)  # 94 bytes
 FILES_PER_QUERY = 500
 
 _Row = tuple[bytes, str]
@@ -65,9 +72,12 @@ def inspect_files(
     *,
     index: Path | None,
     decode: bool = True,
+    max_pixels: int = MAX_PIXELS,
     num_workers: int | None = None,
 ) -> Inspection:
     """Facts about every file; with `decode=False` the hash of its bytes alone.
+
+    Images of more than `max_pixels` are not decoded.
 
     `index` is an SQLite file that remembers files by path, size and modification time, so that the next call reads
     new and changed ones only. Several processes may use one at once. Without it, or where it cannot be used,
@@ -88,18 +98,31 @@ def inspect_files(
         for row, (blob, detail) in _recall_all(remembered, files, states):
             is_known[row] = True
             keep(row, blob, detail)
+        was_too_large = facts["status"] == TOO_MANY_PIXELS
+        for row in np.flatnonzero(was_too_large & (_num_pixels(facts) <= max_pixels)).tolist():
+            is_known[row] = False  # it was not decoded, with a smaller limit
+            del details[str(paths[row])]
         unknown = _Files(root, paths, np.flatnonzero(~is_known))
-        read = map_chunks(
-            _read_facts if decode else _read_hashes, unknown, title="reading files", num_workers=num_workers
-        )
+        read_rows = partial(_read_facts, max_pixels=max_pixels) if decode else _read_hashes
+        read = map_chunks(read_rows, unknown, title="reading files", num_workers=num_workers)
         for row, file, (blob, detail) in zip(unknown.rows, unknown, chain.from_iterable(read), strict=True):
             keep(row, blob, detail)
             if any(blob[:32]):  # the bytes could be read
                 remembered.remember(file, states[row], blob, detail)
+    can_decode = (facts["status"] == 0) | (facts["status"] == TOO_MANY_PIXELS)
+    for row in np.flatnonzero(
+        can_decode & (_num_pixels(facts) > max_pixels)
+    ).tolist():  # whatever the limit was in the index
+        facts["status"][row] = TOO_MANY_PIXELS
+        details[str(paths[row])] = describe_too_many(int(_num_pixels(facts[row])), max_pixels)
     seconds = time.perf_counter() - began
     if len(unknown):
         log.info("inspected %s files in %.1f s", f"{len(unknown):,}", seconds)
     return Inspection(facts, dict(sorted(details.items())), len(unknown), seconds)
+
+
+def _num_pixels(facts: np.ndarray) -> np.ndarray:
+    return facts["width"].astype(np.uint64) * facts["height"]
 
 
 class _Files(Sequence[str]):
@@ -153,13 +176,13 @@ def _read_hashes(paths: Sequence[str]) -> list[_Row]:
     return rows
 
 
-def _read_facts(paths: Sequence[str]) -> list[_Row]:
+def _read_facts(paths: Sequence[str], max_pixels: int) -> list[_Row]:
     """The rows of files, decoded as training would decode them."""
     rows = []
     for path in paths:
         row, data, detail = _read_bytes(path)
         if data is not None:
-            status, detail = _judge(data, row)
+            status, detail = _judge(data, row, max_pixels)
             row["status"] = STATUSES.index(status)
         rows.append((row.tobytes(), detail))
     return rows
@@ -181,24 +204,27 @@ def _read_bytes(path: str) -> tuple[np.ndarray, bytes | None, str]:
     return row, data, ""
 
 
-def _judge(data: bytes, row: np.ndarray) -> tuple[str, str]:
+def _judge(data: bytes, row: np.ndarray, max_pixels: int) -> tuple[str, str]:
     """Status and text for a file's bytes; fills in what the decoded image says."""
     if not data:
         return "empty", "the file has no bytes"
     if damage := find_line_ending_damage(data):
         return "line_ending_damage", damage
+
+    def look(image: Image.Image) -> None:
+        row["mode"], row["width"], row["height"] = image.mode.encode(), *image.size
+        row["has_frames"] = getattr(image, "is_animated", False) and image.format != "MPO"  # a photo and its preview
+
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's, about EXIF data and large images
-            with Image.open(io.BytesIO(data)) as image:
-                row["mode"], row["width"], row["height"] = image.mode.encode(), *image.size
-                rgb = to_rgb(image)
+        image = decode(io.BytesIO(data), max_pixels, look)
+        _describe(image, row)
+    except TooManyPixels as error:
+        return "too_many_pixels", str(error)
     except UnidentifiedImageError:
         return _judge_unidentified(data)
     except Exception as error:  # noqa: BLE001 (Pillow's plugins raise OSError, ValueError, SyntaxError and more)
         text = str(error) or type(error).__name__
         return ("truncated" if _is_cut(data, error) else "unreadable"), text
-    _describe(rgb, row)
     return "ok", ""
 
 
@@ -225,17 +251,32 @@ def _is_cut(data: bytes, error: Exception) -> bool:
     )
 
 
-def _describe(rgb: Image.Image, row: np.ndarray) -> None:
+def _describe(image: Image.Image, row: np.ndarray) -> None:
     from imagehash import phash
 
-    row["width"], row["height"] = rgb.size
-    pixels = hashlib.blake2b(struct.pack("<II", *rgb.size), digest_size=16)
-    pixels.update(rgb.tobytes())
+    if is_deep(image.mode):
+        row["low"], row["high"] = low, high = extent(values_of(image))
+        rgb = to_rgb(image, (low, high) if low < high else (low, low + max(1.0, abs(low))))
+    else:
+        rgb = to_rgb(image)
+    if _num_pixels(row) <= LARGE:
+        row["width"], row["height"] = rgb.size
+    elif (row["width"] > row["height"]) != (rgb.width > rgb.height):  # turned, and made smaller
+        row["width"], row["height"] = int(row["height"]), int(row["width"])
+    pixels = hashlib.blake2b(struct.pack("<II", int(row["width"]), int(row["height"])), digest_size=16)
+    if is_deep(image.mode):
+        pixels.update(b"deep")
+        for strip in strips(image, 256):
+            values = np.asarray(strip)
+            pixels.update(values.astype("<f4" if values.dtype.kind == "f" else "<i4").tobytes())
+    else:
+        pixels.update(rgb.tobytes())
     row["pixels"] = np.frombuffer(pixels.digest(), np.uint8)
     grey = rgb.convert("L").resize((32, 32), Image.Resampling.LANCZOS)  # what phash would make of the image itself
     row["perceptual"] = int.from_bytes(np.packbits(phash(grey).hash).tobytes(), "big")
     levels = np.asarray(grey)
-    row["brightness"], row["contrast"] = levels.mean(), levels.std()
+    row["brightness"] = levels.mean()
+    row["contrast"] = levels.std() or max(ImageStat.Stat(rgb).stddev)  # one of much detail may be even when this small
 
 
 # Line endings
@@ -320,7 +361,7 @@ class _Index:
         self._can_write = True
         self._new: list[tuple[str, int, int, str, bool, bytes, str]] = []
         self._written = time.monotonic()
-        self._made_by = f"1 pillow {version('pillow')} imagehash {version('imagehash')}"  # decoders differ
+        self._made_by = f"2 pillow {version('pillow')} imagehash {version('imagehash')}"  # decoders differ
 
     def __enter__(self) -> "_Index":
         if self._path is None:

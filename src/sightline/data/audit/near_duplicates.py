@@ -1,6 +1,7 @@
 """Near duplicates: images that look alike, found by perceptual hashes and confirmed by their thumbnails."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from functools import partial
 from itertools import combinations, pairwise
 
 import numpy as np
@@ -8,7 +9,7 @@ from PIL import Image
 
 from sightline.data.manifest import Manifest
 from sightline.data.parallel import map_chunks
-from sightline.data.transforms import UnreadableImage, load_rgb
+from sightline.data.transforms import UnreadableImage
 
 MAX_BITS = 4
 """Perceptual hashes of near duplicates differ in at most so many of 64 bits."""
@@ -26,12 +27,16 @@ THUMBNAIL = 16
 
 
 def find_alike(
-    manifest: Manifest, facts: np.ndarray, contents: list[np.ndarray], num_workers: int | None
+    manifest: Manifest,
+    facts: np.ndarray,
+    contents: list[np.ndarray],
+    load: Callable[[str], Image.Image],
+    num_workers: int | None,
 ) -> list[np.ndarray]:
     """Sets of images that look alike, as indices into `contents`, which has the rows of each set of equal images.
 
-    `facts` has a row for each image of the manifest. Pairs with close perceptual hashes and alike thumbnails are linked
-    where they are of different groups; a set is what the links connect.
+    `facts` has a row for each image of the manifest, and `load` reads one. Pairs with close perceptual hashes and alike
+    thumbnails are linked where they are of different groups; a set is what the links connect.
     """
     if not contents:
         return []
@@ -41,8 +46,9 @@ def find_alike(
     pairs = find_close_hashes(facts["perceptual"][usable], facts["brightness"][usable], owners[usable])
     pairs = usable[pairs]
     candidates = np.unique(pairs)
-    paths = [f"{manifest.root}/{manifest.paths[contents[number][0]]}" for number in candidates]
-    chunks = list(map_chunks(_read_thumbnails, paths, title="comparing images", num_workers=num_workers))
+    paths = [str(manifest.file(contents[number][0])) for number in candidates]
+    read = partial(_read_thumbnails, load=load)
+    chunks = list(map_chunks(read, paths, title="comparing images", num_workers=num_workers))
     if not chunks:
         return []
     alike = pairs[_is_alike(np.concatenate(chunks), np.searchsorted(candidates, pairs))]
@@ -91,12 +97,12 @@ def _is_close(hashes: np.ndarray, owners: np.ndarray, earlier: np.ndarray) -> np
     return is_close
 
 
-def _read_thumbnails(paths: Sequence[str]) -> np.ndarray:
+def _read_thumbnails(paths: Sequence[str], load: Callable[[str], Image.Image]) -> np.ndarray:
     """uint8 `(N, THUMBNAIL, THUMBNAIL, 3)`; zeros for a file that is gone by now."""
     thumbnails = np.zeros((len(paths), THUMBNAIL, THUMBNAIL, 3), np.uint8)
     for number, path in enumerate(paths):
         try:
-            image = load_rgb(path)
+            image = load(path)
         except UnreadableImage:
             continue
         thumbnails[number] = np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))

@@ -1,10 +1,12 @@
 """The policy after an audit: bad files are refused or left out, leaks refused or reported. No torch at the top."""
 
+import hashlib
 import json
 import logging
 import math
+from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 
@@ -12,31 +14,45 @@ from sightline.config import DataConfig
 from sightline.data.audit.inspection import STATUSES, Inspection
 from sightline.data.manifest import Manifest
 from sightline.data.training_data import AUDIT_FILES, FolderData
+from sightline.data.transforms import load_rgb
 from sightline.errors import BadInput
 from sightline.runs.files import write_json
-
-if TYPE_CHECKING:
-    from sightline.data.audit.audit import Audit
+from sightline.task_spec import ValueRange
 
 log = logging.getLogger(__name__)
 MAX_NAMED = 5
 
 
-def audit_once(manifest: Manifest, inspection: Inspection, cache: Path) -> Path:
+VERSION = 2
+"""Part of every audit's key: raise it when the same files give other findings."""
+
+
+def audit_once(
+    manifest: Manifest, inspection: Inspection, cache: Path, value_range: ValueRange | None, max_pixels: int
+) -> Path:
     """The folder of this data's audit, made now unless the same files have been audited before.
 
-    Of several runs that begin at once, one makes it and the others wait.
+    `value_range` is that of its deep greys, and images of more than `max_pixels` are bad files. Of several runs that
+    begin at once, one makes it and the others wait.
     """
     from filelock import FileLock
 
-    folder = cache / "audits" / manifest.sha256[:32]
+    from sightline.data.audit.audit import audit
+    from sightline.data.audit.report import write_report
+
+    facts = json.dumps([VERSION, manifest.sha256, value_range, max_pixels])
+    folder = cache / "audits" / hashlib.sha256(facts.encode()).hexdigest()[:32]
     if _is_audited(folder):
         return folder
     try:
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not _is_audited(folder):
-                _audit(manifest, inspection, folder)
+                load = partial(load_rgb, value_range=value_range, max_pixels=max_pixels)
+                found = audit(manifest, inspection, value_range=value_range, load=load)
+                folder.mkdir(exist_ok=True)
+                write_report(found, manifest, folder / "audit.html", load)
+                write_json(folder / "audit.json", found.to_dict())
     except OSError as error:
         raise BadInput(
             f"paths.cache={cache}: the audit cannot be written ({error}); name another folder, or set data.audit=skip"
@@ -48,27 +64,17 @@ def _is_audited(folder: Path) -> bool:
     return all((folder / name).is_file() for name in AUDIT_FILES)
 
 
-def _audit(manifest: Manifest, inspection: Inspection, folder: Path) -> None:
-    from sightline.data.audit.audit import audit
-    from sightline.data.audit.report import write_report
-
-    found: Audit = audit(manifest, inspection)
-    folder.mkdir(exist_ok=True)
-    write_report(found, manifest, folder / "audit.html")
-    write_json(folder / "audit.json", found.to_dict())
-
-
 def apply_audit(data: DataConfig, report: Path, manifest: Manifest) -> FolderData:
     """The data without its bad files, if the configuration lets them be left out.
 
     Raises: BadInput for bad files or leaks that it does not allow.
     """
     findings = json.loads((report / "audit.json").read_text(encoding="utf-8"))["findings"]
-    bad = {
-        file: finding["kind"] for finding in findings if finding["kind"] in STATUSES[1:] for file in finding["files"]
-    }
+    defects = [finding for finding in findings if finding["kind"] in STATUSES[1:]]
+    bad = {file: finding["kind"] for finding in defects for file in finding["files"]}
+    details = {file: finding["detail"] for finding in defects for file in finding["files"]}
     page = report / "audit.html"
-    _check_bad_files(data, bad, len(manifest), page)
+    _check_bad_files(data, bad, details, len(manifest), page)
     num_findings: dict[str, int] = {}
     for finding in findings:
         num_findings[finding["kind"]] = num_findings.get(finding["kind"], 0) + 1
@@ -82,10 +88,15 @@ def apply_audit(data: DataConfig, report: Path, manifest: Manifest) -> FolderDat
     return FolderData(manifest, bad, report, num_findings)
 
 
-def _check_bad_files(data: DataConfig, bad: dict[str, str], num_images: int, page: Path) -> None:
+def _check_bad_files(
+    data: DataConfig, bad: dict[str, str], details: dict[str, str], num_images: int, page: Path
+) -> None:
     if not bad:
         return
-    named = "; ".join(f"{file} ({kind})" for file, kind in list(bad.items())[:MAX_NAMED])
+    shown = [
+        (file, details[file] if kind == "too_many_pixels" else kind) for file, kind in list(bad.items())[:MAX_NAMED]
+    ]
+    named = "; ".join(f"{file} ({reason})" for file, reason in shown)
     more = f" and {len(bad) - MAX_NAMED} more" if len(bad) > MAX_NAMED else ""
     share = math.ceil(1000 * len(bad) / num_images) / 1000
     if data.on_bad_file == "error":

@@ -4,6 +4,7 @@ import base64
 import io
 import random
 from collections import defaultdict
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from datetime import date
 from pathlib import Path
@@ -37,6 +38,10 @@ MEANINGS = {
         "A tool took these images for text and converted line endings. Many still open and show wrong colours. "
         "Fetch them again in binary mode.",
     ),
+    "too_many_pixels": (
+        "Too many pixels",
+        "A small file may unpack to more than the memory holds. Make these smaller, or raise data.max_pixels.",
+    ),
     "leak": (
         "In more than one split",
         "What was measured on these images was partly learnt by heart. Keep each set in one split.",
@@ -44,6 +49,14 @@ MEANINGS = {
     "contradicting_labels": (
         "Contradicting labels",
         "The same picture cannot be right under two labels. Decide for one, or remove them.",
+    ),
+    "flat": (
+        "Of one colour alone",
+        "Nothing can be seen on these. Deep greys have their range of values in data.value_range.",
+    ),
+    "several_frames": (
+        "With several pictures",
+        "The first frame or page of each file is taken. Save the others as files of their own if they matter.",
     ),
     "duplicate": ("Duplicates", "The same pixels more than once in one split: they count double."),
     "near_duplicate": (
@@ -60,21 +73,36 @@ class _Pictures:
     """Thumbnails as data addresses, until their room is used up."""
 
     root: Path
+    load: Callable[[str], Image.Image]
     room: int = MAX_PICTURE_BYTES
     made: dict[str, str] = field(default_factory=dict)
 
     def of(self, path: str) -> str:
         """A small picture of a file; nothing where it cannot be decoded or there is no room left."""
         if path not in self.made:
-            address = _thumbnail(self.root / to_name(path)) if self.room > 0 else ""
+            address = self._thumbnail(path) if self.room > 0 else ""
             self.room -= len(address)
             self.made[path] = address
         return self.made[path]
 
+    def _thumbnail(self, path: str) -> str:
+        """A picture of at most 96 pixels as a data address; nothing for a file that cannot be decoded."""
+        try:
+            image = self.load(f"{self.root}/{to_name(path)}")
+        except (UnreadableImage, MemoryError):
+            return ""
+        image.thumbnail((PICTURE_SIZE, PICTURE_SIZE), Image.Resampling.LANCZOS)
+        file = io.BytesIO()
+        if max(image.size) <= 40:
+            image.save(file, "PNG")
+            return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
+        image.save(file, "JPEG", quality=70)
+        return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
-def write_report(audit: Audit, manifest: Manifest, path: Path) -> None:
-    """Write the page; pictures that cannot be decoded show as placeholders."""
-    pictures = _Pictures(manifest.root)
+
+def write_report(audit: Audit, manifest: Manifest, path: Path, load: Callable[[str], Image.Image] = load_rgb) -> None:
+    """Write the page; pictures that `load` cannot read show as placeholders."""
+    pictures = _Pictures(manifest.root, load)
     page = render(
         "sightline.data.audit",
         TEMPLATE,
@@ -99,8 +127,10 @@ def describe(audit: Audit) -> str:
     wordings = {
         "leak": "{} in more than one split",
         "contradicting_labels": "{} with contradicting labels",
+        "flat": "{} of images of one colour alone",
         "duplicate": "{} of equal images",
         "near_duplicate": "{} of nearly equal images",
+        "several_frames": "{} of files with several pictures",
     }
     parts += [text.format(_number(counts[kind], "set")) for kind, text in wordings.items() if kind in counts]
     num_odd = sum(len(finding.files) for finding in audit.findings if finding.kind in ("odd_mode", "odd_size"))
@@ -190,18 +220,3 @@ def _show_samples(audit: Audit, manifest: Manifest, pictures: _Pictures) -> list
         files = [{"path": path, "picture": pictures.of(path)} for path in paths]
         samples.append({"name": name, "files": [file for file in files if file["picture"]]})
     return samples
-
-
-def _thumbnail(path: Path) -> str:
-    """A picture of at most 96 pixels as a data address; nothing for a file that cannot be decoded."""
-    try:
-        image = load_rgb(path)
-    except (UnreadableImage, MemoryError):
-        return ""
-    image.thumbnail((PICTURE_SIZE, PICTURE_SIZE), Image.Resampling.LANCZOS)
-    file = io.BytesIO()
-    if max(image.size) <= 40:
-        image.save(file, "PNG")
-        return "data:image/png;base64," + base64.b64encode(file.getvalue()).decode()
-    image.save(file, "JPEG", quality=70)
-    return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()

@@ -17,6 +17,7 @@ from torch.utils.data import DataLoader, Dataset
 from sightline.data.batch_augmentation import BatchAugmentation, source_of
 from sightline.data.datamodule import ImageDataModule
 from sightline.data.datasets import Batch, draw
+from sightline.data.decoding import decode
 from sightline.data.loader import make_loader
 from sightline.data.samplers import NO_SHARD, ShardSampler
 from sightline.data.shards.packing import read_shards, require_litdata
@@ -54,6 +55,7 @@ class ShardDataset(Dataset[Batch]):
                 f"{location}: its classes are {', '.join(info.class_names)} and the model's "
                 f"{', '.join(spec.class_names)}; train a model for these shards, or pack the data it was trained on"
             )
+        self.max_pixels = info.max_pixels
         self.files = ShardFiles(open_store(location), split, cache)
         self.spec, self.augmentation, self.seed, self.num_draws = spec, augmentation, seed, num_draws
         self.stops = np.cumsum(self.files.num_images)
@@ -124,8 +126,7 @@ class ShardDataset(Dataset[Batch]):
 
     def _decode(self, item: dict[str, Any]) -> Image.Image:
         try:
-            with Image.open(io.BytesIO(item["image"])) as image:
-                return to_rgb(image)
+            return to_rgb(decode(io.BytesIO(item["image"]), self.max_pixels), self.spec.value_range)
         except Exception as error:  # as in load_rgb: Pillow's plugins raise many kinds
             row = f"{self.files.store.location}: row {item['row']} of its manifest.csv"
             raise UnreadableImage(f"{row} cannot be read as an image ({error}); repair it and pack again") from error

@@ -15,6 +15,7 @@ from sightline.data.manifest import SPLITS, Manifest
 from sightline.data.parallel import track
 from sightline.data.shards.stores import Store, open_store
 from sightline.errors import BadInput
+from sightline.task_spec import MAX_PIXELS, ValueRange
 
 log = logging.getLogger(__name__)
 FORMAT = 1
@@ -24,14 +25,27 @@ FILES_AT_ONCE = 256
 
 @dataclass(frozen=True)
 class ShardInfo:
-    """The contents of packed shards; `sha256` is that of the manifest that was packed."""
+    """The contents of packed shards; `sha256` is that of the manifest that was packed.
+
+    `value_range` and `max_pixels` are those of the data set: how its images are to be decoded.
+    """
 
     class_names: tuple[str, ...]
     num_images: dict[str, int]
     sha256: str
+    value_range: ValueRange | None = None
+    max_pixels: int = MAX_PIXELS
 
 
-def pack(manifest: Manifest, location: str, *, shard_megabytes: float = 64, num_workers: int = 8) -> None:
+def pack(
+    manifest: Manifest,
+    location: str,
+    *,
+    value_range: ValueRange | None = None,
+    max_pixels: int = MAX_PIXELS,
+    shard_megabytes: float = 64,
+    num_workers: int = 8,
+) -> None:
     """Write every image's file, label and row into shards under `location/<split>/`, a folder or `s3://bucket/prefix`.
 
     Training images are shuffled once, so that a shard holds all classes; the others keep the manifest's order.
@@ -51,7 +65,8 @@ def pack(manifest: Manifest, location: str, *, shard_megabytes: float = 64, num_
             "choose another location or remove what is there"
         )
     try:
-        info = ShardInfo(tuple(manifest.class_names), manifest.num_images, manifest.sha256)
+        names = tuple(manifest.class_names)
+        info = ShardInfo(names, manifest.num_images, manifest.sha256, value_range, max_pixels)
     except OSError as error:  # where the manifest has no hashes yet
         raise _refuse_unreadable(error) from error
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(max(1, num_workers)) as pool:
@@ -80,7 +95,14 @@ def read_shards(location: str) -> ShardInfo:
         raise BadInput(f"{location}: its shards.json cannot be read ({error}); pack the data set again") from error
     if (version := values.get("format")) != FORMAT:
         raise BadInput(f"{location}: its shards are of format {version} and this version reads {FORMAT}; pack it again")
-    return ShardInfo(tuple(values["class_names"]), values["num_images"], values["sha256"])
+    value_range = values.get("value_range")
+    return ShardInfo(
+        tuple(values["class_names"]),
+        values["num_images"],
+        values["sha256"],
+        None if value_range is None else tuple(value_range),
+        values.get("max_pixels", MAX_PIXELS),
+    )
 
 
 def require_litdata() -> None:

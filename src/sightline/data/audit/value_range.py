@@ -1,0 +1,131 @@
+"""The range of values of a data set's deep greys: found in the facts about its files, or in a sample of them."""
+
+import logging
+import math
+from pathlib import Path
+
+import numpy as np
+
+from sightline.config import DataConfig
+from sightline.data.audit.inspection import FACTS
+from sightline.data.decoding import decode, open_image, values_of
+from sightline.data.deep_greys import DEEP_MODES, describe_other_depth, extent, is_deep
+from sightline.data.manifest import TEST, Manifest
+from sightline.errors import BadInput
+from sightline.runs.guesses import Guess
+from sightline.task_spec import ValueRange
+
+log = logging.getLogger(__name__)
+SAMPLED = 200
+"""Files that are looked at where the audit is skipped."""
+OUTLYING = 0.005
+"""Share of the images whose values may lie beyond either end: a few odd files do not make all others dark."""
+FEW_LEVELS = 32
+"""A middle image that fills fewer of the 256 levels is said: somebody else's files may stretch the range."""
+
+
+def choose_value_range(
+    data: DataConfig, manifest: Manifest, facts: np.ndarray
+) -> tuple[ValueRange | None, tuple[Guess, ...]]:
+    """The range that the configuration gives, else the one found, as a guess; None where no image is deep.
+
+    It is found in training and validation images (in all where none of those is deep), so that nothing of the test set
+    goes into it. `facts` has a row for each image; where the audit is skipped, a sample of the files is read here.
+
+    Raises: BadInput for a given range that no image would obey.
+    """
+    rows, looked_at = np.arange(len(manifest)), f"{len(manifest)}"
+    if data.audit == "skip":
+        rows = _spread(len(manifest))
+        facts, looked_at = _sample(manifest, rows, data.max_pixels), f"a sample of {len(rows)}"
+    deep = np.isin(facts["mode"], [mode.encode() for mode in DEEP_MODES]) & (facts["status"] == 0)
+    if data.value_range != "auto":
+        low, high = data.value_range
+        if not deep.any() and data.audit != "skip":
+            raise BadInput(
+                f"data.value_range=[{low:g},{high:g}]: it is for greys of more than 8 bits, and no image has more; "
+                "drop it"
+            )
+        return (low, high), ()
+    if not deep.any():
+        return None, ()
+    learnt = deep & (manifest.splits[rows] != TEST)
+    chosen = facts[learnt if learnt.any() else deep]
+    lowest = float(np.quantile(chosen["low"], OUTLYING, method="lower"))
+    highest = float(np.quantile(chosen["high"], 1 - OUTLYING, method="higher"))
+    low, high = _in_short(lowest, highest) if lowest < highest else (lowest, lowest + max(1.0, abs(lowest)))
+    _warn_of_few_levels(chosen, (low, high))
+    num_others = int((facts["status"] == 0).sum() - deep.sum())
+    others = f"; the {num_others} of 8 bits stay 0 to 255" if num_others else ""
+    because = f"{deep.sum()} of {looked_at} images are greys of more than 8 bits, with values in this range{others}"
+    return (low, high), (Guess("data.value_range", [low, high], because),)
+
+
+def warn_of_other_depth(manifest: Manifest, value_range: ValueRange | None) -> None:
+    """Say what becomes of images whose depth is not that of the training, by the headers of a sample."""
+    modes = [_read_mode(manifest.file(row)) for row in _spread(len(manifest))]
+    num_deep, num_read = sum(map(is_deep, modes)), sum(map(bool, modes))
+    if text := describe_other_depth(value_range, num_deep, num_read):
+        log.warning("%s: of a sample, %s", manifest.root, text)
+
+
+def _spread(count: int) -> np.ndarray:
+    """Some of so many rows, spread over all of them."""
+    return np.unique(np.linspace(0, count - 1, min(SAMPLED, count), dtype=int))
+
+
+def _sample(manifest: Manifest, rows: np.ndarray, max_pixels: int) -> np.ndarray:
+    """Mode, and the range of deep ones, of some files; status 1 of those that cannot be read, which others name."""
+    facts = np.zeros(len(rows), FACTS)
+    for number, row in enumerate(rows):
+        file = manifest.file(row)
+        mode = _read_mode(file)
+        facts["mode"][number], facts["status"][number] = mode.encode(), not mode
+        if is_deep(mode):
+            try:
+                facts["low"][number], facts["high"][number] = extent(values_of(decode(file, max_pixels)))
+            except Exception:  # noqa: BLE001 (Pillow's plugins raise many kinds)
+                facts["status"][number] = 1
+    return facts
+
+
+def _read_mode(file: Path) -> str:
+    """Pillow's mode by a file's header; nothing where it cannot be read."""
+    try:
+        with open_image(file) as image:
+            return image.mode
+    except Exception:  # noqa: BLE001 (Pillow's plugins raise many kinds)
+        return ""
+
+
+def _in_short(low: float, high: float) -> ValueRange:
+    """Whole numbers as they are; others to a thousandth of the range or finer."""
+    if low.is_integer() and high.is_integer() and max(abs(low), abs(high)) < 2**53:
+        return int(low), int(high)
+    digits = 3 - math.floor(math.log10(high - low))
+    return round(low, digits), round(high, digits)
+
+
+def _warn_of_few_levels(facts: np.ndarray, value_range: ValueRange) -> None:
+    low, high = value_range
+    levels = np.median(facts["high"].astype(float) - facts["low"]) / (high - low) * 255
+    if levels < FEW_LEVELS:
+        log.warning(
+            "data.value_range=[%g,%g]: half of the deep greys fill fewer than %d of its 256 levels; if the widest of "
+            "them are odd files, remove them or set data.value_range to the range of the others",
+            *(low, high, np.ceil(levels)),
+        )
+
+
+def with_value_range(facts: np.ndarray, value_range: ValueRange) -> np.ndarray:
+    """Facts in which brightness and contrast of deep greys are those within the range; 0 for less than one level."""
+    black, white = value_range
+    facts, deep = facts.copy(), facts["high"] > facts["low"]
+    names = ("low", "high", "brightness", "contrast")
+    low, high, brightness, contrast = (facts[name][deep].astype(float) for name in names)
+    levels = 255 / (white - black)
+    share = (high - low) / 255  # of one level from low to high
+    is_seen = (high.clip(black, white) - low.clip(black, white)) * levels >= 1
+    facts["brightness"][deep] = ((low + brightness * share - black) * levels).clip(0, 255)
+    facts["contrast"][deep] = np.where(is_seen, (contrast * share * levels).clip(0.01, 127.5), 0)
+    return facts
