@@ -23,6 +23,10 @@ def train_photos(colors: Path, folder: Path) -> tuple[str, ...]:
     return "train", "experiment=photos", f"data.root={colors}", *tiny, "trainer.max_steps=1", "logger=none"
 
 
+def train_folder(colors: Path, folder: Path) -> tuple[str, ...]:
+    return "train", "data=folder", f"data.root={colors}", *BARE, "trainer.max_steps=1", "logger=none"
+
+
 def prepare_folders(colors: Path, folder: Path) -> tuple[str, ...]:
     """Folders of classes without train/ around them."""
     shutil.copytree(colors / "train", folder / "photos")
@@ -47,6 +51,7 @@ def prepare_deep_greys(colors: Path, folder: Path) -> tuple[str, ...]:
 
 EXAMPLES: dict[str, Example] = {
     "data": lambda colors, folder: ("prepare", f"data.root={colors}", "pin=false"),
+    "experiment": train_folder,
     "data.layout": prepare_folders,
     "+model.arguments.img_size": train_transformer,
     "data.value_range": prepare_deep_greys,

@@ -196,13 +196,23 @@ def test_words_alone_are_pictures(tmp_path: Path, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.parametrize("task", ["train", "find_lr", "prepare"])
-def test_a_data_root_alone_means_a_folder(task: str) -> None:
-    overrides, guesses = read_overrides(
-        task, ["data.root=/photos", "seed=1"] if task != "prepare" else ["data.root=/p"]
-    )
-    assert overrides[-1] == "data=folder"
-    assert [(guess.key, guess.value) for guess in guesses] == [("data", "folder")]
-    assert compose_config(task, *overrides).data.source == "folder"
+def test_a_data_root_alone_means_a_folder_of_photos(task: str) -> None:
+    overrides, guesses = read_overrides(task, ["data.root=/photos"])
+    trains = [("experiment", "photos")] if task != "prepare" else []
+    assert [(guess.key, guess.value) for guess in guesses] == [("data", "folder"), *trains]
+    assert overrides == ["data.root=/photos", *(f"{key}={value}" for key, value in [("data", "folder"), *trains])]
+    cfg = compose_config(task, *overrides)
+    assert cfg.data.source == "folder"
+    assert task == "prepare" or cfg.model.pretrained == "auto"
+
+
+def test_a_folder_has_the_recipe_for_photos_unless_another_is_named() -> None:
+    given = ["data=folder", "data.root=/photos", "model=resnet18"]
+    overrides, guesses = read_overrides("train", given)
+    assert overrides == [*given, "experiment=photos"]
+    assert [guess.key for guess in guesses] == ["experiment"]
+    assert compose_config("train", *overrides).model.name == "resnet18"
+    assert read_overrides("train", [*given, "experiment=gtsrb"]) == ([*given, "experiment=gtsrb"], [])
 
 
 @pytest.mark.parametrize(

@@ -41,6 +41,8 @@ FUNCTIONS = ("choice", "range", "interval", "glob", "sort", "shuffle", "tag", "i
 """What Hydra calls in a value, like `interval(1e-4,1e-2)`."""
 OWN_DATA = ("train", "find_lr", "prepare")
 """Tasks whose `data.root` names images to train on."""
+TRAINING = ("train", "find_lr")
+"""Those of them that have experiments."""
 LISTED = "--help lists the keys"
 JOB = "hydra.mode=RUN"
 """What a job is told where it runs: its overrides have been understood where they were typed."""
@@ -78,17 +80,21 @@ def read_arguments(task: str, args: Sequence[str], positional: str | None = None
 def read_overrides(task: str, overrides: Sequence[str], *, several_runs: bool = False) -> tuple[list[str], list[Guess]]:
     """The overrides as Hydra reads them, with what follows from them, and the guesses about that.
 
-    Paths may stand as they are, with any character. `data.root=FOLDER` alone means `data=folder`.
+    Paths may stand as they are, with any character. `data.root=FOLDER` alone means `data=folder`, and a training of that
+    without an experiment `experiment=photos`.
 
     Raises: BadInput with what to type.
     """
     read = [_read(task, each, several_runs=several_runs) for each in overrides]
     given = {key_of(each) for each in read if not each.startswith("~")}
-    root = value_of(read, "data.root")
-    is_own = root not in (None, "", "null") and value_of(read, "resume") in (None, "auto", "null")
-    if task not in OWN_DATA or not is_own or JOB in read or given & {"data", "experiment"}:
+    if task not in OWN_DATA or JOB in read or value_of(read, "resume") not in (None, "auto", "null"):
         return read, []
-    return [*read, "data=folder"], [Guess("data", "folder", "data.root is given, and neither data nor experiment")]
+    guesses = []
+    if value_of(read, "data.root") not in (None, "", "null") and not given & {"data", "experiment"}:
+        guesses.append(Guess("data", "folder", "data.root is given, and neither data nor experiment"))
+    if task in TRAINING and "experiment" not in given and (guesses or value_of(read, "data") == "folder"):
+        guesses.append(Guess("experiment", "photos", "data=folder without an experiment"))
+    return [*read, *map(Guess.override, guesses)], guesses
 
 
 def _split_flags(args: Sequence[str]) -> tuple[list[str], list[str], list[tuple[str, str | None]]]:

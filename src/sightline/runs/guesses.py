@@ -12,6 +12,7 @@ log = logging.getLogger(__name__)
 GUESSED: dict[str, str] = {
     "+model.arguments.img_size": "the size of the images, for a network that timm makes for another",
     "data": "folder, where data.root is given without data or experiment",
+    "experiment": "photos, where data=folder is trained without an experiment",
     "data.layout": "how the folders of a data set are read, where they are not plainly train/<class>/",
     "data.value_range": "which values of deep greys become black and white, from the training and validation images",
     "model.pretrained": "of model.pretrained=auto: whether training begins from published weights",
@@ -34,7 +35,11 @@ class Guess:
 
     def __str__(self) -> str:
         """The line that is printed, with the argument as it would be typed."""
-        return f"guessed {override(self.key, self.value)} ({self.because})"
+        return f"guessed {self.override()} ({self.because})"
+
+    def override(self) -> str:
+        """The argument as Hydra reads it."""
+        return override(self.key, self.value)
 
     def to_dict(self) -> dict[str, Any]:
         """For `guesses` of run.json."""
@@ -45,8 +50,8 @@ def ambiguous(one: Guess, other: Guess) -> BadInput:
     """The error for two guesses that are possible: it names both and the key that decides."""
     assert one.key == other.key
     return BadInput(
-        f"{one.key}: two guesses are possible: {override(one.key, one.value)} ({one.because}), or "
-        f"{override(other.key, other.value)} ({other.because}); add the one that is right to the command"
+        f"{one.key}: two guesses are possible: {one.override()} ({one.because}), or "
+        f"{other.override()} ({other.because}); add the one that is right to the command"
     )
 
 
