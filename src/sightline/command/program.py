@@ -92,12 +92,12 @@ def task(function: Callable[[DictConfig, Invocation], Any]) -> Callable[[DictCon
 
 
 def _tell(told: Invocation) -> None:
-    """Print what was understood that was not typed, and whose settings those of an experiment on other images are."""
+    """Print what was understood that was not typed, and whose settings a typed experiment has on other images."""
     if told.ranks.get("RANK", "0") != "0":
         return
     announce(told.guesses)
     experiment, root = value_of(told.overrides, "experiment"), value_of(told.overrides, "data.root")
-    if experiment and root:
+    if experiment and root and "experiment" not in [guess.key for guess in told.guesses]:
         log.info(
             "network, augmentation and settings are those of experiment=%s, the images are in %s", experiment, root
         )
