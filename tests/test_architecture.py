@@ -57,7 +57,7 @@ LIGHT_FILES = [
     ),
     *(f"config/{name}.py" for name in "__init__ constraints conversion instantiation registration".split()),
     *(f"config/schema/{name}.py" for name in "augmentation data evaluation explanation model".split()),
-    *(f"config/schema/{name}.py" for name in "tasks train trainer".split()),
+    *(f"config/schema/{name}.py" for name in "run_data tables tasks train trainer".split()),
     *(
         "runs/files.py",
         "runs/record.py",
@@ -78,6 +78,7 @@ LIGHT_FILES = [
     *(f"data/audit/{name}.py" for name in "near_duplicates value_range".split()),
     *(f"data/collection/{name}.py" for name in "layouts class_folders tables image_files sources adapters".split()),
     *(f"data/collection/{name}.py" for name in "digits download archives".split()),
+    *(f"data/collection/table_{name}.py" for name in "text files paths columns labels folders".split()),
     *("data/shards/packing.py", "data/shards/stores.py"),
     *("distributed/rank.py", "distributed/process_group.py", "models/listing.py"),
     *("evaluation/evaluate.py", "explanation/explain.py", "serving/predict.py"),

@@ -12,7 +12,7 @@ from sightline.errors import BadInput
 from sightline.runs.files import read_json
 from sightline.runs.guesses import GUESSED, Guess, ambiguous
 from sightline.runs.override_text import override
-from tests.conftest import BARE, Cli
+from tests.conftest import BARE, COLORS, Cli, write_image
 
 Example = Callable[[Path, Path], tuple[str, ...]]
 
@@ -49,6 +49,19 @@ def prepare_deep_greys(colors: Path, folder: Path) -> tuple[str, ...]:
     return "prepare", "data=folder", f"data.root={folder / 'deep'}"
 
 
+def with_table(header: str, row: str, encoding: str = "utf-8") -> Example:
+    """Images images/0.png … of two colours, and a table of them beside that folder."""
+
+    def make(colors: Path, folder: Path) -> tuple[str, ...]:
+        for number in range(12):
+            write_image(folder / "set" / "images" / f"{number}.png", list(COLORS.values())[number % 2], seed=number)
+        rows = [row.format(number=number, label=("blau", "grün")[number % 2]) for number in range(12)]
+        (folder / "set" / "table.csv").write_text("\n".join((header, *rows)), encoding=encoding)
+        return "prepare", "data=folder", f"data.root={folder / 'set'}", f"paths.cache={folder / 'cache'}"
+
+    return make
+
+
 EXAMPLES: dict[str, Example] = {
     "data": lambda colors, folder: ("prepare", f"data.root={colors}", "pin=false"),
     "experiment": train_folder,
@@ -57,6 +70,10 @@ EXAMPLES: dict[str, Example] = {
     "data.value_range": prepare_deep_greys,
     "model.pretrained": train_photos,
     "trainer.max_epochs": train_photos,
+    "data.columns": with_table("filename,species", "images/{number}.png,{label}"),
+    "data.table_format": with_table("path;label", "images/{number}.png;{label}", encoding="cp1252"),
+    "data.table_paths": with_table("path,label", "{number},{label}"),
+    "data.tables": with_table("path,label", "images/{number}.png,{label}"),
 }
 """By key: the command, the program first, that guesses it; it may take the colours, or make its input in a folder."""
 
@@ -74,8 +91,7 @@ def test_a_guess_is_printed_and_stored(key: str, cli: Cli, colors: Path, tmp_pat
     assert key in [guess["key"] for guess in read_json(tmp_path / "output" / "run.json")["guesses"]]
 
 
-def test_two_possible_guesses_name_both_and_the_key(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setitem(GUESSED, "data.columns", "which columns hold what")
+def test_two_possible_guesses_name_both_and_the_key() -> None:
     error = ambiguous(
         Guess("data.columns", {"path": "file"}, "its values are files"),
         Guess("data.columns", {"path": "mask"}, "so are these"),

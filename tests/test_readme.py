@@ -36,7 +36,7 @@ def test_every_command_composes(task: str, words: str) -> None:
     for placeholder, value in PLACEHOLDERS.items():
         words = re.sub(rf"\b{placeholder}\b", value, words)
     overrides = [
-        word for word in shlex.split(words) if word not in ("-m", "--help") and not re.search(r"=[^\[]*,", word)
+        word for word in shlex.split(words) if word not in ("-m", "--help") and not re.search(r"=[^\[{]*,", word)
     ]
     if task == "models" and "=" not in overrides[0]:
         overrides[0] = f"pattern={overrides[0]}"

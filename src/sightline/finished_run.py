@@ -12,10 +12,11 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from sightline.config import EvaluateConfig, ExplainConfig
+from sightline.config import SPLITS, EvaluateConfig, ExplainConfig
 from sightline.data.audit.value_range import warn_of_other_depth
-from sightline.data.collection.image_files import LayoutRule, find_files
+from sightline.data.collection.image_files import TABLE_KEYS, LayoutRule, find_files, parts_told
 from sightline.data.collection.sources import localise
+from sightline.data.collection.tables import is_table
 from sightline.data.manifest import Manifest
 from sightline.data.opening import image_cache, open_shards, open_test_images, shard_cache
 from sightline.data.training_data import FolderData, ShardData, TrainingData
@@ -335,12 +336,34 @@ def find_images(cfg: RunTask, run: FinishedRun) -> TrainingData:
         return find_own_images(cfg, run, cfg.split)
     if cfg.split != "test":
         raise BadInput(f"split={cfg.split}: with data.root the split is test; drop one of the two")
-    root = localise(cfg.data.root, Path(cfg.paths.cache))
-    settings = run.settings.get("data", {})
-    layout = LayoutRule(class_pattern=settings.get("class_pattern"), name_pattern=settings.get("name_pattern"))
+    layout = _layout_rule(cfg, run)
+    root = localise(cfg.data.root, Path(cfg.paths.cache), layout)
     images = open_test_images(root, run.task_spec.class_names, layout)
+    _refuse_own(str(cfg.data.root), images.manifest, run)
     warn_of_other_depth(images.manifest, run.task_spec.value_range)
     return replace(images, max_pixels=cfg.data.max_pixels or run.max_pixels)
+
+
+def _refuse_own(root: str, test: Manifest, run: FinishedRun) -> None:
+    """Raises: BadInput for images that are none of test for the run, as a table without splits may name them all."""
+    own = run.manifest
+    if own is None or own.root.resolve() != test.root.resolve():
+        return
+    known = set(own.paths[own.splits != SPLITS.index("test")])
+    if shared := [path for path in test.paths if path in known]:
+        raise BadInput(
+            f"data.root={root}: the run trained on, or chose its checkpoint by, {len(shared)} of these {len(test)} "
+            f"images, the first is {shared[0]}; name others, or drop data.root to measure the run's own test images"
+        )
+
+
+def _layout_rule(cfg: RunTask, run: FinishedRun) -> LayoutRule:
+    """How the run was told that its images lie, and its table is read, but for what the command tells."""
+    of_run = run.settings.get("data", {})
+    told = {key: {**of_run.get(key, {}), **parts_told(getattr(cfg.data, key))} for key in TABLE_KEYS}
+    if not is_table(str(cfg.data.root)):
+        told |= {key: of_run.get(key) for key in ("class_pattern", "name_pattern")}
+    return LayoutRule.of({**told, "tables": cfg.data.tables})
 
 
 def find_own_images(cfg: RunTask, run: FinishedRun, split: str) -> TrainingData:

@@ -19,10 +19,11 @@ from sightline.config.conversion import (
 from sightline.config.instantiation import TARGET_PACKAGES, build, build_each, check_targets
 from sightline.config.registration import all_keys, path_keys, register, with_absolute_paths
 from sightline.config.schema.augmentation import AugmentationConfig, BatchAugmentationConfig
-from sightline.config.schema.data import DataConfig, PathsConfig, RunDataConfig
+from sightline.config.schema.data import DataConfig, PathsConfig
 from sightline.config.schema.evaluation import EvaluationConfig
 from sightline.config.schema.explanation import METHODS, ExplanationConfig
 from sightline.config.schema.model import ModelConfig
+from sightline.config.schema.run_data import RunDataConfig
 from sightline.config.schema.tasks import (
     SPLITS,
     TASKS,

@@ -13,7 +13,7 @@ from sightline.data.audit.inspection import inspect_files
 from sightline.data.audit.policy import apply_audit, audit_once
 from sightline.data.audit.value_range import choose_value_range
 from sightline.data.collection.digits import write_digits
-from sightline.data.collection.image_files import LayoutRule, Listing
+from sightline.data.collection.image_files import TABLE_KEYS, LayoutRule, Listing, parts_told
 from sightline.data.collection.layouts import list_images
 from sightline.data.collection.sources import localise
 from sightline.data.manifest import SPLITS, Manifest
@@ -21,6 +21,7 @@ from sightline.data.splitting import Split, SplitRule, find_test_images, split_i
 from sightline.data.training_data import FolderData, ShardData, SyntheticData, TrainingData
 from sightline.errors import BadInput
 from sightline.runs.guesses import announce
+from sightline.runs.override_text import override
 
 if TYPE_CHECKING:
     from sightline.data.cache import ImageCache
@@ -56,7 +57,7 @@ def check_root(cfg: TrainConfig) -> None:
 
         read_shards(data.root)
     elif not Path(local).expanduser().exists():
-        list_images(localise(data.root, Path(cfg.paths.cache)), LayoutRule.of(data))
+        list_images(localise(data.root, Path(cfg.paths.cache)), LayoutRule.of(vars(data)))
 
 
 def _is_own_digits(cfg: TrainConfig | PrepareConfig) -> bool:
@@ -85,7 +86,7 @@ def open_files(cfg: TrainConfig | PrepareConfig) -> FolderData:
     data, cache = cfg.data, Path(cfg.paths.cache)
     if data.source == "digits" and _is_own_digits(cfg):
         write_digits(Path(data.root))
-    listing, split = list_and_split(data, localise(data.root, cache))
+    listing, split = list_and_split(data, localise(data.root, cache, LayoutRule.of(vars(data))))
     manifest = split.manifest
     index = cache / "index" / f"{hashlib.sha256(os.fsencode(manifest.root)).hexdigest()[:32]}.sqlite"
     is_audited = data.audit != "skip"
@@ -118,9 +119,21 @@ def list_and_split(data: DataConfig, root: Path) -> tuple[Listing, Split]:
 
     Raises: BadInput when it cannot be trained on.
     """
-    listing = list_images(root, LayoutRule.of(data))
+    listing = list_images(root, LayoutRule.of(vars(data)))
+    _refuse_unused(data, listing)
     say(listing)
     return listing, split_images(listing, SplitRule.of(data), _find_pinned(data.manifest, root))
+
+
+def _refuse_unused(data: DataConfig, listing: Listing) -> None:
+    """Raises: BadInput for a key of tables where none was read."""
+    told = {name: parts for name in TABLE_KEYS if (parts := parts_told(getattr(data, name)))}
+    if told and listing.layout != "table":
+        name = next(iter(told))
+        raise BadInput(
+            f"{override(f'data.{name}', told[name])}: {listing.root} is read by its folders, not by a "
+            "table; name the table with data.root=TABLE.csv, or drop the key"
+        )
 
 
 def open_test_images(root: Path, class_names: Sequence[str], layout: LayoutRule) -> FolderData:

@@ -17,6 +17,10 @@ GUESSED: dict[str, str] = {
     "data.value_range": "which values of deep greys become black and white, from the training and validation images",
     "model.pretrained": "of model.pretrained=auto: whether training begins from published weights",
     "trainer.max_epochs": "of trainer.max_epochs=auto: by the number of training images",
+    "data.columns": "which columns of a table hold path, label, split and group",
+    "data.table_format": "the encoding and the delimiter of a table, and that its columns have no names",
+    "data.table_paths": "how the paths of a table are read so that all of them are files",
+    "data.tables": "the tables that lie beside the images of a folder",
 }
 """Every key that may be guessed, and what is guessed; docs/data.md has the same list, and a test finds each line."""
 

@@ -1,13 +1,11 @@
 """Layouts: each of them gives the same list of splits, classes and names, and a broken one says what to change."""
 
-import re
 from pathlib import Path
 
 import pytest
 
 from sightline.data.collection.image_files import ClassFiles, LayoutRule, find_files
 from sightline.data.collection.layouts import list_images
-from sightline.data.collection.tables import is_table
 from sightline.errors import BadInput
 
 
@@ -244,84 +242,3 @@ def test_intel_scenes_as_on_kaggle(level: str, tmp_path: Path) -> None:
         (split, *rest) for split in ("train", "test") for rest in (("sea", ["1.jpg"]), ("street", ["2.jpg"]))
     ]
     assert listed[0].folder == f"seg_train/{level.format(split='train')}sea"
-
-
-# tables
-
-
-def make_table(folder: Path, *lines: str, name: str = "table.csv") -> Path:
-    touch(folder, "a/1.png", "a/2.png", "b/3.png", "b/4.png")
-    return write(folder / name, *lines)
-
-
-def test_a_table_of_paths_and_labels(tmp_path: Path) -> None:
-    table = make_table(tmp_path, "\ufefflabel,width,path", "cat,1,a/2.png", "dog,1,./b/3.png", '"cat",1,a/1.png')
-    assert is_table(table.name)
-    listed = list_images(table).files
-    assert short(listed) == [("train", "cat", "", ["a/1.png", "a/2.png"]), ("train", "dog", "", ["b/3.png"])]
-    assert all(files.groups is None for files in listed)
-
-
-def test_a_table_with_splits_and_groups(tmp_path: Path) -> None:
-    lines = ("path,label,split,group", "a/2.png,cat,,anna", "a/1.png,cat,Train,", "b/3.png,cat,valid,bert")
-    listed = list_images(make_table(tmp_path, *lines, "b/4.png,cat,test,carl")).files
-    assert [(files.split, files.names, files.groups) for files in listed] == [
-        ("train", ["a/1.png", "a/2.png"], ["a/1.png", "anna"]),
-        ("val", ["b/3.png"], ["bert"]),
-        ("test", ["b/4.png"], ["carl"]),
-    ]
-
-
-def test_a_list_of_im2rec(tmp_path: Path) -> None:
-    table = make_table(tmp_path, "0\t3.000000\ta/1.png", "17\t12.000000\ta/2.png", "", "5\t3\tb/3.png", name="x.lst")
-    assert short(list_images(table).files) == [
-        ("train", "12", "", ["a/2.png"]),
-        ("train", "3", "", ["a/1.png", "b/3.png"]),
-    ]
-
-
-BAD_TABLES = [
-    (["path,label", "a/1.png,cat", "a/9.png,cat"], "line 3: path=a/9.png: no such file in {folder}; correct"),
-    (["path,label", "{folder}/a/1.png,cat"], "line 2: path={folder}/a/1.png: leaves the table's folder; write it rel"),
-    (["path,label", "a/../../x.png,cat"], "line 2: path=a/../../x.png: leaves the table's folder"),
-    (["path,label", "C:\\a\\1.png,cat"], "line 2: path=C:\\a\\1.png: leaves the table's folder"),
-    (["path,label", "a/1.png,cat", "a//1.png,dog"], "line 3: path=a//1.png: is in line 2 too; remove one"),
-    (["path,label,split", "a/1.png,cat,new"], "line 2: split=new: must be train, val or test, or empty"),
-    (["path,label", "a/1.png,"], "line 2: label=: is empty; write the image's class"),
-    (["path,label", ",cat"], "line 2: path=: is empty; write where"),
-    (["path;label", "a/1.png;cat"], "no column path and label among path;label; its first line must name the col"),
-    (["path,class", "a/1.png,cat"], "no column label among path, class"),
-    (["path,label"], "has no rows; write one for each image"),
-    (["path,label,split", "a/1.png,cat,test"], "no row has the split train; write train into that column"),
-]
-
-
-@pytest.mark.parametrize(("lines", "message"), BAD_TABLES)
-def test_broken_tables(lines: list[str], message: str, tmp_path: Path) -> None:
-    table = make_table(tmp_path, *(line.format(folder=tmp_path) for line in lines))
-    with pytest.raises(BadInput) as error:
-        list_images(table)
-    assert str(error.value).startswith(f"data.root={table}: {message.format(folder=tmp_path)}")
-
-
-@pytest.mark.parametrize(
-    ("rule", "key"),
-    [(LayoutRule(layout="splits"), "layout=splits"), (LayoutRule(name_pattern="(a)"), "name_pattern=(a)")],
-)
-def test_what_is_told_about_folders_does_not_fit_a_table(rule: LayoutRule, key: str, tmp_path: Path) -> None:
-    with pytest.raises(BadInput, match=rf"data.{re.escape(key)}: .*table.csv is a table, which names each class; drop"):
-        list_images(make_table(tmp_path, "path,label", "a/1.png,cat"), rule)
-
-
-def test_broken_lists(tmp_path: Path) -> None:
-    table = make_table(tmp_path, "0\t1.0\t2.0\ta/1.png", name="x.lst")
-    with pytest.raises(BadInput, match=r"line 1: has 4 cells; write index, label and path with tabs"):
-        list_images(table)
-
-
-def test_a_table_that_is_no_text(tmp_path: Path) -> None:
-    (tmp_path / "table.csv").write_bytes(b"path,label\n\xff\xfe\x00,cat\n")
-    with pytest.raises(BadInput, match=r"cannot be read as text .*; save it as UTF-8"):
-        list_images(tmp_path / "table.csv")
-    with pytest.raises(BadInput, match=r"no.csv: no such file; set it to a table"):
-        list_images(tmp_path / "no.csv")

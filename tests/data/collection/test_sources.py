@@ -16,6 +16,7 @@ from tests.data.collection.test_download import Server, server  # noqa: F401 (a 
 
 from sightline.data.collection import sources
 from sightline.data.collection.download import DownloadFailed
+from sightline.data.collection.image_files import LayoutRule
 from sightline.data.collection.layouts import list_images
 from sightline.data.collection.sources import localise
 from sightline.errors import BadInput
@@ -99,10 +100,10 @@ def test_two_at_once_unpack_once(tmp_path: Path, cache: Path, monkeypatch: pytes
 
 @pytest.mark.parametrize(
     ("name", "message"),
-    [("no.zip", "no such file; correct it, or set it to a folder"), ("a.txt", "neither a folder nor a file that can")],
+    [("no.zip", "no such file; correct it, or set it to a folder"), ("a.doc", "neither a folder nor a file that can")],
 )
 def test_other_files(name: str, message: str, tmp_path: Path, cache: Path) -> None:
-    (tmp_path / "a.txt").write_text("x")
+    (tmp_path / "a.doc").write_text("x")
     with pytest.raises(BadInput, match=f"data.root={tmp_path / name}: {message}"):
         localise(str(tmp_path / name), cache)
 
@@ -255,13 +256,38 @@ def test_a_table_in_s3_brings_its_files(bucket: Any, cache: Path, fetched: list[
     assert len(fetched) == 3
 
 
+def test_an_odd_table_in_s3_is_understood(bucket: Any, cache: Path) -> None:
+    """Its columns, its paths and what it was told: before anything is copied, and when the copy is read."""
+    table = "Bild;Farbe\nC:\\x\\1;grün\nC:\\x\\2;blau\n".encode("cp1252")
+    put(bucket, FILES | {"train/red/secret.txt": b"x", "labels.csv": table}, prefix="odd/")
+    rule = LayoutRule(columns={"label": "Farbe"})
+    path = localise("s3://pictures/odd/labels.csv", cache, rule)
+    listed = list_images(path, rule)
+    assert [(files.label, files.names) for files in listed.files] == [
+        ("blau", ["train/blue/2.png"]),
+        ("grün", ["train/red/1.png"]),
+    ]
+    assert [guess.value for guess in listed.guesses] == [
+        {"encoding": "cp1252", "delimiter": "semicolon"},
+        {"path": "Bild", "label": "Farbe"},
+        {"remove": "C:/x", "folder": "**", "suffix": ".png"},
+    ]
+
+
+def test_a_table_of_addresses_in_s3(bucket: Any, cache: Path) -> None:
+    table = b"path,label\ns3://pictures/uri/train/red/1.png,red\ns3://pictures/uri/train/blue/2.png,blue\n"
+    put(bucket, FILES | {"table.csv": table}, prefix="uri/")
+    path = localise("s3://pictures/uri/table.csv", cache)
+    assert [files.names for files in list_images(path).files] == [["train/blue/2.png"], ["train/red/1.png"]]
+
+
 def test_a_table_that_names_what_is_not_there(bucket: Any, cache: Path) -> None:
     put(bucket, {"table.csv": b"path,label\na/1.png,x\na/2.png,x\n"})
     with pytest.raises(BadInput) as error:
         localise("s3://pictures/table.csv", cache)
     assert str(error.value) == (
-        "data.root=s3://pictures/table.csv: names a/1.png, which is not in pictures (nor are 1 others); "
-        "put it there or remove its row"
+        "data.root=s3://pictures/table.csv: line 2: path=a/1.png: no such file in s3://pictures "
+        "(2 of 2 rows name no file); correct the paths or remove the lines"
     )
 
 

@@ -1,12 +1,13 @@
 """The data group: where images are, how they are split and how they are read."""
 
 import re
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from omegaconf import MISSING
 
 from sightline.config.constraints import Needs, key, only_with
+from sightline.config.schema.tables import ColumnsConfig, TableFormatConfig, TablePathsConfig, refuse_table_keys
 from sightline.errors import BadInput
 from sightline.task_spec import CROPS, INTERPOLATIONS, MAX_PIXELS, check_value_range
 
@@ -62,6 +63,10 @@ class DataConfig:
         "the same in a file's name, like cat.0.jpg: folders tell the split alone then",
         needs=FILES,
     )
+    tables: list[str] = key([], "where root is a folder of images: their tables in it; []: found")
+    columns: ColumnsConfig = field(default_factory=ColumnsConfig)
+    table_paths: TablePathsConfig = field(default_factory=TablePathsConfig)
+    table_format: TableFormatConfig = field(default_factory=TableFormatConfig)
     image_size: int = key(224, "side of the square that the model sees, in pixels", minimum=8)
     interpolation: str = key("bicubic", "of the resize", choices=INTERPOLATIONS)
     crop: str = key("crop", "how an image becomes a square", choices=CROPS)
@@ -165,6 +170,8 @@ class DataConfig:
     )
 
     def check(self) -> None:
+        if self.source in NOT_FILES:
+            refuse_table_keys(self, f"data.source={self.source} reads none")
         for name, value in (("on_bad_file", "skip"), ("on_leak", "error")):
             if self.audit == "skip" and getattr(self, name) == value:
                 raise BadInput(
@@ -225,20 +232,3 @@ def _check_pattern(name: str, pattern: str | None, sought: str, example: str) ->
         raise BadInput(
             f"{name}={pattern}: put brackets round the part that names {sought}, like '{name}=\"{example}\"'"
         )
-
-
-@dataclass
-class PicturesConfig:
-    """What prediction may change about how a finished run reads pictures."""
-
-    max_pixels: int | None = key(None, "of a picture; null: what the run allowed", minimum=1)
-
-
-@dataclass
-class RunDataConfig(PicturesConfig):
-    """What evaluation may change about the data of a finished run; null keeps what the run used."""
-
-    root: str | None = key(None, "other images, with test/<class>/…", path="path")
-    own_root: str | None = key(None, "where the run's own images lie now; null: where they lay", path="path")
-    batch_size: int | None = key(None, "images at a time", minimum=1)
-    num_workers: int | None = key(None, "processes that decode images", minimum=0)

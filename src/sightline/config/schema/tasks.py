@@ -6,9 +6,10 @@ from typing import Any
 from omegaconf import MISSING
 
 from sightline.config.constraints import Needs, key, only_with
-from sightline.config.schema.data import NOT_FILES, DataConfig, PathsConfig, PicturesConfig, RunDataConfig
+from sightline.config.schema.data import NOT_FILES, DataConfig, PathsConfig
 from sightline.config.schema.evaluation import EvaluationConfig
 from sightline.config.schema.explanation import ExplanationConfig
+from sightline.config.schema.run_data import PicturesConfig, RunDataConfig
 from sightline.config.schema.train import FindLrConfig, TrainConfig
 from sightline.config.schema.trainer import PRECISIONS
 from sightline.errors import BadInput

@@ -5,13 +5,12 @@ import logging
 import os
 import re
 from collections import Counter
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, fields
 from glob import glob
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
-from sightline.config import DataConfig
 from sightline.errors import BadInput
 from sightline.runs.guesses import Guess
 
@@ -70,6 +69,10 @@ class Listing:
     notes: tuple[str, ...] = ()  # what else a reader should know: a line each
 
 
+TABLE_KEYS = ("columns", "table_paths", "table_format")
+"""The sections of the data group that say how a table is read."""
+
+
 @dataclass(frozen=True)
 class LayoutRule:
     """What is told about how pictures lie; the rest is found out."""
@@ -78,10 +81,24 @@ class LayoutRule:
     class_pattern: str | None = None  # regular expression: its bracket holds the class in a class folder's name
     name_pattern: str | None = None  # the same in a file's name; folders tell the split alone then
     layout: str = "auto"  # of LAYOUTS in config/schema/data.py
+    tables: Sequence[str] = ()  # of a folder of images
+    columns: Mapping[str, Any] = field(default_factory=dict)  # of a table: path, label, split and group, if told
+    table_paths: Mapping[str, Any] = field(default_factory=dict)  # remove, folder and suffix, if told
+    table_format: Mapping[str, Any] = field(default_factory=dict)  # encoding, delimiter and header, if told
 
     @classmethod
-    def of(cls, data: DataConfig) -> "LayoutRule":
-        return cls(**{each.name: getattr(data, each.name) for each in fields(cls)})
+    def of(cls, settings: Mapping[str, Any]) -> "LayoutRule":
+        """What the settings of a data set tell; null tells nothing."""
+        told: dict[str, Any] = {each.name: settings[each.name] for each in fields(cls) if each.name in settings}
+        for name in TABLE_KEYS:
+            told[name] = parts_told(told.get(name, {}))
+        return cls(**told)
+
+
+def parts_told(section: Any) -> dict[str, Any]:
+    """The keys of a section of the configuration, or of a saved one, that are not null."""
+    parts = section if isinstance(section, dict) else vars(section)
+    return {name: value for name, value in parts.items() if value is not None}
 
 
 FOUND_OUT = LayoutRule()
@@ -248,10 +265,12 @@ def is_hidden(name: str) -> bool:
 
 def is_image(name: str, path: str) -> bool:
     """Whether a name has the suffix of an image; without a suffix the file's first bytes decide."""
+    return has_image_suffix(name) if _suffix(name) else _has_signature(path)
+
+
+def has_image_suffix(name: str) -> bool:
     suffix = _suffix(name)
-    if suffix in COMMON_SUFFIXES:
-        return True
-    return suffix in image_suffixes() if suffix else _has_signature(path)
+    return suffix in COMMON_SUFFIXES or (suffix != "" and suffix in image_suffixes())
 
 
 def _suffix(name: str) -> str:

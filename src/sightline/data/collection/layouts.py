@@ -9,6 +9,7 @@ from pathlib import Path, PurePosixPath
 
 from sightline.data.collection.class_folders import (
     Location,
+    find_split_folders,
     holds_images,
     is_around_splits,
     list_class_folders,
@@ -16,6 +17,7 @@ from sightline.data.collection.class_folders import (
     note_strays,
 )
 from sightline.data.collection.image_files import FOUND_OUT, ClassFiles, LayoutRule, Listing, find_files, split_of
+from sightline.data.collection.table_folders import list_tables_beside
 from sightline.data.collection.tables import is_table, list_table
 from sightline.errors import BadInput
 from sightline.runs.file_names import to_text
@@ -39,7 +41,7 @@ def list_images(root: Path, rule: LayoutRule = FOUND_OUT, *, needs: str = "train
                 raise BadInput(
                     f"data.{key}={getattr(rule, key)}: {root} is a table, which names each class; drop data.{key}"
                 )
-        listing = list_table(root, needs)
+        listing = list_table(root, rule, needs)
     elif root.is_dir():
         listing = _list_folder(root, rule, needs)
         listing = replace(listing, files=[replace(part, label=to_text(part.label)) for part in listing.files])
@@ -149,10 +151,25 @@ def _list_seg_folders(at: Location) -> Listing | None:
     return at.listing("intel", listed)
 
 
+def _list_tables(at: Location) -> Listing | None:
+    """Images with their tables beside them; class folders of the split come first, unless the tables are told."""
+    if at.rule.tables or at.rule.name_pattern is None:
+        split = None if at.rule.tables else find_split_folders(at).get(at.needs)
+        if split is None or not at.subfolders(split):
+            try:
+                return list_tables_beside(at.root, at.folder, at.rule, at.needs)
+            except BadInput as error:
+                if at.rule.tables or not at.subfolders(at.folder):
+                    raise
+                raise BadInput(f"{error} (if folders tell the classes, and no table: data.layout=classes)") from error
+    return None
+
+
 LAYOUTS: tuple[Callable[[Location], Listing | None], ...] = (
     _list_gtsrb,
     _list_gtsrb_tables,
     _list_seg_folders,
+    _list_tables,
     list_class_folders,
 )
 """The layouts of folders in the order in which they are tried; a list without the needed split is not the right one."""

@@ -12,7 +12,9 @@ from typing import Any
 
 from sightline.data.collection.archives import extract
 from sightline.data.collection.download import DownloadFailed, download, show_progress
-from sightline.data.collection.tables import is_table, list_table_paths
+from sightline.data.collection.image_files import FOUND_OUT, LayoutRule
+from sightline.data.collection.table_files import Files
+from sightline.data.collection.tables import TABLE_SUFFIXES, is_table, list_table_paths
 from sightline.errors import BadInput
 from sightline.runs.archives import ARCHIVE_SUFFIXES, in_units, is_archive
 from sightline.runs.files import whole_file
@@ -22,8 +24,10 @@ EXTRAS = {"s3": "sightline-vision[s3]", "s3a": "sightline-vision[s3]"}
 """What to install where the library for a scheme is missing."""
 
 
-def localise(root: str, cache: Path) -> Path:
+def localise(root: str, cache: Path, rule: LayoutRule = FOUND_OUT) -> Path:
     """The folder or table on this disk that `data.root` means: what is there already, unpacked, or copied.
+
+    The rule says how the paths of a remote table are read, whose files are copied with it.
 
     Two processes may ask at once: one works, the other waits. A copy follows its origin: what changed there is copied
     again, what is gone there is removed.
@@ -31,7 +35,7 @@ def localise(root: str, cache: Path) -> Path:
     Raises: BadInput when there is nothing of that name, or it cannot be reached with these credentials.
     """
     if "://" in root and not root.startswith("file://"):
-        return _unpacked(_copy_remote(root, cache), cache)
+        return _unpacked(_copy_remote(root, cache, rule), cache)
     return _unpacked(Path(root.removeprefix("file://")).expanduser().absolute(), cache)
 
 
@@ -43,7 +47,7 @@ def _unpacked(path: Path, cache: Path) -> Path:
             return path  # the layouts say what it should hold
         raise BadInput(
             f"data.root={path}: neither a folder nor a file that can hold a data set; "
-            f"set it to a folder, a table (.csv .lst) or an archive ({' '.join(ARCHIVE_SUFFIXES)})"
+            f"set it to a folder, a table ({' '.join(TABLE_SUFFIXES)}) or an archive ({' '.join(ARCHIVE_SUFFIXES)})"
         )
     if not path.is_file():
         raise BadInput(f"data.root={path}: no such file; correct it, or set it to a folder")
@@ -70,7 +74,7 @@ def _lock(folder: Path) -> Iterator[None]:
         yield
 
 
-def _copy_remote(url: str, cache: Path) -> Path:
+def _copy_remote(url: str, cache: Path, rule: LayoutRule) -> Path:
     """The local copy of a remote prefix, archive or table, brought up to date."""
     folder = cache / "remote" / _hash(url)
     scheme, _, below = url.partition("://")
@@ -80,7 +84,7 @@ def _copy_remote(url: str, cache: Path) -> Path:
     remote = _Remote.open(url)
     with _lock(folder), remote.explained():
         if is_archive(name) or is_table(name):
-            return _copy_file(remote, folder, name)
+            return _copy_file(remote, folder, name, rule)
         files = remote.find()
         if not files:
             raise BadInput(f"data.root={url}: there is nothing below it; correct the bucket or the prefix")
@@ -175,35 +179,39 @@ def _relative(url: str, path: str, prefix: str) -> str:
     return below.as_posix()
 
 
-def _copy_file(remote: _Remote, folder: Path, name: str) -> Path:
+def _copy_file(remote: _Remote, folder: Path, name: str, rule: LayoutRule) -> Path:
     """An archive, or a table with the files that it names."""
     file = _file(remote.system.info(remote.path))
     _copy(remote, {name: file}, folder)
     if is_table(name):
-        _copy(remote, _find_named(remote, list_table_paths(folder / name)), folder)
+        beside = _RemoteFiles(remote)
+        names = list_table_paths(folder / name, rule, beside)
+        _copy(remote, {name: beside.known[name] for name in names}, folder)
     return folder / name
 
 
-def _find_named(remote: _Remote, names: list[str]) -> dict[str, _File]:
-    """The files that a table names, from one listing for each of their folders."""
-    top = PurePosixPath(remote.path).parent
-    wanted = {name: str(top / name) for name in names}
-    folders = sorted({str(PurePosixPath(path).parent) for path in wanted.values()})
+class _RemoteFiles(Files):
+    """The files below the folder of a remote table; each folder that the table names is listed once."""
 
-    def list_folder(folder: str) -> list[Any]:
+    def __init__(self, table: _Remote) -> None:
+        self.top = PurePosixPath(table.path).parent
+        super().__init__(table.url.rpartition("/")[0], str(self.top))
+        self.system = table.system
+        self.known: dict[str, _File] = {}
+        """Those that were listed, by their path below the top."""
+
+    def list_folder(self, folder: str) -> tuple[list[str], list[str]]:
         try:
-            return remote.system.ls(folder, detail=True)
+            infos = self.system.ls(str(self.top / folder), detail=True)
         except FileNotFoundError:
-            return []
+            return [], []
+        files = [_file(info) for info in infos if info["type"] == "file"]
+        self.known |= {PurePosixPath(file.path).relative_to(self.top).as_posix(): file for file in files}
+        folders = [PurePosixPath(info["name"]).name for info in infos if info["type"] == "directory"]
+        return [PurePosixPath(file.path).name for file in files], folders
 
-    with ThreadPoolExecutor(NUM_THREADS) as pool:
-        present = {info["name"]: _file(info) for infos in pool.map(list_folder, folders) for info in infos}
-    if missing := [name for name, path in wanted.items() if path not in present]:
-        raise BadInput(
-            f"data.root={remote.url}: names {missing[0]}, which is not in {top}"
-            f"{f' (nor are {len(missing) - 1} others)' if len(missing) > 1 else ''}; put it there or remove its row"
-        )
-    return {name: present[path] for name, path in wanted.items()}
+    def list_all(self) -> list[str]:
+        return [PurePosixPath(path).relative_to(self.top).as_posix() for path in self.system.find(str(self.top))]
 
 
 def _copy(remote: _Remote, files: Mapping[str, _File], folder: Path) -> None:
