@@ -192,7 +192,7 @@ def test_train_uses_the_data_as_prepared(root: Path, cli: Cli, tmp_path: Path) -
     assert done.returncode == 0, done.stderr
     record = json.loads((tmp_path / "run" / "run.json").read_text())
     assert record["data"]["skipped"]["files"] == {"train/red/00.png": "empty"}
-    assert record["data"]["findings"] == {"empty": 1, "odd_mode": 1}
+    assert record["data"]["findings"] == {"empty": 1, "flat": 1, "odd_mode": 1}
     assert (tmp_path / "run" / "audit.html").is_file()
     evaluated = cli("evaluate", f"run={tmp_path / 'run'}", f"output={tmp_path / 'evaluated'}")
     assert evaluated.returncode == 0, evaluated.stderr
