@@ -1,5 +1,6 @@
 """Nothing is guessed in silence: every key of the list of guesses has an example, whose line is printed and stored."""
 
+import re
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -87,7 +88,7 @@ def test_a_guess_is_printed_and_stored(key: str, cli: Cli, colors: Path, tmp_pat
     words = EXAMPLES[key](colors, tmp_path)
     done = cli(*words, f"output={tmp_path / 'output'}")
     assert done.returncode == 0, done.stderr
-    assert f"guessed {key}=" in done.stdout + done.stderr
+    assert re.search(rf"guessed '?{re.escape(key)}=", done.stdout + done.stderr)
     assert key in [guess["key"] for guess in read_json(tmp_path / "output" / "run.json")["guesses"]]
 
 
@@ -97,7 +98,7 @@ def test_two_possible_guesses_name_both_and_the_key() -> None:
         Guess("data.columns", {"path": "mask"}, "so are these"),
     )
     assert isinstance(error, BadInput)
-    assert "data.columns={path:file} (its values are files), or data.columns={path:mask} (so are these)" in str(error)
+    assert "'data.columns={path:file}' (its values are files), or 'data.columns={path:mask}' (so are" in str(error)
 
 
 @pytest.mark.parametrize("value", [None, True, 0.5, [1, 2], {"path": "Image Path"}, "a b", "$5 (five)", ["a,b"]])

@@ -80,8 +80,8 @@ def read_arguments(task: str, args: Sequence[str], positional: str | None = None
 def read_overrides(task: str, overrides: Sequence[str], *, several_runs: bool = False) -> tuple[list[str], list[Guess]]:
     """The overrides as Hydra reads them, with what follows from them, and the guesses about that.
 
-    Paths may stand as they are, with any character. `data.root=FOLDER` alone means `data=folder`, and a training of that
-    without an experiment `experiment=photos`.
+    Paths may stand as they are, with any character. `data.root=FOLDER` alone means `data=folder`, and `data=folder`
+    without an experiment is trained with `experiment=photos`.
 
     Raises: BadInput with what to type.
     """

@@ -22,6 +22,8 @@ class Needs:
     """Whether the configuration of a task has it."""
     may_stay: bool = False
     """Whether a key that is typed without it may stay, with a line about it, and is not refused."""
+    of_group: bool = False
+    """Whether it is the whole group that counts only with it."""
 
 
 def only_with(key: str, *values: Any, may_stay: bool = False) -> Needs:
@@ -104,8 +106,8 @@ def keys_that_need(section: type, prefix: str = "") -> Iterator[tuple[str, Needs
 
 
 def _touches(typed: str, name: str, needs: Needs) -> bool:
-    """Whether an override sets a key or a part of it; a whole group is refused for none of its keys."""
-    return f"{typed}.".startswith(f"{name}.") or (needs.may_stay and name.startswith(f"{typed}."))
+    """Whether an override sets a key or a part of it, or chooses the group that the key stands for."""
+    return f"{typed}.".startswith(f"{name}.") or (needs.of_group and name.startswith(f"{typed}."))
 
 
 def refuse_idle(runs: Iterable[tuple[Any, Sequence[str]]]) -> None:

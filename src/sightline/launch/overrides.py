@@ -97,7 +97,7 @@ def with_composed_paths(overrides: Iterable[str], composed: Mapping[str, Any], r
         if key not in sent or value is None or str(value) in NOT_PATHS:
             continue
         if isinstance(value, list):
-            paths = [quoted(_absolute(kinds[key], each, runs, folder)) for each in value]
+            paths = [quoted(_absolute(key, each, runs, folder)) for each in value]
             rewritten.append(f"{key}=[{','.join(paths)}]")
             continue
         if str(value).lower().startswith("s3:") and not ADDRESS.fullmatch(str(value)):

@@ -6,7 +6,7 @@ from dataclasses import asdict, dataclass
 from typing import Any
 
 from sightline.errors import BadInput
-from sightline.runs.override_text import override
+from sightline.runs.override_text import override, typed
 
 log = logging.getLogger(__name__)
 GUESSED: dict[str, str] = {
@@ -39,7 +39,7 @@ class Guess:
 
     def __str__(self) -> str:
         """The line that is printed, with the argument as it would be typed."""
-        return f"guessed {self.override()} ({self.because})"
+        return f"guessed {typed(self.key, self.value)} ({self.because})"
 
     def override(self) -> str:
         """The argument as Hydra reads it."""
@@ -54,8 +54,8 @@ def ambiguous(one: Guess, other: Guess) -> BadInput:
     """The error for two guesses that are possible: it names both and the key that decides."""
     assert one.key == other.key
     return BadInput(
-        f"{one.key}: two guesses are possible: {one.override()} ({one.because}), or "
-        f"{other.override()} ({other.because}); add the one that is right to the command"
+        f"{one.key}: two guesses are possible: {typed(one.key, one.value)} ({one.because}), or "
+        f"{typed(other.key, other.value)} ({other.because}); add the one that is right to the command"
     )
 
 

@@ -22,14 +22,14 @@ def value_of(overrides: Iterable[str], key: str) -> str | None:
     return unquoted(given[-1]) if given else None
 
 
-def quoted(text: str) -> str:
+def quoted(text: str, quote: str = "'") -> str:
     """A text as an override's value that Hydra reads as just this text."""
-    return text if PLAIN.fullmatch(text) else literal(text)
+    return text if PLAIN.fullmatch(text) else literal(text, quote)
 
 
-def literal(text: str) -> str:
+def literal(text: str, quote: str = "'") -> str:
     """The same in quotes, whatever it looks like: a number stays text, and nothing is looked up."""
-    return in_quotes(text.replace("${", "\\${"))
+    return in_quotes(text.replace("${", "\\${"), quote)
 
 
 def in_quotes(text: str, quote: str = "'") -> str:
@@ -44,10 +44,11 @@ def in_shell(argument: str) -> str:
     return argument if SHELL_PLAIN.fullmatch(argument) else shlex.quote(argument)
 
 
-def typed(key: str, text: str) -> str:
-    """`key=text` as one types it in a shell, with the quotes that Hydra needs in those that the shell needs."""
-    value = text if PLAIN.fullmatch(text) else in_quotes(text, '"')
-    return in_shell(f"{key}={value}")
+def typed(key: str, value: Any) -> str:
+    """`key=value` as one types it in a shell, with the quotes that Hydra needs in those that the shell needs."""
+    is_loose = isinstance(value, str) and not PLAIN.fullmatch(value)
+    text = in_quotes(value, '"') if is_loose else _value_text(value, '"')
+    return in_shell(f"{key}={text}")
 
 
 def unquoted(value: str) -> str:
@@ -64,11 +65,12 @@ def override(key: str, value: Any) -> str:
     return f"{key}={_value_text(value)}"
 
 
-def _value_text(value: Any) -> str:
+def _value_text(value: Any, quote: str = "'") -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     if isinstance(value, list | tuple):
-        return f"[{','.join(map(_value_text, value))}]"
+        return f"[{','.join(_value_text(each, quote) for each in value)}]"
     if isinstance(value, Mapping):
-        return f"{{{','.join(f'{quoted(str(name))}:{_value_text(each)}' for name, each in value.items())}}}"
-    return quoted(value) if isinstance(value, str) else str(value)
+        entries = (f"{_value_text(str(name), quote)}:{_value_text(each, quote)}" for name, each in value.items())
+        return f"{{{','.join(entries)}}}"
+    return quoted(value, quote) if isinstance(value, str) else str(value)

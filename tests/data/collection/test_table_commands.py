@@ -48,9 +48,9 @@ def run(place: Path, cli: Cli) -> Path:
     )
     assert done.returncode == 0, done.stderr
     said = done.stdout + done.stderr
-    assert "guessed data.table_format={delimiter:semicolon}" in said
-    assert "guessed data.columns={path:Bild,label:Farbe}" in said
-    assert "guessed data.table_paths={remove:'C:/Fotos',folder:bilder}" in said
+    assert "guessed 'data.table_format={delimiter:semicolon}'" in said
+    assert "guessed 'data.columns={path:Bild,label:Farbe}'" in said
+    assert "guessed 'data.table_paths={remove:\"C:/Fotos\",folder:bilder}'" in said
     return place / "run"
 
 
@@ -78,7 +78,7 @@ def test_evaluation_reads_a_table_as_the_run_did(run: Path, cli: Cli, tmp_path: 
     table = make_table(tmp_path / "new", 9, seed=900)
     code, said = measure(cli, run, table, tmp_path / "out")
     assert code == 0, said
-    assert "guessed data.columns={path:Bild,label:Farbe}" in said
+    assert "guessed 'data.columns={path:Bild,label:Farbe}'" in said
     record = read_json(tmp_path / "out" / "run.json")
     assert record["data"]["num_images"]["test"] == 9
     assert [guess["key"] for guess in record["guesses"]] == ["data.table_format", "data.columns", "data.table_paths"]

@@ -156,7 +156,7 @@ def test_two_columns_of_files_are_ambiguous(tmp_path: Path) -> None:
     rows = [f"{path},{mask},{LABELS[path]}" for path, mask in zip(FILES, masks, strict=True)]
     for names in ("image,picture", "left,right"):
         message = refusal(make_table(tmp_path, f"{names},label", *rows, files=(*FILES, *masks)))
-        one, other = (f"data.columns={{path:{name}}} (its cells name files)" for name in names.split(","))
+        one, other = (f"'data.columns={{path:{name}}}' (its cells name files)" for name in names.split(","))
         assert message.startswith(f"data.columns: two guesses are possible: {one}, or {other}; add")
     listed = list_images(tmp_path / "table.csv", LayoutRule(columns={"path": "right"}))
     assert listed.files[0].names == ["a/mask_1.png", "a/mask_2.png"]
@@ -165,7 +165,7 @@ def test_two_columns_of_files_are_ambiguous(tmp_path: Path) -> None:
 def test_two_columns_of_labels_are_ambiguous(tmp_path: Path) -> None:
     rows = [f"{path},{label},{number % 2}" for number, (path, label) in enumerate(LABELS.items())]
     message = refusal(make_table(tmp_path, "path,species,breed", *rows))
-    assert "data.columns: two guesses are possible: data.columns={label:species}" in message
+    assert "data.columns: two guesses are possible: 'data.columns={label:species}'" in message
     assert "data.columns={label:breed}" in message
     assert message.endswith("add the one that is right to the command")
 
@@ -412,7 +412,7 @@ def test_two_readings_are_ambiguous(
     paths: tuple[str, str], files: tuple[str, ...], one: str, other: str, tmp_path: Path
 ) -> None:
     message = refusal(table_of(tmp_path, dict(zip(paths, ("cat", "dog"), strict=True)), files))
-    assert message.startswith("data.table_paths: two guesses are possible: data.table_paths={")
+    assert message.startswith("data.table_paths: two guesses are possible: 'data.table_paths={")
     assert one in message
     assert other in message
 

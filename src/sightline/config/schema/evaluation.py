@@ -25,7 +25,9 @@ class EvaluationConfig:
     evaluators: dict[str, Any] = key(
         {},
         "sections of the report, in this order",
-        needs=Needs("test in stages", lambda cfg: "test" in getattr(cfg, "stages", ("test",)), may_stay=True),
+        needs=Needs(
+            "test in stages", lambda cfg: "test" in getattr(cfg, "stages", ("test",)), may_stay=True, of_group=True
+        ),
     )
 
     def check(self) -> None:
