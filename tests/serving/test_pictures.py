@@ -1,5 +1,6 @@
 """Photos with a title, whatever their size and their class's name."""
 
+import numpy as np
 import pytest
 from PIL import Image
 
@@ -19,5 +20,5 @@ def test_a_title_stays_within_its_picture(name: str) -> None:
     picture = draw_titled(Image.new("RGB", (32, 32), "green"), name, "99.9%").convert("L")
     strip = picture.crop((0, 0, picture.width, 12))
     assert picture.width == MIN_SIDE
-    assert strip.getextrema()[0] < 100, "there is a title"
+    assert np.asarray(strip).min() < 100, "there is a title"
     assert strip.crop((0, 0, 4, 12)).getextrema() == (255, 255), "and nothing of it is cut off"
