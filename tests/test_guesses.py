@@ -13,7 +13,7 @@ from sightline.errors import BadInput
 from sightline.runs.files import read_json
 from sightline.runs.guesses import GUESSED, Guess, ambiguous
 from sightline.runs.override_text import override
-from tests.conftest import BARE, COLORS, Cli, write_image
+from tests.conftest import BARE, COLORS, PROJECT, Cli, write_image
 
 Example = Callable[[Path, Path], tuple[str, ...]]
 
@@ -79,8 +79,10 @@ EXAMPLES: dict[str, Example] = {
 """By key: the command, the program first, that guesses it; it may take the colours, or make its input in a folder."""
 
 
-def test_every_guess_has_an_example() -> None:
+def test_every_guess_has_an_example_and_a_line_in_the_docs() -> None:
     assert set(EXAMPLES) == set(GUESSED)
+    section = (PROJECT / "docs" / "data.md").read_text(encoding="utf-8").partition("## What may be guessed")[2]
+    assert set(re.findall(r"^\| `([^`]+)` \|", section.partition("\n## ")[0], re.MULTILINE)) == set(GUESSED)
 
 
 @pytest.mark.parametrize("key", EXAMPLES)
