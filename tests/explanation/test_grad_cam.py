@@ -102,7 +102,7 @@ def check_places(name: str, network: nn.Module, size: int, draws: bool = True) -
         if not draws:
             continue
         looking = look_at(network, layer, (changes[number].abs() / changes[number].abs().max()).square())
-        drawn = sum(GradCam(network, layer).attribute(base, torch.tensor([label]))[0] for label in range(8))
+        drawn = sum(GradCam(network, layer).attribute(base, torch.tensor([label]))[0] for label in range(4))
         looking.remove()
         assert isinstance(drawn, torch.Tensor)
         assert strongest(drawn) == number, f"{name}: {layer}"
@@ -158,7 +158,7 @@ FAMILIES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "metaformer conv": ("convformer_s18", 224, {}),
     "mlp_mixer": ("gmlp_ti16_224", 224, {}),
     "mlp_mixer resmlp": ("resmlp_12_224", 224, {}),
-    "mobilenetv5": ("mobilenetv5_base", 256, {}),
+    "mobilenetv5": ("mobilenetv5_base", 128, {}),
     "mobilevit": ("mobilevit_xxs", 224, {}),
     "mvitv2": ("mvitv2_tiny", 224, {}),
     "mvitv2 with a class token": ("mvitv2_small_cls", 224, {}),
@@ -178,8 +178,6 @@ FAMILIES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "rexnet": ("rexnet_100", 224, {}),
     "selecsls": ("selecsls42", 224, {}),
     "senet": ("legacy_seresnet18", 224, {}),
-    "shvit": ("shvit_s1", 256, {}),
-    "sknet": ("skresnet18", 224, {}),
     "swiftformer": ("swiftformer_xs", 224, {}),
     "tnt": ("tnt_s_patch16_224", 224, {}),
     "tresnet": ("tresnet_m", 224, {}),
@@ -191,7 +189,7 @@ FAMILIES: dict[str, tuple[str, int, dict[str, Any]]] = {
     "volo": ("volo_d1_224", 224, {}),
     "vovnet": ("ese_vovnet19b_slim_dw", 224, {}),
     "xception": ("legacy_xception", 224, {}),
-    "xception_aligned": ("xception41p", 224, {}),
+    "xception_aligned": ("xception41p", 299, {}),
 }
 MOVING = {
     # random weights move these but little, or all cells nearly alike: a drawing of what moved shows no place
@@ -199,12 +197,14 @@ MOVING = {
     "lcnetv2": ("lcnetv2_small", 224, {}),
     "convmixer": ("convmixer_768_32", 224, {}),
     "cpubone": ("cpubone_nano", 224, {}),
-    "hardcorenas": ("hardcorenas_b", 224, {}),
+    "hardcorenas": ("hardcorenas_b", 320, {}),
     "inception_v3": ("inception_v3", 299, {}),
     "levit": ("levit_128s", 224, {}),
     "levit of convolutions": ("levit_conv_128s", 224, {}),
     "lowformer": ("lowformer_b0", 224, {}),
     "mobilenetv3": ("mobilenetv3_small_050", 224, {}),
+    "shvit": ("shvit_s1", 256, {}),
+    "sknet": ("skresnet18", 224, {}),
     "tiny_vit": ("tiny_vit_5m_224", 224, {}),
     "visformer": ("visformer_tiny", 224, {}),
 }
