@@ -3,6 +3,10 @@
 from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score, MulticlassPrecision, MulticlassRecall
 
+GROUPS = [["accuracy"], ["top5_accuracy"], ["macro_precision", "macro_recall", "macro_f1"]]
+"""Metrics that count the same. Found out by torchmetrics they are those with equal counts after the first batch: accuracy
+and top-5 accuracy, where every image of it is right."""
+
 
 def classification_metrics(num_classes: int, split: str) -> MetricCollection:
     """Metrics over logits `(B, num_classes)` and labels `(B,)`; macro averages count every class the same."""
@@ -18,4 +22,5 @@ def classification_metrics(num_classes: int, split: str) -> MetricCollection:
             "macro_f1": MulticlassF1Score(**macro),
         },
         prefix=f"{split}/",
+        compute_groups=GROUPS,
     )
