@@ -91,8 +91,8 @@ ON_THE_COMMAND_LINE = [
     ("+model.optimizer.speed=9", "model.optimizer (torch.optim.AdamW): got an unexpected keyword argument 'speed'"),
     ("model.optimizer.weight_decay=-1", "Invalid weight_decay value: -1"),
     (
-        "model.name=vit_tiny_patch16_224 data.image_size=100",
-        "data.image_size=100: vit_tiny_patch16_224 does not take such",
+        "model.name=levit_128s data.image_size=100",
+        "data.image_size=100: levit_128s does not take such",
     ),
 ]
 

@@ -46,7 +46,7 @@ def test_the_record_says_what_ran_and_how_it_ended(trained: Path, colors: Path) 
     assert facts["status"] == "finished"
     assert facts["reason"] is None
     assert f"data.root={colors}" in facts["overrides"]
-    assert facts["argv"][1:] == facts["overrides"]
+    assert [*facts["argv"][1:], "experiment=photos"] == facts["overrides"]
     assert facts["data"]["num_images"] == {"train": 51, "val": 9, "test": 18}
     assert len(facts["data"]["sha256"]) == 64
     assert facts["config"]["data"]["root"] == str(colors)

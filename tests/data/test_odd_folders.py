@@ -62,7 +62,8 @@ def test_the_record_says_what_was_understood(odd: Trained) -> None:
     assert data["num_images"] == {"train": 19, "val": 6, "test": 6}
     assert data["small_classes"] == {"rare": "train_only"}
     assert (data["layout"], data["passed_over"], data["num_unlabelled"]) == ("splits", {".xml": 1}, 4)
-    assert [(guess["key"], guess["value"]) for guess in odd.record["guesses"]] == [("data.layout", "splits")]
+    guesses = {guess["key"]: guess["value"] for guess in odd.record["guesses"]}
+    assert guesses == {"experiment": "photos", "model.pretrained": False, "data.layout": "splits"}
     assert odd.record["model"]["classes"] == ["..", "blue", "rare", "red"]
     manifest = (odd.run / "manifest.csv").read_text()
     assert "Train/2.red/phone picture,red," in manifest

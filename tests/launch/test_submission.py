@@ -263,8 +263,8 @@ def test_weights_files_by_model_name(tmp_path: Path) -> None:
     [
         ("launch=local_process +launch.grace=1", "launch.grace: no such key"),
         ("launch=local_process +launch.n_paralel=1", "launch.n_paralel: no such key (did you mean launch.n_parallel?)"),
-        ("launch=local_process launch.wait=perhaps", "launch.wait: Value 'perhaps'"),
-        ("launch=local_container launch.shm_gb=much launch.allow_dirty=true", "launch.shm_gb: Value 'much'"),
+        ("launch=local_process launch.wait=perhaps", "launch.wait=perhaps: must be true or false"),
+        ("launch=local_container launch.shm_gb=much launch.allow_dirty=true", "launch.shm_gb=much: must be a number"),
     ],
 )
 def test_settings_of_launch_are_typed(cli: Cli, tmp_path: Path, words: str, message: str) -> None:

@@ -44,7 +44,7 @@ def test_what_is_missing_is_asked_for_at_once(task: str, cli: Cli, tmp_path: Pat
 
 REFUSED = [
     ("launch.spto=true", "launch.spto: no such key (did you mean launch.spot?)"),
-    ("launch.spot=perhaps", "launch.spot: Value 'perhaps'"),
+    ("launch.spot=perhaps", "launch.spot=perhaps: must be true or false"),
     ("model.weights=nowhere.safetensors", "nowhere.safetensors"),
     ("launch.max_cost_usd=1", "launch.max_cost_usd=1: 1 x ml.g5.xlarge for 720 minutes can cost 16.90 USD"),
     ("launch.instance_count=2 divergence.action=rollback", "set divergence.action=stop, or launch.instance_count=1"),
