@@ -102,7 +102,7 @@ def check_places(name: str, network: nn.Module, size: int, draws: bool = True) -
         if not draws:
             continue
         looking = look_at(network, layer, (changes[number].abs() / changes[number].abs().max()).square())
-        drawn = sum(GradCam(network, layer).attribute(base, torch.tensor([label]))[0] for label in range(4))
+        drawn = sum(GradCam(network, layer).attribute(base, torch.tensor([label]))[0] for label in range(8))
         looking.remove()
         assert isinstance(drawn, torch.Tensor)
         assert strongest(drawn) == number, f"{name}: {layer}"
