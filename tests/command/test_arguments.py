@@ -128,6 +128,16 @@ def test_what_the_message_shows_can_be_typed(text: str) -> None:
     assert OverridesParser.create().parse_override(argument).value() == f"{text}#"
 
 
+@pytest.mark.parametrize(
+    "argument",
+    ["stages=[fit, test]", "data.columns={path: photo, label: kind}", "evaluation.gates={test/accuracy: 0.9}"],
+)
+def test_a_bracket_that_a_shell_has_split_is_shown_in_quotes(argument: str) -> None:
+    with pytest.raises(BadInput) as caught:
+        read_arguments("train", ["seed=1", *shlex.split(argument), "name=a"])
+    assert str(caught.value) == f"{argument}: a shell splits words at blanks; type '{argument}'"
+
+
 def test_text_that_looks_like_a_number_stays_text() -> None:
     (read,) = read_arguments("train", ["name=2026_11_28"]).overrides
     assert compose_config("train", read).name == "2026_11_28"

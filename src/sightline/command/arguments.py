@@ -39,6 +39,7 @@ ONE_RUN = {"hparams_search": "null", "launch": "here"}
 """Groups that select multirun mode unless they have this value."""
 FUNCTIONS = ("choice", "range", "interval", "glob", "sort", "shuffle", "tag", "int", "float", "str", "bool", "json_str")
 """What Hydra calls in a value, like `interval(1e-4,1e-2)`."""
+BRACKETS = {"[": "]", "{": "}"}
 OWN_DATA = ("train", "find_lr", "prepare")
 """Tasks whose `data.root` names images to train on."""
 TRAINING = ("train", "find_lr")
@@ -155,7 +156,7 @@ def _with_positional(task: str, words: Sequence[str], positional: str | None) ->
     if not loose:
         return overrides
     if positional is None or not all(map(is_there, loose)):
-        _refuse_split_paths(words)
+        _refuse_split_words(words)
     if positional is None:
         raise BadInput(f"{loose[0]}: arguments are written key=value{_meaning_of(task, loose[0])}")
     named = [each for each in overrides if key_of(each) == positional]
@@ -171,17 +172,22 @@ def _is_override(word: str) -> bool:
     return "=" in word or word.startswith("~")
 
 
-def _refuse_split_paths(words: Sequence[str]) -> None:
-    """Raises: BadInput for a path with blanks, which a shell has made several words of."""
+def _refuse_split_words(words: Sequence[str]) -> None:
+    """Raises: BadInput for a path or a bracket with blanks, which a shell has made several words of."""
     for number, word in enumerate(words):
         key, _, value = word.partition("=")
         rest = list(takewhile(lambda each: not _is_override(each), words[number + 1 :]))
-        kind = path_keys().get(key_of(key))
-        if not _is_override(word) or not rest or not value or kind is None:
+        if not _is_override(word) or not rest or not value:
             continue
-        whole = " ".join((value, *rest))
-        if is_there(whole) or (kind != "run" and not is_there(value)):
-            raise BadInput(f"{key}={whole}: a shell splits words at blanks; type {typed(key, whole)}")
+        kind, whole = path_keys().get(key_of(key)), " ".join((value, *rest))
+        is_path = kind is not None and (is_there(whole) or (kind != "run" and not is_there(value)))
+        if value[0] in BRACKETS and whole[-1] == BRACKETS[value[0]] and _parse(f"{key}={whole}"):
+            meant = in_shell(f"{key}={whole}")
+        elif is_path:
+            meant = typed(key, whole)
+        else:
+            continue
+        raise BadInput(f"{key}={whole}: a shell splits words at blanks; type {meant}")
 
 
 def _meaning_of(task: str, word: str) -> str:
