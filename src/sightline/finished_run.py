@@ -127,10 +127,10 @@ class FinishedRun:
 
         Raises: BadInput when there is no model there, or no such device.
         """
+        found = find_run(path, home() / "runs" if runs is None else Path(runs))
         from sightline.models.checkpoint import load_model
         from sightline.models.inference import choose_device, choose_precision
 
-        found = find_run(path, home() / "runs" if runs is None else Path(runs))
         folder = run_folder(found)
         trained = read_json(folder / "run.json") if folder else {}
         if "data" in trained and data_root is not None:

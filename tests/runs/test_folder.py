@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from sightline.errors import BadInput
-from sightline.runs.folder import find_run, named_path
+from sightline.runs.folder import find_resumed, find_run, named_path
 
 
 def make_run(folder: Path, *, has_model: bool = True, **facts: Any) -> Path:
@@ -24,6 +24,26 @@ def test_runs_are_found_as_given_or_below_the_runs_folder(tmp_path: Path) -> Non
     assert find_run("run/model", tmp_path) == model.resolve()
     with pytest.raises(BadInput, match="run=nothing: no such run folder"):
         find_run("nothing", tmp_path)
+
+
+def test_a_name_of_several_runs_is_answered_with_the_newest(tmp_path: Path) -> None:
+    """Of those that it may mean, and of all where it means none; a run to go on with needs no model yet."""
+    make_run(tmp_path / "train" / "photos" / "1", finished="2026-01-01")
+    make_run(tmp_path / "train" / "photos" / "2", finished="2026-01-02")
+    make_run(tmp_path / "train" / "photos" / "3", has_model=False, started="2026-01-03")
+    make_run(tmp_path / "train" / "my signs" / "4", finished="2026-01-04")
+    for name, answer in (
+        ("photos", "the newest training of that name: run=train/photos/2"),
+        ("nothing", "the newest training: 'run=\"train/my signs/4\"'"),
+        ("train/photos", "a folder of runs; the newest training in it: run=train/photos/2"),
+        (str(tmp_path), "a folder of runs; the newest training in it: 'run=\"train/my signs/4\"'"),
+    ):
+        with pytest.raises(BadInput) as caught:
+            find_run(name, tmp_path)
+        assert str(caught.value).endswith(answer)
+    for name in ("photos", "train/photos"):
+        with pytest.raises(BadInput, match="resume=train/photos/3$"):
+            find_resumed(name, tmp_path)
 
 
 def test_a_run_of_another_task_stands_for_the_run_whose_model_it_used(tmp_path: Path) -> None:

@@ -16,6 +16,7 @@ from sightline.finished_run import (
     make_loader_of,
 )
 from sightline.runs.files import write_json
+from sightline.runs.folder import find_run
 from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.record import RunRecord, open_folder
 
@@ -40,6 +41,7 @@ def evaluate(cfg: "DictConfig | EvaluateConfig", invocation: Invocation = UNTOLD
     Raises: BadInput before anything is written; GateNotMet when everything is.
     """
     cfg = validate_task(cfg, EvaluateConfig)
+    find_run(cfg.run, Path(cfg.paths.runs))  # before torch loads, which takes seconds
     from sightline.evaluation.evaluation_input import EvaluationInput
     from sightline.evaluation.gates import check_gates
     from sightline.evaluation.measurement import build_evaluators, measure_split

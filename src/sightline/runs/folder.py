@@ -2,7 +2,7 @@
 
 import csv
 import os
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from sightline.errors import BadInput
 from sightline.runs.files import read_json, write_json, write_text
+from sightline.runs.override_text import typed
 from sightline.runs.record import now
 
 NOT_METRICS = ("epoch", "step", "lr")
@@ -22,11 +23,15 @@ def find_run(run: str | Path, runs: Path) -> Path:
 
     A run of evaluate, explain or predict stands for the run whose model it used.
 
-    Raises: BadInput when there is none.
+    Raises: BadInput when there is none, or several are meant, with the newest of them.
     """
     path = named_path(str(run), runs)
     if path is None:
-        raise BadInput(f"run={run}: no such run folder, model folder or checkpoint (looked here and in {runs})")
+        raise BadInput(
+            f"run={run}: no such run folder, model folder or checkpoint (looked here and in {runs})"
+            f"{_training_meant('run', str(run), runs)}"
+        )
+    _refuse_folder_of_runs("run", path, runs)
     return _trained_by(path)
 
 
@@ -48,7 +53,9 @@ def find_resumed(resume: str, runs: Path) -> Path:
     """
     path = named_path(resume, runs, needs_model=False)
     if path is None:
-        raise BadInput(f"resume={resume}: no such run folder or checkpoint (looked here and in {runs})")
+        hint = _training_meant("resume", resume, runs)
+        raise BadInput(f"resume={resume}: no such run folder or checkpoint (looked here and in {runs}){hint}")
+    _refuse_folder_of_runs("resume", path, runs)
     folder = path if path.is_dir() else path.parent.parent
     if not holds_run(folder):
         raise BadInput(f"resume={resume}: {folder} is not the folder of a run; give one that has run.json")
@@ -59,7 +66,32 @@ def holds_run(folder: Path) -> bool:
     return (folder / "run.json").is_file() or any((folder / "checkpoints").glob("last*.ckpt"))
 
 
-def newest_training(runs: Path, *, needs_model: bool = True) -> Path | None:
+def _training_meant(key: str, name: str, runs: Path) -> str:
+    """`; type …` with the newest training of that name, or of any; nothing where there is none."""
+    needs_model = key == "run"
+    named = newest_training(runs, needs_model=needs_model, among=lambda folder: folder.parent.name == Path(name).name)
+    if named is not None:
+        return f"; the newest training of that name: {_typed_run(key, named, runs)}"
+    newest = newest_training(runs, needs_model=needs_model)
+    return f"; the newest training: {_typed_run(key, newest, runs)}" if newest else ""
+
+
+def _refuse_folder_of_runs(key: str, path: Path, runs: Path) -> None:
+    """Raises: BadInput for a folder of trainings, with the newest of them."""
+    if path.is_file() or (path / "run.json").is_file():
+        return
+    newest = newest_training(runs, needs_model=key == "run", among=lambda folder: path in folder.resolve().parents)
+    if newest is not None:
+        raise BadInput(f"{key}={path}: a folder of runs; the newest training in it: {_typed_run(key, newest, runs)}")
+
+
+def _typed_run(key: str, folder: Path, runs: Path) -> str:
+    return typed(key, str(folder.relative_to(runs.resolve())))
+
+
+def newest_training(
+    runs: Path, *, needs_model: bool = True, among: Callable[[Path], bool] = lambda _: True
+) -> Path | None:
     """The training in `runs/train/<name>/<time>` that ended last, or began last where it has not ended.
 
     Jobs, trials and refits of sweeps, and runs in an `output` folder lie elsewhere: they go by their path.
@@ -67,7 +99,7 @@ def newest_training(runs: Path, *, needs_model: bool = True) -> Path | None:
     found = []
     for record in (runs / "train").glob("*/*/run.json"):
         folder = record.parent
-        if not needs_model or (folder / "model" / "model.json").is_file():
+        if among(folder) and (not needs_model or (folder / "model" / "model.json").is_file()):
             facts = read_json(record)
             found.append((facts.get("finished") or facts.get("started") or "", str(folder)))
     return Path(max(found)[1]).resolve() if found else None

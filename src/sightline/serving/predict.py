@@ -15,6 +15,7 @@ from sightline.data.transforms import load_rgb
 from sightline.errors import BadInput
 from sightline.finished_run import FinishedRun
 from sightline.runs.file_names import fit_name, to_text
+from sightline.runs.folder import find_run
 from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.record import RunRecord, open_folder
 
@@ -43,6 +44,7 @@ def predict(cfg: "DictConfig | PredictConfig", invocation: Invocation = UNTOLD) 
     """Write `predictions.csv` and, with `pictures`, each photo with its class as the title."""
     cfg = validate_task(cfg, PredictConfig)
     files, base = find_named(cfg.images)
+    find_run(cfg.run, Path(cfg.paths.runs))  # before torch loads, which takes seconds
     from rich.progress import track
 
     from sightline.data.pictures import PictureBatches
