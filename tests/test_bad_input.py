@@ -55,6 +55,13 @@ ON_THE_COMMAND_LINE = [
         "model.focal_gamma=1 launch=local_process",
         "model.focal_gamma=1: has no effect here, it counts only with model.loss",
     ),
+    ("stages=fit", "stages=fit: must be a list; type stages=[fit]"),
+    (
+        "checkpoint=best",
+        "checkpoint=best: holds a value for each of its keys; set one of them, like checkpoint.monitor=…",
+    ),
+    ("model.arguments=x", "holds a value for each of its keys; set one of them, like +model.arguments.NAME=VALUE"),
+    ("data.columns=[a]", "data.columns: a list stands for keys with a value each, or these for a list"),
     ("launch.n_parallel=2", "launch.n_parallel: counts only where runs are launched; add launch=local_process, say"),
     ("hydra.sweeper.n_trials=2", "hydra.sweeper.n_trials: counts only in a sweep; add hparams_search=optuna, say"),
     ("data.val_fraction=0.6 data.test_fraction=0.6", "make their sum smaller than 1"),

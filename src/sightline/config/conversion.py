@@ -7,12 +7,13 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from omegaconf import MISSING, DictConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
 from sightline.config.constraints import check, did_you_mean, find_idle, refuse_idle
 from sightline.config.schema.train import TrainConfig
 from sightline.errors import BadInput
+from sightline.runs.override_text import typed
 
 log = logging.getLogger(__name__)
 Task = TypeVar("Task")
@@ -195,7 +196,22 @@ def explain_key(error: OmegaConfBaseException) -> str:
         return f"{error.full_key}=null: must have a value"
     if converted := re.match(r"Value '(.*)' (?:of type '.*' could not be converted to|is not a valid) (\w+)", problem):
         return f"{error.full_key}={converted[1]}: must be {KINDS.get(converted[2], converted[2])}"
-    return f"{error.full_key}: {problem}; change the value"
+    if "ListConfig" in problem and "DictConfig" in problem:
+        return f"{error.full_key}: a list stands for keys with a value each, or these for a list; --help shows its form"
+    return _explain_shape(error) or f"{error.full_key}: {problem}; change the value"
+
+
+def _explain_shape(error: OmegaConfBaseException) -> str | None:
+    """For a value alone where a list, or keys with a value each, must be: what to type."""
+    key, value, node = error.full_key, error.value, error.child_node
+    if value is None:
+        return None
+    if isinstance(node, ListConfig):
+        return f"{key}={value}: must be a list; type {typed(str(key), [value])}"
+    if isinstance(node, DictConfig):
+        like = f"{key}.{next(iter(node))}=…" if node else f"+{key}.NAME=VALUE"
+        return f"{key}={value}: holds a value for each of its keys; set one of them, like {like}"
+    return None
 
 
 def unknown_key(error: ConfigKeyError | ConfigAttributeError) -> tuple[str, list[str]]:
