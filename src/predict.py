@@ -21,7 +21,7 @@ def main(cfg: DictConfig, invocation: command.Invocation) -> None:
     if result.unreadable:
         print(f"skipped {len(result.unreadable)} file(s) that cannot be read; run.json names them")
     note = "" if result.is_calibrated else ", uncalibrated"
-    print(f"results: {result.run_dir / 'predictions.csv'} ({len(result.files)} images{note})")
+    print(f"results: {result.run_dir / 'predictions.csv'} ({len(result.files)} image(s){note})")
 
 
 if __name__ == "__main__":

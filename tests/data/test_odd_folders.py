@@ -133,7 +133,7 @@ def test_a_dry_run_says_what_is_understood_and_writes_nothing(odd: Trained, cli:
     assert (list(tmp_path.iterdir()), sorted(odd.root.rglob("*"))) == ([], before)
 
 
-@pytest.mark.parametrize("root", ["nowhere", "photos.zip", "s3://bucket/photos", "https://example.org/photos.zip"])
+@pytest.mark.parametrize("root", ["photos.zip", "s3://bucket/photos", "https://example.org/photos.zip"])
 def test_a_dry_run_fetches_and_unpacks_nothing(root: str, cli: Cli, tmp_path: Path) -> None:
     (tmp_path / "photos.zip").write_bytes(b"PK")
     place = root if "://" in root else tmp_path / root
@@ -141,6 +141,14 @@ def test_a_dry_run_fetches_and_unpacks_nothing(root: str, cli: Cli, tmp_path: Pa
     assert done.returncode == 2
     assert f"dry_run=true: {place} is no folder or table on this disk, and a dry run fetches and unpacks" in done.stderr
     assert [path.name for path in tmp_path.iterdir()] == ["photos.zip"]
+
+
+def test_a_dry_run_of_no_folder_says_so(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "my photos").mkdir()
+    done = cli("prepare", f"data.root={tmp_path / 'my photo'}", f"paths.cache={tmp_path / 'cache'}", "dry_run=true")
+    assert done.returncode == 2
+    assert f"data.root={tmp_path / 'my photo'}: no such folder" in done.stderr
+    assert f"(did you mean {tmp_path / 'my photos'}?)" in done.stderr
 
 
 # what the audit finds

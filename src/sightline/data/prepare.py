@@ -74,7 +74,8 @@ def describe(cfg: "DictConfig | PrepareConfig") -> str:
     """
     data = validate_task(cfg, PrepareConfig).data
     root = Path(data.root.removeprefix("file://")).expanduser().absolute()
-    if not (root.is_dir() or (root.is_file() and is_table(root.name))):
+    is_missing = data.source == "folder" and not _is_here(data.root)
+    if not (is_missing or root.is_dir() or (root.is_file() and is_table(root.name))):
         raise BadInput(
             f"dry_run=true: {data.root} is no folder or table on this disk, and a dry run fetches and unpacks nothing; "
             "leave it out, or name another data.root"

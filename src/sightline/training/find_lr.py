@@ -49,12 +49,12 @@ def find_lr(cfg: "DictConfig | FindLrConfig", invocation: Invocation = UNTOLD) -
 
     Raises: BadInput when the configuration cannot be trained, or the loss falls at no rate.
     """
-    from sightline.training.lr_finder import require_suggestion
-
     cfg = validate_task(cfg, FindLrConfig)
     if (typed := value_of(invocation.overrides, "model.lr")) is not None:
         log.info("model.lr=%s is not used: it is what is looked for", typed)
     check_root(cfg)
+    from sightline.training.lr_finder import require_suggestion
+
     cfg, sized = with_img_size(cfg)
     cfg, guesses = with_pretrained(cfg, {})
     check_network(cfg)

@@ -114,6 +114,12 @@ def test_no_folder_says_where_to_get_it(tmp_path: Path) -> None:
     )
 
 
+def test_a_misspelt_folder_names_those_beside_it(tmp_path: Path) -> None:
+    (tmp_path / "photos").mkdir()
+    with pytest.raises(BadInput, match=rf"no such folder; .* \(did you mean {tmp_path / 'photos'}\?\)$"):
+        list_images(tmp_path / "fotos")
+
+
 @pytest.mark.parametrize("names", [["test/a/1.png"], ["top/seg_test/a/1.png"], ["Test.csv", "Test/1.png"]])
 def test_the_test_images_alone(names: list[str], tmp_path: Path) -> None:
     touch(tmp_path, *names)

@@ -132,6 +132,7 @@ def test_columns_may_be_named_in_part(tmp_path: Path) -> None:
         tmp_path, "photo,kind,size", *(f"{path},{label},{len(path)}{label}" for path, label in LABELS.items())
     )
     assert "which column holds the label? It has photo, kind, size" in refusal(table)
+    assert refusal(table).endswith("name it, like data.columns.label=NAME"), "as a shell takes it, without quotes"
     listed = list_images(table, LayoutRule(columns={"label": "Kind"}))
     assert short(listed) == CATS_AND_DOGS
     assert guessed(listed) == {"data.columns": {"path": "photo", "label": "kind"}}

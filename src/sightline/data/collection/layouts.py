@@ -1,12 +1,14 @@
 """The layouts of data sets that are recognised: tables, published data sets, class folders."""
 
 import csv
+import os
 import unicodedata
 from collections import defaultdict
 from collections.abc import Callable, Iterable
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 
+from sightline.config.constraints import did_you_mean
 from sightline.data.collection.class_folders import (
     Location,
     find_split_folders,
@@ -47,6 +49,8 @@ def list_images(root: Path, rule: LayoutRule = FOUND_OUT, *, needs: str = "train
         listing = replace(listing, files=[replace(part, label=to_text(part.label)) for part in listing.files])
     else:
         hint = f"; get it from {rule.origin}" if rule.origin else ""
+        if os.access(root.parent, os.R_OK):
+            hint += did_you_mean(root.name, (each.name for each in root.parent.iterdir()), f"{root.parent}/")
         raise BadInput(f"data.root={root}: no such folder; set it to one that holds train/<class>/…{hint}")
     files = [replace(part, label=unicodedata.normalize("NFC", part.label)) for part in listing.files]
     return replace(listing, files=files)

@@ -271,5 +271,5 @@ def lacking(rows: Rows, names: Sequence[str | int], role: str, why: str) -> BadI
     """The error for a table in which a column is not found."""
     return rows.refuse(
         f"which column holds the {role}? It has {', '.join(map(str, names)) or 'none'}, and "
-        f"{why}; name it, like data.columns={{{role}: NAME}}"
+        f"{why}; name it, like data.columns.{role}=NAME"
     )

@@ -101,7 +101,7 @@ def _decode(file: Path, address: str, told: str | None) -> tuple[str, str | None
         if told is not None or marked is not None:
             raise BadInput(
                 f"data.root={address}: cannot be read as {told or marked} ({error}); save it as UTF-8, or name its "
-                "encoding, like data.table_format={encoding: cp1252}"
+                "encoding, like data.table_format.encoding=cp1252"
             ) from error
     try:
         return data.decode("cp1252"), "cp1252"
