@@ -119,15 +119,16 @@ def test_with_all_classes_too_small_nothing_is_left() -> None:
         split_images(listing({"a": 1, "b": 1, "c": 9}), LEAVE_OUT)
 
 
-def test_classes_that_differ_by_case_are_named(caplog: pytest.LogCaptureFixture) -> None:
-    split_images(listing({"Cat": 9, "Dog": 9, "cat": 9}))
-    assert "classes Cat and cat differ by case alone: if they are one, give them one name" in caplog.text
+def test_classes_that_differ_only_by_case_or_blanks_are_named(caplog: pytest.LogCaptureFixture) -> None:
+    split_images(listing({"Cat": 9, "Dog": 9, "cat": 9, "Dog ": 9}))
+    assert "classes 'Dog' and 'Dog ' differ only by" in caplog.text
+    assert "classes 'Cat' and 'cat' differ only by case or blanks: if they are one, give them one name" in caplog.text
     with pytest.raises(
-        BadInput, match=r"test/ has classes that train/ lacks: cat \(cat and Cat differ by case alone: gi"
+        BadInput, match=r"test/ has classes that train/ lacks: cat \(cat and Cat differ only by case or blanks: gi"
     ):
         split_images(listing({"Cat": 9, "Dog": 9}, test={"cat": 3, "Dog": 3}))
     with pytest.raises(
-        BadInput, match=r"does not know: cat \(cat and Cat differ by case alone: give them one name\); it"
+        BadInput, match=r"does not know: cat \(cat and Cat differ only by case or blanks: give them one name\); it"
     ):
         find_test_images(listing({}, test={"cat": 3}), ("Cat", "Dog"))
 

@@ -167,7 +167,7 @@ def find_test_images(listing: Listing, class_names: Iterable[str]) -> Manifest:
     if unknown := sorted({part.label for part in found} - set(known)):
         raise BadInput(
             f"data.root={root}: test/ has classes that the model does not know: {_names(unknown)}"
-            f"{_differ_by_case(unknown, known)}; it knows {_names(class_names)}"
+            f"{_written_alike(unknown, known)}; it knows {_names(class_names)}"
         )
     found = [replace(part, label=known[part.label]) for part in found]
     return _tabulate(root, class_names, found, SplitRule())[0]
@@ -190,15 +190,19 @@ def _check_classes(root: Path, found: Sequence[ClassFiles]) -> tuple[str, ...]:
         )
     by_letters: dict[str, str] = {}
     for name in sorted(train):
-        if (other := by_letters.setdefault(name.casefold(), name)) != name:
-            log.warning("classes %s and %s differ by case alone: if they are one, give them one name", other, name)
+        if (other := by_letters.setdefault(_loosely(name), name)) != name:
+            log.warning(
+                "classes %r and %r differ only by case or blanks: if they are one, give them one name", other, name
+            )
     for split in set(classes) - {"train"}:
         if not any(classes[split].values()):
             raise BadInput(f"data.root={root}: no images found in {split}/<class>/; add some or remove it")
         if unknown := sorted(set(classes[split]) - set(train)):
+            none_known = split == "test" and len(unknown) == len(classes[split])
+            hint = ", or, if they are no classes, put their images into test/ itself" if none_known else ""
             raise BadInput(
                 f"data.root={root}: {split}/ has classes that train/ lacks: {_names(unknown)}"
-                f"{_differ_by_case(unknown, train)}; add them to train/ or remove them"
+                f"{_written_alike(unknown, train)}; add them to train/ or remove them{hint}"
             )
     return tuple(sorted(train))
 
@@ -208,11 +212,16 @@ def _compose(name: str) -> str:
     return unicodedata.normalize("NFC", name)
 
 
-def _differ_by_case(unknown: Iterable[str], known: Iterable[str]) -> str:
+def _loosely(name: str) -> str:
+    """A class's name by how it reads: its case and the number of its blanks do not matter."""
+    return " ".join(name.casefold().split())
+
+
+def _written_alike(unknown: Iterable[str], known: Iterable[str]) -> str:
     """A hint for classes that are written differently elsewhere."""
-    by_letters = {name.casefold(): name for name in known}
-    alike = [f"{name} and {by_letters[name.casefold()]}" for name in unknown if name.casefold() in by_letters]
-    return f" ({_names(alike)} differ by case alone: give them one name)" if alike else ""
+    by_letters = {_loosely(name): name for name in known}
+    alike = [f"{name} and {by_letters[_loosely(name)]}" for name in unknown if _loosely(name) in by_letters]
+    return f" ({_names(alike)} differ only by case or blanks: give them one name)" if alike else ""
 
 
 def _tabulate(

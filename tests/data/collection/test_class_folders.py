@@ -1,13 +1,16 @@
 """Folders as people have them: understood, with a word where not plain, or refused with the key that decides."""
 
+import os
 import unicodedata
 from pathlib import Path
 
 import pytest
+from PIL import Image
 from tests.data.collection.test_layouts import touch
 
 from sightline.data.collection.image_files import LayoutRule, Listing
 from sightline.data.collection.layouts import list_images
+from sightline.data.splitting import make_manifest
 from sightline.errors import BadInput
 
 RED, BLUE = ("red/1.png", "red/2.png"), ("blue/1.png",)
@@ -43,6 +46,7 @@ SPLITS = [
     (["ASL-Train-Data", "ASL-Test-Data"], "ASL-Train-Data/ is train; ASL-Test-Data/ is test"),
     (["images/train", "images/test"], None),
     (["data/data/train", "data/data/test"], None),
+    (["archive (1)/data/data/train", "archive (1)/data/data/test"], None),
     (
         ["train/images", "test/images"],
         "the classes of train lie in train/images/; the classes of test lie in test/images/",
@@ -151,6 +155,32 @@ def test_what_is_passed_over_is_named(tmp_path: Path) -> None:
     }
 
 
+def test_what_is_no_suffix_hides_no_image(tmp_path: Path) -> None:
+    touch(tmp_path, *below("train"))
+    for name in ("Dr. Smith", "1.jpg?w=200", "2.jpg_large", "scan. 3"):
+        Image.new("L", (8, 8)).save(tmp_path / "train/red" / name, "JPEG")
+    (tmp_path / "train/red/notes. old").write_text("no image, but longer than a signature")
+    listing = list_images(tmp_path)
+    assert counts(listing) == {"train": {"blue": 1, "red": 6}}
+    assert listing.notes == ("passed over 1 file that is no image: 1 without a suffix",)
+
+
+def test_a_folder_without_images_says_what_it_holds(tmp_path: Path) -> None:
+    touch(tmp_path, "a/1.dcm", "a/2.dcm", "b/1.dcm", "b/notes.txt")
+    with pytest.raises(BadInput, match=r"there are no images in it, only 3 \.dcm, 1 \.txt: convert"):
+        list_images(tmp_path)
+
+
+def test_classes_that_lie_in_a_class_once_more_are_named(tmp_path: Path) -> None:
+    touch(tmp_path, *CLASSES, *below("flowers"))
+    listing = list_images(tmp_path)
+    assert counts(listing) == {"train": {**BOTH, "flowers": 3}}
+    assert listing.notes == (
+        "flowers/ counts as a class, and holds folders that are called like classes too: blue/ and red/; "
+        "if they are copies, move it away",
+    )
+
+
 def test_one_class_in_two_unicode_forms(tmp_path: Path) -> None:
     composed, apart = (unicodedata.normalize(form, "Café") for form in ("NFC", "NFD"))
     assert composed != apart
@@ -183,6 +213,28 @@ def test_links_that_lead_up_are_named_and_not_followed(link: str, target: str, t
     )
 
 
+def test_links_that_lead_to_nothing_are_named(tmp_path: Path) -> None:
+    touch(tmp_path, *below("train"))
+    (tmp_path / "train/green").symlink_to("gone")
+    (tmp_path / "train/red/3.png").symlink_to("gone.png")
+    (tmp_path / "train/red/loop").symlink_to("loop")
+    listing = list_images(tmp_path)
+    assert counts(listing) == {"train": BOTH}
+    assert listing.notes == (
+        "links that lead to nothing: train/green → gone, train/red/3.png → gone.png, train/red/loop → loop",
+    )
+
+
+def test_pipes_are_passed_over_and_not_waited_for(tmp_path: Path) -> None:
+    touch(tmp_path, *below("train"))
+    for name in ("pipe", "pipe.png"):
+        os.mkfifo(tmp_path / "train/red" / name)
+        os.mkfifo(tmp_path / "train" / name)
+    listing = list_images(tmp_path)
+    assert counts(listing) == {"train": BOTH}
+    assert "passed over 2 files that are no images: 2 (pipe or device)" in listing.notes
+
+
 # test images without classes
 
 UNLABELLED = [
@@ -190,6 +242,8 @@ UNLABELLED = [
     ["test/test/1.png", "test/test/2.png"],
     ["test/images/1.png", "test/images/deep/2.png"],
     ["test/unknown/1.png", "test/unknown/2.png"],
+    ["test/test_images/1.png", "test/test_images/2.png"],
+    ["test/Unlabeled Test/1.png", "test/Unlabeled Test/2.png"],
 ]
 
 
@@ -213,6 +267,18 @@ def test_one_class_in_test_is_a_class(tmp_path: Path) -> None:
     touch(tmp_path, *below("train", names=("test/1.png", "all/1.png")))
     touch(tmp_path / "more", *below("train", names=("all/1.png", "red/1.png")), "test/all/1.png")
     assert counts(list_images(tmp_path / "more"))["test"] == {"all": 1}
+
+
+def test_a_folder_of_test_that_train_lacks_may_be_no_class(tmp_path: Path) -> None:
+    touch(tmp_path, *below("train"), "test/0/1.png")
+    with pytest.raises(BadInput, match=r"lacks: 0; add .*, or, if they are no classes, put their images into test/ "):
+        make_manifest(tmp_path)
+
+
+def test_images_of_val_without_classes_are_told_where_to_go(tmp_path: Path) -> None:
+    touch(tmp_path, *below("train"), "val/1.png")
+    with pytest.raises(BadInput, match=f"no class folders in {tmp_path}/val, .*put them into {tmp_path}/val/<class>/;"):
+        list_images(tmp_path)
 
 
 # files whose names tell the class

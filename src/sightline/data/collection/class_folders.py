@@ -33,7 +33,7 @@ LONGER_WORD = re.compile(
     re.IGNORECASE,
 )
 """A split's word with more around it: training_set, train2017, and with a prefix asl_alphabet_train."""
-UNLABELLED_NAMES = frozenset(("test", "testing", "images", "imgs", "all", "unknown", "unlabelled", "unlabeled"))
+UNLABELLED_NAMES = frozenset(("images", "imgs", "all", "unknown", "unlabelled", "unlabeled"))
 """What the single folder in test/ is called where its images have no classes, in lower case."""
 NAME_PATTERNS = (r"^(.+?)[ ._-]*\(?\d+\)?\.\w+$", r"^([^\W\d_]+)", r"([^\W\d_]+)\.\w+$")
 """How the class stands in many files' names: Egyptian_Mau_12.jpg, cat.0.large.jpg, 0001_cat.jpg."""
@@ -60,7 +60,7 @@ class Location:
         """Sorted; links that lead up are none."""
         found = []
         for entry in scan(folder):
-            if not is_folder(entry):
+            if (entry.is_symlink() and not self.search.leads_somewhere(entry)) or not is_folder(entry):
                 continue
             if entry.is_symlink() and leads_up(target := os.path.realpath(entry.path), os.path.realpath(folder)):
                 self.search.links[entry.path] = target
@@ -106,7 +106,7 @@ def list_class_folders(at: Location) -> Listing | None:
         return _list_splits(at, splits)
     if layout == "classes" and len(at.subfolders(at.folder)) > 1:
         files = list_classes(at, at.needs, at.folder)
-        notes = note_strays(at, at.folder)
+        notes = [*note_strays(at, at.folder), *_note_nested(files)]
         if empty := [at.root / part.folder for part in files if not part.names]:
             notes.append(f"not read: {_name(empty)}, as there are no images in it")
         return at.listing(layout, [part for part in files if part.names], because=because, notes=notes)
@@ -210,7 +210,9 @@ def _list_splits(at: Location, splits: dict[str, Path]) -> Listing:
             )
             continue
         notes += note_strays(at, level)
-        files += list_classes(at, split, level)
+        listed = list_classes(at, split, level)
+        notes += _note_nested(listed)
+        files += listed
     if at.needs == "test" and unlabelled:
         folder = splits["test"]
         raise at.refuse(
@@ -235,11 +237,15 @@ def _find_classes(at: Location, folder: Path) -> Path:
 def _find_unlabelled(at: Location, folder: Path, labels: set[str]) -> list[str]:
     """The images of a test split that has no class folders, or one whose name says that it is none."""
     inner = at.subfolders(folder)
-    is_none = len(inner) == 1 and not labels & {inner[0].name}
-    is_none = is_none and (inner[0].name.lower() in UNLABELLED_NAMES or inner[0].name == folder.name)
-    if inner and not is_none:
+    if inner and (len(inner) > 1 or inner[0].name in labels or not _says_no_class(inner[0].name)):
         return []
     return sorted(f"{at.relative(folder)}/{name}" for name in at.search.find(folder))
+
+
+def _says_no_class(name: str) -> bool:
+    """Whether a folder's name is no class: `unknown`, or a word for test with others around it."""
+    match = LONGER_WORD.fullmatch(name)
+    return name.lower() in UNLABELLED_NAMES or (match is not None and split_of(match["word"]) == "test")
 
 
 def note_strays(at: Location, folder: Path) -> list[str]:
@@ -248,6 +254,20 @@ def note_strays(at: Location, folder: Path) -> list[str]:
     if not names or not at.subfolders(folder):
         return []
     return [f"not used: {len(names)} image(s) in {folder.name}/ itself, in no class folder, the first is {names[0]}"]
+
+
+def _note_nested(classes: Sequence[ClassFiles]) -> list[str]:
+    """A line for a class folder in which others lie once more, as some archives have them."""
+    labels = {part.label for part in classes}
+    found = []
+    for part in classes:
+        inner = {name.partition("/")[0] for name in part.names if "/" in name}
+        if len(twice := sorted(inner & labels - {part.label})) > 1:
+            found.append(
+                f"{part.folder}/ counts as a class, and holds folders that are called like classes too: "
+                f"{_name(map(Path, twice))}; if they are copies, move it away"
+            )
+    return found
 
 
 def _note_unread(at: Location, used: Iterable[Path]) -> list[str]:
@@ -357,7 +377,7 @@ def _explain_flat(at: Location, folder: Path) -> BadInput:
     shown = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
     return at.refuse(
         f"no class folders in {folder}, but {len(names)} image(s) ({shown}). Tell their classes in one of three ways: "
-        f"put them into {at.root / at.needs}/<class>/; or take the class from their names, with "
+        f"put them into {folder if split_of(folder.name) else at.root / at.needs}/<class>/; or take the class from their names, with "
         f"'data.name_pattern=\"{pattern}\"'{gives}; or name a table of path,label with data.root=TABLE.csv"
     )
 

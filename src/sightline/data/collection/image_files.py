@@ -122,6 +122,8 @@ class ImageSearch:
         """Number of files that are no images, by suffix."""
         self.links: dict[str, str] = {}
         """Links that were not followed, and where they lead."""
+        self.broken: dict[str, str] = {}
+        """Links that lead to nothing, and what they say."""
 
     def find(self, folder: Path) -> Iterator[str]:
         """POSIX paths below a folder: its images, sorted, then those of its subfolders, and what is linked last."""
@@ -129,21 +131,22 @@ class ImageSearch:
         return (path[start:] for path in self._find(str(folder)))
 
     def notes(self, root: Path) -> tuple[str, ...]:
-        """A line for what was passed over, and one for the links that were not followed, named below a root."""
+        """A line for what was passed over, and one each for links not followed and broken, named below a root."""
         lines = []
         if self.passed_over:
             total = self.passed_over.total()
-            counts = sorted(self.passed_over.items(), key=lambda item: (-item[1], not item[0], item[0]))
-            by_suffix = ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in counts)
             are = "files that are no images" if total > 1 else "file that is no image"
-            lines.append(f"passed over {total} {are}: {by_suffix}")
+            lines.append(f"passed over {total} {are}: {self.by_suffix()}")
         if self.links:
-            named = [f"{os.path.relpath(link, root)} → {target}" for link, target in self.links.items()]
-            more = f" and {len(named) - MAX_NAMED} more" if len(named) > MAX_NAMED else ""
-            lines.append(
-                f"not followed, as they lead up or to what is found already: {', '.join(named[:MAX_NAMED])}{more}"
-            )
+            lines.append(f"not followed, as they lead up or to what is found already: {_named(self.links, root)}")
+        if self.broken:
+            lines.append(f"links that lead to nothing: {_named(self.broken, root)}")
         return tuple(lines)
+
+    def by_suffix(self) -> str:
+        """What was passed over: `12 .dcm, 1 without a suffix`."""
+        counts = sorted(self.passed_over.items(), key=lambda item: (-item[1], not item[0], item[0]))
+        return ", ".join(f"{count} {suffix or 'without a suffix'}" for suffix, count in counts)
 
     def _find(self, top: str) -> Iterator[str]:
         links: list[_Link] = []
@@ -168,6 +171,8 @@ class ImageSearch:
         images, folders, linked = [], [], []
         for entry in scan(path):
             if entry.is_symlink():
+                if not self.leads_somewhere(entry):
+                    continue
                 if (leads_to_folder := is_folder(entry)) or self._takes(entry):
                     linked.append(_Link(entry.path, real, leads_to_folder))
             elif entry.is_dir():
@@ -179,12 +184,26 @@ class ImageSearch:
         for name in sorted(folders):
             yield from self._walk(f"{path}/{name}", f"{real}/{name}", visited, links)
 
+    def leads_somewhere(self, link: os.DirEntry[str]) -> bool:
+        """Whether there is something where a link leads; one that is broken is kept in mind."""
+        if not (is_whole := os.path.exists(link.path)):  # noqa: PTH110
+            self.broken[link.path] = os.readlink(link.path)  # noqa: PTH115
+        return is_whole
+
     def _takes(self, entry: os.DirEntry[str]) -> bool:
         """Whether an entry is an image; what is none is counted."""
-        if is_image(entry.name, entry.path):
+        is_regular = entry.is_file()
+        if is_regular and is_image(entry.name, entry.path):
             return True
-        self.passed_over[_suffix(entry.name)] += 1
+        self.passed_over[_suffix(entry.name) if is_regular else "(pipe or device)"] += 1
         return False
+
+
+def _named(links: Mapping[str, str], root: Path) -> str:
+    """Some of the links, by their paths below a root, and where they lead."""
+    names = [f"{os.path.relpath(link, root)} → {target}" for link, target in links.items()]
+    more = f" and {len(names) - MAX_NAMED} more" if len(names) > MAX_NAMED else ""
+    return f"{', '.join(names[:MAX_NAMED])}{more}"
 
 
 def _is_found(target: str, visited: set[str]) -> bool:
@@ -274,9 +293,9 @@ def has_image_suffix(name: str) -> bool:
 
 
 def _suffix(name: str) -> str:
-    """In lower case; a number behind a point is none."""
+    """In lower case; behind a point a number (`image.001`) or more than one word (`Dr. Smith`) is none."""
     suffix = os.path.splitext(name)[1].lower()  # noqa: PTH122 (for every file)
-    return "" if suffix == "." or suffix[1:].isdigit() else suffix
+    return suffix if suffix[1:].isalnum() and not suffix[1:].isdigit() else ""
 
 
 @functools.cache
@@ -292,6 +311,8 @@ def _has_signature(path: str) -> bool:
     """Whether a file begins like one of Pillow's formats, and not like a text that happens to."""
     from PIL import Image
 
+    if not os.path.isfile(path):  # noqa: PTH113 (a pipe would wait for somebody to write into it)
+        return False
     try:
         with open(path, "rb") as file:  # noqa: PTH123
             prefix = file.read(SIGNATURE_BYTES)

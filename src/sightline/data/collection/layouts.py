@@ -18,7 +18,15 @@ from sightline.data.collection.class_folders import (
     list_classes,
     note_strays,
 )
-from sightline.data.collection.image_files import FOUND_OUT, ClassFiles, LayoutRule, Listing, find_files, split_of
+from sightline.data.collection.image_files import (
+    FOUND_OUT,
+    ClassFiles,
+    ImageSearch,
+    LayoutRule,
+    Listing,
+    find_files,
+    split_of,
+)
 from sightline.data.collection.table_folders import list_tables_beside
 from sightline.data.collection.tables import is_table, list_table
 from sightline.errors import BadInput
@@ -59,7 +67,7 @@ def list_images(root: Path, rule: LayoutRule = FOUND_OUT, *, needs: str = "train
 def _list_folder(root: Path, rule: LayoutRule, needs: str) -> Listing:
     """What the first layout that fits finds in the folder, or in the only one with images that it holds."""
     folder, strays = root, []
-    for _ in range(MAX_FOLDERS_AROUND):
+    for _ in range(MAX_FOLDERS_AROUND + 1):
         for list_layout in LAYOUTS if rule.layout == "auto" else (list_class_folders,):
             listing = list_layout(Location(root, folder, rule, needs))
             if listing is not None and any(part.split == needs for part in listing.files):
@@ -73,8 +81,11 @@ def _list_folder(root: Path, rule: LayoutRule, needs: str) -> Listing:
         strays += note_strays(at, folder)
         folder = inner[0]
     told = "" if rule.layout == "auto" else f" data.layout={rule.layout}"
+    search = ImageSearch()
+    has_none = next(search.find(root), None) is None and search.passed_over
+    only = f" (there are no images in it, only {search.by_suffix()}: convert what is one)" if has_none else ""
     raise BadInput(
-        f"data.root={root}{told}: there is no folder {needs}/ in it; put the images into {root}/{needs}/<class>/"
+        f"data.root={root}{told}: there is no folder {needs}/ in it; put the images into {root}/{needs}/<class>/{only}"
     )
 
 

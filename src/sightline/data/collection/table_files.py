@@ -10,7 +10,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import NamedTuple
 
-from sightline.data.collection.image_files import ImageSearch, has_image_suffix
+from sightline.data.collection.image_files import ImageSearch, has_image_suffix, is_folder
 
 NUM_THREADS = 8
 
@@ -137,7 +137,10 @@ class LocalFiles(Files):
         try:
             with os.scandir(self.folder / folder) as entries:
                 for entry in entries:
-                    names[entry.is_dir()].append(entry.name)
+                    if is_folder(entry):
+                        names[1].append(entry.name)
+                    elif os.path.isfile(entry.path):  # noqa: PTH113
+                        names[0].append(entry.name)
         except (OSError, ValueError):  # no such folder, or no name of any
             pass
         return names
