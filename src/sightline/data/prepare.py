@@ -9,10 +9,12 @@ import numpy as np
 
 from sightline.config import PrepareConfig, to_plain, validate_task
 from sightline.data.collection.adapters import DATA_SETS, fetch
+from sightline.data.collection.sources import localise
 from sightline.data.collection.tables import is_table
 from sightline.data.manifest import SPLITS, Manifest
 from sightline.data.opening import list_and_split, open_files
 from sightline.errors import BadInput
+from sightline.runs.archives import is_archive
 from sightline.runs.files import write_json
 from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.record import RunRecord, open_folder
@@ -74,6 +76,8 @@ def describe(cfg: "DictConfig | PrepareConfig") -> str:
     """
     data = validate_task(cfg, PrepareConfig).data
     root = Path(data.root.removeprefix("file://")).expanduser().absolute()
+    if root.is_file() and not is_archive(root.name):
+        localise(str(root), Path())  # says what it should be, where it is no table
     is_missing = data.source == "folder" and not _is_here(data.root)
     if not (is_missing or root.is_dir() or (root.is_file() and is_table(root.name))):
         raise BadInput(

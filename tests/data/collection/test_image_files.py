@@ -89,8 +89,8 @@ def test_links_in_a_circle_end(tmp_path: Path) -> None:
     search = ImageSearch()
     assert list(search.find(tmp_path / "a")) == ["1.png", "to_b/2.png"]
     assert search.notes(tmp_path) == (
-        "passed over 1 file that is no image: 1 without a suffix",
         f"not followed, as they lead up or to what is found already: a/to_b/to_a → {tmp_path / 'a'}",
+        f"links that lead to nothing: a/self → {tmp_path / 'a' / 'self'}",
     )
 
 

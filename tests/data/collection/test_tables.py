@@ -266,6 +266,12 @@ def test_tabs_are_no_guess_in_tsv(tmp_path: Path) -> None:
     assert (short(listed), listed.guesses) == (CATS_AND_DOGS, ())
 
 
+def test_a_table_without_a_header_names_files_without_their_folder(tmp_path: Path) -> None:
+    listed = list_images(make_table(tmp_path, "1,cat", "2,cat", "3,dog", "4,dog"))
+    assert short(listed) == [("train", "cat", ["a/1.png", "a/2.png"]), ("train", "dog", ["b/3.png", "b/4.png"])]
+    assert guessed(listed)["data.table_format"] == {"header": False}
+
+
 def test_a_list_of_paths_and_numbers(tmp_path: Path) -> None:
     """As ImageNet's and many others' train.txt: no header, blanks between the columns."""
     numbers = {"cat": "0", "dog": "1"}
@@ -419,6 +425,8 @@ def test_two_readings_are_ambiguous(
 
 
 MISSING_FILES = [
+    (("1.jpg", "3.jpg"), "line 2: path=1.jpg: no such file in {folder}, but there is a/1.png (2 of 2 rows name no file)"),
+    (("../../1.png", "a/2.png"), "line 2: path=../../1.png: leaves the table's folder; write it relative to"),
     (("a/1.png", "a/9.png"), "line 3: path=a/9.png: no such file in {folder}; correct the path or remove the line"),
     (("a/1.png", "a/2.jpg"), "line 3: path=a/2.jpg: no such file in {folder}, but there is 2.png; correct"),
     (("a/1.png", "a/2_.png"), "line 3: path=a/2_.png: no such file in {folder}, but there is 2.png; correct"),
@@ -451,6 +459,25 @@ def test_rows_that_name_no_file(paths: tuple[str, str], message: str, tmp_path: 
         tmp_path, "path,label", *(f"{path},{label}" for path, label in zip(paths, ("cat", "dog"), strict=True))
     )
     assert refusal(table).startswith(f"data.root={table}: {message.format(folder=tmp_path)}")
+
+
+@pytest.mark.parametrize("above", ["../input/my set", "./../../data", r"..\input"])
+def test_paths_from_another_working_folder(above: str, tmp_path: Path) -> None:
+    listed = list_images(make_table(tmp_path, "path,label", f"{above}/a/1.png,cat", f"{above}/b/3.png,dog"))
+    assert short(listed) == [("train", "cat", ["a/1.png"]), ("train", "dog", ["b/3.png"])]
+    remove = above.replace("\\", "/").removeprefix("./")
+    assert guessed(listed) == {"data.table_paths": {"remove": remove}}
+
+
+def test_one_column_cannot_hold_paths_and_labels(tmp_path: Path) -> None:
+    message = refusal(make_table(tmp_path, "img,kind", "a/1.png,cat"), columns={"path": "img", "label": "img"})
+    assert message == "data.columns: path and label are both img; name the column that holds the label"
+
+
+def test_labels_with_blanks_that_may_be_several_are_said(tmp_path: Path) -> None:
+    labels = ("haze", "haze clear", "clear", "black bear")
+    listed = list_images(make_table(tmp_path, "path,label", *(f"{f},{n}" for f, n in zip(FILES, labels, strict=True))))
+    assert listed.notes == ("haze clear counts as a class of its own, though haze and clear are classes, too",)
 
 
 def test_images_that_no_row_names_are_counted(tmp_path: Path) -> None:
@@ -514,14 +541,19 @@ BAD_TABLES = [
     (["path,label", "a/1.png,cat", "a/2.png,cat,dog"], "line 3: has 3 cells where there are 2 columns; put quotes"),
     (["path", "a/1.png"], "which column holds the label? It has path, and none is called"),
     (["size,label", "77,cat"], "which column holds the path? It has size, label, and no column's cells name files"),
-    (["path,path,label", "a/1.png,a/2.png,cat"], ""),
+    (["path,path,label", "a/1.png,a/2.png,cat"], "two columns are called path; rename one of them, or remove it"),
+    (["path,label,label", "a/1.png,cat,dog"], "two columns are called label; rename one of them, or remove it"),
+    (
+        ["path,label", *["a/1.png,cat", "a/2.png,dog"] * 3],
+        "line 4: path=a/1.png: is in line 2 too (so are 3 other rows); remove one of them",
+    ),
 ]
 
 
 @pytest.mark.parametrize(("lines", "message"), BAD_TABLES)
 def test_broken_tables(lines: list[str], message: str, tmp_path: Path) -> None:
     table = make_table(tmp_path, *lines)
-    assert refusal(table).startswith(f"data.root={table}: {message}" if message else "data.columns: two guesses")
+    assert refusal(table).startswith(f"data.root={table}: {message}")
 
 
 @pytest.mark.parametrize("told", [{"layout": "splits"}, {"name_pattern": "(a)"}])

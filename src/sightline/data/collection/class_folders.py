@@ -375,9 +375,10 @@ def _explain_flat(at: Location, folder: Path) -> BadInput:
     pattern, labels = _suggest_pattern(names)
     gives = f", which gives {_join(labels)}" if labels else ""
     shown = ", ".join(names[:3]) + (" …" if len(names) > 3 else "")
+    above = folder if split_of(folder.name) else at.root / at.needs
     return at.refuse(
         f"no class folders in {folder}, but {len(names)} image(s) ({shown}). Tell their classes in one of three ways: "
-        f"put them into {folder if split_of(folder.name) else at.root / at.needs}/<class>/; or take the class from their names, with "
+        f"put them into {above}/<class>/; or take the class from their names, with "
         f"'data.name_pattern=\"{pattern}\"'{gives}; or name a table of path,label with data.root=TABLE.csv"
     )
 

@@ -27,6 +27,7 @@ SYNONYMS = {
 PATH_LIKE = re.compile("image|img|file|path|photo|picture|foto|bild|id$|^id|name$")
 """Names of columns that may well hold paths."""
 _WORDS = {role: frozenset(names.split()) for role, names in SYNONYMS.items()}
+_USUAL = frozenset[str]().union(*_WORDS.values(), SPLIT_FLAGS)
 
 
 @dataclass(frozen=True)
@@ -74,7 +75,8 @@ def find_header(rows: Rows, files: Files, told: bool | None) -> tuple[list[str] 
     first = rows.cells[0]
     if told is False:
         return None, rows
-    if told is None and any(has_image_suffix(cell) or likely_file(cell, files, is_deep=False) for cell in first):
+    is_deep = not any(plain(cell) in _USUAL for cell in first)  # then it may name a file of any folder, like the rows
+    if told is None and any(has_image_suffix(cell) or likely_file(cell, files, is_deep=is_deep) for cell in first):
         because = (*rows.because, "its first line names a file")
         return None, replace(rows, format={**rows.format, "header": False}, because=because)
     header, rest = first, replace(rows, lines=rows.lines[1:], cells=rows.cells[1:])
@@ -97,6 +99,8 @@ def choose_columns(
     split = chooser.choose_split([path])
     group = chooser.choose_group([path, *split])
     label = chooser.choose_label([path, *split, *([group] if group else [])])
+    if path in label:
+        raise BadInput(f"data.columns: path and label are both {path.name}; name the column that holds the label")
     columns = Columns(path, label, split, group, tuple(column.name for column in chooser.columns))
     return columns, [Guess("data.columns", columns.as_typed(), "; ".join(chooser.because))] if chooser.because else []
 
@@ -235,6 +239,7 @@ class _Chooser:
         names = [column.name for column in self.columns]
         for same in (str, plain):
             if found := [column for column in self.columns if same(column.name) == same(name)]:
+                self._refuse_twice(found)
                 return found[0]
         raise BadInput(
             f"data.columns={{{role}: {name}}}: {self.rows.address} has no such column; it has "
@@ -255,10 +260,16 @@ class _Chooser:
         return [likely_file(cell, self.files, is_deep=is_deep) for cell in spread(column.values)]
 
     def _only(self, role: str, columns: Sequence[Column]) -> Column:
+        self._refuse_twice(columns)
         if len(columns) > 1:
             one, other = (Guess("data.columns", {role: column.name}, self._why(role)) for column in columns[:2])
             raise ambiguous(one, other)
         return columns[0]
+
+    def _refuse_twice(self, columns: Sequence[Column]) -> None:
+        """Raises: BadInput for columns with one name, which no key can tell apart."""
+        if any(column.name == columns[0].name for column in columns[1:]):
+            raise self.rows.refuse(f"two columns are called {columns[0].name}; rename one of them, or remove it")
 
     def _why(self, role: str) -> str:
         return "its cells name files" if role == "path" else f"a usual name for the {role}"

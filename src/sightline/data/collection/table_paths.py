@@ -15,6 +15,8 @@ from sightline.runs.override_text import override
 
 T = TypeVar("T")
 ANY_SUFFIX, ANY_FOLDER = "*", "**"
+_UP = re.compile(r"^(?:\./)*(?:\.\./)+")
+"""What the paths of another working folder begin with, like `../input/`."""
 NUM_SAMPLED = 30
 """Rows that suggest how paths may be read, and that decide which readings are tried on all of them."""
 
@@ -67,7 +69,8 @@ class Reading:
 
 
 def is_absolute(path: str) -> bool:
-    return path.startswith("/") or "://" in path or re.match("[A-Za-z]:/", path) is not None
+    """Whether a path begins outside the table's folder, as `/data`, `C:/`, `s3://bucket` and `../input` do."""
+    return path.startswith(("/", "../")) or "://" in path or re.match("[A-Za-z]:/", path) is not None
 
 
 def find_paths(
@@ -120,7 +123,7 @@ def _tidy(rows: Rows, row: int, text: str, files: Files) -> str:
     for address in files.addresses:
         if path.startswith(address.rstrip("/") + "/"):
             path = path[len(address.rstrip("/")) + 1 :]
-    if ".." in path.split("/"):
+    if ".." in _UP.sub("", path).split("/"):
         raise rows.wrong(row, f"path={text}: leaves the table's folder; write it relative to {files.addresses[0]}")
     return path if "://" in path else PurePosixPath(path).as_posix()
 
@@ -130,7 +133,7 @@ def likely_file(path: str, files: Files, *, is_deep: bool) -> str | None:
     path = path.replace("\\", "/")
     for address in files.addresses:
         path = path.removeprefix(address.rstrip("/") + "/")
-    if not path or ".." in path.split("/"):
+    if not path or ".." in _UP.sub("", path).split("/"):
         return None
     reading = next(_readings(path, files, is_deep), None)
     return None if reading is None else reading.find([path], files)[0]
@@ -187,7 +190,7 @@ def _missing(rows: Rows, texts: Sequence[str], paths: Sequence[str], how: Readin
     row = found.index(None)
     where, count = files.addresses[0], found.count(None)
     problem = f"path={texts[row]}: no such file in {where}"
-    if is_absolute(paths[row]) and count == len(found):
+    if paths[row].startswith("../") or (is_absolute(paths[row]) and count == len(found)):
         problem = f"path={texts[row]}: leaves the table's folder; write it relative to {where}"
     near = _nearest(paths[row], files)
     facts = [f"{count} of {len(found)} rows name no file"] if count > 1 else []
@@ -202,10 +205,14 @@ def _nearest(path: str, files: Files) -> str:
     """What is there that a path may have meant."""
     folder, _, name = path.rpartition("/")
     names = files.names_in(folder)
-    if not names and (places := files.places(name)):
-        return f", but there is {places[0][0]}/{name}{places[0][1]}"
-    alike = sorted(other for other in names if _loosely(other) == _loosely(name))
-    return f", but there is {alike[0]}" if alike else ""
+    if alike := sorted(other for other in names if _loosely(other) == _loosely(name)):
+        return f", but there is {alike[0]}"
+    stem = os.path.splitext(name)[0]  # noqa: PTH122
+    for written in (name, stem):
+        if places := files.places(written):
+            above, suffix = places[0]
+            return f", but there is {above}/{written}{suffix}" if above else f", but there is {written}{suffix}"
+    return ""
 
 
 def _loosely(name: str) -> str:

@@ -66,7 +66,8 @@ def list_table_paths(table: Path, rule: LayoutRule, files: Files) -> list[str]:
 
 
 def table_address(table: Path, files: Files) -> str:
-    return f"{files.addresses[0]}/{table.name}"
+    folder = files.addresses[0]  # of a remote table a copy is read
+    return f"{folder}/{table.relative_to(folder).as_posix() if table.is_relative_to(folder) else table.name}"
 
 
 def read_table(table: Path, rule: LayoutRule, files: Files, needs: str, split: str | None = None) -> ImageTable:
@@ -90,6 +91,7 @@ def read_table(table: Path, rule: LayoutRule, files: Files, needs: str, split: s
     elif columns.label:
         written = columns.label[0].values
         labels = read_labels(rows, written, splits, needs)
+        notes += _note_blanks(labels)
         if len(set(labels)) < len(set(written)) and (twice := _in_two_forms(written, labels)):
             notes += [f"in two Unicode forms, and one class all the same: {', '.join(twice)}"]
     elif needs == "train" and set(splits) == {"test"}:
@@ -121,10 +123,12 @@ def list_rows(root: Path, tables: Sequence[ImageTable], files: Files, needs: str
     unlabelled: list[str] = []
     for images in tables:
         table, lines = images.rows.address, images.rows.lines
+        num_twice = len(images.paths) - len(set(images.paths))
+        others = f" (so are {num_twice - 1} other rows)" if num_twice > 1 else ""
         for row, (path, label, split) in enumerate(zip(images.paths, images.labels, images.splits, strict=True)):
             if path in seen:
                 raise images.rows.wrong(
-                    row, f"path={path}: is in {_place(seen[path], table, label)}; remove one of them"
+                    row, f"path={path}: is in {_place(seen[path], table, label)}{others}; remove one of them"
                 )
             seen[path] = (table, lines[row], label)
             if not label:
@@ -173,6 +177,15 @@ def _note_case(texts: Sequence[str], paths: Sequence[str]) -> list[str]:
     pairs = [(text.replace("\\", "/"), path) for text, path in zip(texts, paths, strict=True)]
     other = [text for text, path in pairs if not text.endswith(path) and text.lower().endswith(path.lower())]
     return [f"{len(other)} path(s) differ from their files by case alone, {other[0]} for one"] if other else []
+
+
+def _note_blanks(labels: Sequence[str]) -> list[str]:
+    """A line about labels that may be several: those made of others with blanks between them."""
+    known = set(labels)
+    found = sorted(label for label in known if len(parts := label.split()) > 1 and known.issuperset(parts))
+    if not found:
+        return []
+    return [f"{found[0]} counts as a class of its own, though {' and '.join(found[0].split())} are classes, too"]
 
 
 def _in_two_forms(written: Sequence[str], labels: Sequence[str]) -> list[str]:
