@@ -53,6 +53,19 @@ def test_a_path_that_is_not_there_is_refused_as_a_path(cli: Cli) -> None:
     assert "error: data.root=/no such (folder)/[x], #1: no such folder" in done.stderr
 
 
+def test_a_path_may_begin_with_a_tilde_that_is_no_home(
+    cli: Cli, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "~photos").mkdir()
+    (read, *_) = read_arguments("train", ["data.root=~photos"]).overrides
+    cfg = compose_config("train", read, "data=folder")
+    assert (cfg.data.root, cfg.data.name) == (str(tmp_path / "~photos"), "photos")
+    done = cli("train", "data.root=~nobody-of-that-name/x")
+    assert done.returncode == 2
+    assert "error: data.root=~nobody-of-that-name/x: there is no such user, and no file" in done.stderr
+
+
 def test_what_is_already_in_quotes_stays(tmp_path: Path) -> None:
     for text in ('"/a b"', "'/a (1)'", "/a\\ b", "${paths.data}/x", "null", "auto", "s3://bucket/a"):
         assert read_arguments("train", [f"data.root={text}", "data=folder"]).overrides[0] == f"data.root={text}"

@@ -1,5 +1,6 @@
 """The words of a command line, understood: flags, overrides that Hydra reads as they were meant, and guesses."""
 
+import os
 import re
 from collections import deque
 from collections.abc import Sequence
@@ -248,6 +249,10 @@ def _check_named(task: str, key: str, text: str) -> None:
 
 def _read_path(task: str, key: str, text: str, parsed: Override | None, *, several_runs: bool) -> str:
     """An override of a key that names a place: with quotes where Hydra would not read the text as it stands."""
+    if os.path.expanduser(text).startswith("~"):  # noqa: PTH111 (where Path's own raises RuntimeError)
+        if not is_there(text):
+            raise BadInput(f"{key}={text}: there is no such user, and no file or folder of that name here; correct it")
+        return f"{key}={literal(os.path.abspath(text))}"  # noqa: PTH100
     parts = text.removeprefix("[").removesuffix("]").split(",")
     are_there = len(parts) > 1 and all(map(is_there, parts)) and not is_there(text)
     if _takes_list(task, key_of(key)) and not several_runs:

@@ -48,7 +48,7 @@ SYNONYMS: dict[str, str] = {
     "model/scheduler=warmup_cosine model.scheduler.warm_up=0.05": "warmup warmup_epochs warmup_steps warmup_ratio",
     # the images
     "data={}": "dataset dataset_name",
-    "data.root={}": "data_dir data_path data_root datadir dataset dataset_path train_dir train_path folder data",
+    "data.root={}": "data_dir data_path data_root datadir dataset dataset_path train_dir train_path path folder data",
     "images={}": "source input inputs file files image img path folder photos data_dir data_path dataset data",
     "data.val_fraction={}": "val_split val_size valid_pct validation_split",
     "data.test_fraction={}": "test_split test_size",
@@ -103,6 +103,8 @@ OPTIONS: dict[str, str] = {
     "augmentation=none": "augmentation=false",
 }
 """The same for options that a group lacks; a group alone stands for any of them."""
+FOLLOWS = dict.fromkeys(("numclasses", "nclasses", "nc"), "the number of classes follows from the data; leave it out")
+"""Keys of others that nothing is asked for here, as `_bare` writes them, and why."""
 NEAR = 0.75
 """How alike a misspelt word and a suggestion are at least, as difflib counts."""
 
@@ -157,6 +159,8 @@ def hint_for_key(task: str, key: str, value: str = "…", siblings: Iterable[str
     if meant := what_is_meant(task, key, value):
         return f"; type {' or '.join(meant)}"
     section, _, word = key.rpartition(".")
+    if reason := FOLLOWS.get(_bare(word)):
+        return f"; {reason}"
     for group, options in groups_of(task).items():
         if _bare(group) == _bare(word):
             return f"; type {group}=OPTION, one of {', '.join(options)}"

@@ -425,7 +425,10 @@ def test_two_readings_are_ambiguous(
 
 
 MISSING_FILES = [
-    (("1.jpg", "3.jpg"), "line 2: path=1.jpg: no such file in {folder}, but there is a/1.png (2 of 2 rows name no file)"),
+    (
+        ("1.jpg", "3.jpg"),
+        "line 2: path=1.jpg: no such file in {folder}, but there is a/1.png (2 of 2 rows name no file)",
+    ),
     (("../../1.png", "a/2.png"), "line 2: path=../../1.png: leaves the table's folder; write it relative to"),
     (("a/1.png", "a/9.png"), "line 3: path=a/9.png: no such file in {folder}; correct the path or remove the line"),
     (("a/1.png", "a/2.jpg"), "line 3: path=a/2.jpg: no such file in {folder}, but there is 2.png; correct"),
