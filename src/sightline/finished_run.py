@@ -281,11 +281,11 @@ def _with_calibration(
     if calibration is None:
         return saved, f"{folder} has no calibration yet"
     if state_dict_sha256(saved.network.state_dict()) != read_json(exported / "model.json")["sha256"]:
-        is_average = trained.get("averaged", {}).get("used", False)
-        return (
-            saved,
-            f"the calibration is of {'the average in model/' if is_average else 'best.ckpt'}, not of {saved.path.name}",
-        )
+        if trained.get("averaged", {}).get("used", False):
+            return saved, f"the calibration is of the average in model/, not of {saved.path.name}"
+        if saved.path.name == "best.ckpt":
+            return saved, f"best.ckpt is newer than model/, which is calibrated; finish the training: resume={folder}"
+        return saved, f"the calibration is of best.ckpt, not of {saved.path.name}"
     return replace(saved, spec=replace(saved.spec, calibration=calibration)), None
 
 

@@ -96,6 +96,22 @@ def test_a_file_that_cannot_grow_leaves_the_last_one(tmp_path: Path, small_files
     assert step_of(newest_whole(tmp_path)) == 1
 
 
+def test_the_last_one_is_there_until_the_next_has_its_name(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    replace = Path.replace
+
+    def stop(self: Path, target: Path) -> Path:
+        if target.name == "last.ckpt":
+            raise OSError("stopped before the new file has its name")
+        return replace(self, target)
+
+    for step in (1, 2):
+        save(tmp_path, step)
+    monkeypatch.setattr(Path, "replace", stop)
+    with pytest.raises(OSError, match="stopped before"):
+        save(tmp_path, 3)
+    assert step_of(tmp_path / "last.ckpt") == 2
+
+
 @pytest.mark.parametrize("num_values", [10, 1_000_000])
 def test_a_full_disk_says_so(num_values: int, tmp_path: Path) -> None:
     (tmp_path / "last.ckpt.partial").symlink_to("/dev/full")

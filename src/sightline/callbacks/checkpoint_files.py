@@ -42,7 +42,7 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             path.parent.mkdir(parents=True, exist_ok=True)
             _write(checkpoint, partial)
             if path.name == LAST and path.exists():
-                path.replace(path.with_name(PREVIOUS))
+                _keep_as_previous(path)
             partial.replace(path)
             _force_to_disk(path.parent)
         except OSError as error:
@@ -53,6 +53,16 @@ class AtomicCheckpointIO(TorchCheckpointIO):
             ) from error
         finally:
             _remove(partial)
+
+
+def _keep_as_previous(last: Path) -> None:
+    """Give it a second name: whenever the process is killed, there is a `last.ckpt`."""
+    previous = last.with_name(PREVIOUS)
+    previous.unlink(missing_ok=True)
+    try:
+        previous.hardlink_to(last)
+    except OSError:  # a disk without links
+        last.replace(previous)
 
 
 def drop_unneeded(folder: Path, keep: str) -> None:
