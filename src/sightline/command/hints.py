@@ -103,7 +103,9 @@ OPTIONS: dict[str, str] = {
     "augmentation=none": "augmentation=false",
 }
 """The same for options that a group lacks; a group alone stands for any of them."""
-FOLLOWS = dict.fromkeys(("numclasses", "nclasses", "nc"), "the number of classes follows from the data; leave it out")
+FOLLOWS: dict[str, str] = {
+    word: "the number of classes follows from the data; leave it out" for word in ("numclasses", "nclasses", "nc")
+}
 """Keys of others that nothing is asked for here, as `_bare` writes them, and why."""
 NEAR = 0.75
 """How alike a misspelt word and a suggestion are at least, as difflib counts."""

@@ -4,8 +4,8 @@ from torchmetrics import MetricCollection
 from torchmetrics.classification import MulticlassAccuracy, MulticlassF1Score, MulticlassPrecision, MulticlassRecall
 
 GROUPS = [["accuracy"], ["top5_accuracy"], ["macro_precision", "macro_recall", "macro_f1"]]
-"""Metrics that count the same. Those that torchmetrics finds by itself have equal counts after the first batch: accuracy
-and top-5 accuracy, where every image of it is right."""
+"""Metrics that count the same. By itself torchmetrics takes those with equal counts after the first batch: accuracy and
+top-5 accuracy, where every image of it is right."""
 
 
 def classification_metrics(num_classes: int, split: str) -> MetricCollection:
