@@ -10,9 +10,9 @@ from sightline.runs.files import read_json
 from sightline.runs.guesses import Guess, announce
 
 Training = TypeVar("Training", bound=TrainConfig)
-IMAGES_TO_SEE = {True: 6_000, False: 60_000}
+IMAGES_TO_SEE = {True: 3_000, False: 60_000}
 """Training images that all epochs together show, from published weights and from scratch: docs/recipe.md."""
-EPOCHS = {True: (5, 40), False: (15, 200)}
+EPOCHS = {True: (5, 30), False: (15, 200)}
 """The fewest and the most epochs of either."""
 
 
