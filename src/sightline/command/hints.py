@@ -160,7 +160,7 @@ def hint_for_key(task: str, key: str, value: str = "…", siblings: Iterable[str
     if meant := what_is_meant(task, key, value):
         return f"; type {' or '.join(meant)}"
     section, _, word = key.rpartition(".")
-    if reason := FOLLOWS.get(_bare(word)):
+    if reason := UNNEEDED.get(_bare(word)):
         return f"; {reason}"
     for group, options in groups_of(task).items():
         if _bare(group) == _bare(word):

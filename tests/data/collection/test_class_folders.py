@@ -8,7 +8,7 @@ import pytest
 from PIL import Image
 from tests.data.collection.test_layouts import touch
 
-from sightline.data.collection.image_files import LayoutRule, Listing
+from sightline.data.collection.image_files import LayoutRule, Listing, find_named
 from sightline.data.collection.layouts import list_images
 from sightline.data.splitting import make_manifest
 from sightline.errors import BadInput
@@ -233,6 +233,8 @@ def test_pipes_are_passed_over_and_not_waited_for(tmp_path: Path) -> None:
     listing = list_images(tmp_path)
     assert counts(listing) == {"train": BOTH}
     assert "passed over 2 files that are no images: 2 (pipe or device)" in listing.notes
+    with pytest.raises(BadInput, match=r"pipe is a pipe or a device; name an image or a folder"):
+        find_named(str(tmp_path / "train/red/pipe*"))
 
 
 # test images without classes

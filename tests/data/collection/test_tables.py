@@ -680,3 +680,5 @@ def test_a_table_in_a_folder_of_its_own_is_told(tmp_path: Path) -> None:
     (tmp_path / "meta").mkdir()
     make_table(tmp_path, "path,label", *map(",".join, LABELS.items()), name="meta/labels.csv")
     assert short(list_images(tmp_path, LayoutRule(tables=["meta/labels.csv"]))) == CATS_AND_DOGS
+    make_table(tmp_path, "path,label", "a/1.png,", name="meta/labels.csv")
+    assert refusal(tmp_path, tables=["meta/labels.csv"]).startswith(f"data.root={tmp_path}/meta/labels.csv: line 2")

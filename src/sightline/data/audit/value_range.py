@@ -113,7 +113,7 @@ def _warn_of_few_levels(facts: np.ndarray, value_range: ValueRange) -> None:
         log.warning(
             "data.value_range=[%g,%g]: half of the deep greys fill fewer than %d of its 256 levels; if the widest of "
             "them are odd files, remove them or set data.value_range to the range of the others",
-            *(low, high, np.ceil(levels)),
+            *(low, high, np.floor(levels) + 1),
         )
 
 

@@ -263,6 +263,8 @@ def find_named(images: str | Sequence[str]) -> tuple[list[Path], Path]:
         matches = [path] if os.path.lexists(path) else [*map(Path, sorted(glob(str(path), recursive=True)))]  # noqa: PTH207
         if not matches:
             raise BadInput(f"images={given}: no such file or folder")
+        if odd := [each for each in matches if each.exists() and not (each.is_file() or each.is_dir())]:
+            raise BadInput(f"images={given}: {odd[0]} is a pipe or a device; name an image or a folder")
         found = [file for each in matches for file in (find_files(each) if each.is_dir() else [each])]
         if not found:
             raise BadInput(f"images={given}: no images found in this folder")
