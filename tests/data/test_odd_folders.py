@@ -151,6 +151,13 @@ def test_a_dry_run_of_no_folder_says_so(cli: Cli, tmp_path: Path) -> None:
     assert f"(did you mean {tmp_path / 'my photos'}?)" in done.stderr
 
 
+def test_a_dry_run_refuses_what_is_no_data_set_as_such(cli: Cli, tmp_path: Path) -> None:
+    (tmp_path / "labels.xlsx").write_bytes(b"PK")
+    done = cli("prepare", "data=folder", f"data.root={tmp_path / 'labels.xlsx'}", "dry_run=true")
+    assert done.returncode == 2
+    assert f"{tmp_path / 'labels.xlsx'}: neither a folder nor a file that can hold a data set; set it" in done.stderr
+
+
 # what the audit finds
 
 

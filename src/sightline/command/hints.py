@@ -103,9 +103,10 @@ OPTIONS: dict[str, str] = {
     "augmentation=none": "augmentation=false",
 }
 """The same for options that a group lacks; a group alone stands for any of them."""
-NUM_CLASSES = "the number of classes follows from the data; leave it out"
-FOLLOWS: dict[str, str] = dict.fromkeys(("numclasses", "nclasses", "nc"), NUM_CLASSES)
-"""Keys of others that nothing is asked for here, as `_bare` writes them, and why."""
+UNNEEDED: dict[str, str] = dict.fromkeys(
+    ("numclasses", "nclasses", "nc"), "the number of classes follows from the data; leave it out"
+)
+"""Words of others, as `_bare` writes them, that need no key here, and why."""
 NEAR = 0.75
 """How alike a misspelt word and a suggestion are at least, as difflib counts."""
 
