@@ -94,7 +94,7 @@ def test_every_command_says_which_run_and_whether_it_is_calibrated(
     assert "uncalibrated: " in done.stderr
     assert read_json(tmp_path / "out" / "run.json")["calibrated"] is False
     if task == "predict":
-        assert done.stdout.splitlines()[-1].endswith("(1 images, uncalibrated)")
+        assert done.stdout.splitlines()[-1].endswith("(1 image(s), uncalibrated)")
         done = cli(task, f"run={run}/checkpoints/best.ckpt", images, f"output={tmp_path / 'again'}")
         assert "uncalibrated" not in done.stdout + done.stderr
         assert read_json(tmp_path / "again" / "run.json")["calibrated"] is True

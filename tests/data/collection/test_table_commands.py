@@ -164,7 +164,10 @@ def test_a_key_of_tables_needs_a_table(colors: Path, cli: Cli, tmp_path: Path) -
     ("words", "message"),
     [
         ("data.columns={lable: x}", "data.columns.lable: no such key (did you mean data.columns.label"),
-        ("data.columns=photo", "data.columns=photo: has keys of its own; write 'data.columns={KEY: VALUE}' or"),
+        (
+            "data.columns=photo",
+            "data.columns=photo: holds a value for each of its keys; set one of them, like data.columns.path=",
+        ),
         ("data.columns={path: [a, b]}", "only label and split may be several"),
         ("data.columns={label: 1.5}", "must be the name of a column, or its number"),
         ("data.table_format={sep: tab}", "data.table_format.sep: no such key"),
