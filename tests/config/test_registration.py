@@ -16,6 +16,8 @@ from tests.conftest import compose_task, compose_train
         ("x/photos.tar.GZ", "photos"),
         ("s3://bucket/pets/photos/", "photos"),
         ("/a/pets/labels.csv", "pets"),
+        ("/a/pets/labels.txt", "pets"),
+        ("/a/pets/LABELS.LST", "pets"),
         ("https://somewhere/images.zip", "images"),
         ("/a/фото", "фото"),
         ("/a/🐶", "data"),

@@ -24,6 +24,7 @@ from sightline.config.schema.evaluation import EvaluationConfig
 from sightline.config.schema.explanation import METHODS, ExplanationConfig
 from sightline.config.schema.model import ModelConfig
 from sightline.config.schema.run_data import RunDataConfig
+from sightline.config.schema.tables import TABLE_SUFFIXES
 from sightline.config.schema.tasks import (
     SPLITS,
     TASKS,
@@ -49,6 +50,7 @@ __all__ = [
     "PRECISIONS",
     "SPLITS",
     "STRATEGIES",
+    "TABLE_SUFFIXES",
     "TARGET_PACKAGES",
     "TASKS",
     "AugmentationConfig",

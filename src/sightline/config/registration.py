@@ -9,12 +9,11 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
+from sightline.config.schema.tables import TABLE_SUFFIXES
 from sightline.config.schema.tasks import TASKS
 from sightline.runs.archives import ARCHIVE_SUFFIXES
-from sightline.runs.files import as_file_name
+from sightline.runs.file_names import as_file_name
 from sightline.runs.project import home
-
-TABLE_SUFFIXES = (".csv", ".tsv", ".lst")
 
 
 def register() -> None:

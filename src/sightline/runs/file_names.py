@@ -6,6 +6,8 @@ import re
 
 MAX_BYTES = 255
 """What Linux, macOS and Windows take for one name."""
+MAX_LETTERS = 60
+"""Of a name that is made from a text: a file system takes 255 bytes, and others put words of their own behind it."""
 _UNFIT = re.compile(r"[\x00-\x1f\x7f\udc80-\udcff]|\\(?=x[0-9a-f]{2})")
 _ESCAPED = re.compile(r"\\x([0-9a-f]{2})")
 
@@ -39,3 +41,8 @@ def fit_name(name: str, suffix: str) -> str:
         return name + suffix
     ending = f"-{hashlib.sha256(name.encode()).hexdigest()[:12]}{suffix}"
     return name.encode()[: MAX_BYTES - len(ending.encode())].decode(errors="ignore") + ending
+
+
+def as_file_name(text: str) -> str:
+    """A text as the name of a file or a folder: letters, digits, `.`, `_` and `-` alone; perhaps nothing is left."""
+    return re.sub(r"[^\w.-]+", "-", text)[:MAX_LETTERS].strip("-.")

@@ -2,7 +2,6 @@
 
 import json
 import os
-import re
 import shutil
 import socket
 import tempfile
@@ -10,14 +9,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
-
-MAX_LETTERS = 60
-"""Of a name that is made from a text: a file system takes 255 bytes, and others put words of their own behind it."""
-
-
-def as_file_name(text: str) -> str:
-    """A text as the name of a file or a folder: letters, digits, `.`, `_` and `-` alone; perhaps nothing is left."""
-    return re.sub(r"[^\w.-]+", "-", text)[:MAX_LETTERS].strip("-.")
 
 
 def read_json(path: Path) -> dict[str, Any]:

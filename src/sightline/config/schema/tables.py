@@ -7,6 +7,9 @@ from sightline.config.constraints import key
 from sightline.errors import BadInput
 from sightline.runs.override_text import override
 
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".lst")
+"""What the name of a table of images ends in."""
+
 
 @dataclass
 class ColumnsConfig:

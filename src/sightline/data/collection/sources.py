@@ -10,11 +10,12 @@ from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from sightline.config import TABLE_SUFFIXES
 from sightline.data.collection.archives import extract
 from sightline.data.collection.download import DownloadFailed, download, show_progress
 from sightline.data.collection.image_files import FOUND_OUT, LayoutRule
 from sightline.data.collection.table_files import Files
-from sightline.data.collection.tables import TABLE_SUFFIXES, is_table, list_table_paths
+from sightline.data.collection.tables import is_table, list_table_paths
 from sightline.errors import BadInput
 from sightline.runs.archives import ARCHIVE_SUFFIXES, in_units, is_archive
 from sightline.runs.files import whole_file

@@ -6,6 +6,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from sightline.config import TABLE_SUFFIXES
 from sightline.data.collection.image_files import (
     SPLIT_FOLDERS,
     ClassFiles,
@@ -21,8 +22,6 @@ from sightline.data.collection.table_paths import find_paths
 from sightline.data.collection.table_text import Rows, read_rows
 from sightline.errors import BadInput
 from sightline.runs.guesses import Guess
-
-TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".lst")
 
 
 @dataclass(frozen=True)
