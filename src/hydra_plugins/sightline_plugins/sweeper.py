@@ -1,6 +1,5 @@
 """The Hydra sweeper: the search space of a command and its configuration, checked before the first trial."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -12,8 +11,6 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from sightline.sweeping.preloading import preloaded
-
-log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -134,50 +131,23 @@ class SightlineSweeper(Sweeper):
 
         Raises: BadInput for a key that is typed with one value and with several, or when nothing is left.
         """
-        from sightline.errors import BadInput
-        from sightline.runs.override_text import key_of
         from sightline.sweeping.space import parse_space
+        from sightline.sweeping.typed_keys import find_fixed
 
         params, choices = self.said["params"] | searched, self.config.hydra.runtime.choices
-        for key in (each for each in searched if key_of(typed.get(each, "")) == each):
-            raise BadInput(f"{key}: typed with one value ({typed[key]}) and with several; keep one of the two")
-        fixed = {key: text for key, text in typed.items() if key not in searched}
-        for key in (each for each in params if each in fixed):
-            log.info("%s is not searched: %s is typed", key, fixed[key])
+        fixed = find_fixed(params, searched, typed)
         return parse_space(params, {key: choices.get(key, OmegaConf.select(self.config, key)) for key in fixed})
 
     def _name_study(self, cfg: DictConfig, space: Any, typed: Mapping[str, str]) -> str:
-        """Data, model and space, like `photos-resnet50-momentum`; without the model where models are searched.
-
-        A name that is typed stands for data and model.
-        """
-        from sightline.runs.files import as_file_name
+        """By data, model and space; without the model where models are searched, or a name is typed for both."""
         from sightline.runs.override_text import key_of
+        from sightline.sweeping.typed_keys import name_study
 
-        choices = self.config.hydra.runtime.choices
-        parts = [cfg.get("name") or cfg.data.name, choices.get("hparams_search")]
+        choices, model = self.config.hydra.runtime.choices, None
         if "model" in cfg and "name" not in typed and not {"model", "model.name"} & {*space.keys}:
             is_by_name = key_of(typed.get("model.name", "")) == "model.name" or choices.get("model") == "default"
-            parts.insert(1, cfg.model.name if is_by_name else choices.get("model"))
-        return "-".join(as_file_name(str(part)) for part in parts if part)
-
-    def _check_unused(self, typed: Mapping[str, str]) -> None:
-        """Raises: BadInput for a key that has no effect on a sweep; of those that people leave there it warns."""
-        from sightline.errors import BadInput
-
-        waits = OmegaConf.select(self.config, "launch.wait", default=True)
-        reasons = {
-            "launch.wait": None if waits else "a sweep waits for its trials",
-            "launch.preload": "hydra.sweeper.preload says what trials share",
-            "optimized_metric": "hydra.sweeper.metrics decides" if self.said["metrics"] else None,
-            "hydra.sweeper.refit_seeds": None if self.said["refit"] else "it counts only with hydra.sweeper.refit=true",
-        }
-        for key, reason in reasons.items():
-            if key in typed and reason:
-                raise BadInput(f"{typed[key]}: has no effect here, {reason}; leave {key} out")
-        for key in ("stages", "output"):
-            if key in typed:
-                log.warning("%s is not used: trials have stages=[fit], and folders of their own", typed[key])
+            model = cfg.model.name if is_by_name else choices.get("model")
+        return name_study(cfg.get("name") or cfg.data.name, model, choices.get("hparams_search"))
 
     def _settings(self, space: Any, fixed: Sequence[str], submission: Any) -> Any:
         from hydra_plugins.sightline_plugins.command_line import typed_keys
@@ -186,9 +156,12 @@ class SightlineSweeper(Sweeper):
         from sightline.launch.overrides import without_submitter
         from sightline.runs.override_text import key_of
         from sightline.sweeping.settings import Settings, direction_of
+        from sightline.sweeping.typed_keys import refuse_unused
 
         said, cfg = self.said, self.config
-        self._check_unused(typed_keys([*fixed, *cfg.hydra.overrides.hydra]))
+        waits = OmegaConf.select(cfg, "launch.wait", default=True)
+        typed = typed_keys([*fixed, *cfg.hydra.overrides.hydra])
+        refuse_unused(typed, waits=waits, names_metrics=bool(said["metrics"]), refits=said["refit"])
         given = [each for each in without_submitter(fixed) if key_of(each) not in ("output", "stages")]
         given = submission.overrides(given, composed_values(cfg), Path(cfg.paths.runs).absolute())
         choices = cfg.hydra.runtime.choices
