@@ -20,8 +20,8 @@ from sightline.runs.files import write_json
 from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.override_text import override, value_of
 from sightline.runs.record import RunRecord, open_folder
-from sightline.training.build import build_training, check_network, with_img_size
-from sightline.training.fine_tuning import with_max_epochs, with_pretrained
+from sightline.training.build import build_training
+from sightline.training.fine_tuning import with_max_epochs, with_network
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
     import torch
@@ -55,9 +55,7 @@ def find_lr(cfg: "DictConfig | FindLrConfig", invocation: Invocation = UNTOLD) -
     check_root(cfg)
     from sightline.training.lr_finder import require_suggestion
 
-    cfg, sized = with_img_size(cfg)
-    cfg, guesses = with_pretrained(cfg, {})
-    check_network(cfg)
+    cfg, guesses = with_network(cfg, {})
     opened = open_data(cfg)
     cfg, more = with_max_epochs(cfg, opened.num_images["train"])
     sweep = sweep_configuration(cfg, opened, cfg.lr_finder)
@@ -66,7 +64,7 @@ def find_lr(cfg: "DictConfig | FindLrConfig", invocation: Invocation = UNTOLD) -
     facts = {"task": "find_lr", "name": cfg.name, "config": to_plain(cfg)}
     with RunRecord(folder, invocation, **facts) as record:
         record.update(data={"name": cfg.data.name, **opened.describe()})
-        record.add_guesses([*sized, *guesses, *more, *opened.guesses])
+        record.add_guesses([*guesses, *more, *opened.guesses])
         save_sweep(folder, sweep, cfg.model.name)
         metrics = {"lr": lr}
         metrics |= {name: value for name in ("steepest", "tenth_of_divergence") if (value := getattr(sweep, name))}

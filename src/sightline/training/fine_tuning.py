@@ -8,6 +8,7 @@ from sightline.config import TrainConfig, with_value
 from sightline.errors import BadInput
 from sightline.runs.files import read_json
 from sightline.runs.guesses import Guess, announce
+from sightline.training.build import check_network, with_img_size
 
 Training = TypeVar("Training", bound=TrainConfig)
 IMAGES_TO_SEE = {True: 3_000, False: 60_000}
@@ -19,6 +20,19 @@ EPOCHS = {True: (5, 30), False: (15, 200)}
 def found_before(folder: Path | None) -> dict[str, Any]:
     """What `auto` stood for in a run that is to be continued, by key."""
     return {} if folder is None else read_json(folder / "run.json").get("found", {})
+
+
+def with_network(cfg: Training, before: Mapping[str, Any]) -> tuple[Training, list[Guess]]:
+    """The configuration with the network that it means, of the size of the images, and what that begins from.
+
+    What can be known without published weights is looked at before they are asked for. `before` is of `found_before`.
+
+    Raises: BadInput when there is no such network, or its arguments, its weights or the device do not fit.
+    """
+    cfg, sized = with_img_size(cfg)
+    check_network(cfg)
+    cfg, guesses = with_pretrained(cfg, before)
+    return cfg, sized + guesses
 
 
 def with_pretrained(cfg: Training, before: Mapping[str, Any]) -> tuple[Training, list[Guess]]:

@@ -22,9 +22,9 @@ from sightline.distributed.rank import Rank, all_devices, rank_from_environment,
 from sightline.runs.files import write_json
 from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.record import RunRecord, now
-from sightline.training.build import build_training, check_network, with_batch_size, with_img_size
+from sightline.training.build import build_training, with_batch_size
 from sightline.training.find_lr import save_sweep, with_lr
-from sightline.training.fine_tuning import found_before, with_max_epochs, with_pretrained
+from sightline.training.fine_tuning import found_before, with_max_epochs, with_network
 from sightline.training.resume import Start, find_run_to_continue, open_run, resume_fingerprint
 from sightline.training.trainer import FitPlan, plan_fit, run_fit
 from sightline.training.unlabelled import predict_unlabelled
@@ -61,10 +61,7 @@ def train(cfg: "DictConfig | TrainConfig", invocation: Invocation = UNTOLD) -> T
     cfg, rank = _with_devices(validate(cfg), invocation)
     check_root(cfg)
     before = found_before(find_run_to_continue(cfg))
-    cfg, sized = with_img_size(cfg)
-    cfg, guesses = with_pretrained(cfg, before)
-    guesses = sized + guesses
-    check_network(cfg)
+    cfg, guesses = with_network(cfg, before)
     processes = ProcessGroup(rank, train, cfg, invocation)
     with processes.main_process_first():
         opened = open_data(cfg)
