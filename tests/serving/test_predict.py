@@ -63,3 +63,24 @@ def test_explanations_of_several_photos(photos: Path, trained: Path, cli: Cli, t
     assert done.returncode == 0, done.stderr
     explained = json.loads((tmp_path / "out" / "explanations" / "explanations.json").read_text())
     assert [image["image"] for image in explained["images"]] == ["new/1.png", "old (1), #2/0.png"]
+
+
+def test_uncertain_photos_are_counted_in_a_sentence(photos: Path, trained: Path, cli: Cli, tmp_path: Path) -> None:
+    run = shutil.copytree(trained, tmp_path / "run")
+    done = cli("predict", f"run={run}", f"images={photos}", f"output={tmp_path / 'sure'}")
+    assert done.returncode == 0, done.stderr
+    with (tmp_path / "sure" / "predictions.csv").open(newline="") as table:
+        probabilities = [float(row["probability"]) for row in csv.DictReader(table)]
+    threshold = (min(probabilities) + max(probabilities)) / 2
+    expected = sum(probability < threshold for probability in probabilities)
+    assert 0 < expected < len(probabilities)
+    spec = json.loads((run / "model" / "task_spec.json").read_text())
+    spec["calibration"] |= {"threshold": threshold, "target_accuracy": 0.9}
+    (run / "model" / "task_spec.json").write_text(json.dumps(spec))
+    done = cli("predict", f"run={run}", f"images={photos}", f"output={tmp_path / 'unsure'}")
+    said = (
+        f"{expected} of 15 photos are uncertain (confidence below {100 * threshold:.3g} %, above which 90 % were right"
+    )
+    assert said in done.stderr
+    record = json.loads((tmp_path / "unsure" / "run.json").read_text())
+    assert (record["num_below_threshold"], record["threshold"]) == (expected, threshold)
