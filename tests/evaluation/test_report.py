@@ -87,6 +87,14 @@ def test_tiles_speak_plainly_before_they_name_the_term(tmp_path: Path) -> None:
     assert re.search(r"images answered right 0\.\d{4} ± 0\.0\d+ \(0\.\d{4} to 0\.\d{4}\)", text)
 
 
+def test_images_that_are_all_answered_right_have_no_interval_of_no_width(tmp_path: Path) -> None:
+    """Resampling them gives 1 for ever, which says nothing of other images; Wilson's interval does."""
+    text = page_of(tmp_path, predictions=sure([True] * 18))
+    assert "± 0 " not in text
+    assert "18 of 18 images are answered right: accuracy 1.0000 ± 0.088 (0.8241 to 1.0000 with 95 %" in text
+    assert "macro F1 1.0000 (no interval can be told: however these images are drawn again, it stays the same)" in text
+
+
 def test_a_share_of_images_is_answered_with_the_wanted_accuracy(tmp_path: Path) -> None:
     text = page_of(tmp_path, Calibration(1.0, 0.6, 0.5, 50))
     assert re.search(

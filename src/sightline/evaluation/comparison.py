@@ -6,7 +6,7 @@ from scipy.stats import binomtest
 from sightline.evaluation.evaluation_input import EvaluationInput, Section, Table
 from sightline.evaluation.intervals import Interval, macro_f1, resample, weighted_mean
 from sightline.evaluation.predictions import Predictions
-from sightline.evaluation.wording import counted, plus_minus
+from sightline.evaluation.wording import counted, describe_interval
 
 MIN_SURE = 0.05
 
@@ -46,10 +46,10 @@ def compare(inputs: EvaluationInput, other: Predictions, name: str, other_name: 
             f"{name} gets {gained} right that {other_name} gets wrong, and {only_theirs or 'none'} the other way; "
             f"that {'is more than' if is_real else 'may be'} chance ({evidence})."
         )
+    source = f" with 95 % confidence, paired bootstrap{' over groups' if inputs.has_groups else ''}"
     text = (
         f"{first} Accuracy {mine.mean():.4f} against {theirs.mean():.4f}, a difference of {gain:+.4f} "
-        f"{plus_minus(interval.low, interval.high)} ({interval.low:+.4f} to {interval.high:+.4f} with 95 % confidence, "
-        f"paired bootstrap{' over groups' if inputs.has_groups else ''})."
+        f"{describe_interval(interval.low, interval.high, source, sign='+')}."
     )
     rows = [(key, f"{value:.6f}") for key, value in metrics.items()]
     return Section("Comparison", metrics, text, {"comparison": Table(("metric", "value"), rows)})

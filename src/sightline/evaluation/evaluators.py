@@ -12,7 +12,7 @@ from sightline.evaluation.intervals import macro_f1, resample, weighted_mean
 from sightline.evaluation.label_errors import LabelError, find_label_errors
 from sightline.evaluation.scores import confusion_matrix, measure, per_class
 from sightline.evaluation.selective_prediction import coverage_curve
-from sightline.evaluation.wording import counted, percent, plus_minus
+from sightline.evaluation.wording import counted, describe_interval, percent
 from sightline.runs.pages import isolated
 
 MAX_WRONG = 0.2
@@ -36,18 +36,19 @@ class Scores:
         low, high = metrics[f"{split}/accuracy_low"], metrics[f"{split}/accuracy_high"]
         text = (
             f"{int(predictions.is_right.sum()):,} of {counted(len(predictions), 'image')} are answered right: accuracy "
-            f"{metrics[f'{split}/accuracy']:.4f} {plus_minus(low, high)} ({low:.4f} to {high:.4f} with 95 % "
-            f"confidence, Wilson). Every class counted alike: macro F1 {metrics[f'{split}/macro_f1']:.4f} "
-            f"{plus_minus(f1.low, f1.high)} ({f1.low:.4f} to {f1.high:.4f}, bootstrap)."
+            f"{metrics[f'{split}/accuracy']:.4f} {describe_interval(low, high, ' with 95 % confidence, Wilson')}. "
+            f"Every class counted alike: macro F1 {metrics[f'{split}/macro_f1']:.4f} "
+            f"{describe_interval(f1.low, f1.high, ', bootstrap')}."
         )
         if inputs.has_groups:
             metrics |= {f"{split}/accuracy_low_grouped": accuracy.low, f"{split}/accuracy_high_grouped": accuracy.high}
             text += (
                 f" The images come in {int(inputs.groups.max()) + 1:,} groups, and images of one group are not "
-                f"independent: over groups the accuracy lies between {accuracy.low:.4f} and {accuracy.high:.4f} "
-                f"({plus_minus(accuracy.low, accuracy.high)}). "
-                "This is the interval to quote, and that of the macro F1 is over groups too."
+                f"independent: over groups the accuracy is {metrics[f'{split}/accuracy']:.4f} "
+                f"{describe_interval(accuracy.low, accuracy.high)}. "
             )
+            if accuracy.low < accuracy.high:
+                text += "This is the interval to quote, and that of the macro F1 is over groups too."
         rows = [(name, f"{value:.6f}") for name, value in metrics.items()]
         return Section("Scores", metrics, text, {"scores": Table(("metric", "value"), rows)})
 

@@ -13,7 +13,7 @@ from PIL import Image
 from sightline.evaluation.evaluation_input import EvaluationInput, Picture, Section, Table
 from sightline.evaluation.figures import arrange, to_svg
 from sightline.evaluation.model_quality import describe_quality
-from sightline.evaluation.wording import percent, plus_minus
+from sightline.evaluation.wording import describe_interval, percent
 from sightline.metrics import meets, mode_of
 from sightline.runs.files import write_json, write_text
 from sightline.runs.folder import heading
@@ -87,7 +87,7 @@ def _headlines(metrics: Mapping[str, float], inputs: EvaluationInput) -> list[di
             continue
         grouped = "_grouped" if f"{name}_low_grouped" in metrics else ""
         low, high = metrics.get(f"{name}_low{grouped}"), metrics.get(f"{name}_high{grouped}")
-        bounds = "" if low is None or high is None else f"{plus_minus(low, high)} ({low:.4f} to {high:.4f})"
+        bounds = "" if low is None or high is None or low == high else describe_interval(low, high)
         value = f"{metrics[name]:.4f}"
         if key == "coverage" and inputs.spec.calibration is not None:
             goal, value = inputs.spec.calibration.target_accuracy, percent(metrics[name])

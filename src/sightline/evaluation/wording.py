@@ -12,6 +12,16 @@ def plus_minus(low: float, high: float) -> str:
     return f"± {(high - low) / 2:.2g}"
 
 
+def describe_interval(low: float, high: float, source: str = "", *, sign: str = "") -> str:
+    """`± 0.18 (0.64 to 1.00, bootstrap)`, with the `source` as it stands behind the ends.
+
+    Where the ends are equal, as those of a bootstrap whose images are all answered right, there is none to be told.
+    """
+    if low == high:
+        return "(no interval can be told: however these images are drawn again, it stays the same)"
+    return f"{plus_minus(low, high)} ({low:{sign}.4f} to {high:{sign}.4f}{source})"
+
+
 def counted(count: int, noun: str) -> str:
     """`1 image`, `1,024 images`."""
     return f"{count:,} {noun}" + ("" if count == 1 else "s")
