@@ -285,7 +285,8 @@ class FakeSageMaker:
             machine.is_stopped = True
             while machine.thread.is_alive():  # it may be about to start its process
                 if machine.process is not None and machine.process.poll() is None:
-                    os.killpg(machine.process.pid, signal.SIGKILL)
+                    with contextlib.suppress(ProcessLookupError):  # the machine's own thread may have seen it end
+                        os.killpg(machine.process.pid, signal.SIGKILL)
                 machine.thread.join(SYNC_SECONDS)
 
     def CreateTrainingJob(self, request: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
