@@ -25,6 +25,16 @@ def test_a_file_from_before_deep_greys_is_one_of_8_bits(tmp_path: Path) -> None:
     assert TaskSpec.load(tmp_path / "task_spec.json") == deep
 
 
+def test_bands_of_16_bits_survive_a_file(tmp_path: Path) -> None:
+    bands = replace(
+        SPEC, channels=5, bit_depth=16, mean=(0.5,) * 5, std=(0.25,) * 5, display_bands=(3, 2, 1), kind="multilabel"
+    )
+    bands.save(tmp_path / "task_spec.json")
+    assert TaskSpec.load(tmp_path / "task_spec.json") == bands
+    assert (bands.dtype, bands.max_level) == ("uint16", 65535)
+    assert (SPEC.dtype, SPEC.max_level) == ("uint8", 255)
+
+
 @pytest.mark.parametrize(
     "change",
     [
@@ -37,8 +47,14 @@ def test_a_file_from_before_deep_greys_is_one_of_8_bits(tmp_path: Path) -> None:
         {"value_range": (5, 5)},
         {"value_range": (0, float("inf"))},
         {"value_range": (0, 1, 2)},
+        {"channels": 5},
+        {"channels": 0, "mean": (), "std": ()},
+        {"bit_depth": 12},
+        {"display_bands": (0, 1)},
+        {"display_bands": (1, 2, 3)},
+        {"kind": "several"},
     ],
 )
 def test_nonsense_is_refused(change: dict) -> None:
-    with pytest.raises(ValueError, match="must be"):
+    with pytest.raises(ValueError, match=r"must be"):
         replace(SPEC, **change)

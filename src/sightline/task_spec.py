@@ -9,6 +9,9 @@ from typing import Any
 INTERPOLATIONS = ("nearest", "bilinear", "bicubic", "lanczos")
 CROPS = ("crop", "pad", "squash")
 VIEWS = ("none", "flip", "shifts", "flip_and_shifts", "zooms", "flip_and_zooms")
+KINDS = ("single", "multilabel")
+"""One class an image, or any number of them."""
+BIT_DEPTHS = (8, 16)
 MAX_PIXELS = 178_956_970
 """Pixels of the largest image that is opened unasked: Pillow's own limit."""
 ValueRange = tuple[float, float]
@@ -37,11 +40,15 @@ class Calibration:
 class TaskSpec:
     """Input and output of one classifier; it travels inside every checkpoint and model.
 
-    `image_size` is the side of the square input in pixels; `mean` and `std` are per RGB channel on the 0..1 scale.
-    `crop` says how an image that is not square becomes square: `crop` scales the short side and cuts the centre,
-    `pad` scales the long side and fills with the mean colour, `squash` changes the aspect ratio. An answer is the mean
-    over an image's `views`: its mirror image, four shifts or two zooms, or with `none` the image alone. Deep greys
-    between the two values of `value_range` become 0 to 255; None: the model was trained on images of 8 bits alone.
+    `image_size` is the side of the square input in pixels. A prepared image is `(image_size, image_size, channels)`, of
+    uint8 or, with a `bit_depth` of 16, of uint16; 1 channel is grey, 3 are red, green and blue, others are bands.
+    `mean` and `std` are per channel on the 0..1 scale, from black (0) to white (`max_level`). `crop` says how an image
+    that is not square becomes square: `crop` scales the short side and cuts the centre, `pad` scales the long side and
+    fills with the mean colour, `squash` changes the aspect ratio. An answer is the mean over an image's `views`: its
+    mirror image, four shifts or two zooms, or with `none` the image alone. Values of more than 8 bits between the two
+    of `value_range` become 0 to `max_level`; None: the model was trained on images of 8 bits alone. `display_bands` are
+    the bands, from 0, that people see as red, green and blue; None: the first three. `kind` says whether an image has
+    one class or any number of them.
     """
 
     class_names: tuple[str, ...]
@@ -53,14 +60,29 @@ class TaskSpec:
     calibration: Calibration | None = None
     views: str = "none"
     value_range: ValueRange | None = None
+    channels: int = 3
+    bit_depth: int = 8
+    display_bands: tuple[int, ...] | None = None
+    kind: str = "single"
 
     def __post_init__(self) -> None:
         if len(set(self.class_names)) != len(self.class_names):
             raise ValueError(f"class_names must be different from each other, got {list(self.class_names)}")
         if self.image_size < 1:
             raise ValueError(f"image_size must be a positive number of pixels, got {self.image_size}")
-        if len(self.mean) != 3 or len(self.std) != 3 or min(self.std) <= 0:
-            raise ValueError(f"mean and std must be three numbers each, std above 0, got {self.mean} and {self.std}")
+        if self.channels < 1:
+            raise ValueError(f"channels must be 1 or more, got {self.channels}")
+        if len(self.mean) != self.channels or len(self.std) != self.channels or min(self.std) <= 0:
+            raise ValueError(
+                f"mean and std must be a number for each of {self.channels} channel(s), std above 0, "
+                f"got {self.mean} and {self.std}"
+            )
+        if self.bit_depth not in BIT_DEPTHS:
+            raise ValueError(f"bit_depth must be one of {BIT_DEPTHS}, got {self.bit_depth}")
+        if self.display_bands is not None:
+            check_display_bands(self.display_bands, self.channels)
+        if self.kind not in KINDS:
+            raise ValueError(f"kind must be one of {KINDS}, got {self.kind!r}")
         if self.interpolation not in INTERPOLATIONS:
             raise ValueError(f"interpolation must be one of {INTERPOLATIONS}, got {self.interpolation!r}")
         if self.crop not in CROPS:
@@ -75,6 +97,16 @@ class TaskSpec:
         return len(self.class_names)
 
     @property
+    def max_level(self) -> int:
+        """White in a prepared image; black is 0."""
+        return 2**self.bit_depth - 1
+
+    @property
+    def dtype(self) -> str:
+        """Of a prepared image, by numpy's name."""
+        return f"uint{self.bit_depth}"
+
+    @property
     def temperature(self) -> float:
         """What logits are divided by; 1 before calibration."""
         return 1.0 if self.calibration is None else self.calibration.temperature
@@ -86,8 +118,7 @@ class TaskSpec:
     @classmethod
     def from_dict(cls, values: dict[str, Any]) -> "TaskSpec":
         lists = {key: tuple(values[key]) for key in ("class_names", "mean", "std")}
-        if values.get("value_range") is not None:
-            lists["value_range"] = tuple(values["value_range"])
+        lists |= {key: tuple(values[key]) for key in ("value_range", "display_bands") if values.get(key) is not None}
         calibration = values.get("calibration")
         return cls(**{**values, **lists, "calibration": None if calibration is None else Calibration(**calibration)})
 
@@ -111,3 +142,16 @@ def check_value_range(values: Any) -> ValueRange:
     if not (math.isfinite(low) and math.isfinite(high) and low < high):
         raise ValueError(f"value_range must be two finite numbers, the smaller first, got {values}")
     return low, high
+
+
+def check_display_bands(bands: Any, channels: int | None = None) -> tuple[int, ...]:
+    """The numbers of the bands that people see: one as grey, or three as red, green and blue.
+
+    Raises: ValueError when they are none, or images of so many channels do not have them.
+    """
+    is_list = isinstance(bands, list | tuple) and len(bands) in (1, 3)
+    if not is_list or any(isinstance(each, bool) or not isinstance(each, int) or each < 0 for each in bands):
+        raise ValueError(f"display_bands must be one or three numbers of bands, from 0, got {bands}")
+    if channels is not None and max(bands) >= channels:
+        raise ValueError(f"display_bands must be below the number of channels, {channels}, got {list(bands)}")
+    return tuple(bands)
