@@ -117,6 +117,8 @@ class FinishedRun:
         precision: str | None = None,
         data_root: str | Path | None = None,
         runs: str | Path | None = None,
+        extensions: str | Path | None = None,
+        trust_code: bool = False,
     ) -> "FinishedRun":
         """Open a run folder, its `model/` folder, a checkpoint, `latest` (the newest training), or a path below `runs`.
 
@@ -124,11 +126,13 @@ class FinishedRun:
         of its run where that is of the same weights. A line of the log says what was opened. `device` is `auto` (that
         of the training where it is here), `cpu`, `gpu`, `cuda` or `mps`, `precision` Lightning's name (None: that of
         the training), `data_root` where the run's own images lie now, `runs` the project's runs folder unless given.
+        `extensions` is the folder of the run's own code (None: where it lay); code that has changed since is refused
+        without `trust_code`.
 
-        Raises: BadInput when there is no model there, or no such device.
+        Raises: BadInput when there is no model there, or no such device, or its code is not to be trusted.
         """
         found = find_run(path, home() / "runs" if runs is None else Path(runs))
-        from sightline.models.checkpoint import load_model
+        from sightline.models.checkpoint import CodeOfRun, load_model
         from sightline.models.inference import choose_device, choose_precision
 
         folder = run_folder(found)
@@ -137,7 +141,7 @@ class FinishedRun:
             trained["data"]["root"] = str(data_root)
         found_device = choose_device(device, preferred=trained.get("device"))
         chosen = choose_precision(precision or trained.get("precision") or "auto", found_device)
-        saved, uncalibrated = _with_calibration(load_model(found), folder, trained)
+        saved, uncalibrated = _with_calibration(load_model(found, CodeOfRun(extensions, trust_code)), folder, trained)
         run = cls(found, folder, trained, saved, found_device, chosen, uncalibrated)
         log.info("run: %s", run)
         return run

@@ -22,6 +22,7 @@ EXAMPLES: dict[str, tuple[str, str, str]] = {
     "callbacks": (STOPPING, "trainer.max_epochs=5", "trainer.max_epochs=6"),
     "checkpoint.average_best": ("checkpoint.average_best=3", "trainer.max_epochs=1", "trainer.max_epochs=4"),
     "checkpoint.monitor": ("checkpoint.monitor=val/loss", "data.with_validation=true", ""),
+    "model.name": ("model.name=resnet18", "model._target_=my_code.Net", ""),
     "data.audit": ("data.audit=skip", SHARDS, ""),
     "data.cache": ("data.cache=always", SHARDS, ""),
     "data.cache_gb": ("data.cache_gb=5", "data.cache=off", f"data.cache=off {SHARDS}"),

@@ -212,7 +212,7 @@ def test_a_mirror_image_has_the_class_that_the_data_says(colors: Path) -> None:
         ("augmentation.batch.source_size=0", "augmentation.batch.source_size=0: must be a number of pixels"),
         ("augmentation.batch.rotate_degrees=200", "rotate_degrees=200.0: must be from 0 to 180"),
         ("augmentation.batch.horizontal_flip=2", "augmentation.batch.horizontal_flip=2.0: must be a probability"),
-        ("+augmentation.batch.after.x={_target_: os.getcwd}", "augmentation: _target_=os.getcwd"),
+        ("+augmentation.batch.after.x={_target_: os.getcwd}", r"x .os.getcwd.: is no batch transform"),
         ("augmentation.batch.before.blur.q=1", "augmentation.batch.before.blur"),
     ],
 )

@@ -50,7 +50,7 @@ def test_another_goal_is_stored_with_the_model(trained: Path, cli: Cli, tmp_path
         (["evaluation.gates={test/accuracy: high}"], "must be numbers by metric"),
         (["evaluation.target_accuracy=95"], "must be between 0 and 1, like 0.95"),
         (["evaluation.evaluators.corruptions.names=[rain]"], "no such corruption"),
-        (["evaluation.evaluators.mine._target_=os.system"], "objects may come from"),
+        (["evaluation.evaluators.mine._target_=os.system"], "(os.system): missing a required argument"),
         (["against=nowhere"], "against=nowhere: no such run folder"),
     ],
 )

@@ -42,10 +42,13 @@ def refuse_idle(runs: Iterable[tuple[DictConfig, Sequence[str]]]) -> None:
 
 def composed_values(cfg: DictConfig) -> dict[str, Any]:
     """The values of a configuration that submitting depends on, by key."""
-    from sightline.launch.submission import composed_keys
+    from sightline.config import targets_of, to_plain
+    from sightline.launch.submission import TARGETS, composed_keys
 
     found = {key: OmegaConf.select(cfg, key) for key in composed_keys()}
-    return {key: OmegaConf.to_container(each) if OmegaConf.is_config(each) else each for key, each in found.items()}
+    values = {key: OmegaConf.to_container(each) if OmegaConf.is_config(each) else each for key, each in found.items()}
+    own = OmegaConf.masked_copy(cfg, [str(key) for key in cfg if key != "hydra"])
+    return {**values, TARGETS: targets_of(to_plain(own))}
 
 
 def check_prerequisites(cfg: DictConfig, submission: Any) -> None:

@@ -25,6 +25,7 @@ from sightline.command.hints import (
 from sightline.config import path_keys
 from sightline.errors import BadInput
 from sightline.runs.guesses import Guess
+from sightline.runs.invocation import JOB
 from sightline.runs.override_text import in_shell, key_of, literal, typed, value_of
 
 HELP = ("--help", "-h")
@@ -46,8 +47,6 @@ OWN_DATA = ("train", "find_lr", "prepare")
 TRAINING = ("train", "find_lr")
 """Those of them that have experiments."""
 LISTED = "--help lists the keys"
-JOB = "hydra.mode=RUN"
-"""What a job is told where it runs: its overrides have been understood where they were typed."""
 
 
 @dataclass(frozen=True)

@@ -22,6 +22,7 @@ from hydra.types import RunMode
 from omegaconf import DictConfig, OmegaConf
 
 from sightline.command.arguments import HELP, VERSION, read_arguments
+from sightline.command.composition import with_search_path
 from sightline.command.help import help_text, version_text
 from sightline.command.messages import exit_code, explain
 from sightline.config import TASKS, check_overrides, did_you_mean, refuse_unknown_keys, validate_task
@@ -154,7 +155,8 @@ def run(main: Callable[[], Any], positional: str | None = None) -> NoReturn:
         elif {*HELP} & {*read.flags}:
             print(help_text(task, read.overrides))
         else:
-            sys.argv[1:] = [*read.flags, *(f"++{each}" if OPEN.match(each) else each for each in read.overrides)]
+            overrides = with_search_path(read.overrides)
+            sys.argv[1:] = [*read.flags, *(f"++{each}" if OPEN.match(each) else each for each in overrides)]
             main()
 
     run_and_exit(program)

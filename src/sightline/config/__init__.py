@@ -16,7 +16,9 @@ from sightline.config.conversion import (
     validate_task,
     with_value,
 )
-from sightline.config.instantiation import TARGET_PACKAGES, build, build_each, check_targets
+from sightline.config.instantiation import build, build_each, check_targets, taken_by
+from sightline.config.location import locate
+from sightline.config.own_code import OwnCode, open_code, targets_of
 from sightline.config.registration import all_keys, path_keys, register, with_absolute_paths
 from sightline.config.schema.augmentation import AugmentationConfig, BatchAugmentationConfig
 from sightline.config.schema.data import DataConfig, PathsConfig
@@ -44,6 +46,7 @@ from sightline.config.schema.trainer import (
     LrFinderConfig,
     TrainerConfig,
 )
+from sightline.config.task_code import with_own_code
 
 __all__ = [
     "METHODS",
@@ -51,7 +54,6 @@ __all__ = [
     "SPLITS",
     "STRATEGIES",
     "TABLE_SUFFIXES",
-    "TARGET_PACKAGES",
     "TASKS",
     "AugmentationConfig",
     "BatchAugmentationConfig",
@@ -67,6 +69,7 @@ __all__ = [
     "LrFinderConfig",
     "ModelConfig",
     "ModelsConfig",
+    "OwnCode",
     "PathsConfig",
     "PredictConfig",
     "PrepareConfig",
@@ -85,11 +88,15 @@ __all__ = [
     "escaped",
     "explain_key",
     "key",
+    "locate",
+    "open_code",
     "path_keys",
     "refuse_idle",
     "refuse_unknown_keys",
     "register",
     "save_yaml",
+    "taken_by",
+    "targets_of",
     "to_plain",
     "to_yaml",
     "typed_section",
@@ -98,6 +105,7 @@ __all__ = [
     "validate_choice",
     "validate_task",
     "with_absolute_paths",
+    "with_own_code",
     "with_value",
 ]
 

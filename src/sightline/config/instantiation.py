@@ -1,60 +1,51 @@
-"""Objects from `_target_` nodes, of packages that we trust."""
+"""Objects from `_target_` nodes, with errors that name what a target takes."""
 
 import inspect
 import warnings
-from collections.abc import Iterator, Mapping
-from functools import partial
+from collections.abc import Callable, Iterator, Mapping
 from typing import Any
 
-from omegaconf import OmegaConf
-
+from sightline.config.constraints import did_you_mean
+from sightline.config.location import locate, where_raised
+from sightline.config.own_code import targets_of
 from sightline.errors import BadInput
 
-TARGET_PACKAGES = ("torch", "timm", "pytorch_lightning", "torchmetrics", "albumentations", "sightline")
-"""Packages that a `_target_` may name."""
+OF_HYDRA = ("_target_", "_partial_", "_args_", "_recursive_", "_convert_")
+"""Keys of a node that are no arguments."""
 
 
 def check_targets(node: Any, key: str) -> None:
-    """Refuse `_target_` values outside the packages that we build objects from; `key` names the node in errors."""
-    for target in _targets(node):
-        if target.split(".")[0] not in TARGET_PACKAGES:
-            raise BadInput(f"{key}: _target_={target}: objects may come from {', '.join(TARGET_PACKAGES)} alone")
+    """Look whether every `_target_` in a node is a name with its module; `key` names the node in errors.
 
-
-def _targets(node: Any) -> Iterator[str]:
-    """Every `_target_` in a node, however deep."""
-    plain = OmegaConf.to_container(node, resolve=False) if OmegaConf.is_config(node) else node
-    children = plain.items() if isinstance(plain, dict) else enumerate(plain) if isinstance(plain, list) else ()
-    for key, value in children:
-        if key == "_target_":
-            yield str(value)
-        yield from _targets(value)
+    Raises: BadInput for the first that is none.
+    """
+    for place, target in targets_of(node, key).items():
+        if "." not in target or not all(part.isidentifier() for part in target.split(".")):
+            raise BadInput(f"{place}._target_={target}: must be a name with its module, like my_code.MyClass")
 
 
 def build(node: Mapping[str, Any], key: str, **arguments: Any) -> Any:
     """Build the object that a `_target_` node describes; `key` names the node in errors.
 
-    Raises: BadInput for a target outside the allowed packages, one that does not exist, or arguments it does not take.
+    `arguments` go before those of the node. Whether the target is to be trusted has been decided before (`own_code`).
+
+    Raises: BadInput for a target that does not exist, arguments that it does not take, and whatever it refuses.
     """
     from hydra.errors import HydraException
-    from hydra.utils import get_object, instantiate
+    from hydra.utils import instantiate
 
-    check_targets(node, key)
+    check_arguments(node, key, **arguments)
     try:
-        for target in _targets(node):  # torch.os.system begins with torch and is none of it
-            if get_object(target).__module__.split(".")[0] not in TARGET_PACKAGES:
-                raise BadInput(f"{key}: _target_={target}: not defined in {', '.join(TARGET_PACKAGES)}")
         with warnings.catch_warnings():  # albumentations warns of arguments it does not know, and goes on
             warnings.filterwarnings("error", message="Argument.* not valid for transform")
-            made = instantiate(node, **arguments, _convert_="all")
-        if isinstance(made, partial):  # a partial accepts anything until it is called
-            inspect.signature(made.func).bind_partial(*made.args, **made.keywords)
+            return instantiate(dict(node), **arguments, _convert_="all")
     except BadInput:
         raise
-    except (HydraException, ImportError, AttributeError, TypeError, ValueError, UserWarning) as error:
+    except (HydraException, AttributeError, TypeError, ValueError, UserWarning) as error:
         cause = error.__cause__ or error
-        raise BadInput(f"{key} ({node.get('_target_')}): {cause}; change or remove that argument") from error
-    return made
+        raise BadInput(
+            f"{key} ({node.get('_target_')}): {where_raised(cause)}; change or remove that argument"
+        ) from error
 
 
 def build_each(nodes: Mapping[str, Any], key: str) -> dict[str, Any]:
@@ -63,3 +54,57 @@ def build_each(nodes: Mapping[str, Any], key: str) -> dict[str, Any]:
     Raises: BadInput as `build` does.
     """
     return {str(name): build(node, f"{key}.{name}") for name, node in nodes.items() if node is not None}
+
+
+def taken_by(target: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:
+    """Of the arguments that are offered to a class or a function, those that it takes by name."""
+    try:
+        parameters = inspect.signature(target).parameters
+    except (TypeError, ValueError):  # of C
+        return {}
+    if any(each.kind == each.VAR_KEYWORD for each in parameters.values()):
+        return dict(offered)
+    return {name: value for name, value in offered.items() if name in parameters}
+
+
+def check_arguments(node: Any, key: str, **given: Any) -> None:
+    """Look whether each target in a node exists and takes what stands beside it.
+
+    Raises: BadInput with the target, the argument and what it takes.
+    """
+    for place, part in _nodes(node, key):
+        target = locate(str(part["_target_"]), place)
+        arguments = {name: value for name, value in part.items() if name not in OF_HYDRA}
+        if place == key:
+            arguments |= {name: value for name, value in given.items() if name not in OF_HYDRA}
+        is_partial = bool((given if place == key and "_partial_" in given else part).get("_partial_"))
+        try:
+            signature = inspect.signature(target)
+        except (TypeError, ValueError):  # of C
+            continue
+        positional = list(part.get("_args_", ()))
+        try:
+            (signature.bind_partial if is_partial else signature.bind)(*positional, **arguments)
+        except TypeError as error:
+            raise BadInput(
+                f"{place} ({part['_target_']}): {_explain_arguments(signature, arguments, error)}"
+            ) from error
+
+
+def _nodes(node: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:
+    """Every node with a `_target_` in plain values, and its key."""
+    children = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
+    if isinstance(node, Mapping) and node.get("_target_") is not None:
+        yield key, node
+    for name, child in children:
+        yield from _nodes(child, f"{key}.{name}")
+
+
+def _explain_arguments(signature: inspect.Signature, given: Mapping[str, Any], error: TypeError) -> str:
+    parameters = signature.parameters
+    known = [name for name, each in parameters.items() if each.kind not in (each.VAR_KEYWORD, each.VAR_POSITIONAL)]
+    takes = ", ".join(str(parameters[name].replace(annotation=inspect.Parameter.empty)) for name in known) or "nothing"
+    wrong = [name for name in given if name not in known]
+    if wrong:
+        return f"does not take {wrong[0]}{did_you_mean(wrong[0], known)}; it takes {takes}"
+    return f"{error}; it takes {takes}"

@@ -1,12 +1,14 @@
 """The augmentations that a configuration names, of single images and of whole batches. Loads torch inside functions."""
 
-from typing import TYPE_CHECKING, NamedTuple
+from collections.abc import Mapping
+from typing import TYPE_CHECKING, Any, NamedTuple
 
 from sightline.config import BatchAugmentationConfig, TrainConfig, build_each
+from sightline.errors import BadInput
 from sightline.task_spec import TaskSpec
 
 if TYPE_CHECKING:
-    from sightline.data.batch_augmentation import BatchAugmentation
+    from sightline.data.batch_augmentation import BatchAugmentation, BatchTransform
     from sightline.data.transforms import Augmentation
 
 
@@ -64,6 +66,20 @@ def make_batch_augmentation(cfg: TrainConfig, spec: TaskSpec) -> "BatchAugmentat
         source_size=batch.source_size,
         horizontal_flip=0.0 if cfg.data.orientation_matters and pairs is None else batch.horizontal_flip,
         mirror_classes=pairs,
-        before=build_each(batch.before, "augmentation.batch.before").values(),
-        after=build_each(batch.after, "augmentation.batch.after").values(),
+        before=_build_steps(batch.before, "augmentation.batch.before"),
+        after=_build_steps(batch.after, "augmentation.batch.after"),
     )
+
+
+def _build_steps(nodes: Mapping[str, Any], key: str) -> "list[BatchTransform]":
+    """Raises: BadInput for what is no change of a batch."""
+    from sightline.data.batch_augmentation import BatchTransform
+
+    steps = build_each(nodes, key)
+    for name, step in steps.items():
+        if not isinstance(step, BatchTransform):
+            raise BadInput(
+                f"{key}.{name} ({nodes[name]['_target_']}): is no batch transform; that has `num_draws`, `p` and "
+                "`__call__(images, draws)`"
+            )
+    return [*steps.values()]

@@ -3,7 +3,7 @@
 import math
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import ClassVar, Protocol
+from typing import ClassVar, Protocol, runtime_checkable
 
 import torch
 from torch.nn import functional
@@ -34,6 +34,7 @@ class Draws:
         return next(self.columns) < p
 
 
+@runtime_checkable
 class BatchTransform(Protocol):
     """A change of images `(B, 3, H, W)` with colours in 0..1, made to a share `p` of them."""
 

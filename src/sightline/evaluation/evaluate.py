@@ -5,7 +5,7 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.config import EvaluateConfig, check_views, to_plain, validate_task
+from sightline.config import EvaluateConfig, check_views, to_plain, validate_task, with_own_code
 from sightline.data.training_data import TrainingData
 from sightline.errors import BadInput
 from sightline.finished_run import (
@@ -42,6 +42,7 @@ def evaluate(cfg: "DictConfig | EvaluateConfig", invocation: Invocation = UNTOLD
     """
     cfg = validate_task(cfg, EvaluateConfig)
     find_run(cfg.run, Path(cfg.paths.runs))  # before torch loads, which takes seconds
+    cfg, _ = with_own_code(cfg, invocation)
     from sightline.evaluation.evaluation_input import EvaluationInput
     from sightline.evaluation.gates import check_gates
     from sightline.evaluation.measurement import build_evaluators, measure_split
@@ -72,7 +73,8 @@ def evaluate(cfg: "DictConfig | EvaluateConfig", invocation: Invocation = UNTOLD
 
 
 def _open(cfg: EvaluateConfig, run: str) -> FinishedRun:
-    return FinishedRun.open(run, cfg.accelerator, cfg.precision, cfg.data.own_root, cfg.paths.runs)
+    places = {"data_root": cfg.data.own_root, "runs": cfg.paths.runs, "extensions": cfg.extensions}
+    return FinishedRun.open(run, cfg.accelerator, cfg.precision, **places, trust_code=cfg.trust_code)
 
 
 def _open_other(cfg: EvaluateConfig, run: FinishedRun) -> FinishedRun:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.config import ExplainConfig, ExplanationConfig, to_plain, validate_task
+from sightline.config import ExplainConfig, ExplanationConfig, to_plain, validate_task, with_own_code
 from sightline.data.collection.image_files import find_named
 from sightline.errors import BadInput
 from sightline.finished_run import FinishedRun, find_images, make_loader_of
@@ -56,7 +56,9 @@ def explain(cfg: "DictConfig | ExplainConfig", invocation: Invocation = UNTOLD) 
     """
     cfg = validate_task(cfg, ExplainConfig)
     files, base = find_named(cfg.images) if cfg.images else ([], Path())
-    run = FinishedRun.open(cfg.run, cfg.accelerator, "32-true", cfg.data.own_root, cfg.paths.runs)
+    cfg, _ = with_own_code(cfg, invocation)
+    places = {"data_root": cfg.data.own_root, "runs": cfg.paths.runs, "extensions": cfg.extensions}
+    run = FinishedRun.open(cfg.run, cfg.accelerator, "32-true", **places, trust_code=cfg.trust_code)
     named = {file: to_text(file.relative_to(base).as_posix()) for file in files}
     max_pixels = cfg.data.max_pixels or run.max_pixels
     photos = _read_photos(named, run, str(cfg.images), max_pixels) if files else _choose_photos(cfg, run)

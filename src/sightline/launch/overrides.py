@@ -135,6 +135,15 @@ def find_own_data(run: str) -> str | None:
     return None
 
 
+def find_own_code(run: str) -> str | None:
+    """The folder of the own code of a run, if it is here and the run's folder tells; `run` is as of `find_own_data`."""
+    for folder in (Path(run), *Path(run).parents[:2]):
+        code = read_json(folder / "run.json").get("code", {}) if folder.is_dir() else {}
+        if place := code.get("extensions", {}).get("path"):
+            return place if Path(place).is_dir() else None
+    return None
+
+
 def split_channels(overrides: Iterable[str], folder: Path) -> tuple[list[str], dict[str, str]]:
     """The far side's overrides, and for each channel what lies in it: an absolute path here, or an s3:// address.
 

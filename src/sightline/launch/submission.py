@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sightline.config.own_code import EXTENSIONS, TRUSTED_PACKAGES, open_code
 from sightline.errors import BadInput, Interrupted
 from sightline.launch.backend import Backend, LaunchSettings, Plan
 from sightline.launch.backends import find_backend, settings_of
@@ -18,6 +19,7 @@ from sightline.launch.job_array import name_jobs, run_jobs
 from sightline.launch.log_following import Follower, command_to_fetch, commands
 from sightline.launch.overrides import (
     NOT_PATHS,
+    find_own_code,
     find_own_data,
     names_several,
     path_keys,
@@ -47,6 +49,10 @@ NAMED_BY_ROOT = ("folder", "shards")
 def composed_keys() -> tuple[str, ...]:
     """Keys of a composed configuration that decide whether and how its job can run on another machine."""
     return (*path_keys(), WEIGHTS_FOR, "data.source", "data.name", "divergence.action")
+
+
+TARGETS = "targets"
+"""What a configuration names by `_target_`, beside those keys."""
 
 
 @dataclass(frozen=True)
@@ -79,7 +85,8 @@ class Submission:
 
         `composed` holds the values of `composed_keys` in its configuration; relative paths start at the working folder.
 
-        Raises: BadInput for a path that is not here, data that are nowhere, or a run that machines cannot share.
+        Raises: BadInput for a path that is not here, data that are nowhere, or a run that machines cannot share; for
+        own code that the job could not import.
         """
         count, folder = getattr(self.settings, "instance_count", 1), Path.cwd()
         if count > 1 and composed.get("divergence.action") == "rollback":
@@ -94,6 +101,7 @@ class Submission:
             )
         if (resumed := composed.get("resume")) not in (None, *NOT_PATHS):
             overrides = self._to_go_on(overrides, find_resumed(str(resumed), runs))
+        overrides = self._with_own_code(overrides, composed, folder)
         named = with_composed_paths(overrides, composed, runs, folder)
         if self.backend.sees_files:
             split_channels([each for each in named if not names_several(each, folder)], folder)
@@ -102,6 +110,8 @@ class Submission:
             return with_absolute_paths(with_weights_files(overrides, files or {}, folder), folder, runs)
         self._check_targets(named)
         run = value_of(named, "run")
+        if run is not None and value_of(named, "extensions") is None and (code := find_own_code(run)) is not None:
+            named.append(f"extensions={quoted(code)}")
         if run is not None and not any(value_of(named, key) for key in ("data.root", "data.own_root", "images")):
             own = find_own_data(run)
             named += [] if own is None else [f"data.own_root={quoted(own)}"]
@@ -129,6 +139,27 @@ class Submission:
                 "train on in this process, with launch=here"
             )
         return [*overrides, *([f"output={quoted(str(folder))}"] if self.backend.sees_files else [])]
+
+    def _with_own_code(self, overrides: Sequence[str], composed: Mapping[str, Any], folder: Path) -> list[str]:
+        """The overrides with the hashes of the own code that the configuration names, as it is now.
+
+        Raises: BadInput for code that is not here, or of a package that machines elsewhere do not have.
+        """
+        place, targets = composed.get("extensions"), composed.get(TARGETS, {})
+        own = {key: target for key, target in targets.items() if target.split(".")[0] not in TRUSTED_PACKAGES}
+        if place is None and not own:
+            return list(overrides)
+        code = open_code(own, None if place is None else folder / Path(str(place)).expanduser())
+        installed = [name for name in code.sha256 if name != EXTENSIONS]
+        if installed and not self.backend.sees_files:
+            key, target = next((key, target) for key, target in own.items() if target.split(".")[0] == installed[0])
+            raise BadInput(
+                f"{key}._target_={target}: {installed[0]} is installed here, and not where a job of "
+                f"launch={self.backend.name} runs; copy it into a folder and name that with extensions=FOLDER"
+            )
+        hashes = ",".join(f"{name}:'{digest}'" for name, digest in code.sha256.items())
+        kept = [each for each in overrides if key_of(each) != "code_sha256"]
+        return [*kept, f"code_sha256={{{hashes}}}"]
 
     def _check_targets(self, overrides: Sequence[str]) -> None:
         for key in (each for each, kind in path_keys().items() if kind == "target"):

@@ -1,4 +1,4 @@
-"""Any timm network by name, with random, downloaded or local weights."""
+"""Any timm network by name, or one of one's own, with random, downloaded or local weights."""
 
 import functools
 import hashlib
@@ -8,7 +8,7 @@ import urllib.error
 import urllib.request
 import warnings
 from collections.abc import Collection, Mapping
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -20,6 +20,7 @@ from safetensors.torch import load_file
 from torch import nn
 
 from sightline.errors import BadInput
+from sightline.models.own_network import create_own_network
 
 log = logging.getLogger(__name__)
 WEIGHT_FILES = ("model.safetensors", "pytorch_model.bin")
@@ -27,21 +28,36 @@ SECONDS_TO_ANSWER = 5.0
 """Time limit for the server of published weights to answer, before a training counts on it."""
 
 
+OF_OWN_NETWORKS = ("target", "channels", "code")
+"""Fields of an architecture that networks of timm do not need."""
+
+
 @dataclass(frozen=True)
 class Architecture:
-    """The architecture of a network: timm's name and arguments, number of classes, and the origin of its weights."""
+    """The architecture of a network: its name and arguments, number of classes, and the origin of its weights."""
 
     name: str
+    """Timm's, or of own code the last part of the target."""
     num_classes: int
     arguments: Mapping[str, Any] = field(default_factory=dict)
     weights_origin: str = "random"
+    target: str | None = None
+    """Own code that returns the network; None: timm."""
+    channels: int = 3
+    """Of the images that it takes; of timm's networks the argument `in_chans` says it."""
+    code: Mapping[str, str] = field(default_factory=dict)
+    """The hash of each package of own code that the target may have come from."""
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """Plain values; what own networks alone have is left out for timm's."""
+        values = asdict(self)
+        return {key: value for key, value in values.items() if self.target is not None or key not in OF_OWN_NETWORKS}
 
     def create(self) -> nn.Module:
         """The network with random weights, for saved ones to be loaded into."""
-        return _create(self.name, self.num_classes, self.arguments)
+        if self.target is None:
+            return _create(self.name, self.num_classes, self.arguments)
+        return create_own_network(self.target, self.arguments, num_classes=self.num_classes, channels=self.channels)
 
 
 def check_name(name: str) -> None:
@@ -76,7 +92,7 @@ def create_backbone(
     if weights is not None:
         network = _create(name, num_classes, arguments)
         load_weights(network, weights)
-        origin = f"file sha256:{hashlib.sha256(Path(weights).expanduser().read_bytes()).hexdigest()}"
+        origin = _origin_of(weights)
     elif pretrained:
         network = _create_pretrained(name, num_classes, arguments)
         published = getattr(network, "pretrained_cfg", {})
@@ -86,6 +102,22 @@ def create_backbone(
     else:
         network, origin = _create(name, num_classes, arguments), "random"
     return network, Architecture(name, num_classes, arguments, origin)
+
+
+def create_with_weights(architecture: Architecture, weights: str | Path | None) -> tuple[nn.Module, Architecture]:
+    """The network of an architecture with the weights of a safetensors file, or random ones, and where they are from.
+
+    Raises: BadInput when the weights do not fit.
+    """
+    network = architecture.create()
+    if weights is None:
+        return network, architecture
+    load_weights(network, weights)
+    return network, replace(architecture, weights_origin=_origin_of(weights))
+
+
+def _origin_of(weights: str | Path) -> str:
+    return f"file sha256:{hashlib.sha256(Path(weights).expanduser().read_bytes()).hexdigest()}"
 
 
 def _create(name: str, num_classes: int, arguments: Mapping[str, Any], pretrained: bool = False) -> nn.Module:

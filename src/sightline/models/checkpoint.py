@@ -9,8 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
+from sightline.config.own_code import EXTENSIONS, open_code
 from sightline.errors import BadInput
-from sightline.models.backbones import Architecture, state_dict_sha256
+from sightline.models.backbones import OF_OWN_NETWORKS, Architecture, state_dict_sha256
+from sightline.runs.files import read_json
+from sightline.runs.folder import run_folder
 from sightline.task_spec import TaskSpec
 
 BACKBONE = "backbone."
@@ -40,22 +43,39 @@ def save_model(folder: Path, network: nn.Module, spec: TaskSpec, architecture: A
         "arguments": dict(architecture.arguments),
         "num_classes": architecture.num_classes,
         "weights": architecture.weights_origin,
+        **{key: value for key, value in architecture.to_dict().items() if key in OF_OWN_NETWORKS},
         "sha256": state_dict_sha256(state),
     }
     (folder / "model.json").write_text(json.dumps(described, indent=2) + "\n", encoding="utf-8")
 
 
-def load_model(path: Path) -> SavedModel:
+@dataclass(frozen=True)
+class CodeOfRun:
+    """How the own code of a saved model is found and trusted, where it has any."""
+
+    extensions: str | Path | None = None
+    """The folder that it lies in; None: where the run's record says."""
+    trusts: bool = False
+    """Whether it may have changed since, or be of nobody known."""
+    is_imported: bool = False
+    """Whether this process has imported it already, as one that has just trained the model has."""
+
+
+FROM_RECORD = CodeOfRun()
+IMPORTED = CodeOfRun(is_imported=True)
+
+
+def load_model(path: Path, code: CodeOfRun = FROM_RECORD) -> SavedModel:
     """Open a run folder (its `model/`), a model folder or a checkpoint.
 
-    Raises: BadInput when there is no model there, or it does not open.
+    Raises: BadInput when there is no model there, it does not open, or its network is of code that is not trusted.
     """
     if path.is_file():
-        return _load_checkpoint(path)
+        return _load_checkpoint(path, code)
     folder = path if (path / "model.json").is_file() else path / "model"
     if not (folder / "model.json").is_file():
         raise BadInput(f"run={path}: there is no model in it{_why_no_model(path)}")
-    return _load_folder(folder)
+    return _load_folder(folder, code)
 
 
 def _why_no_model(path: Path) -> str:
@@ -68,25 +88,28 @@ def _why_no_model(path: Path) -> str:
     return f": the run is {facts.get('status')} ({facts.get('reason') or 'its best checkpoint is not exported yet'})"
 
 
-def _load_folder(folder: Path) -> SavedModel:
+def _load_folder(folder: Path, code: CodeOfRun) -> SavedModel:
     try:
         described = json.loads((folder / "model.json").read_text(encoding="utf-8"))
         spec = TaskSpec.load(folder / "task_spec.json")
+        of_own = {key: described[key] for key in OF_OWN_NETWORKS if key in described}
+        origin = described.get("weights", "unknown")
         architecture = Architecture(
-            described["name"], described["num_classes"], described["arguments"], described.get("weights", "unknown")
+            described["name"], described["num_classes"], described["arguments"], origin, **of_own
         )
         state = load_file(folder / "model.safetensors")
     except Exception as error:  # whatever is wrong with files that we are given, the answer is the same
         raise BadInput(
             f"run={folder}: this model folder does not open ({error}); copy it again or train anew"
         ) from error
-    return _assemble(architecture, spec, state, folder)
+    return _assemble(architecture, spec, state, folder, code)
 
 
-def _load_checkpoint(path: Path) -> SavedModel:
+def _load_checkpoint(path: Path, code: CodeOfRun) -> SavedModel:
     checkpoint = _open_checkpoint(path)
     architecture = Architecture(**checkpoint["architecture"])
-    return _assemble(architecture, TaskSpec.from_dict(checkpoint["task_spec"]), _backbone_state(checkpoint), path)
+    spec = TaskSpec.from_dict(checkpoint["task_spec"])
+    return _assemble(architecture, spec, _backbone_state(checkpoint), path, code)
 
 
 def _open_checkpoint(path: Path) -> dict[str, Any]:
@@ -106,14 +129,41 @@ def _backbone_state(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:
     return {name.removeprefix(BACKBONE): tensor for name, tensor in state.items() if name.startswith(BACKBONE)}
 
 
-def _assemble(architecture: Architecture, spec: TaskSpec, state: dict[str, torch.Tensor], path: Path) -> SavedModel:
+def _assemble(
+    architecture: Architecture, spec: TaskSpec, state: dict[str, torch.Tensor], path: Path, code: CodeOfRun
+) -> SavedModel:
     if architecture.num_classes != spec.num_classes:
         raise BadInput(
             f"run={path}: the network has {architecture.num_classes} classes, its task names {spec.num_classes}"
         )
+    if architecture.target is not None and not code.is_imported:
+        _open_code(architecture, path, code)
     network = architecture.create()
     _fill(network, state, path)
     return SavedModel(network.eval(), spec, architecture, path)
+
+
+def _open_code(architecture: Architecture, path: Path, code: CodeOfRun) -> None:
+    """Make the code of a network importable, where it is what it was when the network was trained.
+
+    Raises: BadInput when it is gone, has changed, or came with the model itself.
+    """
+    place = code.extensions
+    if place is None and EXTENSIONS in architecture.code:
+        folder = run_folder(path)
+        recorded = read_json(folder / "run.json").get("code", {}).get(EXTENSIONS, {}).get("path") if folder else None
+        if recorded is None or not Path(recorded).is_dir():
+            raise BadInput(
+                f"run={path}: its network is {architecture.target}, whose code "
+                f"{'is not here' if recorded is None else f'was in {recorded}'}; name its folder with extensions=FOLDER"
+            )
+        if folder is not None and Path(recorded).resolve().is_relative_to(folder.resolve()):
+            raise BadInput(
+                f"run={path}: its network is {architecture.target}, and its code came with it; where you trust it, add "
+                f"extensions={recorded}"
+            )
+        place = recorded
+    open_code({"model": str(architecture.target)}, place, known=architecture.code, trusts=code.trusts)
 
 
 def _fill(network: nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:

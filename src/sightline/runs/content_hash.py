@@ -11,17 +11,21 @@ from sightline.runs.files import read_json, write_text
 
 NUM_READERS = 8
 NUM_HASH_LETTERS = 32
+COMPILED = "__pycache__"
 Known = dict[str, list[int | str]]
 
 
 def files_of(path: Path) -> Iterator[tuple[str, Path]]:
-    """Every file of a folder with its path in it, links followed; a file is its own name. Dot files stay here."""
+    """Every file of a folder with its path in it, links followed; a file is its own name.
+
+    Hidden files stay here, and so does what Python compiles.
+    """
     if path.is_file():
         yield path.name, path
         return
     seen: set[str] = set()
     for folder, folders, names in os.walk(path, followlinks=True):
-        folders[:] = sorted(each for each in folders if not each.startswith("."))
+        folders[:] = sorted(each for each in folders if not each.startswith(".") and each != COMPILED)
         if (real := os.path.realpath(folder)) in seen:
             folders.clear()
             continue

@@ -7,6 +7,8 @@ from sightline.runs.guesses import Guess
 
 COMMIT = "SIGHTLINE_COMMIT"
 """The environment variable that names the commit of code outside a checkout, as in an image."""
+JOB = "hydra.mode=RUN"
+"""What a job is told where it runs: its overrides have been understood where they were typed."""
 RANK_NUMBERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_PORT")
 RANK_VARIABLES = (*RANK_NUMBERS, "MASTER_ADDR", "TORCHELASTIC_USE_AGENT_STORE", "TORCHELASTIC_RESTART_COUNT")
 """The usual variables of distributed training: torchrun sets all, a scheduler of several nodes some of them."""
@@ -26,6 +28,11 @@ class Invocation:
     """The values of `RANK_VARIABLES` that are set."""
     guesses: tuple[Guess, ...] = ()
     """What was understood that was not typed."""
+
+    @property
+    def is_job(self) -> bool:
+        """Whether it is a job, whose overrides were typed elsewhere."""
+        return JOB in self.argv
 
 
 UNTOLD = Invocation()

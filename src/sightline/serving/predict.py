@@ -8,7 +8,7 @@ from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.config import PredictConfig, to_plain, validate_task
+from sightline.config import PredictConfig, to_plain, validate_task, with_own_code
 from sightline.data.collection.image_files import find_named
 from sightline.data.predicted_classes import most_probable, write_predictions
 from sightline.data.transforms import load_rgb
@@ -45,13 +45,15 @@ def predict(cfg: "DictConfig | PredictConfig", invocation: Invocation = UNTOLD) 
     cfg = validate_task(cfg, PredictConfig)
     files, base = find_named(cfg.images)
     find_run(cfg.run, Path(cfg.paths.runs))  # before torch loads, which takes seconds
+    cfg, _ = with_own_code(cfg, invocation)
     from rich.progress import track
 
     from sightline.data.pictures import PictureBatches
     from sightline.models.inference import keep_freed_memory
 
     keep_freed_memory()
-    run = FinishedRun.open(cfg.run, cfg.accelerator, cfg.precision, runs=cfg.paths.runs)
+    places = {"runs": cfg.paths.runs, "extensions": cfg.extensions}
+    run = FinishedRun.open(cfg.run, cfg.accelerator, cfg.precision, **places, trust_code=cfg.trust_code)
     max_pixels = cfg.data.max_pixels or run.max_pixels
     loading = {"batch_size": cfg.batch_size, "num_workers": cfg.num_workers}
     batches = PictureBatches(files, run.task_spec, max_pixels=max_pixels, **loading)

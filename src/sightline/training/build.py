@@ -53,6 +53,8 @@ def with_img_size(cfg: Training) -> tuple[Training, list[Guess]]:
     from sightline.models.backbones import check_name, made_for_size
 
     model, size = cfg.model, cfg.data.image_size
+    if model._target_ is not None:
+        return cfg, []
     check_name(model.name)
     own = made_for_size(model.name, model.timm_arguments(), size)
     if own is None:
@@ -69,12 +71,16 @@ def check_network(cfg: TrainConfig) -> None:
     """
     from sightline.models.backbones import check_fit
     from sightline.models.inference import choose_device, choose_precision
+    from sightline.models.own_network import check_own_network
 
     try:
         choose_precision(cfg.trainer.precision, choose_device(cfg.trainer.accelerator))
     except BadInput as error:
         raise BadInput(f"trainer.{error}") from error
-    check_fit(cfg.model.name, cfg.model.timm_arguments(), cfg.model.weights_file())
+    if cfg.model._target_ is None:
+        check_fit(cfg.model.name, cfg.model.timm_arguments(), cfg.model.weights_file())
+    else:
+        check_own_network(cfg.model._target_, cfg.model.arguments)
 
 
 def build_training(
@@ -121,17 +127,21 @@ def _warn_of_other_statistics(cfg: TrainConfig, network: "nn.Module") -> None:
 
 
 def build_classifier(cfg: TrainConfig, opened: TrainingData) -> "Classifier":
-    from sightline.models.backbones import create_backbone
+    from sightline.models.backbones import Architecture, create_backbone, create_with_weights
     from sightline.models.classifier import Classifier
 
-    model = cfg.model
-    network, architecture = create_backbone(
-        model.name,
-        len(opened.class_names),
-        arguments=model.timm_arguments(),
-        pretrained=model.pretrained is True,
-        weights=model.weights_file(),
-    )
+    model, num_classes, weights = cfg.model, len(opened.class_names), cfg.model.weights_file()
+    if model._target_ is None:
+        network, architecture = create_backbone(
+            model.name,
+            num_classes,
+            arguments=model.timm_arguments(),
+            pretrained=model.pretrained is True,
+            weights=weights,
+        )
+    else:
+        own = Architecture(model.name, num_classes, model.arguments, target=model._target_, code=cfg.code_sha256)
+        network, architecture = create_with_weights(own, weights)
     spec = _task_spec(cfg, opened, network)
     _check_input(network, architecture, spec, spec.image_size)
     if (smallest := smallest_size(cfg)) < spec.image_size:

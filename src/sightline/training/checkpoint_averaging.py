@@ -74,9 +74,9 @@ def _score(
 
 def average_checkpoints(paths: Sequence[Path]) -> "nn.Module":
     """A network whose weights are the mean of those of the checkpoints; counters are the first one's."""
-    from sightline.models.checkpoint import load_model
+    from sightline.models.checkpoint import IMPORTED, load_model
 
-    first, *others = (load_model(path).network for path in paths)
+    first, *others = (load_model(path, IMPORTED).network for path in paths)
     state = first.state_dict()
     for network in others:
         for name, tensor in network.state_dict().items():

@@ -12,6 +12,7 @@ from sightline.config import (
     TrainConfig,
     to_plain,
     validate_task,
+    with_own_code,
     with_value,
 )
 from sightline.data.opening import check_root, open_data
@@ -52,6 +53,7 @@ def find_lr(cfg: "DictConfig | FindLrConfig", invocation: Invocation = UNTOLD) -
     cfg = validate_task(cfg, FindLrConfig)
     if (typed := value_of(invocation.overrides, "model.lr")) is not None:
         log.info("model.lr=%s is not used: it is what is looked for", typed)
+    cfg, code = with_own_code(cfg, invocation)
     check_root(cfg)
     from sightline.training.lr_finder import require_suggestion
 
@@ -65,6 +67,8 @@ def find_lr(cfg: "DictConfig | FindLrConfig", invocation: Invocation = UNTOLD) -
     with RunRecord(folder, invocation, **facts) as record:
         record.update(data={"name": cfg.data.name, **opened.describe()})
         record.add_guesses([*guesses, *more, *opened.guesses])
+        if code.sha256:
+            record.update(code=code.describe())
         save_sweep(folder, sweep, cfg.model.name)
         metrics = {"lr": lr}
         metrics |= {name: value for name in ("steepest", "tenth_of_divergence") if (value := getattr(sweep, name))}

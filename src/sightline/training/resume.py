@@ -23,7 +23,7 @@ from sightline.runs.record import open_folder
 
 log = logging.getLogger(__name__)
 RESUMABLE_KEYS = (
-    "name paths output resume stages evaluation explanation optimized_metric logger "
+    "name paths output resume extensions trust_code stages evaluation explanation optimized_metric logger "
     "checkpoint.every_minutes checkpoint.keep data.name "
     "data.num_workers data.cache data.cache_gb data.device_cache data.root data.origin data.manifest data.audit "
     "data.on_bad_file data.max_bad_fraction data.on_leak "
@@ -229,6 +229,13 @@ def _compare(saved: dict[str, Any], facts: dict[str, Any], folder: Path, cwd: st
         if before.get(key) != now.get(key) and not _is_one_of(key, NOT_SETTINGS)
     }
     may_change = (*RESUMABLE_KEYS, *(SCHEDULE_KEYS if now.get("resume") not in (None, "auto") else ()))
+    if now.get("trust_code"):
+        may_change = (*may_change, "code_sha256")
+    elif others := [key.partition(".")[2] for key in changed if _is_one_of(key, ("code_sha256",))]:
+        raise BadInput(
+            f"resume: own code of {folder} has changed since ({', '.join(others)}); put it back, name another output, "
+            "or go on with what it is now with trust_code=true"
+        )
     if differing := [key for key in changed if not _is_one_of(key, may_change)]:
         named = ", ".join(f"{key}={changed[key][1]} (was {changed[key][0]})" for key in differing[:MAX_NAMED])
         more = f" and {len(differing) - MAX_NAMED} more" if len(differing) > MAX_NAMED else ""

@@ -13,6 +13,7 @@ from sightline.config import (
     save_yaml,
     to_plain,
     validate,
+    with_own_code,
     with_value,
 )
 from sightline.data.opening import check_root, open_data
@@ -59,6 +60,7 @@ def train(cfg: "DictConfig | TrainConfig", invocation: Invocation = UNTOLD) -> T
     Raises: BadInput before anything is written when the configuration or the data cannot work.
     """
     cfg, rank = _with_devices(validate(cfg), invocation)
+    cfg, code = with_own_code(cfg, invocation)
     check_root(cfg)
     before = found_before(find_run_to_continue(cfg))
     cfg, guesses = with_network(cfg, before)
@@ -88,6 +90,8 @@ def train(cfg: "DictConfig | TrainConfig", invocation: Invocation = UNTOLD) -> T
             save_yaml(cfg, start.folder / "config.yaml")
             record.update(data=data, **_describe_model(classifier), **({"found": found} if found else {}))
             record.add_guesses([*guesses, *opened.guesses])
+            if code.sha256:
+                record.update(code=code.describe())
             if sweep is not None:
                 save_sweep(start.folder, sweep, cfg.model.name)
             opened.save(start.folder)
@@ -220,11 +224,11 @@ def _last_train_metrics(trainer: "pl.Trainer") -> dict[str, float]:
 def _export_and_measure(plan: FitPlan, trainer: "pl.Trainer", record: RunRecord) -> dict[str, float]:
     """Write `model/` from the best checkpoint, then measure that file: validation always, test if there is one."""
     from sightline.evaluation.measurement import build_evaluators, measure_run
-    from sightline.models.checkpoint import load_model, save_model
+    from sightline.models.checkpoint import IMPORTED, load_model, save_model
     from sightline.training.checkpoint_averaging import average_if_better
 
     cfg, datamodule, run_dir = plan.cfg, plan.datamodule, record.folder
-    best = load_model(run_dir / BEST)
+    best = load_model(run_dir / BEST, IMPORTED)
     network = best.network
     if cfg.checkpoint.average_best > 1:
         network, facts = average_if_better(cfg, best, datamodule, trainer)
@@ -244,10 +248,10 @@ def _export_and_measure(plan: FitPlan, trainer: "pl.Trainer", record: RunRecord)
 def _runner(plan: FitPlan, trainer: "pl.Trainer", run_dir: Path) -> "Runner":
     """The network of `model/` as it lies there, with the run's views, device and precision."""
     from sightline.evaluation.predictions import Runner
-    from sightline.models.checkpoint import load_model
+    from sightline.models.checkpoint import IMPORTED, load_model
     from sightline.models.views import with_views
 
-    saved = load_model(run_dir / "model")
+    saved = load_model(run_dir / "model", IMPORTED)
     network, device = with_views(saved.network, saved.spec.views), trainer.strategy.root_device
     return Runner(network, saved.spec, device, str(trainer.precision), plan.cfg.model.channels_last)
 
@@ -258,10 +262,10 @@ def _explain(plan: FitPlan, trainer: "pl.Trainer", run_dir: Path) -> dict[str, f
     if "explain" not in cfg.stages:
         return {}
     from sightline.explanation.explain import explain_dataset
-    from sightline.models.checkpoint import load_model
+    from sightline.models.checkpoint import IMPORTED, load_model
 
     dataset = datamodule.val if datamodule.test is None else datamodule.test
-    saved, device = load_model(run_dir / "model"), trainer.strategy.root_device
+    saved, device = load_model(run_dir / "model", IMPORTED), trainer.strategy.root_device
     return explain_dataset(run_dir / "explanations", dataset, saved, device, cfg.explanation, cfg.name)
 
 

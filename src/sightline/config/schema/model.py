@@ -4,8 +4,6 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from omegaconf import MISSING
-
 from sightline.config.constraints import Needs, key, only_with
 from sightline.config.instantiation import check_targets
 from sightline.errors import BadInput
@@ -15,10 +13,11 @@ COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-
 
 @dataclass
 class ModelConfig:
-    """A network by timm's name, and how it is trained."""
+    """A network by timm's name, or of own code, and how it is trained."""
 
-    name: str = key(MISSING, "any timm backbone")
-    arguments: dict[str, Any] = key({}, "of timm.create_model")
+    _target_: str | None = key(None, "own code that returns a torch.nn.Module, like my_code.MyNet; null: timm's name")
+    name: str = key("", "any timm backbone", needs=only_with("model._target_", None))
+    arguments: dict[str, Any] = key({}, "of timm.create_model, or of own code")
     arguments_for: dict[str, dict[str, Any]] = key({}, "the same, for the model of that name alone")
     pretrained: bool | str = key(
         False,
@@ -115,7 +114,15 @@ class ModelConfig:
     optimizer: dict[str, Any] = key({}, "a `_partial_` object that takes the parameters")
     scheduler: dict[str, Any] = key({}, "a `_partial_` object that takes the optimizer")
 
+    def __post_init__(self) -> None:
+        if self._target_ is not None:
+            self.name = self._target_.rpartition(".")[2]
+
     def check(self) -> None:
+        if not self.name:
+            raise BadInput("model.name: no value is set; add model.name=…, or model._target_=MODULE.CLASS of own code")
+        if self._target_ is not None:
+            check_targets({"_target_": self._target_}, "model")
         if self.pretrained not in (True, False, "auto"):
             raise BadInput(f"model.pretrained={self.pretrained}: must be true, false or auto")
         if not isinstance(self.weights_for or {}, dict):

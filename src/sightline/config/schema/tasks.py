@@ -9,6 +9,7 @@ from sightline.config.constraints import Needs, key, only_with
 from sightline.config.schema.data import NOT_FILES, DataConfig, PathsConfig
 from sightline.config.schema.evaluation import EvaluationConfig
 from sightline.config.schema.explanation import ExplanationConfig
+from sightline.config.schema.own_code import CODE_SHA256, EXTENSIONS, TRUST_CODE
 from sightline.config.schema.run_data import PicturesConfig, RunDataConfig
 from sightline.config.schema.train import FindLrConfig, TrainConfig
 from sightline.config.schema.trainer import PRECISIONS
@@ -33,6 +34,9 @@ class EvaluateConfig:
     accelerator: str = key("auto", "auto: the one of the training, where it is here")
     precision: str | None = key(None, "null: what the run used", choices=PRECISIONS)
     test_time_augmentation: str | None = key(None, "null: what the run used", choices=VIEWS)
+    extensions: str | None = key(None, EXTENSIONS, path="path")
+    trust_code: bool = key(False, TRUST_CODE)
+    code_sha256: dict[str, str] = key({}, CODE_SHA256)
     output: str | None = key(None, "the folder of the results, instead of a new one below paths.runs", path="stays")
     paths: PathsConfig = field(default_factory=PathsConfig)
     launch: dict[str, Any] = key({}, "where the task is started; empty where it runs")
@@ -56,6 +60,9 @@ class ExplainConfig:
     explanation: ExplanationConfig = field(default_factory=ExplanationConfig)
     data: RunDataConfig = field(default_factory=RunDataConfig)
     accelerator: str = key("auto", "auto: the one of the training, where it is here")
+    extensions: str | None = key(None, EXTENSIONS, path="path")
+    trust_code: bool = key(False, TRUST_CODE)
+    code_sha256: dict[str, str] = key({}, CODE_SHA256)
     output: str | None = key(None, "the folder of the results, instead of a new one below paths.runs", path="stays")
     paths: PathsConfig = field(default_factory=PathsConfig)
     launch: dict[str, Any] = key({}, "where the task is started; empty where it runs")
@@ -84,6 +91,9 @@ class PredictConfig:
     num_workers: int = key(2, "processes that decode images", minimum=0)
     accelerator: str = key("auto", "auto: the best that this machine has")
     precision: str | None = key(None, "null: what the run used", choices=PRECISIONS)
+    extensions: str | None = key(None, EXTENSIONS, path="path")
+    trust_code: bool = key(False, TRUST_CODE)
+    code_sha256: dict[str, str] = key({}, CODE_SHA256)
     output: str | None = key(None, "the folder of the results, instead of a new one below paths.runs", path="stays")
     paths: PathsConfig = field(default_factory=PathsConfig)
     launch: dict[str, Any] = key({}, "where the task is started; empty where it runs")
@@ -102,6 +112,9 @@ class PrepareConfig:
         "also pack the images into shards that stream from here, a folder or s3://bucket/prefix",
         path="target",
     )
+    extensions: str | None = key(None, EXTENSIONS, path="path")
+    trust_code: bool = key(False, TRUST_CODE)
+    code_sha256: dict[str, str] = key({}, CODE_SHA256)
     output: str | None = key(None, "the folder of the results, instead of a new one below paths.runs", path="stays")
     paths: PathsConfig = field(default_factory=PathsConfig)
     launch: dict[str, Any] = key({}, "where the task is started; empty where it runs")

@@ -11,6 +11,7 @@ from sightline.config.schema.data import NOT_FILES, DataConfig, PathsConfig
 from sightline.config.schema.evaluation import EvaluationConfig
 from sightline.config.schema.explanation import ExplanationConfig
 from sightline.config.schema.model import ModelConfig
+from sightline.config.schema.own_code import CODE_SHA256, EXTENSIONS, TRUST_CODE
 from sightline.config.schema.trainer import (
     STRATEGIES,
     CheckpointConfig,
@@ -47,6 +48,9 @@ class TrainConfig:
     resume: str | None = key(
         "auto", "go on with the run in output; or with this run folder or checkpoint; null: never", path="run"
     )
+    extensions: str | None = key(None, EXTENSIONS, path="path")
+    trust_code: bool = key(False, TRUST_CODE)
+    code_sha256: dict[str, str] = key({}, CODE_SHA256)
     paths: PathsConfig = field(default_factory=PathsConfig)
     data: DataConfig = field(default_factory=DataConfig)
     model: ModelConfig = field(default_factory=ModelConfig)

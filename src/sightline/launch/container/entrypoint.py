@@ -109,6 +109,9 @@ def program_overrides(
 ) -> list[str]:
     """The overrides of the program: the job's own, and those for the container and its processes."""
     kept = [each for each in overrides if key_of(each) not in ("output", "resume")]
+    kept = [
+        each.replace("${paths.inputs}", str(folder.inputs)) if key_of(each) == "extensions" else each for each in kept
+    ]
     here = ["paths=container", "launch=here", "hydra.mode=RUN", f"output={quoted(str(folder.run))}"]
     if script != TRAIN or len(hosts.names) * max(1, num_gpus) == 1:
         return [*kept, *here]

@@ -1,0 +1,24 @@
+"""The own code of a task: opened before anything of it is built, and held to what a request or a record states."""
+
+from typing import Any, TypeVar
+
+from sightline.config.conversion import to_plain, with_value
+from sightline.config.own_code import OwnCode, open_code, targets_of
+from sightline.runs.invocation import UNTOLD, Invocation
+
+Task = TypeVar("Task", bound=Any)
+
+
+def with_own_code(cfg: Task, invocation: Invocation = UNTOLD) -> tuple[Task, OwnCode]:
+    """The configuration with the hashes of the own code that it names, which can be imported from now on.
+
+    What was typed here is trusted. A job, and a run that goes on with the settings of its record, take what their
+    request or record states, or what `trust_code` lets in.
+
+    Raises: BadInput for code that is not there, or not to be trusted.
+    """
+    resumed = getattr(cfg, "resume", None) not in (None, "auto")
+    is_stated = bool(cfg.code_sha256) or invocation.is_job or resumed
+    known = cfg.code_sha256 if is_stated else None
+    code = open_code(targets_of(to_plain(cfg)), cfg.extensions, known=known, trusts=cfg.trust_code)
+    return (with_value(cfg, "code_sha256", dict(code.sha256)) if code.sha256 else cfg), code
