@@ -50,6 +50,19 @@ def prepare_deep_greys(colors: Path, folder: Path) -> tuple[str, ...]:
     return "prepare", "data=folder", f"data.root={folder / 'deep'}"
 
 
+def train_deep_greys(colors: Path, folder: Path) -> tuple[str, ...]:
+    _, *data = prepare_deep_greys(colors, folder)
+    return (
+        "train",
+        *data,
+        *BARE,
+        "trainer.max_steps=1",
+        "logger=none",
+        "data.val_fraction=0.3",
+        "data.test_fraction=0.3",
+    )
+
+
 def with_table(header: str, row: str, encoding: str = "utf-8") -> Example:
     """Images images/0.png … of two colours, and a table of them beside that folder."""
 
@@ -68,7 +81,10 @@ EXAMPLES: dict[str, Example] = {
     "experiment": train_folder,
     "data.layout": prepare_folders,
     "+model.arguments.img_size": train_transformer,
+    "data.channels": prepare_deep_greys,
     "data.value_range": prepare_deep_greys,
+    "data.mean": train_deep_greys,
+    "data.std": train_deep_greys,
     "model.pretrained": train_photos,
     "trainer.max_epochs": train_photos,
     "data.columns": with_table("filename,species", "images/{number}.png,{label}"),

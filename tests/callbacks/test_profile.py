@@ -14,7 +14,7 @@ from sightline.callbacks.profile_report import Setting, find_bottleneck
 from sightline.callbacks.step_times import PARTS, StepTimes
 from sightline.callbacks.throughput import Throughput
 from sightline.data import datasets as datasets_module
-from sightline.data.transforms import load_rgb
+from sightline.data.transforms import load
 from sightline.training.train import train
 
 SHORT = [word for word in BARE if "max_epochs" not in word]
@@ -90,9 +90,9 @@ def test_slow_reading_is_named_with_the_settings_to_change(
 ) -> None:
     def slow(*arguments: Any) -> Any:
         time.sleep(0.02)
-        return load_rgb(*arguments)
+        return load(*arguments)
 
-    monkeypatch.setattr(datasets_module, "load_rgb", slow)
+    monkeypatch.setattr(datasets_module, "load", slow)
     profile = profile_of(colors, tmp_path / "run", "data.cache=off", "data.num_workers=0")
     bottleneck = profile["bottleneck"]
     assert bottleneck["part"] == "data"

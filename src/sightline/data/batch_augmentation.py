@@ -8,11 +8,9 @@ from typing import ClassVar, Protocol, runtime_checkable
 import torch
 from torch.nn import functional
 
+from sightline.data.levels import LUMA
 from sightline.data.transforms import normalise_colors
 from sightline.task_spec import TaskSpec
-
-LUMA = (0.299, 0.587, 0.114)
-"""Red, green and blue in a grey, ITU-R BT.601."""
 
 
 class Draws:
@@ -36,7 +34,10 @@ class Draws:
 
 @runtime_checkable
 class BatchTransform(Protocol):
-    """A change of images `(B, 3, H, W)` with colours in 0..1, made to a share `p` of them."""
+    """A change of images `(B, C, H, W)` with levels in 0..1, made to a share `p` of them.
+
+    One that has `needs_colours` is left out where images are not red, green and blue.
+    """
 
     num_draws: ClassVar[int]
 
@@ -65,6 +66,7 @@ class RandomTint:
     limits: Sequence[float]
     p: float = 0.5
     num_draws: ClassVar[int] = 3
+    needs_colours: ClassVar[bool] = True
 
     def __call__(self, images: torch.Tensor, draws: Draws) -> torch.Tensor:
         gains = [draws.log_uniform(*self.limits) for _ in range(3)]
@@ -121,6 +123,7 @@ class RandomGray:
 
     p: float = 0.2
     num_draws: ClassVar[int] = 1
+    needs_colours: ClassVar[bool] = True
 
     def __call__(self, images: torch.Tensor, draws: Draws) -> torch.Tensor:
         luma = (images * images.new_tensor(LUMA)[:, None, None]).sum(1, keepdim=True)
@@ -143,7 +146,10 @@ class RandomBlur:
 
 @dataclass(frozen=True)
 class RandomErasing:
-    """A rectangle of one random colour over the image (Zhong et al., arXiv:1708.04896)."""
+    """A rectangle of one random colour over the image (Zhong et al., arXiv:1708.04896).
+
+    Of more than three bands the fourth has the level of the first again, and so on.
+    """
 
     sides: Sequence[float]
     """Height and width as shares of the image's, from and to."""
@@ -152,7 +158,8 @@ class RandomErasing:
 
     def __call__(self, images: torch.Tensor, draws: Draws) -> torch.Tensor:
         rows, columns = (_is_within(size, draws, self.sides) for size in images.shape[2:])
-        color = torch.stack([draws.uniform(0, 1) for _ in range(3)], 1)[:, :, None, None]
+        drawn = [draws.uniform(0, 1) for _ in range(3)]
+        color = torch.stack([drawn[band % 3] for band in range(images.shape[1])], 1)[:, :, None, None]
         return torch.where((rows[:, :, None] & columns[:, None, :])[:, None], color, images)
 
 
@@ -170,7 +177,7 @@ class RandomView:
     num_draws: ClassVar[int] = 7
 
     def __call__(self, images: torch.Tensor, draws: Draws, size: int, mirrors: torch.Tensor) -> torch.Tensor:
-        """`(B, 3, size, size)`; bool `mirrors` `(B,)` says which are mirrored, too."""
+        """`(B, C, size, size)`; bool `mirrors` `(B,)` says which are mirrored, too."""
         matrix = self._matrix(draws, torch.where(mirrors, -1.0, 1.0))[:, None, None]
         centres = (2 * torch.arange(size, device=images.device) + 1) / size - 1
         across, down = centres[:, None] * matrix[..., 0], centres[:, None, None] * matrix[..., 1]
@@ -225,7 +232,7 @@ class BatchAugmentation:
     def __call__(
         self, images: torch.Tensor, labels: torch.Tensor, values: torch.Tensor
     ) -> tuple[torch.Tensor, torch.Tensor]:
-        """Normalised float32 `(B, 3, size, size)` and labels, from uint8 `(B, H, W, 3)` and draws `(B, num_draws)`."""
+        """Normalised float32 `(B, C, size, size)` and labels, from levels `(B, H, W, C)` and draws `(B, num_draws)`."""
         parts = iter(values.split(self._widths, 1))
         others = self._mirrored.to(labels.device)[labels]
         mirrors = (next(parts)[:, 0] < self.horizontal_flip) & (others >= 0)
@@ -233,7 +240,7 @@ class BatchAugmentation:
 
     def _change(self, images: torch.Tensor, mirrors: torch.Tensor, parts: Iterator[torch.Tensor]) -> torch.Tensor:
         size = self.spec.image_size
-        colors = images.permute(0, 3, 1, 2).float().div_(255)
+        colors = images.permute(0, 3, 1, 2).float().div_(self.spec.max_level)
         for step in self.before:
             _change_some(colors, step, next(parts))
         if not self.after:  # resampling and normalising commute: first where there may be fewer pixels

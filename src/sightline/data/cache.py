@@ -17,10 +17,11 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from sightline.data.decoding import open_image
+from sightline.data.arrays import Picture, read_header
+from sightline.data.levels import by_band
 from sightline.data.manifest import Selection
 from sightline.data.parallel import map_chunks
-from sightline.data.transforms import RESAMPLING, load_rgb, prepare
+from sightline.data.transforms import RESAMPLING, load, prepare
 from sightline.errors import BadInput
 from sightline.task_spec import MAX_PIXELS, TaskSpec
 
@@ -36,7 +37,7 @@ SAMPLED = 200
 class Pixels:
     """The size and margin at which a store keeps images.
 
-    Without a margin, those that evaluation sees: `(image_size, image_size, 3)`. With one, the whole image, made no
+    Without a margin, those that evaluation sees: `(image_size, image_size, C)`. With one, the whole image, made no
     smaller than `margin` on its short side: what random crops are cut from.
     """
 
@@ -53,12 +54,26 @@ class Pixels:
         return cls(spec, math.ceil(spec.image_size / math.sqrt(scale[0] * narrowest)), max_pixels)
 
     def of(self, path: str | Path) -> np.ndarray:
-        """uint8 `(height, width, 3)`.
+        """`(height, width, C)` of the spec's type.
 
         Raises: UnreadableImage with the path.
         """
-        image = load_rgb(path, self.spec.value_range, self.max_pixels)
-        return prepare(image, self.spec) if self.margin is None else np.asarray(image.resize(*self._resize(image.size)))
+        picture = load(path, self.spec, self.max_pixels)
+        return prepare(picture, self.spec) if self.margin is None else self._whole(picture)
+
+    def _whole(self, picture: Picture) -> np.ndarray:
+        if isinstance(picture, Image.Image):
+            pixels = np.asarray(picture.resize(*self._resize(picture.size)))
+            return pixels[..., None] if pixels.ndim == 2 else pixels
+        size, resampling = self._resize(picture.shape[1::-1])
+        return (
+            picture if size == picture.shape[1::-1] else by_band(picture, lambda band, _: band.resize(size, resampling))
+        )
+
+    @property
+    def num_bytes(self) -> int:
+        """Of a pixel."""
+        return self.spec.channels * self.spec.bit_depth // 8
 
     def shape(self, size: tuple[int, int]) -> tuple[int, int]:
         """Height and width of what is kept of an image of this width and height."""
@@ -81,6 +96,7 @@ class Pixels:
             kept["mean"] = self.spec.mean  # the colour of the border
         if self.spec.value_range is not None:
             kept["value_range"] = self.spec.value_range
+        kept |= {name: spec[name] for name, usual in (("channels", 3), ("bit_depth", 8)) if spec[name] != usual}
         facts = json.dumps([VERSION, self.margin, kept], sort_keys=True)
         return hashlib.sha256(facts.encode() + digests.tobytes()).hexdigest()[:32]
 
@@ -91,26 +107,27 @@ class ImageStore:
     def __init__(self, folder: Path) -> None:
         facts = json.loads((folder / "store.json").read_text(encoding="utf-8"))
         self.folder, self.shape = folder, tuple(facts["shape"]) if facts["shape"] else None
-        self._bytes = np.memmap(folder / "pixels.bin", np.uint8, "r")
+        kind, self.channels = np.dtype(facts.get("dtype", "uint8")), facts.get("channels", 3)
+        self._levels = np.memmap(folder / "pixels.bin", kind, "r")
         self._offsets = np.load(folder / "offsets.npy", mmap_mode="r")
         self._shapes = np.load(folder / "shapes.npy", mmap_mode="r")
-        if len(self._bytes) != facts["bytes"] or len(self._shapes) != facts["num_images"]:
+        if self._levels.nbytes != facts["bytes"] or len(self._shapes) != facts["num_images"]:
             raise ValueError(f"{folder}: not as it was written")
-        self._equal = self._bytes.reshape(-1, *self.shape, 3) if self.shape else None
+        self._equal = self._levels.reshape(-1, *self.shape, self.channels) if self.shape else None
 
     def __len__(self) -> int:
         return len(self._shapes)
 
     def __getitem__(self, index: int) -> np.ndarray:
-        """uint8 `(height, width, 3)`, read-only."""
+        """`(height, width, C)`, read-only."""
         if self._equal is not None:
             return self._equal[index]
         height, width = self._shapes[index]
-        start = self._offsets[index]
-        return self._bytes[start : start + int(height) * int(width) * 3].reshape(height, width, 3)
+        start, count = self._offsets[index] // self._levels.itemsize, int(height) * int(width) * self.channels
+        return self._levels[start : start + count].reshape(height, width, self.channels)
 
     def read(self, indices: np.ndarray) -> np.ndarray:
-        """uint8 `(B, height, width, 3)` of a store whose images are of one size."""
+        """`(B, height, width, C)` of a store whose images are of one size."""
         assert self._equal is not None
         return self._equal[indices]
 
@@ -233,8 +250,8 @@ def _estimate_bytes(images: Selection, pixels: Pixels) -> float:
     sizes = []
     for index in chosen:
         try:
-            with open_image(images.path(index)) as image:
-                sizes.append(math.prod(pixels.shape(image.size)) * 3)
+            header = read_header(images.path(index), pixels.spec.channels)
+            sizes.append(math.prod(pixels.shape((header.width, header.height))) * pixels.num_bytes)
         except Exception:  # noqa: BLE001 (Pillow's plugins raise many kinds; building the store will name it)
             continue
     return float(np.mean(sizes)) * len(images) if sizes else 0.0
@@ -253,7 +270,7 @@ def _write_store(images: Selection, pixels: Pixels, folder: Path, num_workers: i
             done += len(part)
         file.flush()
         os.fsync(file.fileno())
-    sizes = shapes.astype(np.int64).prod(axis=1) * 3
+    sizes = shapes.astype(np.int64).prod(axis=1) * pixels.num_bytes
     np.save(folder / "shapes.npy", shapes)
     np.save(folder / "offsets.npy", np.cumsum(sizes) - sizes)
     is_equal = pixels.margin is None
@@ -262,6 +279,8 @@ def _write_store(images: Selection, pixels: Pixels, folder: Path, num_workers: i
         "bytes": int(sizes.sum()),
         "shape": [pixels.spec.image_size] * 2 if is_equal else None,
         "version": VERSION,
+        "dtype": pixels.spec.dtype,
+        "channels": pixels.spec.channels,
     }
     (folder / "store.json").write_text(json.dumps(facts), encoding="utf-8")
     return facts["bytes"]

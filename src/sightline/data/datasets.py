@@ -4,18 +4,28 @@ from collections.abc import Sequence
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import Dataset
 
+from sightline.data.arrays import Picture
 from sightline.data.cache import ImageStore
 from sightline.data.manifest import Selection
-from sightline.data.transforms import Augmentation, load_rgb, prepare
+from sightline.data.transforms import Augmentation, load, prepare
 from sightline.task_spec import MAX_PIXELS, TaskSpec
 
 Key = int | tuple[int, int]
 """Key of an image: its index, or the epoch and its index."""
 Batch = tuple[torch.Tensor, ...]
 """Images and labels, and the draws of a batch augmentation where there is one."""
+
+
+def shape_of(spec: TaskSpec) -> tuple[int, int, int]:
+    """Of a prepared image."""
+    return spec.image_size, spec.image_size, spec.channels
+
+
+def dtype_of(spec: TaskSpec) -> torch.dtype:
+    """Of a prepared image."""
+    return torch.uint8 if spec.bit_depth == 8 else torch.uint16
 
 
 def draw(num_draws: int, seed: int, keys: Sequence[tuple[int, int]]) -> torch.Tensor:
@@ -33,8 +43,8 @@ def draw(num_draws: int, seed: int, keys: Sequence[tuple[int, int]]) -> torch.Te
 class ImageDataset(Dataset[Batch]):
     """Images and their labels, from their files or from a store of decoded pixels.
 
-    Loaders ask for whole batches: uint8 `(B, image_size, image_size, 3)`, int64 labels `(B,)` and, where a batch
-    augmentation wants them, its draws `(B, num_draws)`. An index beyond the last image begins again at the
+    Loaders ask for whole batches: `(B, image_size, image_size, C)` of the spec's type, int64 labels `(B,)` and, where a
+    batch augmentation wants them, its draws `(B, num_draws)`. An index beyond the last image begins again at the
     first, for another copy of it with an augmentation of its own.
     """
 
@@ -78,8 +88,7 @@ class ImageDataset(Dataset[Batch]):
         if self.store is not None and self.augmentation is None:
             chosen = indices if self.store_indices is None else self.store_indices[indices]
             return torch.from_numpy(self.store.read(chosen))
-        size = self.spec.image_size
-        pixels = torch.empty((len(pairs), size, size, 3), dtype=torch.uint8)
+        pixels = torch.empty((len(pairs), *shape_of(self.spec)), dtype=dtype_of(self.spec))
         into = pixels.numpy()
         for row, pair in enumerate(pairs):
             into[row] = self._prepare(*pair)
@@ -88,12 +97,12 @@ class ImageDataset(Dataset[Batch]):
     def _prepare(self, epoch: int, index: int) -> np.ndarray:
         row = index % len(self)
         if self.store is None:
-            image = load_rgb(self.images.path(row), self.spec.value_range, self.max_pixels)
+            image = load(self.images.path(row), self.spec, self.max_pixels)
             return prepare(image, self.spec) if self.augmentation is None else self._augment(image, epoch, index)
         position = row if self.store_indices is None else int(self.store_indices[row])
         return self._augment(self.store[position], epoch, index)
 
-    def _augment(self, image: Image.Image | np.ndarray, epoch: int, index: int) -> np.ndarray:
+    def _augment(self, image: Picture, epoch: int, index: int) -> np.ndarray:
         assert self.augmentation is not None
         return self.augmentation(image, (self.seed, epoch, index))
 
@@ -103,9 +112,9 @@ class SyntheticDataset(Dataset[Batch]):
 
     def __init__(self, length: int, spec: TaskSpec, distinct: int = 256) -> None:
         generator = np.random.default_rng(0)
-        size = spec.image_size
         self.length, self.num_classes = length, spec.num_classes
-        self.images = torch.from_numpy(generator.integers(0, 256, (min(length, distinct), size, size, 3), np.uint8))
+        shape = (min(length, distinct), *shape_of(spec))
+        self.images = torch.from_numpy(generator.integers(0, spec.max_level + 1, shape, np.dtype(spec.dtype)))
 
     def __len__(self) -> int:
         return self.length

@@ -41,33 +41,43 @@ class TooManyPixels(ValueError):
 
 
 def decode(
-    source: Source, max_pixels: int = MAX_PIXELS, look: Callable[[Image.Image], None] | None = None
-) -> Image.Image:
+    source: Source,
+    max_pixels: int = MAX_PIXELS,
+    look: Callable[[Image.Image], None] | None = None,
+    instead: Callable[[Source, Image.Image], np.ndarray | None] | None = None,
+) -> Image.Image | np.ndarray:
     """The first picture of a file, decoded, in the file's own mode and not yet turned upright.
 
-    `look` sees it once it is open, before its pixels are read. A JPEG file of more than `LARGE` pixels is decoded at a
-    part of its size.
+    `look` sees it once it is open, before its pixels are read, and `instead` may then read them in another way. A JPEG
+    file of more than `LARGE` pixels is decoded at a part of its size.
 
     Raises: TooManyPixels, or what Pillow's plugins raise: OSError, ValueError, SyntaxError, struct.error and more.
     """
     try:
-        return _decode(source, max_pixels, look)
+        return _decode(source, max_pixels, look, instead)
     except TooManyPixels:
         raise
     except Exception:
         bare = _without_remarks(source)
         if bare is None:
             raise
-    return _decode(bare, max_pixels, look)
+    return _decode(bare, max_pixels, look, instead)
 
 
-def _decode(source: Source, max_pixels: int, look: Callable[[Image.Image], None] | None) -> Image.Image:
+def _decode(
+    source: Source,
+    max_pixels: int,
+    look: Callable[[Image.Image], None] | None,
+    instead: Callable[[Source, Image.Image], np.ndarray | None] | None,
+) -> Image.Image | np.ndarray:
     with open_image(source) as image:
         if look is not None:
             look(image)
         num_pixels = image.width * image.height
-        if num_pixels > max_pixels:
-            raise TooManyPixels(describe_too_many(num_pixels, max_pixels))
+        check_num_pixels(num_pixels, max_pixels)
+        values = None if instead is None else instead(source, image)
+        if values is not None:
+            return values
         if num_pixels <= LARGE:
             image.load()
             return image
@@ -76,6 +86,12 @@ def _decode(source: Source, max_pixels: int, look: Callable[[Image.Image], None]
         with _pillow_limit(max_pixels):
             image.load()
         return image
+
+
+def check_num_pixels(num_pixels: int, max_pixels: int) -> None:
+    """Raises: TooManyPixels with what is allowed, and the key."""
+    if num_pixels > max_pixels:
+        raise TooManyPixels(describe_too_many(num_pixels, max_pixels))
 
 
 def describe_too_many(num_pixels: int, max_pixels: int) -> str:

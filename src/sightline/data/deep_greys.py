@@ -1,4 +1,4 @@
-"""Greys of more than 8 bits, integers or floating point: which of their values become black and which white."""
+"""Images of more than 8 bits, integers or floating point: which of their values become black and which white."""
 
 import numpy as np
 
@@ -22,6 +22,16 @@ def to_8_bit(values: np.ndarray, value_range: ValueRange) -> np.ndarray:
     low, high = value_range
     levels = (values.astype(np.float32 if values.dtype.itemsize <= 2 else np.float64) - low) * (255 / (high - low))
     return np.rint(np.clip(np.nan_to_num(levels, nan=0.0, posinf=255, neginf=0), 0, 255)).astype(np.uint8)
+
+
+def to_16_bit(values: np.ndarray, value_range: ValueRange) -> np.ndarray:
+    """uint16 of the same shape: the range spread over 0 to 65535, values beyond it cut, what is no number black.
+
+    Different whole numbers stay different where the range holds no more than 65,536 of them.
+    """
+    low, high = value_range
+    levels = (values.astype(np.float64) - low) * (65535 / (high - low))
+    return np.rint(np.clip(np.nan_to_num(levels, nan=0.0, posinf=65535, neginf=0), 0, 65535)).astype(np.uint16)
 
 
 def usual_range(values: np.ndarray) -> ValueRange:
@@ -56,13 +66,13 @@ def describe_other_depth(value_range: ValueRange | None, num_deep: int, num_imag
     """What becomes of images whose depth is not that of the training (`value_range`); nothing where there are none."""
     if value_range is None and num_deep:
         return (
-            f"{num_deep} of {num_images} image(s) are greys of more than 8 bits, and the model was trained on 8: the "
+            f"{num_deep} of {num_images} image(s) have more than 8 bits, and the model was trained on 8: the "
             "usual depth that holds an image's values (8, 10, 12, 14 or 16 bits, or 0 to 1) becomes black to white"
         )
     if value_range is not None and num_deep < num_images:
         low, high = value_range
         return (
-            f"{num_images - num_deep} of {num_images} image(s) have 8 bits, and the model was trained on deeper greys "
+            f"{num_images - num_deep} of {num_images} image(s) have 8 bits, and the model was trained on deeper ones "
             f"({low:g} to {high:g} become black to white): theirs stay 0 to 255"
         )
     return ""

@@ -3,45 +3,65 @@
 import hashlib
 import logging
 import os
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from types import MappingProxyType
+from typing import TYPE_CHECKING, Any
 
 from sightline.config import DataConfig, PrepareConfig, TrainConfig
+from sightline.data.audit.channels import choose_channels, mark_other_channels
 from sightline.data.audit.inspection import inspect_files
 from sightline.data.audit.policy import apply_audit, audit_once
-from sightline.data.audit.value_range import choose_value_range
+from sightline.data.audit.value_range import choose_value_range, look_at_files
 from sightline.data.collection.digits import write_digits
 from sightline.data.collection.image_files import TABLE_KEYS, LayoutRule, Listing, parts_told
 from sightline.data.collection.layouts import list_images
 from sightline.data.collection.sources import localise
+from sightline.data.levels import are_alike
 from sightline.data.manifest import SPLITS, Manifest
 from sightline.data.splitting import Split, SplitRule, find_test_images, split_images
 from sightline.data.training_data import FolderData, ShardData, SyntheticData, TrainingData
 from sightline.errors import BadInput
 from sightline.runs.guesses import announce
 from sightline.runs.override_text import override
+from sightline.task_spec import usual_bit_depth
 
 if TYPE_CHECKING:
     from sightline.data.cache import ImageCache
     from sightline.data.shards.stores import ShardCache
 
 log = logging.getLogger(__name__)
+NOTHING_FOUND: Mapping[str, Any] = MappingProxyType({})
 
 
-def open_data(cfg: TrainConfig) -> TrainingData:
-    """The data that a configuration names.
+def open_data(cfg: TrainConfig, before: Mapping[str, Any] = NOTHING_FOUND) -> TrainingData:
+    """The data that a configuration names; `before` is what a run that goes on had found, by key.
 
     Raises: BadInput when there is none, or it is not fit to train on.
     """
     data, cache = cfg.data, Path(cfg.paths.cache)
     if data.source == "synthetic":
-        return SyntheticData.of(data.num_synthetic, data.batch_size)
+        opened = SyntheticData.of(data.num_synthetic, data.batch_size)
+        return opened if data.channels == "auto" else replace(opened, channels=int(data.channels))
     if data.source == "shards":
-        opened = open_shards(data.root, shard_cache(cache, data.cache_gb))
-        return opened if data.value_range == "auto" else replace(opened, value_range=tuple(data.value_range))
-    return open_files(cfg)
+        return _with_told(open_shards(data.root, shard_cache(cache, data.cache_gb)), data, before)
+    return open_files(cfg, before)
+
+
+def _with_told(opened: ShardData, data: DataConfig, before: Mapping[str, Any]) -> ShardData:
+    """Shards with the channels and the range that the configuration gives."""
+    if data.channels != "auto":
+        if not are_alike(int(data.channels), opened.channels):
+            raise BadInput(
+                f"data.channels={data.channels}: the images of {data.root} have {opened.channels}; drop it, or pack "
+                "others"
+            )
+        opened = replace(opened, channels=int(data.channels))
+    if data.value_range != "auto":
+        opened = replace(opened, value_range=tuple(data.value_range))
+    bit_depth = before.get("data.bit_depth") or usual_bit_depth(opened.value_range)
+    return replace(opened, bit_depth=bit_depth)
 
 
 def check_root(cfg: TrainConfig) -> None:
@@ -75,11 +95,13 @@ def open_shards(location: str, cache: "ShardCache | None" = None) -> ShardData:
     info = read_shards(location)
     counts = ", ".join(f"{count} {split}" for split, count in info.num_images.items())
     log.info("%s: %d classes, %s images in shards", location, len(info.class_names), counts)
-    return ShardData(location, info, cache, info.value_range)
+    return ShardData(location, info, cache, info.value_range, info.channels, usual_bit_depth(info.value_range))
 
 
-def open_files(cfg: TrainConfig | PrepareConfig) -> FolderData:
+def open_files(cfg: TrainConfig | PrepareConfig, before: Mapping[str, Any] = NOTHING_FOUND) -> FolderData:
     """The images of a configuration, audited unless `data.audit=skip`, with bad files and leaks dealt with as it says.
+
+    `before` is what a run that goes on had found, by key.
 
     Raises: BadInput when there are none, or when they are not fit to train on.
     """
@@ -94,10 +116,16 @@ def open_files(cfg: TrainConfig | PrepareConfig) -> FolderData:
         manifest.root, manifest.paths, index=index, decode=is_audited, max_pixels=data.max_pixels
     )
     manifest.with_digests(inspection.facts["sha256"])
-    value_range, more_guesses = choose_value_range(data, manifest, inspection.facts)
+    looked = look_at_files(data, manifest, inspection.facts)
+    bit_depth, before_channels = before.get("data.bit_depth"), before.get("data.channels")
+    channels, more_guesses = (before_channels, ()) if before_channels else choose_channels(data, looked)
+    mark_other_channels(inspection, manifest, channels)
+    value_range, range_guesses = choose_value_range(data, manifest, looked, greys_alone=bit_depth == 8)
+    more_guesses += range_guesses
     opened = FolderData(manifest)
     if is_audited:
-        opened = apply_audit(data, audit_once(manifest, inspection, cache, value_range, data.max_pixels), manifest)
+        audited = audit_once(manifest, inspection, cache, value_range, data.max_pixels, channels)
+        opened = apply_audit(data, audited, manifest)
     announce(more_guesses)
     counts = [opened.num_images[split] for split in SPLITS]
     log.info("%s: %d classes, %d train, %d val, %d test images", manifest.root, len(opened.class_names), *counts)
@@ -105,7 +133,9 @@ def open_files(cfg: TrainConfig | PrepareConfig) -> FolderData:
         opened,
         cache=image_cache(cache, data.cache_gb, data.cache),
         guesses=(*listing.guesses, *more_guesses),
+        channels=channels,
         value_range=value_range,
+        bit_depth=bit_depth or usual_bit_depth(value_range),
         max_pixels=data.max_pixels,
         layout=listing.layout,
         passed_over=listing.passed_over,

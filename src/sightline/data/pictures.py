@@ -6,24 +6,24 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
-from sightline.data.decoding import decode
+from sightline.data import arrays
 from sightline.data.deep_greys import describe_other_depth, is_deep
 from sightline.data.loader import make_loader
-from sightline.data.transforms import UnreadableImage, naming, prepare, to_rgb
+from sightline.data.transforms import UnreadableImage, decode_for, naming, prepare, with_depth_of
 from sightline.task_spec import MAX_PIXELS, TaskSpec
 
 log = logging.getLogger(__name__)
 
-Picture = Path | Image.Image
+Picture = Path | arrays.Picture
+"""A file, an image of Pillow's, or an array `(H, W, C)` of any numbers."""
 Prepared = torch.Tensor | UnreadableImage
 
 
 class PictureDataset(Dataset[tuple[int, Prepared, bool]]):
-    """Each picture's number with its prepared pixels, or with the error where it cannot be read, and whether it is a
-    deep grey."""
+    """Each picture's number with its prepared pixels, or with the error where it cannot be read, and whether it has
+    more than 8 bits."""
 
     def __init__(self, pictures: Sequence[Picture], spec: TaskSpec, max_pixels: int = MAX_PIXELS) -> None:
         self.pictures, self.spec, self.max_pixels = pictures, spec, max_pixels
@@ -32,18 +32,19 @@ class PictureDataset(Dataset[tuple[int, Prepared, bool]]):
         return len(self.pictures)
 
     def __getitem__(self, index: int) -> tuple[int, Prepared, bool]:
-        picture = self.pictures[index]
+        picture, spec = self.pictures[index], self.spec
         try:
             with naming(picture if isinstance(picture, Path) else f"picture {index}"):
-                image = picture if isinstance(picture, Image.Image) else decode(picture, self.max_pixels)
-                rgb = to_rgb(image, self.spec.value_range)
+                image = decode_for(picture, spec, self.max_pixels) if isinstance(picture, Path) else picture
+                whole = with_depth_of(image, spec)
         except UnreadableImage as error:
             return index, error, False
-        return index, torch.from_numpy(np.ascontiguousarray(prepare(rgb, self.spec))), is_deep(image.mode)
+        has_more = image.dtype != np.uint8 if isinstance(image, np.ndarray) else is_deep(image.mode)
+        return index, torch.from_numpy(np.ascontiguousarray(prepare(whole, spec))), has_more
 
 
 class PictureBatches:
-    """Batches uint8 `(B, image_size, image_size, 3)` of the pictures that can be read, in their order.
+    """Batches `(B, image_size, image_size, C)` of the pictures that can be read, in their order.
 
     `unreadable` has the others' numbers with the error, as they occur; `watch` wraps the loader, as a
     progress bar does. A single batch is read without workers. After the last one a line says how many pictures are of

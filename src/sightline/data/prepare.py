@@ -62,7 +62,8 @@ def prepare(cfg: "DictConfig | PrepareConfig", invocation: Invocation = UNTOLD) 
         if cfg.shards is not None:
             from sightline.data.shards.packing import pack
 
-            pack(opened.manifest, cfg.shards, value_range=opened.value_range, max_pixels=opened.max_pixels)
+            reading = {"value_range": opened.value_range, "max_pixels": opened.max_pixels}
+            pack(opened.manifest, cfg.shards, **reading, channels=opened.channels)
         metrics = {f"num_images/{split}": count for split, count in opened.manifest.num_images.items()}
         metrics |= {f"findings/{kind}": count for kind, count in opened.num_findings.items()}
         write_json(output / "metrics.json", metrics)

@@ -63,7 +63,15 @@ class TrainingData(Protocol):
 
     @property
     def value_range(self) -> ValueRange | None:
-        """The values of deep greys that become black and white; None where there are no such images."""
+        """The values of images of more than 8 bits that become black and white; None where there are no such images."""
+        ...
+
+    @property
+    def channels(self) -> int: ...
+
+    @property
+    def bit_depth(self) -> int:
+        """Of prepared images: 8 or 16."""
         ...
 
     def class_counts(self) -> list[int]:
@@ -117,6 +125,8 @@ class FolderData:
     value_range: ValueRange | None = None
     max_pixels: int = MAX_PIXELS
     """Of an image that is opened."""
+    channels: int = 3
+    bit_depth: int = 8
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -212,6 +222,8 @@ class ShardData:
     cache: "ShardCache | None" = None
     """Where shards that stream are kept."""
     value_range: ValueRange | None = None
+    channels: int = 3
+    bit_depth: int = 8
 
     manifest = None
     guesses, unlabelled = (), ()
@@ -262,10 +274,11 @@ class SyntheticData:
     """Random pixels: for timing, not for learning."""
 
     num_images: dict[str, int]
+    channels: int = 3
 
     manifest = None
     guesses, unlabelled = (), ()
-    value_range = None
+    value_range, bit_depth = None, 8
     class_names = tuple(str(number) for number in range(NUM_SYNTHETIC_CLASSES))
 
     @classmethod

@@ -11,8 +11,10 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from sightline.data.decoding import LARGE, TooManyPixels, decode, reduction, strips, turn, values_of
+from sightline.data.arrays import GREY_MODES, Picture, as_picture, read, turned
+from sightline.data.decoding import LARGE, Source, TooManyPixels, reduction, strips, turn, values_of
 from sightline.data.deep_greys import is_deep, to_8_bit, usual_range
+from sightline.data.levels import OtherChannels, by_band, check_channels, in_8_bits, to_levels
 from sightline.errors import BadInput
 from sightline.task_spec import MAX_PIXELS, TaskSpec, ValueRange
 
@@ -47,23 +49,78 @@ def naming(name: str | Path) -> Iterator[None]:
     """What goes wrong with an image's pixels becomes an UnreadableImage with its name."""
     try:
         yield
-    except TooManyPixels as error:
+    except (TooManyPixels, OtherChannels, BadInput) as error:
         raise UnreadableImage(f"{name}: {error}") from error
     except Exception as error:  # Pillow's plugins raise OSError, ValueError, SyntaxError, struct.error and more
         raise UnreadableImage(f"{name}: cannot be read as an image ({error}); replace or remove it") from error
 
 
-def load_rgb(path: str | Path, value_range: ValueRange | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
-    """Decode any image file to 8-bit RGB, upright: the first picture of those with several.
+def load(path: str | Path, spec: TaskSpec, max_pixels: int = MAX_PIXELS) -> Picture:
+    """Decode any image file to the channels and the depth of the spec, upright: what `prepare` takes.
+
+    Pillow's image in grey or RGB for 1 or 3 channels of 8 bits, else levels `(H, W, C)`.
 
     Raises: UnreadableImage with the path.
     """
     with naming(path):
-        return to_rgb(decode(path, max_pixels), value_range)
+        return read_picture(path, spec, max_pixels)
 
 
-def to_rgb(image: Image.Image, value_range: ValueRange | None = None) -> Image.Image:
-    """8-bit RGB of an image in any of Pillow's modes, turned upright if its EXIF data says so.
+def read_picture(source: Source, spec: TaskSpec, max_pixels: int = MAX_PIXELS) -> Picture:
+    """The same of a file in memory, too, with the errors of what reads it."""
+    return with_depth_of(decode_for(source, spec, max_pixels), spec)
+
+
+def decode_for(source: Source, spec: TaskSpec, max_pixels: int = MAX_PIXELS) -> Picture:
+    """A file's picture as it is, of as many bits and bands as the spec has use for."""
+    return read(source, max_pixels, channels=spec.channels, bit_depth=spec.bit_depth)
+
+
+def with_depth_of(picture: Picture, spec: TaskSpec) -> Picture:
+    """A decoded picture with the channels and the depth of the spec, upright, as `load` gives it.
+
+    Raises: OtherChannels, or ValueError for an image without pixels.
+    """
+    if spec.bit_depth == 8 and spec.channels in (1, 3):
+        if isinstance(picture, np.ndarray):
+            picture = as_picture(to_levels(picture, spec))
+            assert isinstance(picture, Image.Image)
+        return to_rgb(picture, spec.value_range, "L" if spec.channels == 1 else "RGB")
+    if isinstance(picture, np.ndarray):
+        return to_levels(picture, spec)
+    if is_deep(picture.mode):
+        check_channels(1, spec.channels)
+        return to_levels(_deep_values(picture), spec)
+    is_grey = picture.mode in GREY_MODES or spec.channels == 1
+    check_channels(1 if is_grey else 3, spec.channels)
+    pixels = np.asarray(to_rgb(picture, mode="L" if is_grey else "RGB"))
+    return to_levels(pixels[..., None] if is_grey else pixels, spec)
+
+
+def _deep_values(image: Image.Image) -> np.ndarray:
+    """Of a grey of more than 8 bits `(H, W, 1)`, upright; transparent ones are as bright as its type can be."""
+    values = np.asarray(image)[..., None]
+    if isinstance(transparent := image.info.get("transparency"), int):
+        most = np.inf if values.dtype.kind == "f" else np.iinfo(values.dtype).max
+        values = np.where(values == transparent, values.dtype.type(most), values)
+    return turned(values, turn(image))
+
+
+def load_rgb(path: str | Path, value_range: ValueRange | None = None, max_pixels: int = MAX_PIXELS) -> Image.Image:
+    """Decode any image file to 8-bit RGB, upright: the first picture of those with several, the first three of bands.
+
+    Raises: UnreadableImage with the path.
+    """
+    with naming(path):
+        picture = read(path, max_pixels, channels=3, bit_depth=8)
+        if isinstance(picture, np.ndarray):
+            bands = picture[..., :3] if picture.shape[2] >= 3 else picture[..., :1]
+            picture = Image.fromarray(in_8_bits(np.repeat(bands, 3 // bands.shape[2], axis=2), value_range))
+        return to_rgb(picture, value_range)
+
+
+def to_rgb(image: Image.Image, value_range: ValueRange | None = None, mode: str = "RGB") -> Image.Image:
+    """8-bit RGB, or greys in `mode` L, of an image in any of Pillow's, turned upright if its EXIF data says so.
 
     Transparent pixels lie on white, palettes and CMYK are converted, `value_range` of deep greys becomes 0 to 255. An
     image of more than `LARGE` pixels is made smaller on the way.
@@ -76,91 +133,104 @@ def to_rgb(image: Image.Image, value_range: ValueRange | None = None) -> Image.I
         value_range = usual_range(values_of(image))
     transposition = turn(image)
     if image.width * image.height > LARGE:
-        image = _convert_in_strips(image, value_range)
+        image = _convert_in_strips(image, value_range, mode)
     if transposition is not None:
         image = image.transpose(transposition)
-    return _convert(image, value_range)
+    return _convert(image, value_range, mode)
 
 
-def _convert(image: Image.Image, value_range: ValueRange | None) -> Image.Image:
+def _convert(image: Image.Image, value_range: ValueRange | None, mode: str) -> Image.Image:
     if is_deep(image.mode):
         assert value_range is not None
-        return _convert_deep(image, value_range)
+        return _convert_deep(image, value_range, mode)
     if image.mode == "La":  # which Pillow converts to nothing else
         image = image.convert("LA")
     if image.mode in ("RGBA", "LA", "PA", "RGBa") or "transparency" in image.info:
         image = image.convert("RGBA")
         background = Image.new("RGBA", image.size, "white")
-        return Image.alpha_composite(background, image).convert("RGB")
-    return image if image.mode == "RGB" else image.convert("RGB")
+        image = Image.alpha_composite(background, image)
+    return image if image.mode == mode else image.convert(mode)
 
 
-def _convert_deep(image: Image.Image, value_range: ValueRange) -> Image.Image:
+def _convert_deep(image: Image.Image, value_range: ValueRange, mode: str) -> Image.Image:
     values = np.asarray(image)
     levels = to_8_bit(values, value_range)
     if isinstance(transparent := image.info.get("transparency"), int):
         levels[values == transparent] = 255
-    return Image.fromarray(levels).convert("RGB")
+    return Image.fromarray(levels).convert(mode)
 
 
-def _convert_in_strips(image: Image.Image, value_range: ValueRange | None) -> Image.Image:
-    """A large image as 8-bit RGB, made smaller: no more than a strip of it is ever there in RGB."""
+def _convert_in_strips(image: Image.Image, value_range: ValueRange | None, mode: str) -> Image.Image:
+    """A large image with 8 bits a channel, made smaller: no more than a strip of it is ever there in RGB."""
     factor = reduction(image)
     width, height = -(-image.width // factor), -(-image.height // factor)
-    smaller, top = Image.new("RGB", (width, height)), 0
+    smaller, top = Image.new(mode, (width, height)), 0
     for strip in strips(image, 16 * factor):
-        strip = _convert(strip, value_range).reduce(factor)
+        strip = _convert(strip, value_range, mode).reduce(factor)
         smaller.paste(strip, (0, top))
         top += strip.height
     return smaller
 
 
-def to_square(image: Image.Image, spec: TaskSpec) -> Image.Image:
-    """RGB image of `spec.image_size` squared, made square as `spec.crop` says."""
+def to_square(image: Image.Image, spec: TaskSpec, band: int | None = None) -> Image.Image:
+    """An image of `spec.image_size` squared, made square as `spec.crop` says; `band` is its number, if it is a band."""
     size, resampling = (spec.image_size, spec.image_size), RESAMPLING[spec.interpolation]
     if image.size == size:
         return image
     if spec.crop == "squash" or image.width == image.height:
         return image.resize(size, resampling)
     if spec.crop == "pad":
-        return ImageOps.pad(image, size, resampling, color=_mean_color(spec))
+        return ImageOps.pad(image, size, resampling, color=_mean_color(spec, band))
     return ImageOps.fit(image, size, resampling)
 
 
-def _mean_color(spec: TaskSpec) -> tuple[int, ...]:
-    return tuple(round(255 * channel) for channel in spec.mean)
+def _mean_color(spec: TaskSpec, band: int | None = None) -> int | tuple[int, ...]:
+    color = tuple(round(spec.max_level * channel) for channel in spec.mean)
+    return color if band is None else color[band]
 
 
-def prepare(image: Image.Image, spec: TaskSpec) -> np.ndarray:
-    """What evaluation and prediction see: uint8 `(image_size, image_size, 3)`, not yet normalised."""
-    return np.array(to_square(image, spec))
+def prepare(picture: Picture, spec: TaskSpec) -> np.ndarray:
+    """What evaluation and prediction see: `(image_size, image_size, channels)` of `spec.dtype`, not yet normalised.
+
+    `picture` is what `load` gives; one that is prepared already stays as it is.
+    """
+    if isinstance(picture, Image.Image):
+        return _channels_last(np.array(to_square(picture, spec)))
+    if picture.shape[:2] == (spec.image_size, spec.image_size):
+        return picture
+    return by_band(picture, lambda band, number: to_square(band, spec, number))
+
+
+def _channels_last(pixels: np.ndarray) -> np.ndarray:
+    """`(H, W, C)`: greys, whose array has two dimensions, get the third."""
+    return pixels[..., None] if pixels.ndim == 2 else pixels
 
 
 def normalise(images: "torch.Tensor", spec: TaskSpec) -> "torch.Tensor":
-    """uint8 `(B, H, W, 3)` to float32 `(B, 3, H, W)` with the spec's mean and std, channels last in memory."""
+    """Prepared `(B, H, W, C)` to float32 `(B, C, H, W)` with the spec's mean and std, channels last in memory."""
     import torch
 
     width = images.shape[2]  # a constant for each number of a row: broadcasting over 3 channels is 40 times slower
-    mean = (torch.tensor(spec.mean, device=images.device) * 255).repeat(width)
-    std = (torch.tensor(spec.std, device=images.device) * 255).repeat(width)
+    mean = (torch.tensor(spec.mean, device=images.device) * spec.max_level).repeat(width)
+    std = (torch.tensor(spec.std, device=images.device) * spec.max_level).repeat(width)
     return images.flatten(2).float().sub_(mean).div_(std).view(images.shape).permute(0, 3, 1, 2)
 
 
 def normalise_colors(colors: "torch.Tensor", spec: TaskSpec) -> "torch.Tensor":
-    """Colours in 0..1, float32 `(B, 3, H, W)`, with the spec's mean and std; of the same shape."""
+    """Levels in 0..1, float32 `(B, C, H, W)`, with the spec's mean and std; of the same shape."""
     import torch
 
-    mean = torch.tensor(spec.mean, device=colors.device).view(3, 1, 1)
-    std = torch.tensor(spec.std, device=colors.device).view(3, 1, 1)
+    mean = torch.tensor(spec.mean, device=colors.device).view(-1, 1, 1)
+    std = torch.tensor(spec.std, device=colors.device).view(-1, 1, 1)
     return (colors - mean).div_(std)
 
 
 def denormalise(images: "torch.Tensor", spec: TaskSpec) -> "torch.Tensor":
-    """Float `(B, 3, H, W)` as the model sees it back to colours in 0..1, of the same shape."""
+    """Float `(B, C, H, W)` as the model sees it back to levels in 0..1, of the same shape."""
     import torch
 
-    mean = torch.tensor(spec.mean, device=images.device).view(3, 1, 1)
-    std = torch.tensor(spec.std, device=images.device).view(3, 1, 1)
+    mean = torch.tensor(spec.mean, device=images.device).view(-1, 1, 1)
+    std = torch.tensor(spec.std, device=images.device).view(-1, 1, 1)
     return (images * std + mean).clamp(0, 1)
 
 
@@ -202,36 +272,51 @@ class Augmentation:
     def changes_nothing(self) -> bool:
         return self.crop_scale is None and self._compose is None
 
-    def __call__(self, image: Image.Image | np.ndarray, key: tuple[int, ...]) -> np.ndarray:
-        """uint8 `(image_size, image_size, 3)`; the same image and key (seed, epoch, index) give the same pixels.
+    def __call__(self, image: Picture, key: tuple[int, ...]) -> np.ndarray:
+        """`(image_size, image_size, channels)`; the same image and key (seed, epoch, index) give the same pixels.
 
-        An array is an RGB image `(height, width, 3)`: whole where crops are cut from it, else prepared already.
+        `image` is what `load` gives, or as an array what a cache kept of it.
         """
         generator = np.random.default_rng(key)
         if self.crop_scale is not None:
-            whole = Image.fromarray(image) if isinstance(image, np.ndarray) else image
+            whole = as_picture(image) if isinstance(image, np.ndarray) else image
             pixels = self._crop(whole, generator)
         else:
-            pixels = image if isinstance(image, np.ndarray) else prepare(image, self.spec)
+            pixels = prepare(image, self.spec)
         if self._compose is None:
             return pixels
         self._compose.set_random_state(generator, random.Random(int(generator.integers(2**63))))
-        return self._compose(image=pixels)["image"]
+        return change_levels(self._compose, pixels)
 
-    def _crop(self, image: Image.Image, generator: np.random.Generator) -> np.ndarray:
+    def _crop(self, image: Picture, generator: np.random.Generator) -> np.ndarray:
         """A random box of the image, resampled as evaluation resamples the whole: no blocks, no aliasing."""
         assert self.crop_scale is not None
-        width, height = image.size
+        height, width = image.shape[:2] if isinstance(image, np.ndarray) else image.size[::-1]
         if self.spec.crop == "pad" and width != height:
             width = height = max(width, height)
-            image = ImageOps.pad(image, (width, height), color=_mean_color(self.spec))
+            image = self._padded(image, (width, height))
         if self.spec.crop == "squash":  # a box of the squashed image, measured on the whole one
             left, top, right, bottom = random_box((1, 1), self.crop_scale, self.crop_ratio, generator)
             box = (left * width, top * height, right * width, bottom * height)
         else:
             box = random_box((width, height), self.crop_scale, self.crop_ratio, generator)
-        size = (self.spec.image_size, self.spec.image_size)
-        return np.array(image.resize(size, RESAMPLING[self.spec.interpolation], box=box))
+        size, resampling = (self.spec.image_size, self.spec.image_size), RESAMPLING[self.spec.interpolation]
+        if isinstance(image, np.ndarray):
+            return by_band(image, lambda band, _: band.resize(size, resampling, box=box))
+        return _channels_last(np.array(image.resize(size, resampling, box=box)))
+
+    def _padded(self, image: Picture, size: tuple[int, int]) -> Picture:
+        if isinstance(image, Image.Image):
+            return ImageOps.pad(image, size, color=_mean_color(self.spec))
+        return by_band(image, lambda band, number: ImageOps.pad(band, size, color=_mean_color(self.spec, number)))
+
+
+def change_levels(change: Any, levels: np.ndarray) -> np.ndarray:
+    """Levels `(H, W, C)` changed by an albumentations object, which has those of 16 bits as floating point in 0..1."""
+    if levels.dtype == np.uint8:
+        return _channels_last(change(image=levels)["image"])
+    changed = change(image=levels.astype(np.float32) / np.float32(65535))["image"]
+    return _channels_last(np.rint(changed.clip(0, 1) * np.float32(65535)).astype(np.uint16))
 
 
 def _names_within(step: Any) -> Iterator[str]:

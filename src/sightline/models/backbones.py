@@ -17,6 +17,7 @@ import torch
 from huggingface_hub import constants, hf_hub_url, try_to_load_from_cache
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import load_file
+from timm.models import adapt_input_conv, get_model_traits
 from torch import nn
 
 from sightline.errors import BadInput
@@ -120,11 +121,46 @@ def _origin_of(weights: str | Path) -> str:
     return f"file sha256:{hashlib.sha256(Path(weights).expanduser().read_bytes()).hexdigest()}"
 
 
+def with_channels(name: str, arguments: Mapping[str, Any], channels: int) -> dict[str, Any]:
+    """timm's arguments for images of so many channels.
+
+    Raises: BadInput for an argument that says another number.
+    """
+    told = arguments.get("in_chans", channels)
+    if told != channels:
+        raise BadInput(
+            f"model.arguments.in_chans={told} data.channels={channels}: {name} is to take {told} channel(s) and images "
+            f"have {channels}; drop the first, or set data.channels={told}"
+        )
+    return dict(arguments) if channels == 3 else {**arguments, "in_chans": channels}
+
+
 def _create(name: str, num_classes: int, arguments: Mapping[str, Any], pretrained: bool = False) -> nn.Module:
     try:
         return timm.create_model(name, pretrained=pretrained, num_classes=num_classes, **arguments)
-    except (TypeError, AssertionError) as error:
-        raise _refused_arguments(name, arguments, error) from error
+    except (TypeError, AssertionError, RuntimeError, ValueError, NotImplementedError) as error:
+        if isinstance(error, TypeError | AssertionError):
+            raise _refused_channels(name, arguments, error) or _refused_arguments(name, arguments, error) from error
+        if not pretrained and (refused := _refused_channels(name, arguments, error)):
+            raise refused from error
+        raise
+
+
+def _refused_channels(name: str, arguments: Mapping[str, Any], error: Exception) -> BadInput | None:
+    """The error where a network is made without `in_chans` alone."""
+    channels = arguments.get("in_chans")
+    rest = {key: value for key, value in arguments.items() if key != "in_chans"}
+    if channels is None or channels == 3:
+        return None
+    try:
+        with torch.device("meta"):
+            timm.create_model(name, **rest)
+    except (TypeError, AssertionError, RuntimeError, ValueError, NotImplementedError):
+        return None
+    return BadInput(
+        f"model.name={name} data.channels={channels}: this network takes images of 3 channels alone ({error}); choose "
+        "another model.name, or set data.channels=3"
+    )
 
 
 def _refused_arguments(name: str, arguments: Mapping[str, Any], error: Exception) -> BadInput:
@@ -210,6 +246,8 @@ def _out_of_reach(name: str, error: Exception) -> BadInput:
 def check_fit(name: str, arguments: Mapping[str, Any], weights: str | Path | None) -> None:
     """Check that timm can make a network, and that the weights of a file fit it; no tensor is read or filled.
 
+    How many channels they take is not looked at, unless the arguments say it: that follows from the images.
+
     Raises: BadInput with the near names, the arguments that it does not take, or the first tensor that does not fit.
     """
     check_name(name)
@@ -223,8 +261,24 @@ def check_fit(name: str, arguments: Mapping[str, Any], weights: str | Path | Non
     if weights is not None:
         path = Path(weights).expanduser()
         with torch.device("meta"):
-            given = _fitted(network, _shapes(path))
+            shapes = _shapes(path)
+            if "in_chans" not in arguments:
+                network = _taking_channels_of(network, name, arguments, shapes)
+            given = _fitted(network, shapes)
         _check_shapes(network, path, given)
+
+
+def _taking_channels_of(
+    network: nn.Module, name: str, arguments: Mapping[str, Any], given: Mapping[str, torch.Tensor]
+) -> nn.Module:
+    """The network, or one that takes as many channels as the weights do, where timm makes such a one."""
+    first = [given[each] for each in _input_names(network) if each in given]
+    if not first or first[0].ndim != 4 or first[0].shape[1] == 3:
+        return network
+    try:
+        return timm.create_model(name, **{**arguments, "in_chans": first[0].shape[1]})
+    except (TypeError, AssertionError, RuntimeError, ValueError, NotImplementedError):
+        return network
 
 
 def made_for_size(name: str, arguments: Mapping[str, Any], image_size: int) -> int | None:
@@ -244,7 +298,8 @@ def made_for_size(name: str, arguments: Mapping[str, Any], image_size: int) -> i
 def _takes(name: str, arguments: Mapping[str, Any], image_size: int) -> bool:
     try:
         with torch.device("meta"), torch.no_grad():
-            timm.create_model(name, **arguments).eval()(torch.empty(1, 3, image_size, image_size))
+            channels = arguments.get("in_chans", 3)
+            timm.create_model(name, **arguments).eval()(torch.empty(1, channels, image_size, image_size))
     except (TypeError, AssertionError, ValueError, RuntimeError):
         return False
     return True
@@ -265,6 +320,7 @@ def _fitted(network: nn.Module, given: dict[str, torch.Tensor]) -> dict[str, tor
     wanted, head = network.state_dict(), _head_names(network)
     own = {name for name, tensor in wanted.items() if name not in head and name in given}
     resample = getattr(sys.modules[type(network).__module__], "checkpoint_filter_fn", None)
+    given = _with_input_of(network, given, wanted)
     if resample is None or all(given[name].shape == wanted[name].shape for name in own):
         return given
     try:
@@ -276,11 +332,38 @@ def _fitted(network: nn.Module, given: dict[str, torch.Tensor]) -> dict[str, tor
     return {**given, **{name: found[name] for name in own}} if is_kept else given
 
 
+def _with_input_of(
+    network: nn.Module, given: dict[str, torch.Tensor], wanted: Mapping[str, torch.Tensor]
+) -> dict[str, torch.Tensor]:
+    """Tensors of which those that see the image take as many channels as the network's: timm sums or repeats three."""
+    found, channels = dict(given), get_model_traits(network).get("in_chans", 3)
+    for name in _input_names(network):
+        tensor, own = given.get(name), wanted.get(name)
+        if tensor is not None and own is not None and tensor.ndim == own.ndim == 4:
+            from_three = (own.shape[0], own.shape[1] * 3 // channels, *own.shape[2:])
+            if tensor.shape == from_three != own.shape:
+                found[name] = adapt_input_conv(channels, tensor)
+    return found
+
+
+def _input_names(network: nn.Module) -> list[str]:
+    """Names of the weights that see the image, as timm knows them."""
+    published = getattr(network, "pretrained_cfg", {}).get("first_conv")
+    first = get_model_traits(network).get("first_conv", published) or ()
+    return [f"{name}.weight" for name in ((first,) if isinstance(first, str) else first)]
+
+
 def _check_shapes(network: nn.Module, path: Path, given: Mapping[str, torch.Tensor]) -> None:
     """Raises: BadInput when a tensor beside the head's lacks or has another shape."""
     wanted, head = network.state_dict(), _head_names(network)
     shapes = {name: tensor.shape for name, tensor in given.items()}
     lacking = [name for name in wanted if name not in head and shapes.get(name) != wanted[name].shape]
+    if lacking and set(lacking) <= set(_input_names(network)) and shapes.keys() >= set(lacking):
+        have, take = (each[lacking[0]].shape[1] for each in (given, wanted))
+        raise BadInput(
+            f"model.weights={path}: these weights are for images of {have} channel(s), and the data has {take} "
+            "(data.channels); only those for 3 can be made to fit; give others, or none"
+        )
     if lacking:
         raise BadInput(
             f"model.weights={path}: these weights are for another network than {type(network).__name__}: "
@@ -330,6 +413,12 @@ def head_modules(network: nn.Module) -> list[str]:
 
 def _listed(names: list[str]) -> str:
     return ", ".join(names) or "nothing"
+
+
+def grey_statistics(network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:
+    """The same for greys, which are red, green and blue in one: the mean of the three."""
+    mean, std = input_statistics(network)
+    return (sum(mean) / len(mean),), (sum(std) / len(std),)
 
 
 def input_statistics(network: nn.Module) -> tuple[tuple[float, ...], tuple[float, ...]]:

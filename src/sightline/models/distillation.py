@@ -13,19 +13,24 @@ class Teacher:
     def __init__(
         self, network: nn.Module, spec: TaskSpec, student: TaskSpec, *, weight: float, temperature: float
     ) -> None:
-        """Raises: BadInput when it was trained on other classes."""
+        """Raises: BadInput when it was trained on other classes, or images of other channels."""
         if set(spec.class_names) != set(student.class_names):
             theirs, ours = (
                 f"{len(each.class_names)} ({', '.join(each.class_names[:3])} …)" for each in (spec, student)
             )
             raise BadInput(f"model.teacher: it knows {theirs} classes and the data has {ours}; name a run on this data")
+        if spec.channels != student.channels:
+            raise BadInput(
+                f"model.teacher: it knows images of {spec.channels} channel(s) and the data has {student.channels} "
+                "(data.channels); name a run on such images"
+            )
         self.network = network.eval().requires_grad_(False)
         self.size = spec.image_size
         self.weight, self.temperature = weight, temperature
         self.order = torch.tensor([spec.class_names.index(name) for name in student.class_names])
         std = torch.tensor(spec.std)
-        self.scale = (torch.tensor(student.std) / std).view(3, 1, 1)
-        self.shift = ((torch.tensor(student.mean) - torch.tensor(spec.mean)) / std).view(3, 1, 1)
+        self.scale = (torch.tensor(student.std) / std).view(-1, 1, 1)
+        self.shift = ((torch.tensor(student.mean) - torch.tensor(spec.mean)) / std).view(-1, 1, 1)
 
     def blend(self, loss: torch.Tensor, logits: torch.Tensor, images: torch.Tensor) -> torch.Tensor:
         """The loss with a share of `weight` replaced by the distance from the teacher's answers."""

@@ -137,7 +137,7 @@ class _Probe:
         """One training step; `peak` is then the most memory that it held."""
         assert self.optimizer is not None
         spec = self.classifier.spec
-        images = torch.rand(size, 3, spec.image_size, spec.image_size, device=self.device, dtype=self.dtype)
+        images = torch.rand(size, spec.channels, spec.image_size, spec.image_size, device=self.device, dtype=self.dtype)
         labels = torch.arange(size, device=self.device) % spec.num_classes
         self.optimizer.zero_grad(set_to_none=True)
         with autocast(self.precision, self.device):

@@ -1,12 +1,15 @@
 """A classifier from its configuration, with a batch size that fits."""
 
 import logging
+from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
 from sightline.config import TrainConfig, with_value
+from sightline.data.augmentation import check_typed_augmentation
 from sightline.data.training_data import TrainingData
 from sightline.errors import BadInput
 from sightline.runs.guesses import Guess, announce
+from sightline.runs.override_text import key_of
 from sightline.training.recipe import build_recipe, smallest_size
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
@@ -102,7 +105,8 @@ def build_training(
         f"{num_parameters(network):,}",
         architecture.weights_origin,
     )
-    _warn_of_other_statistics(cfg, network)
+    if opened.channels == 3:
+        _warn_of_other_statistics(cfg, network)
     if cfg.model.compile:
         classifier.compile_backbone(cfg.model.compile_mode)
     return classifier, datamodule
@@ -127,7 +131,7 @@ def _warn_of_other_statistics(cfg: TrainConfig, network: "nn.Module") -> None:
 
 
 def build_classifier(cfg: TrainConfig, opened: TrainingData) -> "Classifier":
-    from sightline.models.backbones import Architecture, create_backbone, create_with_weights
+    from sightline.models.backbones import Architecture, create_backbone, create_with_weights, with_channels
     from sightline.models.classifier import Classifier
 
     model, num_classes, weights = cfg.model, len(opened.class_names), cfg.model.weights_file()
@@ -135,12 +139,13 @@ def build_classifier(cfg: TrainConfig, opened: TrainingData) -> "Classifier":
         network, architecture = create_backbone(
             model.name,
             num_classes,
-            arguments=model.timm_arguments(),
+            arguments=with_channels(model.name, model.timm_arguments(), opened.channels),
             pretrained=model.pretrained is True,
             weights=weights,
         )
     else:
-        own = Architecture(model.name, num_classes, model.arguments, target=model._target_, code=cfg.code_sha256)
+        code = {"target": model._target_, "channels": opened.channels, "code": cfg.code_sha256}
+        own = Architecture(model.name, num_classes, model.arguments, **code)
         network, architecture = create_with_weights(own, weights)
     spec = _task_spec(cfg, opened, network)
     _check_input(network, architecture, spec, spec.image_size)
@@ -151,15 +156,35 @@ def build_classifier(cfg: TrainConfig, opened: TrainingData) -> "Classifier":
 
 
 def _task_spec(cfg: TrainConfig, opened: TrainingData, network: "nn.Module") -> "TaskSpec":
-    from sightline.models.backbones import input_statistics
+    from sightline.models.backbones import grey_statistics, input_statistics
+
+    statistics = grey_statistics(network) if opened.channels == 1 else input_statistics(network)
+    return spec_of(cfg, opened, *statistics)
+
+
+def spec_of(cfg: TrainConfig, opened: TrainingData, mean: Sequence[float], std: Sequence[float]) -> "TaskSpec":
+    """What goes into the network and comes out; `data.mean` and `data.std` go before the statistics that are given."""
     from sightline.task_spec import TaskSpec
 
     data = cfg.data
-    mean, std = (data.mean, data.std) if data.mean and data.std else input_statistics(network)
+    mean, std = (data.mean, data.std) if data.mean and data.std else (mean, std)
     pixels = (data.image_size, tuple(mean), tuple(std), data.interpolation, data.crop)
     return TaskSpec(
-        tuple(opened.class_names), *pixels, views=cfg.test_time_augmentation, value_range=opened.value_range
+        tuple(opened.class_names),
+        *pixels,
+        views=cfg.test_time_augmentation,
+        value_range=opened.value_range,
+        channels=opened.channels,
+        bit_depth=opened.bit_depth,
+        display_bands=None if data.display_bands is None else tuple(data.display_bands),
     )
+
+
+def check_augmentation(cfg: TrainConfig, opened: TrainingData, overrides: Sequence[str]) -> None:
+    """Raises: BadInput for a change that was typed and that images of these channels and this depth cannot have."""
+    typed = {key for word in overrides if (key := key_of(word))}
+    halves = [0.5] * opened.channels
+    check_typed_augmentation(cfg, spec_of(cfg, opened, halves, halves), typed)
 
 
 def _check_input(network: "nn.Module", architecture: "Architecture", spec: "TaskSpec", size: int) -> None:
@@ -168,14 +193,15 @@ def _check_input(network: "nn.Module", architecture: "Architecture", spec: "Task
 
     try:
         with torch.inference_mode():
-            outputs = network.eval()(torch.zeros(1, 3, size, size))
+            outputs = network.eval()(torch.zeros(1, spec.channels, size, size))
     except (RuntimeError, AssertionError, ValueError) as error:
         published = getattr(network, "pretrained_cfg", {}).get("input_size")
         made_for = f"data.image_size={published[-1]}" if published else "the size that the model was made for"
         grows = f" augmentation.start_size, which begins with {size} px" if size < spec.image_size else ""
+        channels = "" if spec.channels == 3 else f" data.channels={spec.channels}"
         raise BadInput(
-            f"data.image_size={spec.image_size}{grows}: {architecture.name} does not take such images ({error}); "
-            f"change it to {made_for}, or choose another model.name"
+            f"data.image_size={spec.image_size}{grows}{channels}: {architecture.name} does not take such images "
+            f"({error}); change it to {made_for}, or choose another model.name"
         ) from error
     finally:
         network.train()

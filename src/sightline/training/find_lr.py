@@ -23,6 +23,7 @@ from sightline.runs.override_text import override, value_of
 from sightline.runs.record import RunRecord, open_folder
 from sightline.training.build import build_training
 from sightline.training.fine_tuning import with_max_epochs, with_network
+from sightline.training.statistics import with_statistics
 
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
     import torch
@@ -59,6 +60,7 @@ def find_lr(cfg: "DictConfig | FindLrConfig", invocation: Invocation = UNTOLD) -
 
     cfg, guesses = with_network(cfg, {})
     opened = open_data(cfg)
+    cfg, measured = with_statistics(cfg, opened, {})
     cfg, more = with_max_epochs(cfg, opened.num_images["train"])
     sweep = sweep_configuration(cfg, opened, cfg.lr_finder)
     lr = require_suggestion(sweep)
@@ -66,7 +68,7 @@ def find_lr(cfg: "DictConfig | FindLrConfig", invocation: Invocation = UNTOLD) -
     facts = {"task": "find_lr", "name": cfg.name, "config": to_plain(cfg)}
     with RunRecord(folder, invocation, **facts) as record:
         record.update(data={"name": cfg.data.name, **opened.describe()})
-        record.add_guesses([*guesses, *more, *opened.guesses])
+        record.add_guesses([*guesses, *measured, *more, *opened.guesses])
         if code.sha256:
             record.update(code=code.describe())
         save_sweep(folder, sweep, cfg.model.name)

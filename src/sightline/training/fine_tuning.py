@@ -18,8 +18,13 @@ EPOCHS = {True: (5, 30), False: (15, 200)}
 
 
 def found_before(folder: Path | None) -> dict[str, Any]:
-    """What `auto` stood for in a run that is to be continued, by key."""
-    return {} if folder is None else read_json(folder / "run.json").get("found", {})
+    """What `auto` stood for in a run that is to be continued, by key.
+
+    Before there was `data.channels` every image was prepared as red, green and blue of 8 bits.
+    """
+    record = {} if folder is None else read_json(folder / "run.json")
+    is_older = bool(record) and "channels" not in record.get("config", {}).get("data", {})
+    return {**({"data.channels": 3, "data.bit_depth": 8} if is_older else {}), **record.get("found", {})}
 
 
 def with_network(cfg: Training, before: Mapping[str, Any]) -> tuple[Training, list[Guess]]:

@@ -23,10 +23,11 @@ from sightline.distributed.rank import Rank, all_devices, rank_from_environment,
 from sightline.runs.files import write_json
 from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.record import RunRecord, now
-from sightline.training.build import build_training, with_batch_size
+from sightline.training.build import build_training, check_augmentation, with_batch_size
 from sightline.training.find_lr import save_sweep, with_lr
 from sightline.training.fine_tuning import found_before, with_max_epochs, with_network
 from sightline.training.resume import Start, find_run_to_continue, open_run, resume_fingerprint
+from sightline.training.statistics import with_statistics
 from sightline.training.trainer import FitPlan, plan_fit, run_fit
 from sightline.training.unlabelled import predict_unlabelled
 
@@ -66,7 +67,9 @@ def train(cfg: "DictConfig | TrainConfig", invocation: Invocation = UNTOLD) -> T
     cfg, guesses = with_network(cfg, before)
     processes = ProcessGroup(rank, train, cfg, invocation)
     with processes.main_process_first():
-        opened = open_data(cfg)
+        opened = open_data(cfg, before)
+        cfg, measured = with_statistics(cfg, opened, before)
+    check_augmentation(cfg, opened, invocation.overrides)
     import pytorch_lightning as pl
 
     from sightline.evaluation.gates import check_gates
@@ -77,9 +80,10 @@ def train(cfg: "DictConfig | TrainConfig", invocation: Invocation = UNTOLD) -> T
     keep_freed_memory()
     set_tf32(cfg.model.tf32)
     cfg, more = with_max_epochs(cfg, opened.num_images["train"])
-    guesses += more
+    guesses += [*measured, *more]
     cfg, found, sweep = _with_found(cfg, opened, before)
     found |= {guess.key: guess.value for guess in guesses}
+    found |= {"data.channels": opened.channels, "data.bit_depth": opened.bit_depth}
     pl.seed_everything(cfg.seed, verbose=False)
     classifier, datamodule = build_training(cfg, opened, rank.rank, rank.world_size)
     plan = plan_fit(cfg, rank, classifier, datamodule)

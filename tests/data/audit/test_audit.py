@@ -276,4 +276,4 @@ def test_an_empty_or_wholly_bad_data_set_is_audited(tmp_path: Path) -> None:
         (tmp_path / path).parent.mkdir(parents=True)
         (tmp_path / path).write_bytes(b"")
     assert [finding.kind for finding in run(tmp_path).findings] == ["empty", "empty"]
-    assert len(KINDS) == 14
+    assert len(KINDS) == 15

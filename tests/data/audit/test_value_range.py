@@ -15,7 +15,7 @@ from sightline import FinishedRun
 from sightline.data.opening import open_data, open_files
 from sightline.data.prepare import prepare
 from sightline.data.training_data import FolderData
-from sightline.data.transforms import load_rgb
+from sightline.data.transforms import load, load_rgb
 from sightline.data.transforms import prepare as prepare_pixels
 from sightline.errors import BadInput
 from sightline.runs.files import read_json
@@ -77,7 +77,8 @@ def deep_run(patches: Path) -> Path:
 def test_the_range_is_found_and_said_and_the_patch_is_seen(patches: Path) -> None:
     data = opened(patches)
     assert data.value_range == (0, 239)
-    (guess,) = data.guesses
+    channels, guess = data.guesses
+    assert str(channels) == "guessed data.channels=1 (24 of 24 images are greys)"
     assert str(guess).startswith("guessed data.value_range=[0,239] (24 of 24 images are greys of more than 8 bits")
     pixels = np.asarray(load_rgb(patches / "train" / "left" / "00.tif", data.value_range))
     assert pixels[8:24, 2:14].mean() > 200
@@ -91,7 +92,8 @@ def test_the_range_is_found_and_said_and_the_patch_is_seen(patches: Path) -> Non
 def test_two_classes_of_deep_greys_are_learnt(deep_run: Path) -> None:
     assert read_json(deep_run / "metrics.json")["test/accuracy"] == 1
     assert TaskSpec.load(deep_run / "model" / "task_spec.json").value_range == (0, 239)
-    assert [guess["key"] for guess in read_json(deep_run / "run.json")["guesses"]] == ["data.value_range"]
+    keys = ["data.mean", "data.std", "data.channels", "data.value_range"]
+    assert [guess["key"] for guess in read_json(deep_run / "run.json")["guesses"]] == keys
 
 
 @pytest.mark.parametrize(
@@ -121,8 +123,8 @@ def test_8_bit_images_among_deep_ones_stay_as_they_are_and_are_counted(tmp_path:
     write_patches(tmp_path / "patches", lambda values: values.astype(np.uint8), count=3, start=20)
     data = opened(tmp_path / "patches")
     assert data.value_range == (0, 239)
-    assert "24 of 30 images are greys of more than 8 bits" in str(data.guesses[0])
-    assert "the 6 of 8 bits stay 0 to 255" in str(data.guesses[0])
+    assert "24 of 30 images are greys of more than 8 bits" in str(data.guesses[1])
+    assert "the 6 of 8 bits stay 0 to 255" in str(data.guesses[1])
 
 
 def test_nothing_of_the_test_set_goes_into_the_range(tmp_path: Path) -> None:
@@ -134,7 +136,8 @@ def test_nothing_of_the_test_set_goes_into_the_range(tmp_path: Path) -> None:
 def test_a_range_that_is_given_is_obeyed_and_what_it_hides_is_a_finding(tmp_path: Path) -> None:
     write_patches(tmp_path / "patches")
     data = opened(tmp_path / "patches", "data.value_range=[0,65535]")
-    assert (data.value_range, data.guesses) == ((0, 65535), ())
+    assert data.value_range == (0, 65535)
+    assert "data.value_range" not in [guess.key for guess in data.guesses]
     (flat,) = findings(data)["flat"]
     assert len(flat["files"]) == 24
     assert "24 images are of one colour alone with data.value_range=[0,65535]" in flat["detail"]
@@ -164,7 +167,7 @@ def test_images_of_one_colour_are_a_finding_at_any_depth(colors: Path, tmp_path:
 
 def test_a_range_for_images_of_8_bits_alone_is_refused(colors: Path, tmp_path: Path) -> None:
     words = (f"paths.cache={tmp_path}", "data.value_range=[0,4095]")
-    with pytest.raises(BadInput, match=r"data.value_range=\[0,4095\]: it is for greys of more than 8 bits.*drop it"):
+    with pytest.raises(BadInput, match=r"data.value_range=\[0,4095\]: it is for images of more than 8 bits.*drop it"):
         open_data(compose_train("data=folder", f"data.root={colors}", *BARE, *words))
 
 
@@ -178,7 +181,7 @@ def test_a_few_odd_files_that_stretch_the_range_are_said(tmp_path: Path, caplog:
     write_patches(tmp_path / "patches")
     write_patches(tmp_path / "patches", lambda values: values * np.uint16(200), count=1, start=20)
     assert opened(tmp_path / "patches", "data.manifest=none").value_range is not None
-    assert "half of the deep greys fill fewer than" in caplog.text
+    assert "half of the deep images fill fewer than" in caplog.text
     assert "set data.value_range" in caplog.text
 
 
@@ -186,15 +189,16 @@ def test_without_an_audit_a_sample_tells_the_range(tmp_path: Path) -> None:
     write_patches(tmp_path / "patches")
     data = opened(tmp_path / "patches", "data.audit=skip")
     assert data.value_range == (0, 239)
-    assert "24 of a sample of 24 images" in str(data.guesses[0])
+    assert "24 of a sample of 24 images" in str(data.guesses[1])
     given = opened(tmp_path / "patches", "data.audit=skip", "data.value_range=[0,300]")
-    assert (given.value_range, given.guesses) == ((0, 300), ())
+    assert (given.value_range, [guess.key for guess in given.guesses]) == ((0, 300), ["data.channels"])
 
 
 def test_files_cache_and_shards_give_the_same_pixels(patches: Path, deep_run: Path, tmp_path: Path) -> None:
     spec = TaskSpec.load(deep_run / "model" / "task_spec.json")
     data = opened(patches)
-    expected = np.stack([prepare_pixels(load_rgb(path, (0, 239)), spec) for path in data.manifest.select("test").paths])
+    expected = np.stack([prepare_pixels(load(path, spec), spec) for path in data.manifest.select("test").paths])
+    assert (expected.dtype, expected.shape[-1]) == (np.uint16, 1)
     (cached,) = data.make_loader("test", spec, batch_size=64, num_workers=0)
     assert data.cache is not None
     assert data.make_loader("test", spec, batch_size=64, num_workers=0).dataset.store is not None  # pyright: ignore[reportAttributeAccessIssue]
@@ -214,8 +218,8 @@ def test_another_range_is_another_store(patches: Path, deep_run: Path) -> None:
     wider = TaskSpec.from_dict({**spec.to_dict(), "value_range": [0, 4095]})
     data = opened(patches)
     (narrow,), (wide,) = (data.make_loader("test", each, batch_size=64, num_workers=0) for each in (spec, wider))
-    assert narrow[0].max() > 200
-    assert wide[0].max() < 20
+    assert narrow[0].numpy().max() > 200 * 257
+    assert wide[0].numpy().max() < 20 * 257
 
 
 def test_a_finished_run_reads_files_images_and_arrays_alike(
@@ -230,7 +234,7 @@ def test_a_finished_run_reads_files_images_and_arrays_alike(
         np.testing.assert_array_equal(run.predict(pictures).probabilities, expected.probabilities)
     assert not caplog.text
     run.predict(np.zeros((32, 32, 3), np.uint8))
-    assert "1 of 1 image(s) have 8 bits, and the model was trained on deeper greys (0 to 239" in caplog.text
+    assert "1 of 1 image(s) have 8 bits, and the model was trained on deeper ones (0 to 239" in caplog.text
 
 
 def test_commands_obey_the_range_of_the_run(patches: Path, deep_run: Path, cli: Cli, tmp_path: Path) -> None:
@@ -258,7 +262,7 @@ def test_a_measured_folder_of_another_depth_is_said(deep_run: Path, cli: Cli, tm
     words = (f"data.root={tmp_path / 'other'}", f"paths.runs={tmp_path / 'runs'}", "evaluation=short")
     done = cli("evaluate", f"run={deep_run}", *words)
     assert done.returncode == 0, done.stderr
-    assert "24 of 24 image(s) have 8 bits, and the model was trained on deeper greys" in done.stdout + done.stderr
+    assert "24 of 24 image(s) have 8 bits, and the model was trained on deeper ones" in done.stdout + done.stderr
 
 
 def test_deep_greys_shown_to_a_model_of_8_bits_are_not_black(
@@ -270,13 +274,13 @@ def test_deep_greys_shown_to_a_model_of_8_bits_are_not_black(
     run = FinishedRun.open(trained, device="cpu")
     deep, eight = (run.predict(tmp_path / name).probabilities for name in ("deep.tif", "eight.png"))
     np.testing.assert_allclose(deep, eight, atol=0.02)
-    assert "1 of 1 image(s) are greys of more than 8 bits, and the model was trained on 8" in caplog.text
+    assert "1 of 1 image(s) have more than 8 bits, and the model was trained on 8" in caplog.text
 
 
 def test_prepare_keeps_the_guess(tmp_path: Path) -> None:
     write_patches(tmp_path / "patches")
     paths = (f"paths.runs={tmp_path / 'runs'}", f"paths.cache={tmp_path / 'cache'}")
     result = prepare(compose_task("prepare", "data=folder", f"data.root={tmp_path / 'patches'}", *paths))
-    (guess,) = read_json(result.run_dir / "run.json")["guesses"]
+    _, guess = read_json(result.run_dir / "run.json")["guesses"]
     assert (guess["key"], guess["value"]) == ("data.value_range", [0, 239])
     assert open_files(config(tmp_path / "patches")).value_range == (0, 239)

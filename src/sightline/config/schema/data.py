@@ -2,20 +2,16 @@
 
 import re
 from dataclasses import dataclass, field, replace
-from typing import Any
 
 from omegaconf import MISSING
 
 from sightline.config.constraints import Needs, key, only_with
+from sightline.config.schema.pixels import FILES, NOT_FILES, PixelsConfig
 from sightline.config.schema.tables import ColumnsConfig, TableFormatConfig, TablePathsConfig, refuse_table_keys
 from sightline.errors import BadInput
-from sightline.task_spec import CROPS, INTERPOLATIONS, MAX_PIXELS, check_value_range
 
 SOURCES = ("folder", "digits", "gtsrb", "intel", "cifar100", "dogs", "shards", "synthetic")
 LAYOUTS = ("auto", "splits", "classes", "classes_splits")
-NOT_FILES = ("shards", "synthetic")
-"""Sources whose images are no files."""
-FILES = Needs("images in files", lambda cfg: cfg.data.source not in NOT_FILES)
 LOOKED_AT = replace(FILES, may_stay=True)
 
 
@@ -30,7 +26,7 @@ class PathsConfig:
 
 
 @dataclass
-class DataConfig:
+class DataConfig(PixelsConfig):
     """A data set, its split, and how its images are read."""
 
     name: str = key(MISSING, "of the data set")
@@ -67,20 +63,8 @@ class DataConfig:
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)
     table_paths: TablePathsConfig = field(default_factory=TablePathsConfig)
     table_format: TableFormatConfig = field(default_factory=TableFormatConfig)
-    image_size: int = key(224, "side of the square that the model sees, in pixels", minimum=8)
-    interpolation: str = key("bicubic", "of the resize", choices=INTERPOLATIONS)
-    crop: str = key("crop", "how an image becomes a square", choices=CROPS)
-    mean: list[float] | None = key(None, "per RGB channel, 0..1; null: what the backbone was made for")
-    std: list[float] | None = key(None, "the same of the standard deviation")
     orientation_matters: bool = key(False, "true: no flip, transpose or quarter turn, they would change the class")
     mirror_classes: dict[str, str] = key({}, "but for these: a class, and that of its mirror image")
-    value_range: Any = key(
-        "auto",
-        "the values of deep greys (16 bits or more, floats) that become black and white, like [0,4095]; auto: found; "
-        "images of 8 bits stay as they are",
-        needs=Needs("another data.source than synthetic", lambda cfg: cfg.data.source != "synthetic"),
-    )
-    max_pixels: int = key(MAX_PIXELS, "of an image; larger ones are bad files", minimum=1, needs=FILES)
     batch_size: int | str = key(
         64,
         "of all devices together; auto: the largest power of two that fits into memory",
@@ -193,15 +177,7 @@ class DataConfig:
                 f"data.{name}={getattr(self, name)} data.name_pattern={self.name_pattern}: the class stands in the "
                 "folder's name or in the file's; drop one of the two"
             )
-        self._check_statistics()
-        if self.value_range != "auto":
-            try:
-                check_value_range(self.value_range)
-            except ValueError as error:
-                raise BadInput(
-                    f"data.value_range={self.value_range}: must be auto, or two numbers, the smaller first, "
-                    "like [0,4095]"
-                ) from error
+        self.check_pixels()
 
     def _check_folds(self) -> None:
         if self.num_folds is None and self.fold != 0:
@@ -210,15 +186,6 @@ class DataConfig:
             raise BadInput(
                 f"data.fold={self.fold}: with data.num_folds={self.num_folds} must be from 0 to {self.num_folds - 1}"
             )
-
-    def _check_statistics(self) -> None:
-        if (self.mean is None) != (self.std is None):
-            raise BadInput(f"data.mean={self.mean} data.std={self.std}: set both or neither")
-        for name, values in (("mean", self.mean), ("std", self.std)):
-            if values is not None and len(values) != 3:
-                raise BadInput(f"data.{name}={values}: must be three numbers, for red, green and blue")
-        if self.std is not None and min(self.std) <= 0:
-            raise BadInput(f"data.std={self.std}: must be above 0")
 
 
 def _check_pattern(name: str, pattern: str | None, sought: str, example: str) -> None:

@@ -3,6 +3,7 @@
 import hashlib
 import io
 import logging
+import math
 import os
 import re
 import sqlite3
@@ -20,8 +21,10 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageStat, UnidentifiedImageError
 
-from sightline.data.decoding import LARGE, TooManyPixels, decode, describe_too_many, strips, values_of
-from sightline.data.deep_greys import extent, is_deep
+from sightline.data.arrays import NPY_SIGNATURE, TIFF_SIGNATURES, Header, read
+from sightline.data.decoding import LARGE, TooManyPixels, describe_too_many, strips, values_of
+from sightline.data.deep_greys import MAX_VALUES, extent, is_deep
+from sightline.data.levels import in_8_bits
 from sightline.data.parallel import map_chunks
 from sightline.data.transforms import to_rgb
 from sightline.runs.file_names import to_name, to_text
@@ -29,25 +32,30 @@ from sightline.task_spec import MAX_PIXELS
 
 log = logging.getLogger(__name__)
 
-STATUSES = ("ok", "unreadable", "truncated", "empty", "not_an_image", "line_ending_damage", "too_many_pixels")
+STATUSES = (
+    *("ok", "unreadable", "truncated", "empty", "not_an_image", "line_ending_damage", "too_many_pixels"),
+    "other_channels",  # which follows from the other files: none has it when it is inspected
+)
 TOO_MANY_PIXELS = STATUSES.index("too_many_pixels")
 FACTS = np.dtype(
     [
         ("sha256", "u1", (32,)),  # of the file's bytes
-        ("pixels", "u1", (16,)),  # blake2b of the RGB pixels (deep greys: of the values) and the size; zero without any
+        ("pixels", "u1", (16,)),  # blake2b of the RGB pixels (deep ones: of the values) and the size; zero without any
         ("perceptual", "u8"),  # imagehash.phash: 64 signs of low frequencies
         ("num_bytes", "u8"),
         ("width", "u4"),  # upright, as training sees it
         ("height", "u4"),
-        ("mode", "S8"),  # Pillow's, before the conversion to RGB
-        ("low", "f4"),  # of deep greys: the values between which nearly all pixels lie; else 0 and 0
+        ("mode", "S11"),  # as Header says
+        ("channels", "u2"),  # 1 of greys, 3 of colours, else the bands
+        ("is_deep", "?"),  # more than 8 bits
+        ("low", "f4"),  # of deep ones: the values between which nearly all pixels lie; else 0 and 0
         ("high", "f4"),
         ("brightness", "f2"),  # mean and standard deviation of the greys, 0 to 255 (deep ones: from low to high)
         ("contrast", "f2"),  # zero for an image of one colour alone
         ("has_frames", "?"),  # more than one picture, of which the first is taken
         ("status", "u1"),  # an index into STATUSES
     ]
-)  # 94 bytes
+)  # 100 bytes
 FILES_PER_QUERY = 500
 
 _Row = tuple[bytes, str]
@@ -211,13 +219,16 @@ def _judge(data: bytes, row: np.ndarray, max_pixels: int) -> tuple[str, str]:
     if damage := find_line_ending_damage(data):
         return "line_ending_damage", damage
 
-    def look(image: Image.Image) -> None:
-        row["mode"], row["width"], row["height"] = image.mode.encode(), *image.size
-        row["has_frames"] = getattr(image, "is_animated", False) and image.format != "MPO"  # a photo and its preview
+    def look(header: Header) -> None:
+        row["mode"], row["width"], row["height"] = header.mode.encode(), header.width, header.height
+        row["channels"], row["is_deep"], row["has_frames"] = header.channels, header.is_deep, header.has_frames
 
     try:
-        image = decode(io.BytesIO(data), max_pixels, look)
-        _describe(image, row)
+        picture = read(io.BytesIO(data), max_pixels, look=look)
+        if isinstance(picture, np.ndarray):
+            _describe_array(picture, row)
+        else:
+            _describe(picture, row)
     except TooManyPixels as error:
         return "too_many_pixels", str(error)
     except UnidentifiedImageError:
@@ -228,7 +239,8 @@ def _judge(data: bytes, row: np.ndarray, max_pixels: int) -> tuple[str, str]:
     return "ok", ""
 
 
-SIGNATURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF", b"II*\0": "TIFF", b"MM\0*": "TIFF"}
+SIGNATURES = {b"\x89PNG\r\n\x1a\n": "PNG", b"\xff\xd8\xff": "JPEG", b"GIF8": "GIF"}
+SIGNATURES |= dict.fromkeys(TIFF_SIGNATURES, "TIFF") | {NPY_SIGNATURE: "NumPy"}
 
 
 def _judge_unidentified(data: bytes) -> tuple[str, str]:
@@ -252,8 +264,6 @@ def _is_cut(data: bytes, error: Exception) -> bool:
 
 
 def _describe(image: Image.Image, row: np.ndarray) -> None:
-    from imagehash import phash
-
     if is_deep(image.mode):
         row["low"], row["high"] = low, high = extent(values_of(image))
         rgb = to_rgb(image, (low, high) if low < high else (low, low + max(1.0, abs(low))))
@@ -272,11 +282,39 @@ def _describe(image: Image.Image, row: np.ndarray) -> None:
     else:
         pixels.update(rgb.tobytes())
     row["pixels"] = np.frombuffer(pixels.digest(), np.uint8)
-    grey = rgb.convert("L").resize((32, 32), Image.Resampling.LANCZOS)  # what phash would make of the image itself
+    _describe_greys(rgb.convert("L"), row)
+    row["contrast"] = row["contrast"] or max(ImageStat.Stat(rgb).stddev)  # one of much detail may be even when small
+
+
+def _describe_array(values: np.ndarray, row: np.ndarray) -> None:
+    """The greys are the mean of the bands, each within its own values."""
+    height, width, _ = values.shape
+    row["width"], row["height"] = width, height
+    if row["is_deep"]:
+        row["low"], row["high"] = low, high = extent(values)
+        value_range = (low, high) if low < high else (low, low + max(1.0, abs(low)))
+    else:
+        value_range = None
+    little_endian = values.astype(values.dtype.newbyteorder("<"), copy=False)
+    pixels = hashlib.blake2b(f"{width} {height} {row['mode']}".encode(), digest_size=16)
+    for top in range(0, height, 256):
+        pixels.update(little_endian[top : top + 256].tobytes())
+    row["pixels"] = np.frombuffer(pixels.digest(), np.uint8)
+    step = max(1, math.isqrt(height * width // MAX_VALUES))
+    levels = in_8_bits(values[::step, ::step], value_range)
+    greys = Image.fromarray(np.rint(levels.mean(axis=2)).astype(np.uint8))
+    _describe_greys(greys, row)
+    row["contrast"] = row["contrast"] or levels.std(axis=(0, 1)).max()
+
+
+def _describe_greys(image: Image.Image, row: np.ndarray) -> None:
+    from imagehash import phash
+
+    grey = image.resize((32, 32), Image.Resampling.LANCZOS)  # what phash would make of the image itself
     row["perceptual"] = int.from_bytes(np.packbits(phash(grey).hash).tobytes(), "big")
     levels = np.asarray(grey)
     row["brightness"] = levels.mean()
-    row["contrast"] = levels.std() or max(ImageStat.Stat(rgb).stddev)  # one of much detail may be even when this small
+    row["contrast"] = levels.std()
 
 
 # Line endings
@@ -361,7 +399,7 @@ class _Index:
         self._can_write = True
         self._new: list[tuple[str, int, int, str, bool, bytes, str]] = []
         self._written = time.monotonic()
-        self._made_by = f"2 pillow {version('pillow')} imagehash {version('imagehash')}"  # decoders differ
+        self._made_by = f"3 pillow {version('pillow')} imagehash {version('imagehash')}"  # decoders differ
 
     def __enter__(self) -> "_Index":
         if self._path is None:

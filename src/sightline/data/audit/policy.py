@@ -21,6 +21,8 @@ from sightline.task_spec import ValueRange
 
 log = logging.getLogger(__name__)
 MAX_NAMED = 5
+EXPLAINED = ("too_many_pixels", "other_channels")
+"""Kinds of bad files of which the detail says more than the kind."""
 
 
 VERSION = 2
@@ -28,19 +30,24 @@ VERSION = 2
 
 
 def audit_once(
-    manifest: Manifest, inspection: Inspection, cache: Path, value_range: ValueRange | None, max_pixels: int
+    manifest: Manifest,
+    inspection: Inspection,
+    cache: Path,
+    value_range: ValueRange | None,
+    max_pixels: int,
+    channels: int,
 ) -> Path:
     """The folder of this data's audit, made now unless the same files have been audited before.
 
-    `value_range` is that of its deep greys, and images of more than `max_pixels` are bad files. Of several runs that
-    begin at once, one makes it and the others wait.
+    `value_range` is that of its images of more than 8 bits; those of more than `max_pixels`, or of other `channels`,
+    are bad files. Of several runs that begin at once, one makes it and the others wait.
     """
     from filelock import FileLock
 
     from sightline.data.audit.audit import audit
     from sightline.data.audit.report import write_report
 
-    facts = json.dumps([VERSION, manifest.sha256, value_range, max_pixels])
+    facts = json.dumps([VERSION, manifest.sha256, value_range, max_pixels, *([] if channels == 3 else [channels])])
     folder = cache / "audits" / hashlib.sha256(facts.encode()).hexdigest()[:32]
     if _is_audited(folder):
         return folder
@@ -93,9 +100,7 @@ def _check_bad_files(
 ) -> None:
     if not bad:
         return
-    shown = [
-        (file, details[file] if kind == "too_many_pixels" else kind) for file, kind in list(bad.items())[:MAX_NAMED]
-    ]
+    shown = [(file, details[file] if kind in EXPLAINED else kind) for file, kind in list(bad.items())[:MAX_NAMED]]
     named = "; ".join(f"{file} ({reason})" for file, reason in shown)
     more = f" and {len(bad) - MAX_NAMED} more" if len(bad) > MAX_NAMED else ""
     share = math.ceil(1000 * len(bad) / num_images) / 1000

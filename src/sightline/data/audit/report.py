@@ -42,6 +42,10 @@ MEANINGS = {
         "Too many pixels",
         "A small file may unpack to more than the memory holds. Make these smaller, or raise data.max_pixels.",
     ),
+    "other_channels": (
+        "Of other channels",
+        "Their number of bands is not that of the data set. Remove these, or set data.channels to theirs.",
+    ),
     "leak": (
         "In more than one split",
         "What was measured on these images was partly learnt by heart. Keep each set in one split.",

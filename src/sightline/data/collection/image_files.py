@@ -23,12 +23,13 @@ SPLIT_FOLDERS = {
 }
 """The usual words for each split, in lower case."""
 COMMON_SUFFIXES = frozenset(
-    (".jpg", ".jpeg", ".png", ".bmp", ".gif", ".webp", ".tif", ".tiff", ".ppm", ".pgm", ".pbm", ".pnm", ".jp2")
+    ".jpg .jpeg .png .bmp .gif .webp .tif .tiff .ppm .pgm .pbm .pnm .jp2 .npy".split(),
 )
-"""Suffixes of images that Pillow need not be asked about."""
+"""Suffixes of images that Pillow need not be asked about, or does not know."""
 NO_PICTURES = frozenset(("BUFR", "EPS", "FLI", "GRIB", "HDF5", "IPTC", "MPEG", "PALM", "PDF", "WMF"))
 """Pillow's formats that are no still pictures of pixels, or that it names and cannot decode by itself."""
 SIGNATURE_BYTES = 16
+ARRAY_SIGNATURE = b"\x93NUMPY"
 PNM_HEADER = re.compile(rb"P[1-6]\s+[\d#]")
 SYSTEM_NAMES = {
     "__macosx",
@@ -302,7 +303,7 @@ def _suffix(name: str) -> str:
 
 @functools.cache
 def image_suffixes() -> frozenset[str]:
-    """The suffixes of all still pictures that Pillow opens."""
+    """The suffixes of all still pictures that Pillow opens, and of NumPy's arrays."""
     from PIL import Image
 
     registered = Image.registered_extensions().items()
@@ -310,7 +311,7 @@ def image_suffixes() -> frozenset[str]:
 
 
 def _has_signature(path: str) -> bool:
-    """Whether a file begins like one of Pillow's formats, and not like a text that happens to."""
+    """Whether a file begins like an array or one of Pillow's formats, and not like a text that happens to."""
     from PIL import Image
 
     if not os.path.isfile(path):  # noqa: PTH113 (a pipe would wait for somebody to write into it)
@@ -323,6 +324,8 @@ def _has_signature(path: str) -> bool:
     is_text = prefix.isascii() and b"\0" not in prefix
     if len(prefix) < SIGNATURE_BYTES or (is_text and not PNM_HEADER.match(prefix)):
         return False
+    if prefix.startswith(ARRAY_SIGNATURE):
+        return True
     Image.init()
     accepts = (Image.OPEN[name][1] for name in Image.ID if name not in NO_PICTURES)
     return any(accept is not None and accept(prefix) is True for accept in accepts)

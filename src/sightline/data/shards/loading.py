@@ -11,18 +11,17 @@ from typing import Any
 
 import numpy as np
 import torch
-from PIL import Image
 from torch.utils.data import DataLoader, Dataset
 
+from sightline.data.arrays import Picture
 from sightline.data.batch_augmentation import BatchAugmentation, source_of
 from sightline.data.datamodule import ImageDataModule
-from sightline.data.datasets import Batch, draw
-from sightline.data.decoding import decode
+from sightline.data.datasets import Batch, draw, dtype_of, shape_of
 from sightline.data.loader import make_loader
 from sightline.data.samplers import NO_SHARD, ShardSampler
 from sightline.data.shards.packing import read_shards, require_litdata
 from sightline.data.shards.stores import ShardCache, ShardFiles, StorageFailed, open_store
-from sightline.data.transforms import Augmentation, UnreadableImage, prepare, to_rgb
+from sightline.data.transforms import Augmentation, UnreadableImage, prepare, read_picture
 from sightline.errors import BadInput
 from sightline.task_spec import TaskSpec
 
@@ -65,8 +64,7 @@ class ShardDataset(Dataset[Batch]):
         return int(self.stops[-1])
 
     def __getitems__(self, keys: Sequence[Key]) -> Batch:
-        size = self.spec.image_size
-        pixels = torch.empty((len(keys), size, size, 3), dtype=torch.uint8)
+        pixels = torch.empty((len(keys), *shape_of(self.spec)), dtype=dtype_of(self.spec))
         labels = torch.empty(len(keys), dtype=torch.int64)
         into, drawn = pixels.numpy(), []
         for row, key in enumerate(keys):
@@ -124,9 +122,9 @@ class ShardDataset(Dataset[Batch]):
             self._reader = (os.getpid(), Cache(str(self.files.folder), chunk_bytes=1, item_loader=loader))
         return self._reader[1]
 
-    def _decode(self, item: dict[str, Any]) -> Image.Image:
+    def _decode(self, item: dict[str, Any]) -> Picture:
         try:
-            return to_rgb(decode(io.BytesIO(item["image"]), self.max_pixels), self.spec.value_range)
+            return read_picture(io.BytesIO(item["image"]), self.spec, self.max_pixels)
         except Exception as error:  # as in load_rgb: Pillow's plugins raise many kinds
             row = f"{self.files.store.location}: row {item['row']} of its manifest.csv"
             raise UnreadableImage(f"{row} cannot be read as an image ({error}); repair it and pack again") from error
@@ -205,7 +203,7 @@ def make_shard_loader(
     rank: int | None = None,
     world_size: int | None = None,
 ) -> ShardLoader:
-    """Batches of uint8 images `(B, H, W, 3)` and int64 labels, `batch_size` on each rank.
+    """Batches of prepared images `(B, H, W, C)` and int64 labels, `batch_size` on each rank.
 
     With `drop_last` every rank has equally many whole batches; without it every image is read exactly once. `rank` and
     `world_size` are by default those of the process group.

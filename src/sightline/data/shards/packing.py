@@ -27,7 +27,7 @@ FILES_AT_ONCE = 256
 class ShardInfo:
     """The contents of packed shards; `sha256` is that of the manifest that was packed.
 
-    `value_range` and `max_pixels` are those of the data set: how its images are to be decoded.
+    `value_range`, `max_pixels` and `channels` are those of the data set: how its images are to be decoded.
     """
 
     class_names: tuple[str, ...]
@@ -35,6 +35,7 @@ class ShardInfo:
     sha256: str
     value_range: ValueRange | None = None
     max_pixels: int = MAX_PIXELS
+    channels: int = 3
 
 
 def pack(
@@ -43,6 +44,7 @@ def pack(
     *,
     value_range: ValueRange | None = None,
     max_pixels: int = MAX_PIXELS,
+    channels: int = 3,
     shard_megabytes: float = 64,
     num_workers: int = 8,
 ) -> None:
@@ -66,7 +68,7 @@ def pack(
         )
     try:
         names = tuple(manifest.class_names)
-        info = ShardInfo(names, manifest.num_images, manifest.sha256, value_range, max_pixels)
+        info = ShardInfo(names, manifest.num_images, manifest.sha256, value_range, max_pixels, channels)
     except OSError as error:  # where the manifest has no hashes yet
         raise _refuse_unreadable(error) from error
     with tempfile.TemporaryDirectory() as folder, ThreadPoolExecutor(max(1, num_workers)) as pool:
@@ -102,6 +104,7 @@ def read_shards(location: str) -> ShardInfo:
         values["sha256"],
         None if value_range is None else tuple(value_range),
         values.get("max_pixels", MAX_PIXELS),
+        values.get("channels", 3),
     )
 
 
