@@ -49,6 +49,7 @@ CONFIG_FROM_MODELS = {"models/listing.py", "models/own_network.py", "models/chec
 """Task functions in a room below the configurations, and what makes a network of own code."""
 
 HEAVY = {"torch", "torchvision", "timm", "pytorch_lightning", "albumentations", "matplotlib", "tensorboard", "sklearn"}
+HEAVY |= {"pyarrow"}
 LIGHT_FILES = [
     *("errors.py", "task_spec.py", "metrics.py", "finished_run.py"),
     *(
@@ -77,8 +78,8 @@ LIGHT_FILES = [
     ),
     *(f"data/audit/{name}.py" for name in "near_duplicates value_range".split()),
     *(f"data/collection/{name}.py" for name in "layouts class_folders tables image_files sources adapters".split()),
-    *(f"data/collection/{name}.py" for name in "digits download archives".split()),
-    *(f"data/collection/table_{name}.py" for name in "text files paths columns labels folders".split()),
+    *(f"data/collection/{name}.py" for name in "digits download archives parquet_images".split()),
+    *(f"data/collection/table_{name}.py" for name in "text files paths columns labels folders parquet".split()),
     *("data/shards/packing.py", "data/shards/stores.py"),
     *("distributed/rank.py", "distributed/process_group.py", "models/listing.py"),
     *("evaluation/evaluate.py", "explanation/explain.py", "serving/predict.py"),

@@ -386,7 +386,7 @@ def find_own_images(cfg: RunTask, run: FinishedRun, split: str) -> TrainingData:
         )
     if trained["config"]["data"]["source"] == "shards":
         return _open_same_shards(trained["data"], cache)
-    manifest = Manifest.load(table, Path(trained["data"]["root"]))
+    manifest = Manifest.load(table, _find_root(run, cache))
     if changed := manifest.find_changed(split):
         raise BadInput(
             f"data.root={manifest.root}: {len(changed)} {split} image(s) are gone or differ from those of the run, "
@@ -394,6 +394,16 @@ def find_own_images(cfg: RunTask, run: FinishedRun, split: str) -> TrainingData:
         )
     decoded = None if trained["config"]["data"].get("cache") == "off" else image_cache(cache)
     return FolderData(manifest, cache=decoded, max_pixels=cfg.data.max_pixels or run.max_pixels)
+
+
+def _find_root(run: FinishedRun, cache: Path) -> Path:
+    """Where the run's images lie; what was unpacked or copied for it, and is gone from the cache, comes anew."""
+    root = Path(run.trained["data"]["root"])
+    origin = str(root) if root.is_file() else run.settings.get("data", {}).get("root", "")
+    if root.is_dir() or not (root.is_file() or "://" in origin or Path(origin).expanduser().exists()):
+        return root
+    found = localise(origin, cache, LayoutRule.of(run.settings["data"]))
+    return found if found.is_dir() else found.parent
 
 
 def _open_same_shards(data: dict[str, Any], cache: Path) -> ShardData:

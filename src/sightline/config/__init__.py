@@ -26,7 +26,7 @@ from sightline.config.schema.evaluation import EvaluationConfig
 from sightline.config.schema.explanation import METHODS, ExplanationConfig
 from sightline.config.schema.model import ModelConfig
 from sightline.config.schema.run_data import RunDataConfig
-from sightline.config.schema.tables import TABLE_SUFFIXES
+from sightline.config.schema.tables import PARQUET_SUFFIX, TABLE_SUFFIXES
 from sightline.config.schema.tasks import (
     SPLITS,
     TASKS,
@@ -50,6 +50,7 @@ from sightline.config.task_code import with_own_code
 
 __all__ = [
     "METHODS",
+    "PARQUET_SUFFIX",
     "PRECISIONS",
     "SPLITS",
     "STRATEGIES",

@@ -9,7 +9,7 @@ from typing import Any
 from hydra.core.config_store import ConfigStore
 from omegaconf import OmegaConf
 
-from sightline.config.schema.tables import TABLE_SUFFIXES
+from sightline.config.schema.tables import PARQUET_SUFFIX, TABLE_SUFFIXES
 from sightline.config.schema.tasks import TASKS
 from sightline.runs.archives import ARCHIVE_SUFFIXES
 from sightline.runs.file_names import as_file_name
@@ -29,13 +29,14 @@ def register() -> None:
 
 
 def name_of(root: str) -> str:
-    """The name of a data set by where it lies: of its folder, of its archive without the suffix, of a table's folder.
+    """The name of a data set by where it lies: of its folder, of its archive or parquet file, of a table's folder.
 
     As `as_file_name` says, so that it names a folder itself; `data` where nothing of it is left.
     """
     path = Path(root) if "://" in root else Path(os.path.abspath(Path(root).expanduser()))  # noqa: PTH100 (also of `..`)
-    name = path.parent.name if path.suffix.lower() in TABLE_SUFFIXES else path.name
-    suffix = next((each for each in ARCHIVE_SUFFIXES if name.lower().endswith(each)), "")
+    is_text_table = path.suffix.lower() in TABLE_SUFFIXES and path.suffix.lower() != PARQUET_SUFFIX
+    name = path.parent.name if is_text_table else path.name
+    suffix = next((each for each in (*ARCHIVE_SUFFIXES, PARQUET_SUFFIX) if name.lower().endswith(each)), "")
     return as_file_name(name[: len(name) - len(suffix)]) or "data"
 
 

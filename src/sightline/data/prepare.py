@@ -77,7 +77,7 @@ def describe(cfg: "DictConfig | PrepareConfig") -> str:
     """
     data = validate_task(cfg, PrepareConfig).data
     root = Path(data.root.removeprefix("file://")).expanduser().absolute()
-    if root.is_file() and not is_archive(root.name):
+    if root.is_file() and not (is_archive(root.name) or is_table(root.name)):
         localise(str(root), Path())  # says what it should be, where it is no table
     is_missing = data.source == "folder" and not _is_here(data.root)
     if not (is_missing or root.is_dir() or (root.is_file() and is_table(root.name))):

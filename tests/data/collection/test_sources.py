@@ -116,7 +116,7 @@ def test_an_archive_over_http(server: Server, tmp_path: Path, cache: Path) -> No
     for _ in range(2):
         assert read(localise(server.url(), cache)) == FILES
     assert len(server.ranges) == 1
-    with pytest.raises(BadInput, match="over http only an archive can be fetched"):
+    with pytest.raises(BadInput, match="over http only an archive or a parquet file can be"):
         localise(server.url("/data/"), cache)
 
 

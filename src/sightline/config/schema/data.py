@@ -37,7 +37,7 @@ class DataConfig(PixelsConfig):
     )
     root: str = key(
         MISSING,
-        "holds train/<class>/… and perhaps val/ and test/; or a .csv, .lst, archive or s3:// address",
+        "holds train/<class>/… and perhaps val/ and test/; or a .csv, .lst, .parquet, archive or s3:// address",
         path="path",
         needs=Needs("another data.source than synthetic", lambda cfg: cfg.data.source != "synthetic"),
     )

@@ -7,7 +7,8 @@ from sightline.config.constraints import key
 from sightline.errors import BadInput
 from sightline.runs.override_text import override
 
-TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".lst")
+PARQUET_SUFFIX = ".parquet"
+TABLE_SUFFIXES = (".csv", ".tsv", ".txt", ".lst", PARQUET_SUFFIX)
 """What the name of a table of images ends in."""
 
 

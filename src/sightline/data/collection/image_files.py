@@ -11,6 +11,7 @@ from glob import glob
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from sightline.config import PARQUET_SUFFIX
 from sightline.errors import BadInput
 from sightline.runs.guesses import Guess
 
@@ -261,6 +262,11 @@ def find_named(images: str | Sequence[str]) -> tuple[list[Path], Path]:
     files, folders = dict[Path, None](), []
     for given in [images] if isinstance(images, str) else images:
         path = Path(given).expanduser().absolute()
+        if path.name.lower().endswith(PARQUET_SUFFIX):
+            raise BadInput(
+                f"images={given}: is a parquet file, and images are files or folders; write its images into files, or "
+                f"measure them, where it tells their classes, with evaluate.py and data.root={given}"
+            )
         matches = [path] if os.path.lexists(path) else [*map(Path, sorted(glob(str(path), recursive=True)))]  # noqa: PTH207
         if not matches:
             raise BadInput(f"images={given}: no such file or folder")
@@ -278,6 +284,12 @@ def split_of(name: str) -> str | None:
     """The split that a word names by itself, in any case."""
     word = name.strip().lower()
     return next((split for split, words in SPLIT_FOLDERS.items() if word in words), None)
+
+
+def split_in(name: str) -> str | None:
+    """The split that one of a name's words names: test for `testLabels` and `test-00000-of-00003`."""
+    words = re.findall(r"[A-Z]?[a-z]+|[A-Z]+", name)
+    return next((split for word in words if (split := split_of(word)) is not None), None)
 
 
 def is_hidden(name: str) -> bool:
@@ -312,20 +324,24 @@ def image_suffixes() -> frozenset[str]:
 
 def _has_signature(path: str) -> bool:
     """Whether a file begins like an array or one of Pillow's formats, and not like a text that happens to."""
-    from PIL import Image
-
     if not os.path.isfile(path):  # noqa: PTH113 (a pipe would wait for somebody to write into it)
         return False
     try:
         with open(path, "rb") as file:  # noqa: PTH123
-            prefix = file.read(SIGNATURE_BYTES)
+            return format_of(file.read(SIGNATURE_BYTES)) is not None
     except OSError:
         return False
+
+
+def format_of(prefix: bytes) -> str | None:
+    """Pillow's name of the format that a file's first bytes belong to."""
+    from PIL import Image
+
     is_text = prefix.isascii() and b"\0" not in prefix
     if len(prefix) < SIGNATURE_BYTES or (is_text and not PNM_HEADER.match(prefix)):
-        return False
+        return None
     if prefix.startswith(ARRAY_SIGNATURE):
-        return True
+        return "NPY"
     Image.init()
-    accepts = (Image.OPEN[name][1] for name in Image.ID if name not in NO_PICTURES)
-    return any(accept is not None and accept(prefix) is True for accept in accepts)
+    accepts = ((name, Image.OPEN[name][1]) for name in Image.ID if name not in NO_PICTURES)
+    return next((name for name, accept in accepts if accept is not None and accept(prefix) is True), None)

@@ -28,7 +28,8 @@ from sightline.data.collection.image_files import (
     split_of,
 )
 from sightline.data.collection.table_folders import list_tables_beside
-from sightline.data.collection.tables import is_table, list_table
+from sightline.data.collection.table_parquet import find_parquet
+from sightline.data.collection.tables import is_table, list_parquet, list_table
 from sightline.errors import BadInput
 from sightline.runs.file_names import to_text
 
@@ -53,7 +54,8 @@ def list_images(root: Path, rule: LayoutRule = FOUND_OUT, *, needs: str = "train
                 )
         listing = list_table(root, rule, needs)
     elif root.is_dir():
-        listing = _list_folder(root, rule, needs)
+        parquet = find_parquet(root, rule)
+        listing = _list_folder(root, rule, needs) if parquet is None else list_parquet(parquet, rule, needs)
         listing = replace(listing, files=[replace(part, label=to_text(part.label)) for part in listing.files])
     else:
         hint = f"; get it from {rule.origin}" if rule.origin else ""

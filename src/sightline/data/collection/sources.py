@@ -1,21 +1,24 @@
 """Making `data.root` local: archives are unpacked and remote data copied once, below a cache folder."""
 
+import glob
 import hashlib
 import os
 import shutil
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Any
 
-from sightline.config import TABLE_SUFFIXES
+from sightline.config import PARQUET_SUFFIX, TABLE_SUFFIXES
 from sightline.data.collection.archives import extract
 from sightline.data.collection.download import DownloadFailed, download, show_progress
 from sightline.data.collection.image_files import FOUND_OUT, LayoutRule
+from sightline.data.collection.parquet_images import unpack
 from sightline.data.collection.table_files import Files
-from sightline.data.collection.tables import is_table, list_table_paths
+from sightline.data.collection.table_parquet import find_packed, find_parquet, is_parquet, read_parquet
+from sightline.data.collection.tables import is_table, list_table_paths, understand_parquet
 from sightline.errors import BadInput
 from sightline.runs.archives import ARCHIVE_SUFFIXES, in_units, is_archive
 from sightline.runs.files import whole_file
@@ -36,8 +39,9 @@ def localise(root: str, cache: Path, rule: LayoutRule = FOUND_OUT) -> Path:
     Raises: BadInput when there is nothing of that name, or it cannot be reached with these credentials.
     """
     if "://" in root and not root.startswith("file://"):
-        return _unpacked(_copy_remote(root, cache, rule), cache)
-    return _unpacked(Path(root.removeprefix("file://")).expanduser().absolute(), cache)
+        return _with_images(_unpacked(_copy_remote(root, cache, rule), cache), cache, rule, root)
+    path = Path(root.removeprefix("file://")).expanduser().absolute()
+    return _with_images(_unpacked(path, cache), cache, rule, str(path))
 
 
 def _unpacked(path: Path, cache: Path) -> Path:
@@ -52,13 +56,36 @@ def _unpacked(path: Path, cache: Path) -> Path:
         )
     if not path.is_file():
         raise BadInput(f"data.root={path}: no such file; correct it, or set it to a folder")
-    state = path.stat()
-    key = _hash(f"{path}\n{state.st_size}\n{state.st_mtime_ns}")
-    folder = cache / "extracted" / f"{path.name.partition('.')[0]}-{key}"
+    folder = _extracted(cache, path, [path])
     with _lock(folder):
-        for left_over in folder.parent.glob(f".{folder.name}-*"):
-            shutil.rmtree(left_over)
         return extract(path, folder)
+
+
+def _with_images(path: Path, cache: Path, rule: LayoutRule, address: str) -> Path:
+    """The folder of the images that lie in parquet files; any other path as it is.
+
+    Raises: BadInput where the files cannot be read, or do not say what is what, before anything is written.
+    """
+    files = find_parquet(path, rule, address)
+    if files is None or rule.layout != "auto" or rule.name_pattern is not None or (rule.tables and path.is_file()):
+        return path  # where these keys cannot be, the layouts say so
+    column = find_packed(files, rule.columns)
+    if column is None:
+        return path
+    folder = _extracted(cache, path, files.paths, column)
+    with _lock(folder):
+        if folder.exists():
+            return folder
+        table = read_parquet(files, rule.columns)
+        understand_parquet(table, rule, table.files(files), needs="train")
+        return unpack(files, table, folder)
+
+
+def _extracted(cache: Path, path: Path, files: Iterable[Path], column: str = "") -> Path:
+    """Where what files hold is unpacked: another folder where one of them has changed."""
+    facts = [f"{file}\n{(state := file.stat()).st_size}\n{state.st_mtime_ns}" for file in files]
+    key = _hash("\n".join(facts + [column] * bool(column)))
+    return cache / "extracted" / f"{path.name.partition('.')[0]}-{key}"
 
 
 def _hash(text: str) -> str:
@@ -67,11 +94,13 @@ def _hash(text: str) -> str:
 
 @contextmanager
 def _lock(folder: Path) -> Iterator[None]:
-    """Only one process at a time works on a folder of the cache."""
+    """Only one process at a time works on a folder of the cache; what a killed one has left there goes."""
     from filelock import FileLock
 
     folder.parent.mkdir(parents=True, exist_ok=True)
     with FileLock(folder.with_name(f"{folder.name}.lock")):
+        for left_over in folder.parent.glob(f".{glob.escape(folder.name)}-*"):
+            shutil.rmtree(left_over)
         yield
 
 
@@ -95,8 +124,9 @@ def _copy_remote(url: str, cache: Path, rule: LayoutRule) -> Path:
 
 
 def _download(url: str, folder: Path, name: str) -> Path:
-    if not is_archive(name):
-        raise BadInput(f"data.root={url}: over http only an archive can be fetched ({' '.join(ARCHIVE_SUFFIXES)})")
+    if not (is_archive(name) or is_parquet(name)):
+        suffixes = " ".join((*ARCHIVE_SUFFIXES, PARQUET_SUFFIX))
+        raise BadInput(f"data.root={url}: over http only an archive or a parquet file can be fetched ({suffixes})")
     return download(url, folder / name)
 
 

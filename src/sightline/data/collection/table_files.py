@@ -147,3 +147,21 @@ class LocalFiles(Files):
 
     def list_all(self) -> Iterable[str]:
         return ImageSearch().find(self.folder)
+
+
+class NamedFiles(Files):
+    """Files that are known by their paths alone: they are still to come."""
+
+    def __init__(self, paths: Sequence[str], address: str) -> None:
+        super().__init__(address)
+        self.paths = paths
+        self._names: dict[str, list[str]] = defaultdict(list)
+        for path in paths:
+            folder, _, name = path.rpartition("/")
+            self._names[folder].append(name)
+
+    def list_folder(self, folder: str) -> tuple[list[str], list[str]]:
+        return self._names.get(folder, []), []
+
+    def list_all(self) -> Iterable[str]:
+        return self.paths

@@ -1,6 +1,5 @@
 """A folder of images with the table of their labels beside them, or with one for each split."""
 
-import re
 from collections.abc import Collection, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -11,10 +10,12 @@ from sightline.data.collection.image_files import (
     Listing,
     has_image_suffix,
     is_hidden,
+    split_in,
     split_of,
 )
 from sightline.data.collection.table_columns import choose_columns, find_header, names_files
 from sightline.data.collection.table_files import Files, LocalFiles
+from sightline.data.collection.table_parquet import is_parquet, parquet_file, read_parquet
 from sightline.data.collection.table_text import read_rows
 from sightline.data.collection.tables import is_table, list_rows, read_table, table_address
 from sightline.errors import BadInput
@@ -68,7 +69,7 @@ def _find_tables(root: Path, folder: Path, rule: LayoutRule, files: Files) -> tu
     splits = dict(zip(found, _splits_in_names(found), strict=True))
     found.sort(key=lambda path: [None, *SPLIT_FOLDERS].index(splits[path]))
     names = [path.relative_to(root).as_posix() for path in found]
-    if len(set(splits.values())) < len(found):
+    if len(set(splits.values())) < len(found) and not all(is_parquet(name) for name in names):  # these have parts
         one, other = (Guess("data.tables", [name], "it names images") for name in names[:2])
         raise ambiguous(one, other)
     why = "it names images" if len(found) == 1 else "they name images, one for each split"
@@ -82,8 +83,12 @@ def _may_hold_labels(path: Path) -> bool:
 
 
 def _names_images(table: Path, rule: LayoutRule, files: Files) -> bool:
+    address = table_address(table, files)
     try:
-        rows = read_rows(table, table_address(table, files), rule.table_format)
+        if is_parquet(table.name):
+            read = read_parquet(parquet_file(table, address), rule.columns)
+            return read.image_column is None and names_files(read.header, read.rows, files)
+        rows = read_rows(table, address, rule.table_format)
         header, rows = find_header(rows, files, rule.table_format.get("header"))
         is_list = table.suffix.lower() == ".txt"  # of files, say: classes may lie in folders
         return names_files(header, rows, files) and (
@@ -95,8 +100,7 @@ def _names_images(table: Path, rule: LayoutRule, files: Files) -> bool:
 
 def _splits_in_names(tables: Sequence[Path]) -> list[str | None]:
     """`test` for test.csv and testLabels.csv; of several tables, one without such a word is that of train."""
-    words = [re.findall(r"[A-Z]?[a-z]+|[A-Z]+", table.stem) for table in tables]
-    splits = [next((split for word in each if (split := split_of(word)) is not None), None) for each in words]
+    splits = [split_in(table.stem) for table in tables]
     return splits if len(tables) < 2 else [split or "train" for split in splits]
 
 

@@ -8,7 +8,10 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from sightline.data.collection.image_files import split_of
 from sightline.data.collection.table_text import Rows
 
+UNLABELLED = "-1 (no class)"
+"""The number of no class where classes have numbers and names, as Hugging Face's `datasets` writes it."""
 MISSING = frozenset(("", "nan", "NaN", "NAN", "None", "NULL", "null", "NA", "N/A", "n/a", "#N/A", "<NA>", "NaT"))
+MISSING |= {UNLABELLED}
 """What programs write where there is no value."""
 YES, NO = frozenset(("1", "1.0", "true", "yes")), frozenset(("0", "0.0", "false", "no", ""))
 """Cells of a column of 0 and 1, in lower case."""
@@ -74,7 +77,7 @@ def read_flags(rows: Rows, columns: Mapping[str, Sequence[str]]) -> list[str]:
         rows,
         [not names for names in found],
         lambda row: f"none of {', '.join(columns)} is 1: no label",
-        "write 1 for the image's class, or remove the line",
+        f"write 1 for the image's class, or remove the {rows.unit}",
     )
     return [names[0] for names in found]
 
@@ -93,7 +96,7 @@ def read_labels(rows: Rows, labels: Sequence[str], splits: Sequence[str], needs:
         rows,
         is_missing,
         lambda row: f"label={labels[row]}: is {'no class' if labels[row] else 'empty'}",
-        "write the image's class (another word for it, if it is called so), or remove the line",
+        f"write the image's class (another word for it, if it is called so), or remove the {rows.unit}",
     )
     labels = [unicodedata.normalize("NFC", label) for label in labels]
     counts = Counter(label for label in labels if label)
@@ -134,6 +137,7 @@ def _refuse(rows: Rows, is_wrong: Sequence[bool], describe: Callable[[int], str]
     wrong = [row for row, each in enumerate(is_wrong) if each]
     if not wrong:
         return
-    lines = ", ".join(str(rows.lines[row]) for row in wrong[1:6])
-    others = f" (so are {len(wrong) - 1} other rows, lines {lines}{'' if len(wrong) < 7 else ' …'})" if lines else ""
+    lines = ", ".join(rows.place(row) if rows.files else str(rows.lines[row]) for row in wrong[1:6])
+    named = lines if rows.files else f"{rows.unit}s {lines}"
+    others = f" (so are {len(wrong) - 1} other rows, {named}{'' if len(wrong) < 7 else ' …'})" if lines else ""
     raise rows.wrong(wrong[0], f"{describe(wrong[0])}{others}; {fix}")

@@ -197,7 +197,8 @@ def _missing(rows: Rows, texts: Sequence[str], paths: Sequence[str], how: Readin
     if how.parts() and count < len(found):
         facts.append(f"the others do, with {override('data.table_paths', how.parts())}")
     others = f" ({'; '.join(facts)})" if facts else ""
-    fix = "correct the path or remove the line" if count == 1 else "correct the paths or remove the lines"
+    plural = "" if count == 1 else "s"
+    fix = f"correct the path{plural} or remove the {rows.unit}{plural}"
     return rows.wrong(row, f"{problem}{near}{others}; {fix}")
 
 

@@ -5,7 +5,7 @@ import csv
 import io
 import re
 from collections import Counter
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -32,19 +32,27 @@ class Rows:
     address: str
     """Of the table, as `data.root` would name it."""
     lines: list[int]
-    """Where each row ends in the file, from 1."""
+    """Where each row ends in the file, from 1; in parquet, which has no lines, its number from 0."""
     cells: list[list[str]]
     """Of each row, without blanks around them."""
     format: dict[str, Any] = field(default_factory=dict)
     """What of `data.table_format` was guessed …"""
     because: tuple[str, ...] = ()
     """… and why."""
+    unit: str = "line"
+    files: Sequence[str] | None = None
+    """The name of the file that each row stands in, where there are several."""
+
+    def place(self, row: int) -> str:
+        """Where a row stands, as people look for it."""
+        place = f"{self.unit} {self.lines[row]}"
+        return f"{self.files[row]} {place}" if self.files else place
 
     def refuse(self, problem: str) -> BadInput:
         return BadInput(f"data.root={self.address}: {problem}")
 
     def wrong(self, row: int, problem: str) -> BadInput:
-        return self.refuse(f"line {self.lines[row]}: {problem}")
+        return self.refuse(f"{self.place(row)}: {problem}")
 
 
 def read_rows(file: Path, address: str, told: Mapping[str, Any]) -> Rows:

@@ -1,9 +1,9 @@
-"""Tables of images: .csv, .tsv and .txt with a column of paths and one of labels, and .lst of im2rec."""
+"""Tables of images: .csv, .tsv, .txt and .parquet with a column of paths and one of labels, and .lst of im2rec."""
 
 import re
 from collections import defaultdict
 from collections.abc import Collection, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from sightline.config import TABLE_SUFFIXES
@@ -18,10 +18,20 @@ from sightline.data.collection.image_files import (
 from sightline.data.collection.table_columns import choose_columns, find_header, lacking, plain
 from sightline.data.collection.table_files import Files, LocalFiles
 from sightline.data.collection.table_labels import MISSING, read_flags, read_labels, read_splits
+from sightline.data.collection.table_parquet import (
+    ParquetFiles,
+    ParquetTable,
+    find_packed,
+    find_parquet,
+    is_parquet,
+    parquet_file,
+    read_parquet,
+)
 from sightline.data.collection.table_paths import find_paths
 from sightline.data.collection.table_text import Rows, read_rows
 from sightline.errors import BadInput
 from sightline.runs.guesses import Guess
+from sightline.runs.override_text import override
 
 
 @dataclass(frozen=True)
@@ -52,12 +62,26 @@ def list_table(table: Path, rule: LayoutRule, needs: str) -> Listing:
         raise BadInput(f"data.root={table}: no such file; set it to a table of images, or to a folder of them")
     if rule.tables:
         raise BadInput(f"data.tables={list(rule.tables)}: data.root={table} is a table itself; set it to the folder")
+    if (parquet := find_parquet(table, rule)) is not None:
+        return list_parquet(parquet, rule, needs)
     files = LocalFiles(table.parent)
     return list_rows(table.parent, [read_table(table, rule, files, needs)], files, needs)
 
 
+def list_parquet(files: ParquetFiles, rule: LayoutRule, needs: str) -> Listing:
+    """The images of parquet files; those that lie in them are named as they are to be unpacked.
+
+    Raises: BadInput that names the row or the column, and the change to make.
+    """
+    table = read_parquet(files, rule.columns)
+    beside = table.files(files)
+    return list_rows(files.folder, [understand_parquet(table, rule, beside, needs)], beside, needs)
+
+
 def list_table_paths(table: Path, rule: LayoutRule, files: Files) -> list[str]:
-    """The files that a table names, among those of its folder, which may lie elsewhere."""
+    """The files that a table names, among those of its folder, which may lie elsewhere; none where it holds them."""
+    if is_parquet(table.name) and find_packed(parquet_file(table, table_address(table, files)), rule.columns):
+        return []
     return read_table(table, rule, files, "train").paths
 
 
@@ -73,9 +97,33 @@ def read_table(table: Path, rule: LayoutRule, files: Files, needs: str, split: s
     """What a table says; rows without a split are of the one that is given, or else of the one that is needed."""
     if table.name.lower().endswith(".lst") and not (rule.columns or rule.table_format):
         return _read_lst(table, files, split or needs)
+    if is_parquet(table.name):
+        address = table_address(table, files)
+        return understand_parquet(read_parquet(parquet_file(table, address), rule.columns), rule, files, needs, split)
     told = rule.table_format
     rows = read_rows(table, table_address(table, files), told)
     header, rows = find_header(rows, files, told.get("header"))
+    return _understand(rows, header, rule, files, needs, split)
+
+
+def understand_parquet(
+    table: ParquetTable, rule: LayoutRule, files: Files, needs: str, split: str | None = None
+) -> ImageTable:
+    """What parquet files say, whose columns may say themselves what they hold."""
+    if rule.table_format:
+        raise BadInput(
+            f"{override('data.table_format', dict(rule.table_format))}: data.root={table.rows.address} is parquet, "
+            "which is written in one way alone; leave it out"
+        )
+    rule = replace(rule, columns={**table.roles, **rule.columns})
+    images = _understand(table.rows, table.header, rule, files, needs, split)
+    return replace(images, notes=[*table.notes, *images.notes])
+
+
+def _understand(
+    rows: Rows, header: list[str] | None, rule: LayoutRule, files: Files, needs: str, split: str | None
+) -> ImageTable:
+    """The image, label, split and group of each row."""
     guesses = [Guess("data.table_format", rows.format, "; ".join(rows.because))] if rows.format else []
     told_columns = dict(rule.columns)
     if split == "test" and header is not None:  # of several tables this one may have the paths alone
@@ -118,10 +166,10 @@ def list_rows(root: Path, tables: Sequence[ImageTable], files: Files, needs: str
     Raises: BadInput for a file that is named twice, or when the split that is needed has no row.
     """
     found: dict[tuple[str, str], list[tuple[str, str]]] = defaultdict(list)
-    seen: dict[str, tuple[str, int, str]] = {}
+    seen: dict[str, tuple[str, str, str]] = {}
     unlabelled: list[str] = []
     for images in tables:
-        table, lines = images.rows.address, images.rows.lines
+        table = images.rows.address
         num_twice = len(images.paths) - len(set(images.paths))
         others = f" (so are {num_twice - 1} other rows)" if num_twice > 1 else ""
         for row, (path, label, split) in enumerate(zip(images.paths, images.labels, images.splits, strict=True)):
@@ -129,7 +177,7 @@ def list_rows(root: Path, tables: Sequence[ImageTable], files: Files, needs: str
                 raise images.rows.wrong(
                     row, f"path={path}: is in {_place(seen[path], table, label)}{others}; remove one of them"
                 )
-            seen[path] = (table, lines[row], label)
+            seen[path] = (table, images.rows.place(row), label)
             if not label:
                 unlabelled.append(path)
                 continue
@@ -155,10 +203,10 @@ def list_rows(root: Path, tables: Sequence[ImageTable], files: Files, needs: str
     )
 
 
-def _place(seen: tuple[str, int, str], table: str, label: str) -> str:
+def _place(seen: tuple[str, str, str], table: str, label: str) -> str:
     """Where a path was named before."""
-    other, line, known = seen
-    place = f"line {line} too" if other == table else f"line {line} of {other} too"
+    other, place, known = seen
+    place = f"{place} too" if other == table else f"{place} of {other} too"
     return place if known == label else f"{place}, as {known or 'unlabelled'}: one label for each image is supported"
 
 
