@@ -9,13 +9,13 @@ from pathlib import Path
 
 from sightline.data.collection.download import show_progress
 from sightline.data.collection.image_files import SIGNATURE_BYTES, format_of, has_image_suffix
+from sightline.data.collection.parquet_names import is_safe
 from sightline.data.collection.table_parquet import (
     UNPACKED_KEY,
     UNPACKED_NAME,
     ParquetFiles,
     ParquetTable,
     explained,
-    is_safe,
     read_images,
 )
 from sightline.errors import BadInput

@@ -1,13 +1,12 @@
 """Tables in parquet: their cells as text, like those of any table, and the column that holds the images themselves."""
 
 import json
-import unicodedata
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from itertools import islice
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import Any
 
 from sightline.config import PARQUET_SUFFIX
@@ -17,14 +16,22 @@ from sightline.data.collection.image_files import (
     format_of,
     has_image_suffix,
     is_folder,
-    is_hidden,
     scan,
     split_in,
     split_of,
 )
+from sightline.data.collection.parquet_cells import (
+    is_array,
+    is_binary,
+    is_string,
+    is_struct,
+    is_text,
+    read_features,
+    read_texts,
+)
+from sightline.data.collection.parquet_names import name_images
 from sightline.data.collection.table_columns import SYNONYMS, plain
 from sightline.data.collection.table_files import Files, LocalFiles, NamedFiles
-from sightline.data.collection.table_labels import UNLABELLED
 from sightline.data.collection.table_text import Rows
 from sightline.errors import BadInput
 from sightline.runs.guesses import Guess, ambiguous
@@ -35,9 +42,6 @@ MAX_DEPTH = 3
 NUM_LOOKED_AT = 16
 """Cells that tell whether a column of bytes holds images."""
 ROWS_AT_ONCE = 64
-MAX_NAME_BYTES, MAX_PATH_BYTES = 200, 1000
-ROW = "-row-"
-"""In the name of an image that has none of its own."""
 UNPACKED_NAME, UNPACKED_KEY = ".unpacked.parquet", b"sightline"
 """The table of unpacked images, and the key of its metadata that says where it comes from."""
 
@@ -60,6 +64,10 @@ class ParquetFiles:
 
     def name(self, path: Path) -> str:
         return path.relative_to(self.folder).as_posix()
+
+    def place(self, path: Path) -> str:
+        """The address, with the file's name where there are several."""
+        return f"{self.address}: {self.name(path)}" if len(self.paths) > 1 else self.address
 
 
 @dataclass(frozen=True)
@@ -149,10 +157,9 @@ def explained(files: ParquetFiles, path: Path) -> Iterator[Any]:
         with ParquetFile(path, buffer_size=1 << 20, pre_buffer=False) as file:
             yield file
     except (pa.ArrowException, OSError) as error:
-        name = f"{files.name(path)}: " if len(files.paths) > 1 else ""
         reason = (str(error).strip() or type(error).__name__).splitlines()[0].rstrip(".")
         raise BadInput(
-            f"data.root={files.address}: {name}cannot be read as parquet ({reason}); fetch or write it again, "
+            f"data.root={files.place(path)}: cannot be read as parquet ({reason}); fetch or write it again, "
             "without encryption"
         ) from error
 
@@ -174,7 +181,9 @@ def read_parquet(files: ParquetFiles, told: Mapping[str, Any]) -> ParquetTable:
         for part, split in zip(parts, files.splits, strict=True):
             part.texts["split"] = [split or ""] * part.num_rows
     if image_column is not None and any(part.holds_bytes for part in parts):
-        _name_images(parts, image_column)
+        named = name_images([(part.name, part.split, part.texts[image_column]) for part in parts])
+        for part, names in zip(parts, named, strict=True):
+            part.texts[image_column] = names
     else:
         image_column = None
     places = [(part.name, part.num_rows) for part in parts]
@@ -238,7 +247,7 @@ class _Part:
 def _read_part(files: ParquetFiles, path: Path, image_column: str | None) -> _Part:
     """Raises: BadInput where the file cannot be read, or has not the column of images."""
     with explained(files, path) as file:
-        schema, features = file.schema_arrow, _features(file)
+        schema, noted = file.schema_arrow, read_features(file)
         if image_column is not None and image_column not in schema.names:
             raise BadInput(
                 f"data.root={files.address}: {files.name(path)} has no column {image_column}, which holds the images "
@@ -246,9 +255,9 @@ def _read_part(files: ParquetFiles, path: Path, image_column: str | None) -> _Pa
             )
         num_rows = file.metadata.num_rows
         texts = {
-            field.name: _texts(files, file.read([field.name], use_threads=False).column(0), field, features)
+            field.name: read_texts(files.place(path), _read_column(file, field.name), field, noted.get(field.name, {}))
             for field in schema
-            if field.name != image_column and _is_text(field.type)
+            if field.name != image_column and is_text(field.type)
         }
         holds_bytes = False
         if image_column is not None:
@@ -268,34 +277,28 @@ def read_images(files: ParquetFiles, path: Path, column: str) -> Iterator[tuple[
 
 
 def _read_bytes(file: Any, column: str) -> Iterator[bytes | None]:
-    is_struct = _is_struct(file.schema_arrow.field(column).type)
-    wanted = [f"{column}.bytes"] if is_struct else [column]
+    is_inside = is_struct(file.schema_arrow.field(column).type)
+    wanted = [f"{column}.bytes"] if is_inside else [column]
     for batch in file.iter_batches(batch_size=ROWS_AT_ONCE, columns=wanted, use_threads=False):
         cells = batch.column(0)
-        for cell in cells.field("bytes") if is_struct else cells:
+        for cell in cells.field("bytes") if is_inside else cells:
             yield cell.as_py()
 
 
 def _read_paths(file: Any, column: str) -> list[str]:
     """The paths that stand beside the images of a column; empty where there are none."""
     kind = file.schema_arrow.field(column).type
-    if not _is_struct(kind) or kind.get_field_index("path") < 0:
+    if not is_struct(kind) or kind.get_field_index("path") < 0:
         return [""] * file.metadata.num_rows
-    cells = file.read([f"{column}.path"], use_threads=False).column(0)
-    return [cell["path"] or "" if cell else "" for cell in cells.to_pylist()]
+    cells = _read_column(file, f"{column}.path").to_pylist()
+    return [cell["path"] or "" if cell else "" for cell in cells]
+
+
+def _read_column(file: Any, name: str) -> Any:
+    return file.read([name], use_threads=False).column(0)
 
 
 # which column is what
-
-
-def _features(file: Any) -> dict[str, Any]:
-    """What Hugging Face's `datasets` notes of each column."""
-    try:
-        noted = json.loads((file.schema_arrow.metadata or {}).get(b"huggingface", b"{}"))
-        features = noted.get("info", {}).get("features", {})
-        return {name: each for name, each in features.items() if isinstance(each, dict)}
-    except (ValueError, AttributeError):
-        return {}
 
 
 def _find_images(files: ParquetFiles, file: Any, told: Mapping[str, Any]) -> str | None:
@@ -303,12 +306,12 @@ def _find_images(files: ParquetFiles, file: Any, told: Mapping[str, Any]) -> str
 
     Raises: BadInput where there are several, or images are written as lists of numbers.
     """
-    features = _features(file)
+    features = read_features(file)
     found = [field.name for field in file.schema_arrow if _may_hold_images(file, field, features)]
     arrays = [
         field.name
         for field in file.schema_arrow
-        if _is_array(field.type) or str(features.get(field.name, {}).get("_type", "")).startswith("Array")
+        if is_array(field.type) or str(features.get(field.name, {}).get("_type", "")).startswith("Array")
     ]
     if (path := told.get("path")) is not None:
         found = [name for name in found if plain(name) == plain(path)]
@@ -317,7 +320,7 @@ def _find_images(files: ParquetFiles, file: Any, told: Mapping[str, Any]) -> str
     if len(usual) > 1:
         one, other = (Guess("data.columns", {"path": name}, "it holds images") for name in usual[:2])
         raise ambiguous(one, other)
-    paths = [field.name for field in file.schema_arrow if _is_string(field.type) and plain(field.name) in PATH_NAMES]
+    paths = [field.name for field in file.schema_arrow if is_string(field.type) and plain(field.name) in PATH_NAMES]
     if not usual and arrays and (path is not None or not paths):
         raise BadInput(
             f"data.root={files.address}: {arrays[0]} holds lists of numbers and no images; write each image as the "
@@ -329,9 +332,9 @@ def _find_images(files: ParquetFiles, file: Any, told: Mapping[str, Any]) -> str
 def _may_hold_images(file: Any, field: Any, features: Mapping[str, Any]) -> bool:
     """Whether a column is one of bytes that are images, or that are called so."""
     noted = features.get(field.name, {}).get("_type", "Value")
-    if noted not in ("Value", "Image") or not (_is_struct(field.type) or _is_binary(field.type)):
+    if noted not in ("Value", "Image") or not (is_struct(field.type) or is_binary(field.type)):
         return False  # Audio, say, has the form of Image
-    if noted == "Image" or _is_struct(field.type) or plain(field.name) in PATH_NAMES:
+    if noted == "Image" or is_struct(field.type) or plain(field.name) in PATH_NAMES:
         return True
     some = islice(_read_bytes(file, field.name), NUM_LOOKED_AT)
     return any(each is not None and format_of(each[:SIGNATURE_BYTES]) for each in some)
@@ -342,7 +345,7 @@ def _find_roles(file: Any, image_column: str | None, told: Mapping[str, Any]) ->
 
     Raises: BadInput where several hold classes.
     """
-    features = _features(file)
+    features = read_features(file)
     roles = {} if image_column is None else {"path": image_column}
     classes = [name for name in file.schema_arrow.names if features.get(name, {}).get("_type") == "ClassLabel"]
     classes = [name for name in classes if plain(name) == "label"] or classes
@@ -352,114 +355,3 @@ def _find_roles(file: Any, image_column: str | None, told: Mapping[str, Any]) ->
         )
         raise ambiguous(one, other)
     return {**roles, "label": classes[0]} if len(classes) == 1 else roles
-
-
-# cells as text
-
-
-def _is_struct(kind: Any) -> bool:
-    """Whether a type is Hugging Face's of an image: `{bytes, path}`."""
-    import pyarrow.types as types
-
-    return types.is_struct(kind) and kind.get_field_index("bytes") >= 0 and _is_binary(kind.field("bytes").type)
-
-
-def _is_binary(kind: Any) -> bool:
-    import pyarrow.types as types
-
-    return types.is_binary(kind) or types.is_large_binary(kind) or types.is_binary_view(kind)
-
-
-def _is_list(kind: Any) -> bool:
-    import pyarrow.types as types
-
-    return types.is_list(kind) or types.is_large_list(kind) or types.is_fixed_size_list(kind)
-
-
-def _is_array(kind: Any) -> bool:
-    """Whether a type is of lists of numbers, which may lie in lists."""
-    import pyarrow.types as types
-
-    inner = kind
-    while _is_list(inner):
-        inner = inner.value_type
-    return inner is not kind and (types.is_integer(inner) or types.is_floating(inner))
-
-
-def _is_text(kind: Any) -> bool:
-    """Whether the cells of a type can be written as one would into a table of text."""
-    import pyarrow.types as types
-
-    if types.is_dictionary(kind):
-        return _is_text(kind.value_type)
-    if types.is_list(kind) or types.is_large_list(kind):  # several labels, say
-        return _is_string(kind.value_type) or types.is_integer(kind.value_type)
-    is_number = types.is_integer(kind) or types.is_floating(kind) or types.is_decimal(kind)
-    return _is_string(kind) or is_number or types.is_boolean(kind) or types.is_null(kind)
-
-
-def _is_string(kind: Any) -> bool:
-    import pyarrow.types as types
-
-    return types.is_string(kind) or types.is_large_string(kind) or types.is_string_view(kind)
-
-
-def _texts(files: ParquetFiles, cells: Any, field: Any, features: Mapping[str, Any]) -> list[str]:
-    """The cells of a column as text without blanks around it: whole numbers without a point, empty for null.
-
-    Raises: BadInput for the number of a class that has no name.
-    """
-    import pyarrow.types as types
-
-    feature = features.get(field.name, {})
-    values = cells.to_pylist()
-    if feature.get("_type") == "ClassLabel" and types.is_integer(field.type):
-        names = {-1: UNLABELLED, None: "", **dict(enumerate(map(str, feature.get("names") or ())))}
-        if (wrong := next((row for row, value in enumerate(values) if value not in names), None)) is not None:
-            raise BadInput(
-                f"data.root={files.address}: row {wrong}: {field.name}={values[wrong]}: there are names for "
-                f"{len(names) - 2} classes; correct it, or write the names themselves"
-            )
-        return [names[value].strip() for value in values]
-    if types.is_boolean(field.type):
-        values = [None if value is None else str(value).lower() for value in values]
-    if types.is_floating(field.type):
-        values = [int(value) if value is not None and value.is_integer() else value for value in values]
-    return ["" if value is None else str(value).strip() for value in values]
-
-
-# images that lie in the table
-
-
-def _name_images(parts: Sequence[_Part], column: str) -> None:
-    """Put into a column the path that each image is to have: its own where it is safe and no other's, else its row's.
-
-    A path that is another's but for the suffix, or for the case, is another's on some disks.
-    """
-    rows = {
-        part.name: f"{PurePosixPath(part.name).with_suffix('').as_posix().replace('/', '-')}{ROW}" for part in parts
-    }
-    taken = {_as_key(f"{part.split}/{rows[part.name]}{row}") for part in parts for row in range(part.num_rows)}
-    for part in parts:
-        above = f"images/{part.split}" if part.split else "images"
-        for row, told in enumerate(part.texts[column]):
-            key = _as_key(f"{part.split}/{told}")
-            if is_own := is_safe(told) and key not in taken:
-                taken.add(key)
-            part.texts[column][row] = f"{above}/{told if is_own else f'{rows[part.name]}{row}'}"
-
-
-def _as_key(path: str) -> str:
-    stem = PurePosixPath(path).with_suffix("") if has_image_suffix(path) else PurePosixPath(path)
-    return unicodedata.normalize("NFC", stem.as_posix()).lower()
-
-
-def is_safe(path: str) -> bool:
-    """Whether a path is one of an image below the folder that it is written into, on any disk."""
-    *folders, name = path.split("/")
-    is_odd = any(
-        not part.strip(". ") or is_hidden(part) or len(part.encode()) > MAX_NAME_BYTES for part in path.split("/")
-    )
-    is_file = any(has_image_suffix(folder) or ROW in folder for folder in folders)  # another's, maybe
-    is_plain = not any(letter in path for letter in "\\:\0\n\r") and len(path.encode()) <= MAX_PATH_BYTES
-    return has_image_suffix(name) and is_plain and not is_odd and not is_file
