@@ -24,7 +24,7 @@ from sightline.errors import BadInput
 from sightline.runs.files import read_json
 from sightline.runs.folder import find_run, run_folder
 from sightline.runs.project import home
-from sightline.task_spec import MAX_PIXELS
+from sightline.task_spec import MAX_PIXELS, NOT_YET
 
 if TYPE_CHECKING:
     import numpy as np
@@ -142,6 +142,8 @@ class FinishedRun:
         found_device = choose_device(device, preferred=trained.get("device"))
         chosen = choose_precision(precision or trained.get("precision") or "auto", found_device)
         saved, uncalibrated = _with_calibration(load_model(found, CodeOfRun(extensions, trust_code)), folder, trained)
+        if saved.spec.kind != "single":
+            raise BadInput(f"run={path}: its model tells {NOT_YET}; give one of a single class an image")
         run = cls(found, folder, trained, saved, found_device, chosen, uncalibrated)
         log.info("run: %s", run)
         return run

@@ -11,6 +11,7 @@ CROPS = ("crop", "pad", "squash")
 VIEWS = ("none", "flip", "shifts", "flip_and_shifts", "zooms", "flip_and_zooms")
 KINDS = ("single", "multilabel")
 """One class an image, or any number of them."""
+NOT_YET = "several classes an image (kind=multilabel): not yet"
 BIT_DEPTHS = (8, 16)
 MAX_PIXELS = 178_956_970
 """Pixels of the largest image that is opened unasked: Pillow's own limit."""

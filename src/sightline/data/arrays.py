@@ -147,7 +147,7 @@ def _has_bands_beside(image: Image.Image) -> bool:
 def _read_deep_colours(source: Source, image: Image.Image) -> np.ndarray:
     """uint16 `(H, W, 3)`, or `(H, W, 1)` of greys; transparent pixels lie on white."""
     if image.format == "TIFF" and _tiff_tag(image, PLANAR, 1) == 2:  # which OpenCV does not read
-        with _open_tiff(source, upright=False) as (_, load):
+        with _open_tiff(source) as (_, load):
             values = np.asarray(load())
     else:
         values = _decode_by_opencv(source)
@@ -159,7 +159,7 @@ def _read_deep_colours(source: Source, image: Image.Image) -> np.ndarray:
         colours = np.where((colours == transparent).all(axis=2, keepdims=True), np.uint16(65535), colours)
     if _raw_mode(image).startswith("LA"):
         colours = colours[..., :1]
-    return turned(colours, turn(image))
+    return colours if image.format == "TIFF" else turned(colours, turn(image))  # OpenCV has turned a TIFF file's
 
 
 def _decode_by_opencv(source: Source) -> np.ndarray:
@@ -269,7 +269,7 @@ def channel_axis(shape: tuple[int, ...], channels: int | None = None) -> int | N
 
     Raises: ValueError for other shapes.
     """
-    if len(shape) not in (2, 3) or 0 in shape:
+    if len(shape) not in (2, 3) or min(shape) < 1:
         raise ValueError(f"an array of the shape {shape} is no image; (H, W), (H, W, C) and (C, H, W) are")
     if len(shape) == 2:
         return None
@@ -303,7 +303,7 @@ def as_picture(values: np.ndarray) -> Picture:
 
 
 @contextmanager
-def _open_tiff(source: Source, *, upright: bool = True) -> Iterator[tuple[Header, Callable[[], Picture]]]:
+def _open_tiff(source: Source) -> Iterator[tuple[Header, Callable[[], Picture]]]:
     try:
         import tifffile
     except ImportError as error:
@@ -319,7 +319,7 @@ def _open_tiff(source: Source, *, upright: bool = True) -> Iterator[tuple[Header
         def load() -> Picture:
             values = page.asarray()
             values = np.moveaxis(values.reshape(size[2], *size[:2]), 0, 2) if page.axes[:1] == "S" else values
-            tag = page.tags.get(ORIENTATION) if upright else None
+            tag = page.tags.get(ORIENTATION)
             return as_picture(turned(values.reshape(size), None if tag is None else TURNS.get(tag.value)))
 
         has_frames = any(not getattr(other, "is_reduced", False) for other in file.pages[1:3])

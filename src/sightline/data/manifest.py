@@ -3,6 +3,7 @@
 import csv
 import hashlib
 import io
+import json
 import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -18,6 +19,7 @@ from sightline.config import SPLITS
 from sightline.errors import BadInput
 from sightline.runs.file_names import to_name
 from sightline.runs.files import whole_file
+from sightline.task_spec import NOT_YET
 
 TRAIN, VAL, TEST = range(3)
 COLUMNS = ("path", "label", "split", "group", "sha256")
@@ -121,6 +123,8 @@ class Manifest:
             columns = _read_columns(reader, path)
         paths, labels, splits, groups, digests = columns
         names, indices = unique_texts(labels)
+        if several := [str(name) for name in names if is_label_list(name)]:
+            raise BadInput(f"{path}: label={several[0]}: {NOT_YET}; keep one class for each image")
         manifest = cls(
             root,
             tuple(str(name) for name in names),
@@ -174,6 +178,17 @@ class Selection:
     def labels(self) -> np.ndarray:
         """int32: the index of each image's class."""
         return self.manifest.labels[self.rows]
+
+
+def is_label_list(label: str) -> bool:
+    """Whether a label is a list of classes in JSON, `["cat", "dog"]`, as a manifest of the kind multilabel has them."""
+    if not (label.startswith('["') and label.endswith('"]')):
+        return False
+    try:
+        names = json.loads(label)
+    except ValueError:
+        return False
+    return all(isinstance(name, str) for name in names)
 
 
 def unique_texts(texts: np.ndarray) -> tuple[np.ndarray, np.ndarray]:

@@ -20,12 +20,14 @@ from sightline.runs.folder import find_resumed, holds_run
 from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.override_text import key_of, value_of
 from sightline.runs.record import open_folder
+from sightline.task_spec import NOT_YET
 
 log = logging.getLogger(__name__)
 RESUMABLE_KEYS = (
     "name paths output resume extensions trust_code stages evaluation explanation optimized_metric logger "
     "checkpoint.every_minutes checkpoint.keep data.name "
     "data.num_workers data.cache data.cache_gb data.device_cache data.root data.origin data.manifest data.audit "
+    "data.display_bands "
     "data.on_bad_file data.max_bad_fraction data.on_leak "
     "trainer.enable_progress_bar trainer.enable_model_summary trainer.log_every_n_steps trainer.profiler"
 ).split()
@@ -207,6 +209,8 @@ def _read_state(checkpoint: Path) -> tuple[dict[str, int], dict[str, Any]]:
             f"resume={checkpoint}: was not written to go on from, or checkpoint.keep=weights left its weights alone; "
             f"{which}take them into a new run with model.weights={checkpoint.parent.parent}/model/model.safetensors"
         )
+    if content.get("task_spec", {}).get("kind", "single") != "single":
+        raise BadInput(f"resume={checkpoint}: {NOT_YET}; give a run of a single class an image")
     return {key: int(content.get(key, 0)) for key in ("epoch", "global_step")}, state
 
 

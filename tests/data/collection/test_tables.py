@@ -226,7 +226,7 @@ def test_one_column_for_each_class(tmp_path: Path) -> None:
     told = list_images(table, LayoutRule(columns={"path": "image", "label": ["cat", "dog"]}))
     assert (told.files, told.guesses) == (listed.files, ())
     both = make_table(tmp_path, "image,cat,dog", *rows[:2], "b/3.png,1.0,1.0", "b/4.png,1.0,1.0")
-    assert "line 4: cat and dog are 1: several labels (so are 1 other rows, lines 5); one label" in refusal(both)
+    assert "line 4: cat and dog are 1: several labels (so are 1 other rows, lines 5); several classes" in refusal(both)
     neither = make_table(tmp_path, "image,cat,dog", *rows[:3], "b/4.png,0,0")
     assert "line 5: none of cat, dog is 1: no label; write 1" in refusal(neither)
     other = make_table(tmp_path, "image,cat,dog", *rows[:3], "b/4.png,0,2")
@@ -507,7 +507,8 @@ def test_several_labels_of_an_image(labels: tuple[str, str, str], tmp_path: Path
         rows = zip(FILES, (*labels, labels[0]), strict=True)
         csv.writer(file).writerows([("path", "label"), *rows])
     message = refusal(table)
-    assert f"line 2: label={labels[0]}: several labels (so are 1 other rows, lines 5); one label for each" in message
+    assert f"line 2: label={labels[0]}: several labels (so are 1 other rows, lines 5); several classes" in message
+    assert "several classes an image (kind=multilabel): not yet" in message
 
 
 def test_names_of_classes_may_hold_commas_and_bars(tmp_path: Path) -> None:

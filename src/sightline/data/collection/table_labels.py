@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from sightline.data.collection.image_files import split_of
 from sightline.data.collection.table_text import Rows
+from sightline.task_spec import NOT_YET
 
 UNLABELLED = "-1 (no class)"
 """The number of no class where classes have numbers and names, as Hugging Face's `datasets` writes it."""
@@ -71,7 +72,7 @@ def read_flags(rows: Rows, columns: Mapping[str, Sequence[str]]) -> list[str]:
         rows,
         [len(names) > 1 for names in found],
         lambda row: f"{' and '.join(found[row])} are 1: several labels",
-        "one label for each image is supported; keep one",
+        f"{NOT_YET}; keep one",
     )
     _refuse(
         rows,
@@ -105,7 +106,7 @@ def read_labels(rows: Rows, labels: Sequence[str], splits: Sequence[str], needs:
         rows,
         [label in several for label in labels],
         lambda row: f"label={labels[row]}: several labels",
-        "one label for each image is supported; keep one, or give the combination a name of its own",
+        f"{NOT_YET}; keep one, or give the combination a name of its own",
     )
     known: dict[str, str] = {}
     for label in counts:
