@@ -14,7 +14,7 @@ Training = TypeVar("Training", bound=TrainConfig)
 MAX_IMAGES = 512
 """Training images that are looked at, spread over all of them."""
 AT_ONCE = 32
-SMALLEST_STD = 1e-3
+SMALLEST_STD = 1e-6
 """A band of one value alone is not divided by nothing."""
 
 
@@ -46,7 +46,7 @@ def with_statistics(cfg: Training, opened: TrainingData, before: Mapping[str, ob
 
 
 def _measure(cfg: TrainConfig, opened: TrainingData) -> tuple[tuple[list[float], list[float]], int]:
-    """Mean and standard deviation of each channel on the 0..1 scale, rounded, and of how many images they are.
+    """Mean and standard deviation of each channel on the 0..1 scale, to four digits, and of how many images they are.
 
     Squashed, an image is there as a whole, and without a border in the colour that is sought.
     """
@@ -64,4 +64,4 @@ def _measure(cfg: TrainConfig, opened: TrainingData) -> tuple[tuple[list[float],
         sums += levels.sum(axis=0), np.square(levels).sum(axis=0)
     mean, squares = sums / (len(chosen) * spec.image_size**2)
     std = np.sqrt(np.maximum(squares - mean**2, 0)).clip(SMALLEST_STD)
-    return ([round(each, 4) for each in mean.tolist()], [round(each, 4) for each in std.tolist()]), len(chosen)
+    return ([float(f"{each:.4g}") for each in mean], [float(f"{each:.4g}") for each in std]), len(chosen)
