@@ -226,6 +226,6 @@ def test_greys_with_weights_for_colours_have_the_mean_of_the_three(
     save_file(create_backbone("test_resnet", 3)[0].state_dict(), weights)
     root = write_set(tmp_path / "greys", lambda label, number: near_black(label, number).astype(np.uint8), "png")
     given = words or (f"model.weights={weights}",)
-    spec = spec_of(train_on(root, tmp_path, *given, "stages=[fit]", "trainer.max_steps=3", "data.on_leak=warn"))
+    spec = spec_of(train_on(root, tmp_path, *given, "stages=[fit]", "trainer.max_epochs=1", "data.on_leak=warn"))
     assert spec.channels == 1
     assert ((*spec.mean, *spec.std) == (0.5, 0.5)) == (expected is not None)
