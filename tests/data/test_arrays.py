@@ -42,7 +42,7 @@ def test_arrays_of_any_number_are_read_as_they_are(kind: type, order: str, tmp_p
     file = saved(tmp_path / "x.npy", wanted)
     found = read(file)
     assert isinstance(found, np.ndarray)
-    np.testing.assert_array_equal(found, values)
+    np.testing.assert_array_equal(np.asarray(found), values)
     assert read_header(file) == Header(f"5 {np.dtype(kind).name}", 24, 20, 5, kind is not np.uint8)
 
 
@@ -65,14 +65,14 @@ def test_the_axis_of_the_channels(
 ) -> None:
     values = values_of(shape, np.float32)
     found = read(saved(tmp_path / "x.npy", values), channels=channels)
-    assert np.shape(found) == expected
+    assert np.asarray(found).shape == expected
     header = read_header(tmp_path / "x.npy", channels)
     assert (header.height, header.width, header.channels) == expected
-    assert np.sort(np.ravel(found)).tolist() == np.sort(values.ravel()).tolist()
+    assert np.sort(np.asarray(found).ravel()).tolist() == np.sort(values.ravel()).tolist()
     if expected == shape:
-        np.testing.assert_array_equal(found, values)
+        np.testing.assert_array_equal(np.asarray(found), values)
     elif values.ndim == 3:
-        np.testing.assert_array_equal(found, np.moveaxis(values, 0, 2))
+        np.testing.assert_array_equal(np.asarray(found), np.moveaxis(values, 0, 2))
 
 
 def test_8_bit_arrays_of_greys_and_colours_are_pictures_like_others(tmp_path: Path) -> None:
@@ -88,8 +88,8 @@ def test_8_bit_arrays_of_greys_and_colours_are_pictures_like_others(tmp_path: Pa
 def test_an_array_is_known_by_its_first_bytes(tmp_path: Path) -> None:
     values = values_of((20, 24, 5), np.uint16)
     saved(tmp_path / "x.npy", values).rename(tmp_path / "array")
-    np.testing.assert_array_equal(read(tmp_path / "array"), values)
-    np.testing.assert_array_equal(read(io.BytesIO((tmp_path / "array").read_bytes())), values)
+    np.testing.assert_array_equal(np.asarray(read(tmp_path / "array")), values)
+    np.testing.assert_array_equal(np.asarray(read(io.BytesIO((tmp_path / "array").read_bytes()))), values)
     Image.new("RGB", (5, 6)).save(tmp_path / "photo.png")
     (tmp_path / "photo.png").rename(tmp_path / "photo.npy")
     assert read_header(tmp_path / "photo.npy").mode == "RGB"
@@ -145,7 +145,7 @@ def test_an_array_of_too_many_pixels_is_not_read(tmp_path: Path) -> None:
     assert STATUSES[found.facts["status"][0]] == "too_many_pixels"
     with pytest.raises(UnreadableImage, match="data.max_pixels=1600"):
         load(tmp_path / "x.npy", spec_for(5), max_pixels=1599)
-    assert np.shape(read(tmp_path / "x.npy", 1600)) == (40, 40, 5)
+    assert np.asarray(read(tmp_path / "x.npy", 1600)).shape == (40, 40, 5)
 
 
 @pytest.mark.parametrize("planar", ["contig", "separate"])

@@ -219,3 +219,34 @@ def test_a_mirror_image_has_the_class_that_the_data_says(colors: Path) -> None:
 def test_what_cannot_be_is_refused(word: str, message: str, colors: Path) -> None:
     with pytest.raises(BadInput, match=message):
         datamodule_of(colors, *SIGNS, word if "blur.q" not in word else f"+{word}")
+
+
+@pytest.mark.parametrize("channels", [1, 5])
+@pytest.mark.parametrize(
+    "step",
+    [
+        *(RandomGain((0.5, 0.9)), RandomGamma((0.5, 2)), RandomShade((0.5, 0.9)), RandomHaze((0.1, 0.5))),
+        *(RandomBlur(), RandomErasing((0.5, 0.5))),
+    ],
+    ids=lambda step: type(step).__name__,
+)
+def test_changes_take_any_number_of_channels(step: BatchTransform, channels: int) -> None:
+    images = torch.rand(4, channels, 32, 32, generator=torch.manual_seed(0))
+    changed = apply(step, images)
+    assert changed.shape == images.shape
+    assert (changed != images).any(3).any(2).all(), "in each channel"
+
+
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_levels_of_16_bits_are_changed_like_those_of_8(channels: int) -> None:
+    coarse = torch.randint(0, 256, (4, 32, 32, channels), generator=torch.manual_seed(0))
+    made = []
+    for bit_depth, images in ((8, coarse.to(torch.uint8)), (16, (coarse * 257).to(torch.uint16))):
+        halves = (0.5,) * channels
+        spec = TaskSpec(("a", "b"), 24, halves, halves, channels=channels, bit_depth=bit_depth)
+        augmentation = BatchAugmentation(
+            spec, RandomView(rotate_degrees=20), source_size=32, horizontal_flip=0.5, before=[RandomGain((0.5, 2), p=1)]
+        )
+        made.append(augmentation(images, torch.tensor([0, 1, 1, 0]), numbers(augmentation.num_draws))[0])
+    assert made[0].shape == (4, channels, 24, 24)
+    torch.testing.assert_close(made[0], made[1], atol=1e-5, rtol=1e-5)

@@ -254,3 +254,48 @@ def _in_session(session: int) -> list[int]:
         except (ProcessLookupError, psutil.NoSuchProcess):
             continue
     return found
+
+
+def write_deep(folder: Path, shape: tuple[int, ...]) -> None:
+    for name in ("a", "b"):
+        (folder / "train" / name).mkdir(parents=True)
+        for number in range(4):
+            values = np.random.default_rng((number, len(name))).integers(0, 65536, shape).astype(np.uint16)
+            np.save(folder / "train" / name / f"{number}.npy", values)
+
+
+@pytest.mark.parametrize("margin", [None, 32])
+@pytest.mark.parametrize("channels", [1, 3, 5])
+def test_a_store_keeps_16_bits_and_every_band(channels: int, margin: int | None, tmp_path: Path) -> None:
+    write_deep(tmp_path / "in", (24, 24, channels))
+    images = make_manifest(tmp_path / "in").select("train")
+    halves = (0.5,) * channels
+    spec = TaskSpec(("a", "b"), 24, halves, halves, value_range=(0, 65535), channels=channels, bit_depth=16)
+    store = cache_in(tmp_path / "cache").store(images, Pixels(spec, margin))
+    assert store is not None
+    for index, path in enumerate(images.paths):
+        np.testing.assert_array_equal(store[index], np.load(path))
+    (folder,) = stores_in(tmp_path / "cache")
+    facts = json.loads((folder / "store.json").read_text())
+    assert (facts["dtype"], facts["channels"]) == ("uint16", channels)
+
+
+def test_a_store_of_before_there_were_depths_still_opens(colors: Path, tmp_path: Path) -> None:
+    images = make_manifest(colors).select("val")
+    whole = cache_in(tmp_path).store(images, Pixels(SPEC))
+    (folder,) = stores_in(tmp_path)
+    facts = json.loads((folder / "store.json").read_text())
+    (folder / "store.json").write_text(json.dumps({k: v for k, v in facts.items() if k not in ("dtype", "channels")}))
+    old = ImageStore(folder)
+    assert whole is not None
+    np.testing.assert_array_equal(old.read(np.arange(len(old))), whole.read(np.arange(len(whole))))
+
+
+def test_the_name_of_a_store_of_colours_never_changes() -> None:
+    """Caches of years are found again: the key is that of before there were channels and depths."""
+    digests = np.arange(64, dtype=np.uint8).reshape(2, 32)
+    assert Pixels(SPEC).key(digests) == "8c95135a7783e70ee02f83baaeffee0a"
+    deep = TaskSpec(SPEC.class_names, 24, SPEC.mean, SPEC.std, value_range=(0, 4095))
+    assert Pixels(deep).key(digests) == "0f350b12bb82c3a49d54d1de1a2379cc"
+    others = [TaskSpec.from_dict({**deep.to_dict(), **more}) for more in ({"bit_depth": 16}, {"channels": 3})]
+    assert [Pixels(spec).key(digests) == "0f350b12bb82c3a49d54d1de1a2379cc" for spec in others] == [False, True]

@@ -47,7 +47,8 @@ def test_weights_in_the_cache_are_begun_with(published: str, colors: Path, tmp_p
     cfg = compose_train(*PHOTOS, *words, f"data.root={colors}", f"output={tmp_path / 'run'}", "logger=none")
     record = read_json(train(cfg).run_dir / "run.json")
     assert record["model"]["weights_origin"] == f"timm {repository_of(published)}"
-    assert record["found"] == {"model.pretrained": True, "trainer.max_epochs": 30}
+    pixels = {"data.channels": 3, "data.bit_depth": 8}
+    assert record["found"] == {"model.pretrained": True, "trainer.max_epochs": 30, **pixels}
     assert [guess["key"] for guess in record["guesses"]] == ["model.pretrained", "trainer.max_epochs"]
 
 

@@ -107,7 +107,7 @@ def check_typed_augmentation(cfg: TrainConfig, spec: TaskSpec, typed: set[str]) 
     for left_out in find_unfit(cfg, spec):
         above = left_out.key.rpartition(".")[0]
         if above in typed or any(f"{key}.".startswith(f"{left_out.key}.") for key in typed):
-            raise BadInput(f"{left_out.key} ({left_out.name}): {left_out.reason}; leave it out with ~{left_out.key}")
+            raise BadInput(f"{left_out.key} ({left_out.name}): {left_out.reason}; drop it")
 
 
 def find_unfit(cfg: TrainConfig, spec: TaskSpec) -> list[LeftOut]:

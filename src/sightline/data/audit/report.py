@@ -67,7 +67,7 @@ MEANINGS = {
         "Near duplicates",
         "Pictures of one split that differ by little more than compression, size or brightness.",
     ),
-    "odd_mode": ("Odd modes", "Nearly all others share one mode. All become RGB; is that what you want?"),
+    "odd_mode": ("Odd modes", "Nearly all others share one mode, and all are prepared alike; is that what you want?"),
     "odd_size": ("Odd sizes", "Their shape or size is unlike that of the others: cropping may lose the subject."),
 }
 
