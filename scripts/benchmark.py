@@ -5,7 +5,7 @@
     python scripts/benchmark.py explain --root FOLDER --weights FILE [--images 3]
     python scripts/benchmark.py evaluate --run RUN
     python scripts/benchmark.py sweep [--trials 60 --places 4]
-    python scripts/benchmark.py validation|logging|start [experiment=gtsrb …]
+    python scripts/benchmark.py validation|logging|start|parquet [experiment=gtsrb …]
     python scripts/benchmark.py trial [--trials 5]
 
 The first: images per second of train.py's own fit against the bare PyTorch step, in one process. Both sides train the
@@ -26,8 +26,8 @@ own, whose peak memory counts everything in it.
 The fourth: images per second of evaluate.py, with and without corruptions, against bare forward passes.
 
 The fifth is in benchmark_sweep.py: what a sweep waits, and what pruning saves; what a trial costs beside its training
-is in benchmark_trial.py. The others are in benchmark_parts.py: the rate of validation, what logging costs, and the
-seconds until a first step.
+is in benchmark_trial.py. The others are in benchmark_parts.py: the rate of validation, what logging costs, the
+seconds until a first step, and a parquet file against a folder.
 """
 
 import argparse
@@ -479,7 +479,7 @@ if __name__ == "__main__":
         import benchmark_sweep
 
         benchmark_sweep.main(sys.argv[2:])
-    elif sys.argv[1:2] in (["validation"], ["logging"], ["start"]):
+    elif sys.argv[1:2] in (["validation"], ["logging"], ["start"], ["parquet"]):
         os.execv(sys.executable, [sys.executable, str(Path(__file__).with_name("benchmark_parts.py")), *sys.argv[1:]])
     elif sys.argv[1:2] == ["trial"]:
         import benchmark_trial

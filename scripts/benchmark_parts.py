@@ -3,15 +3,19 @@
     python scripts/benchmark.py validation experiment=gtsrb data.root=FOLDER [--turns 5 --steps 30]
     python scripts/benchmark.py logging [… --turns 5 --steps 60]
     python scripts/benchmark.py start [experiment=gtsrb data.root=FOLDER …]
+    python scripts/benchmark.py parquet [--turns 5 --images 6000 model.name=… data.num_workers=…]
 
 The first: images per second of the validation inside train.py's fit, metrics and averaged weights included, against
 the bare forward pass. The second: of train.py's fit with its logger and progress bar, against the same fit without
 them. The third: seconds from the start of a process to the end of its first step, and to its own end once the step is
-saved; the first time it makes the cache of images, then it finds it.
+saved; the first time it makes the cache of images, then it finds it. The fourth: images per second of train.py's first
+epoch on the images of a parquet file, against those of a folder that holds the same files, without a cache of decoded
+images, and the seconds that it takes to unpack them.
 """
 
 import argparse
 import copy
+import io
 import subprocess
 import sys
 import tempfile
@@ -20,9 +24,12 @@ from pathlib import Path
 from unittest import mock
 
 import benchmark
+import numpy as np
 import torch
+from PIL import Image
 
 from sightline.config import TrainConfig
+from sightline.data.collection.sources import localise
 from sightline.data.training_data import NUM_SYNTHETIC_CLASSES
 from sightline.models.backbones import create_backbone
 from sightline.models.classifier import Classifier
@@ -36,6 +43,7 @@ def main(words: list[str]) -> None:
     parser.add_argument("overrides", nargs="*", help="as on the command line of train.py")
     parser.add_argument("--turns", type=int, default=5, help="how often the two sides alternate (default 5)")
     parser.add_argument("--steps", type=int, default=30, help="counted steps of each side in a turn (default 30)")
+    parser.add_argument("--images", type=int, default=6000, help="of the parquet file (default 6000)")
     arguments = parser.parse_intermixed_args(words)
     PARTS[arguments.part](arguments)
 
@@ -123,7 +131,52 @@ def first_step_at(folder: Path) -> float:
     )
 
 
-PARTS = {"validation": benchmark_validation, "logging": benchmark_logging, "start": benchmark_start}
+def benchmark_parquet(arguments: argparse.Namespace) -> None:
+    """The first epoch on a parquet file against that on a folder of the same images."""
+    words = ["data=folder", "data.image_size=64", "model.name=test_resnet", *arguments.overrides]
+    words += ["data.cache=off", "stages=[fit]", "trainer.max_epochs=1", "trainer.limit_val_batches=1"]
+    with tempfile.TemporaryDirectory() as folder:
+        top = Path(folder)
+        write_twice(top, arguments.images)
+        words.append(f"paths.cache={top / 'cache'}")
+        start = time.perf_counter()
+        localise(str(top / "images.parquet"), top / "cache")
+        print(f"unpacking {arguments.images:,} images: {time.perf_counter() - start:.2f} s", flush=True)
+        of_folder, of_parquet = (
+            benchmark.compose_train([*words, f"data.root={top / name}"]) for name in ("images", "images.parquet")
+        )
+        print(f"parquet: {benchmark.describe(of_folder, *benchmark.where(of_folder))}", flush=True)
+        benchmark.take_turns(
+            arguments.turns,
+            bare=lambda: benchmark.time_train(of_folder),
+            ours={"parquet": lambda: benchmark.time_train(of_parquet)},
+        )
+
+
+def write_twice(top: Path, count: int, side: int = 150) -> None:
+    """JPEG files of two classes, in a folder and in a parquet file."""
+    import pyarrow as pa
+    from pyarrow.parquet import write_table
+
+    rows = []
+    for number in range(count):
+        label, written = ("light", "dark")[number % 2], io.BytesIO()
+        coarse = np.random.default_rng(number).integers(0, 100, (10, 10, 3)) + 100 * (label == "light")
+        Image.fromarray(coarse.astype(np.uint8)).resize((side, side)).save(written, "JPEG", quality=90)
+        path = top / "images" / label / f"{number:06d}.jpg"
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(written.getvalue())
+        row = {"image": {"bytes": written.getvalue(), "path": path.name}, "label": label}
+        rows.append(row)
+    write_table(pa.Table.from_pylist(rows), top / "images.parquet", row_group_size=1000)
+
+
+PARTS = {
+    "validation": benchmark_validation,
+    "logging": benchmark_logging,
+    "start": benchmark_start,
+    "parquet": benchmark_parquet,
+}
 
 
 if __name__ == "__main__":

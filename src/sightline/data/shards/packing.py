@@ -8,6 +8,7 @@ from collections.abc import Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import asdict, dataclass
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
@@ -117,15 +118,13 @@ def require_litdata() -> None:
 
 
 def _pack_split(manifest: Manifest, split: str, store: Store, pool: ThreadPoolExecutor, num_bytes: int) -> None:
-    from litdata.streaming.writer import BinaryWriter
-
     rows = manifest.select(split).rows
     order = np.arange(len(rows))
     if split == "train":
         order = np.random.default_rng(PACKING_SEED).permutation(len(rows))
     parts = [order[first : first + FILES_AT_ONCE] for first in range(0, len(order), FILES_AT_ONCE)]
     with tempfile.TemporaryDirectory() as folder:
-        writer = BinaryWriter(folder, chunk_bytes=num_bytes)
+        writer = _open_writer(folder, num_bytes)
         sent: list[Future] = []
         number = 0
         for indices in track(parts, [len(part) for part in parts], f"packing {split}"):
@@ -142,6 +141,22 @@ def _pack_split(manifest: Manifest, split: str, store: Store, pool: ThreadPoolEx
             upload.result()
         store.write(f"{split}/index.json", Path(folder, "index.json"))
     log.info("%s: %d images in %d shards", split, len(rows), len(sent))
+
+
+def _open_writer(folder: str, num_bytes: int) -> Any:
+    """LitData's writer of items that are read one by one.
+
+    Where pyarrow is installed it would write the items of a shard as a table, which opens only with pyarrow, and whole.
+    """
+    from litdata.streaming.writer import BinaryWriter
+
+    class ItemWriter(BinaryWriter):
+        def _create_chunk(self, on_done: bool = False) -> tuple[bytes, bool, dict[str, Any]]:
+            for item in self._serialized_items.values():
+                item.sample = None  # what such a table would be made of
+            return super()._create_chunk(on_done)
+
+    return ItemWriter(folder, chunk_bytes=num_bytes)
 
 
 def _read_files(manifest: Manifest, rows: np.ndarray, pool: ThreadPoolExecutor) -> Iterator[bytes]:
