@@ -12,14 +12,14 @@ from omegaconf.errors import OmegaConfBaseException
 
 from sightline.command.composition import compose
 from sightline.command.messages import explain
-from sightline.config import TrainConfig, all_keys, escaped, path_keys, to_plain, with_absolute_paths
+from sightline.config import TrainConfig, all_keys, check_place, escaped, path_keys, to_plain, with_absolute_paths
 from sightline.errors import BadInput
 from sightline.runs.files import read_json
 from sightline.runs.folder import find_resumed
 from sightline.runs.invocation import Invocation
 from sightline.runs.override_text import key_of, quoted, value_of
 
-OF_THIS_PROCESS = ("output", "resume", "launch", "hparams_search", "hydra")
+OF_THIS_PROCESS = ("output", "resume", "launch", "hparams_search", "hydra", "trust_code")
 """What of an earlier command says nothing about the run."""
 
 
@@ -33,7 +33,8 @@ def with_settings_of_run(cfg: DictConfig, invocation: Invocation) -> tuple[DictC
     """
     if cfg.resume in (None, "auto"):
         return cfg, invocation
-    record = read_json(find_resumed(cfg.resume, Path(cfg.paths.runs)) / "run.json")
+    folder = find_resumed(cfg.resume, Path(cfg.paths.runs))
+    record = read_json(folder / "run.json")
     if record.get("task") != "train" or "config" not in record:
         return cfg, invocation
     typed = list(invocation.overrides)
@@ -48,6 +49,8 @@ def with_settings_of_run(cfg: DictConfig, invocation: Invocation) -> tuple[DictC
     overrides = [*stored_overrides(record, typed), *forced]
     after = compose("train", overrides)
     _restore(after, before, typed, record)
+    if after.extensions is not None and value_of(typed, "extensions") is None:
+        check_place(Path(after.extensions), folder, trusts=after.trust_code)
     return after, replace(invocation, overrides=tuple(overrides))
 
 

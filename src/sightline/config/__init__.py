@@ -1,5 +1,6 @@
 """The schema of what is ours, its rules, and typed configurations. Never imports torch: bad input must fail fast."""
 
+from sightline.config.code_of_run import check_place, find_code_of_run
 from sightline.config.constraints import did_you_mean, key, refuse_idle, validate_choice
 from sightline.config.conversion import (
     UnknownKey,
@@ -82,12 +83,14 @@ __all__ = [
     "build",
     "build_each",
     "check_overrides",
+    "check_place",
     "check_processes",
     "check_targets",
     "check_views",
     "did_you_mean",
     "escaped",
     "explain_key",
+    "find_code_of_run",
     "key",
     "locate",
     "open_code",

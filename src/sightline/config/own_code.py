@@ -1,29 +1,24 @@
 """Code of one's own: where a `_target_` may come from, and the hash of what it comes from. Standard library alone."""
 
 import hashlib
-import importlib
-import sys
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
-from importlib.machinery import ModuleSpec, PathFinder
-from importlib.util import find_spec
+from importlib.machinery import PathFinder
 from pathlib import Path
 from typing import Any
 
+from sightline.config.code_folder import check_folder, find_module, hash_code, import_from
+from sightline.config.code_of_run import EXTENSIONS, KEPT, is_published, keep_code, where_kept
 from sightline.config.location import locate
 from sightline.errors import BadInput
-from sightline.runs.content_hash import files_of
-from sightline.runs.project import PROGRAMS
+from sightline.runs.record import RunRecord
 
 TRUSTED_PACKAGES = ("torch", "timm", "pytorch_lightning", "torchmetrics", "albumentations", "captum", "sightline")
-"""Packages that a `_target_` may name, whoever wrote the configuration."""
-EXTENSIONS = "extensions"
-"""The key that names a folder of own code, and the name of that folder among packages."""
-IN_CONFIGURATION = (".yaml", ".yml")
-"""What such files say is in a run's configuration, not in its code."""
-
-_imported: dict[Path, str] = {}
-"""The hash of each folder as this process imports from it: a notebook lives longer than a version of its files."""
+"""Packages that are no code of one's own."""
+TRUSTED_CLASSES = ("torch.nn", "torch.optim", "torch.utils.data", *TRUSTED_PACKAGES[1:])
+"""Where the classes are defined that any configuration may name, whoever wrote it."""
+TRUSTED_FUNCTIONS = ("torch.nn", "torch.optim", "timm.models._factory", "sightline.models.schedules")
+"""The same for functions: those that load and run what their arguments name are not among them."""
 
 
 @dataclass(frozen=True)
@@ -39,25 +34,37 @@ class OwnCode:
         """For run.json: `path` and `sha256` by package."""
         return {name: {"path": self.paths[name], "sha256": digest} for name, digest in self.sha256.items()}
 
+    def save(self, record: RunRecord) -> None:
+        """Write it into the record of a run, and the files of `extensions` into its folder."""
+        if self.sha256:
+            record.update(**{KEPT: self.describe()})
+        if EXTENSIONS in self.paths:
+            keep_code(Path(self.paths[EXTENSIONS]), record.folder)
+
 
 def open_code(
     targets: Mapping[str, str],
     extensions: str | Path | None = None,
     *,
     known: Mapping[str, str] | None = None,
+    record: Path | None = None,
     trusts: bool = False,
 ) -> OwnCode:
     """Make the code that `targets` (`_target_` by the key that has it) name importable, and hash it.
 
     `known` are the hashes that a request or a record states: what it does not state, or states otherwise, is refused
-    unless the user `trusts` it. None: the user has typed the configuration, and whatever it names is his own.
+    unless the user `trusts` it. None: the user has typed the configuration, and whatever it names is his own. `record`
+    is the run whose record states them: what is published for everybody is not trusted for a hash that anybody knows.
 
     Raises: BadInput for a folder or a package that is not there, or code that is not to be trusted.
     """
-    folder = None if extensions is None else _check_folder(Path(extensions).expanduser().absolute())
+    folder = None if extensions is None else check_folder(Path(extensions).expanduser().absolute())
+    held_to = None if trusts else known
     paths, digests = {}, {}
     if folder is not None:
         paths[EXTENSIONS], digests[EXTENSIONS] = str(folder), hash_code(folder)
+        if held_to and held_to.get(EXTENSIONS, digests[EXTENSIONS]) != digests[EXTENSIONS]:
+            _refuse_changed(f"{EXTENSIONS}={folder}", held_to[EXTENSIONS], digests[EXTENSIONS], str(folder), record)
     for key, target in targets.items():
         package = target.split(".")[0]
         if package in TRUSTED_PACKAGES:
@@ -66,27 +73,13 @@ def open_code(
         name = package if spec is None else EXTENSIONS
         if name not in digests:
             paths[name], digests[name] = _find_package(package, key, target, extensions)
-        if known is not None and not trusts:
-            _refuse_unknown(key, target, name, known, digests[name], paths[name])
-    if known is not None and not trusts:
+        if held_to is not None:
+            _refuse_unknown(f"{key}._target_={target}", name, held_to, digests[name], paths[name], record)
+    if held_to is not None:
         _refuse_foreign(targets)
     if folder is not None:
-        _import_from(folder, digests[EXTENSIONS])
+        import_from(folder, digests[EXTENSIONS])
     return OwnCode(paths, digests)
-
-
-def hash_code(path: Path) -> str:
-    """sha256 over the names and bytes of the files of a folder, or of one file.
-
-    Hidden files, compiled ones and configurations do not count.
-    """
-    total = hashlib.sha256()
-    for name, file in files_of(path):
-        if file.suffix not in IN_CONFIGURATION:
-            total.update(
-                f"{name}\0{hashlib.sha256(file.read_bytes()).hexdigest()}\n".encode("utf-8", "surrogateescape")
-            )
-    return total.hexdigest()
 
 
 def targets_of(node: Any, key: str = "") -> dict[str, str]:
@@ -102,53 +95,12 @@ def _targets(node: Any, key: str) -> Iterator[tuple[str, str]]:
         yield from _targets(value, f"{key}.{name}" if key else str(name))
 
 
-def _check_folder(folder: Path) -> Path:
-    """Raises: BadInput for what is no folder, or has a module that would hide one that is installed."""
-    if not folder.is_dir():
-        what = "is a file; name its folder" if folder.exists() else "no such folder; name the one that your code is in"
-        raise BadInput(f"extensions={folder}: {what}")
-    for name in _modules_in(folder):
-        other = _find(name)
-        origin = None if other is None else other.origin
-        if other is not None and not _lies_in(other, folder) and not _lies_in(other, PROGRAMS):
-            raise BadInput(
-                f"extensions={folder}: {name} is the name of a module that is there already ({origin}); rename yours"
-            )
-    return folder
-
-
-def _modules_in(folder: Path) -> Iterator[str]:
-    for path in sorted(folder.iterdir()):
-        is_module = path.suffix == ".py" or (path.is_dir() and (path / "__init__.py").is_file())
-        if is_module and path.stem.isidentifier():
-            yield path.stem
-
-
-def _find(name: str) -> ModuleSpec | None:
-    """Where a module that is not ours would be imported from; nothing is run."""
-    if name in sys.stdlib_module_names:
-        return find_spec(name)
-    loaded = sys.modules.pop(name, None)  # without a spec, or a version of before
-    try:
-        return find_spec(name)
-    except (ImportError, ValueError):
-        return None
-    finally:
-        if loaded is not None:
-            sys.modules[name] = loaded
-
-
-def _lies_in(spec: ModuleSpec, folder: Path) -> bool:
-    places = [*(spec.submodule_search_locations or ()), *([spec.origin] if spec.origin else [])]
-    return any(Path(place).is_relative_to(folder) for place in places)
-
-
 def _find_package(package: str, key: str, target: str, extensions: str | Path | None) -> tuple[str, str]:
     """Where an installed package lies, and its hash.
 
     Raises: BadInput when there is none of that name.
     """
-    spec = _find(package) if package.isidentifier() else None
+    spec = find_module(package) if package.isidentifier() else None
     if spec is None:
         where = "name the folder that it is in with extensions=FOLDER" if extensions is None else f"nor in {extensions}"
         raise BadInput(f"{key}._target_={target}: there is no module {package} here; {where}, or install it")
@@ -157,50 +109,44 @@ def _find_package(package: str, key: str, target: str, extensions: str | Path | 
     return str(places[0]), hashes[0] if len(hashes) == 1 else hashlib.sha256("".join(hashes).encode()).hexdigest()
 
 
-def _refuse_unknown(key: str, target: str, name: str, known: Mapping[str, str], digest: str, path: str) -> None:
-    """Raises: BadInput for code that is not the one that is known."""
-    if known.get(name) == digest:
-        return
-    if name in known:
+def _refuse_unknown(
+    what: str, name: str, known: Mapping[str, str], digest: str, path: str, record: Path | None
+) -> None:
+    """Raises: BadInput for code that is not the one that is known, or that anybody's record could name."""
+    if name in known and known[name] != digest:
+        _refuse_changed(what, known[name], digest, path, record)
+    if name not in known:
         raise BadInput(
-            f"{key}._target_={target}: the code in {path} has changed since (sha256 {known[name][:12]}…, now "
-            f"{digest[:12]}…); put it back, or take it as it is now with trust_code=true"
+            f"{what}: this configuration was not typed here, and states no hash of {path}; where you know that code, "
+            "add trust_code=true"
         )
+    if record is not None and name != EXTENSIONS and is_published(Path(path)):
+        raise BadInput(
+            f"{what}: {record} names it, and {name} is installed for everybody; where you know what it does, add "
+            "trust_code=true"
+        )
+
+
+def _refuse_changed(what: str, before: str, now: str, path: str, record: Path | None) -> None:
     raise BadInput(
-        f"{key}._target_={target}: this configuration was not typed here, and may take objects from "
-        f"{', '.join(TRUSTED_PACKAGES)} alone; where you know the code in {path}, add trust_code=true"
+        f"{what}: the code in {path} has changed since (sha256 {before[:12]}…, now {now[:12]}…); put it back"
+        f"{where_kept(record)}, or take it as it is now with trust_code=true"
     )
 
 
 def _refuse_foreign(targets: Mapping[str, str]) -> None:
     """Look where the objects of trusted packages are defined: `torch.os.system` begins with torch and is none of it.
 
-    Raises: BadInput for one that a trusted package only passes on.
+    Raises: BadInput for one that is not among those that any configuration may name.
     """
     for key, target in targets.items():
         if target.split(".")[0] not in TRUSTED_PACKAGES:
             continue
-        home = str(getattr(locate(target, key), "__module__", ""))
-        if home.split(".")[0] not in TRUSTED_PACKAGES:
+        found = locate(target, key)
+        home = f"{getattr(found, '__module__', '')}."
+        trusted = TRUSTED_CLASSES if isinstance(found, type) else TRUSTED_FUNCTIONS
+        if not home.startswith(tuple(f"{each}." for each in trusted)):
             raise BadInput(
-                f"{key}._target_={target}: is defined in {home}, and not in {', '.join(TRUSTED_PACKAGES)}; where you "
-                "know what it does, add trust_code=true"
+                f"{key}._target_={target}: this configuration was not typed here, and what is defined in {home[:-1]} "
+                "is not among what any may name; where you know what it does, add trust_code=true"
             )
-
-
-def _import_from(folder: Path, digest: str) -> None:
-    """Let `import` find what lies in the folder, in the version that it is in now."""
-    if str(folder) not in sys.path:
-        sys.path.insert(0, str(folder))
-    if _imported.get(folder, digest) != digest:
-        for name in [*_stale(folder)]:
-            del sys.modules[name]
-    _imported[folder] = digest
-    importlib.invalidate_caches()
-
-
-def _stale(folder: Path) -> Iterable[str]:
-    for name, module in [*sys.modules.items()]:
-        file = getattr(module, "__file__", None)
-        if file and Path(file).is_relative_to(folder):
-            yield name

@@ -42,7 +42,7 @@ def evaluate(cfg: "DictConfig | EvaluateConfig", invocation: Invocation = UNTOLD
     """
     cfg = validate_task(cfg, EvaluateConfig)
     find_run(cfg.run, Path(cfg.paths.runs))  # before torch loads, which takes seconds
-    cfg, _ = with_own_code(cfg, invocation)
+    cfg, code = with_own_code(cfg, invocation)
     from sightline.evaluation.evaluation_input import EvaluationInput
     from sightline.evaluation.gates import check_gates
     from sightline.evaluation.measurement import build_evaluators, measure_split
@@ -59,6 +59,7 @@ def evaluate(cfg: "DictConfig | EvaluateConfig", invocation: Invocation = UNTOLD
     output = open_folder(Path(cfg.paths.runs), "evaluate", run.name, cfg.output)
     with RunRecord(output, invocation, **_facts(cfg, run, images)) as record:
         record.add_guesses(images.guesses)
+        code.save(record)
         runner = _calibrated(cfg, run)
         record.update(calibrated=runner.spec.calibration is not None)
         predictions = predict_split(runner, loader, batch_limit(cfg, run, cfg.split))

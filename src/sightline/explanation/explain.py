@@ -56,7 +56,7 @@ def explain(cfg: "DictConfig | ExplainConfig", invocation: Invocation = UNTOLD) 
     """
     cfg = validate_task(cfg, ExplainConfig)
     files, base = find_named(cfg.images) if cfg.images else ([], Path())
-    cfg, _ = with_own_code(cfg, invocation)
+    cfg, code = with_own_code(cfg, invocation)
     places = {"data_root": cfg.data.own_root, "runs": cfg.paths.runs, "extensions": cfg.extensions}
     run = FinishedRun.open(cfg.run, cfg.accelerator, "32-true", **places, trust_code=cfg.trust_code)
     named = {file: to_text(file.relative_to(base).as_posix()) for file in files}
@@ -79,6 +79,7 @@ def explain(cfg: "DictConfig | ExplainConfig", invocation: Invocation = UNTOLD) 
     with RunRecord(output, invocation, **facts) as record:
         record.update(num_images=len(photos.names), unreadable=photos.unreadable)
         record.add_guesses(photos.guesses)
+        code.save(record)
         metrics = explain_photos(output / "explanations", explainer, photos, cfg.explanation, run.name)
         write_json(output / "metrics.json", metrics)
     return ExplainResult(metrics, photos.unreadable, output)

@@ -11,7 +11,7 @@ from typing import Any
 from sightline.aws.names import ADDRESS
 from sightline.errors import BadInput
 from sightline.runs.files import read_json
-from sightline.runs.folder import named_path
+from sightline.runs.folder import named_path, run_folder
 from sightline.runs.override_text import PLAIN, in_quotes, key_of, quoted, unquoted
 
 SUBMITTER_GROUPS = ("launch", "hydra", "hparams_search")
@@ -135,13 +135,15 @@ def find_own_data(run: str) -> str | None:
     return None
 
 
-def find_own_code(run: str) -> str | None:
-    """The folder of the own code of a run, if it is here and the run's folder tells; `run` is as of `find_own_data`."""
-    for folder in (Path(run), *Path(run).parents[:2]):
-        code = read_json(folder / "run.json").get("code", {}) if folder.is_dir() else {}
-        if place := code.get("extensions", {}).get("path"):
-            return place if Path(place).is_dir() else None
-    return None
+def find_own_code(run: Path, *, trusts: bool) -> Path | None:
+    """The folder of the own code of a run, if its folder tells; `run` is as of `find_own_data`.
+
+    Raises: BadInput when it is gone, or came with the run.
+    """
+    from sightline.config import find_code_of_run
+
+    folder = run_folder(run)
+    return None if folder is None else find_code_of_run(folder, trusts=trusts)
 
 
 def split_channels(overrides: Iterable[str], folder: Path) -> tuple[list[str], dict[str, str]]:

@@ -10,7 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sightline.config.own_code import EXTENSIONS, TRUSTED_PACKAGES, open_code
+from sightline.config.code_of_run import EXTENSIONS, check_place
+from sightline.config.own_code import TRUSTED_PACKAGES, open_code
 from sightline.errors import BadInput, Interrupted
 from sightline.launch.backend import Backend, LaunchSettings, Plan
 from sightline.launch.backends import find_backend, settings_of
@@ -31,9 +32,9 @@ from sightline.launch.overrides import (
 from sightline.launch.records import fetch_recorded, find_record, submit_recorded
 from sightline.launch.source_changes import check_source, source_changes
 from sightline.runs.files import read_json
-from sightline.runs.folder import find_resumed
+from sightline.runs.folder import find_resumed, named_path
 from sightline.runs.invocation import UNTOLD, Invocation
-from sightline.runs.override_text import key_of, quoted, value_of
+from sightline.runs.override_text import key_of, override, quoted, value_of
 from sightline.runs.project import PROJECT
 from sightline.runs.record import git_commit
 
@@ -48,7 +49,7 @@ NAMED_BY_ROOT = ("folder", "shards")
 
 def composed_keys() -> tuple[str, ...]:
     """Keys of a composed configuration that decide whether and how its job can run on another machine."""
-    return (*path_keys(), WEIGHTS_FOR, "data.source", "data.name", "divergence.action")
+    return (*path_keys(), WEIGHTS_FOR, "trust_code", "data.source", "data.name", "divergence.action")
 
 
 TARGETS = "targets"
@@ -101,8 +102,8 @@ class Submission:
             )
         if (resumed := composed.get("resume")) not in (None, *NOT_PATHS):
             overrides = self._to_go_on(overrides, find_resumed(str(resumed), runs))
-        overrides = self._with_own_code(overrides, composed, folder)
-        named = with_composed_paths(overrides, composed, runs, folder)
+        overrides = self._with_own_code(overrides, composed, runs, folder)
+        named = with_composed_paths(overrides, {**composed, EXTENSIONS: value_of(overrides, EXTENSIONS)}, runs, folder)
         if self.backend.sees_files:
             split_channels([each for each in named if not names_several(each, folder)], folder)
             lists = {key_of(each): each for each in named if isinstance(composed.get(key_of(each)), list)}
@@ -110,8 +111,6 @@ class Submission:
             return with_absolute_paths(with_weights_files(overrides, files or {}, folder), folder, runs)
         self._check_targets(named)
         run = value_of(named, "run")
-        if run is not None and value_of(named, "extensions") is None and (code := find_own_code(run)) is not None:
-            named.append(f"extensions={quoted(code)}")
         if run is not None and not any(value_of(named, key) for key in ("data.root", "data.own_root", "images")):
             own = find_own_data(run)
             named += [] if own is None else [f"data.own_root={quoted(own)}"]
@@ -140,26 +139,37 @@ class Submission:
             )
         return [*overrides, *([f"output={quoted(str(folder))}"] if self.backend.sees_files else [])]
 
-    def _with_own_code(self, overrides: Sequence[str], composed: Mapping[str, Any], folder: Path) -> list[str]:
+    def _with_own_code(
+        self, overrides: Sequence[str], composed: Mapping[str, Any], runs: Path, folder: Path
+    ) -> list[str]:
         """The overrides with the hashes of the own code that the configuration names, as it is now.
 
-        Raises: BadInput for code that is not here, or of a package that machines elsewhere do not have.
+        Raises: BadInput for code that is not here, is not to be trusted, or is of a package that machines elsewhere do
+        not have.
         """
-        place, targets = composed.get("extensions"), composed.get(TARGETS, {})
-        own = {key: target for key, target in targets.items() if target.split(".")[0] not in TRUSTED_PACKAGES}
-        if place is None and not own:
+        targets, trusts = composed.get(TARGETS, {}), bool(composed.get("trust_code"))
+        place = None if composed.get(EXTENSIONS) is None else folder / Path(str(composed[EXTENSIONS])).expanduser()
+        if (run := composed.get("run")) is not None and place is None and not self.backend.sees_files:
+            named = named_path(str(run), runs, folder=folder)
+            place = None if named is None else find_own_code(named, trusts=trusts)
+        if place is None and all(target.split(".")[0] in TRUSTED_PACKAGES for target in targets.values()):
             return list(overrides)
-        code = open_code(own, None if place is None else folder / Path(str(place)).expanduser())
+        known, record = None, None
+        if (resumed := composed.get("resume")) not in (None, *NOT_PATHS):
+            record = find_resumed(str(resumed), runs)
+            known = read_json(record / "run.json").get("config", {}).get("code_sha256", {})
+            if place is not None and value_of(self.invocation.argv, EXTENSIONS) is None:
+                check_place(place, record, trusts=trusts)
+        code = open_code(targets, place, known=known, record=record, trusts=trusts)
         installed = [name for name in code.sha256 if name != EXTENSIONS]
         if installed and not self.backend.sees_files:
-            key, target = next((key, target) for key, target in own.items() if target.split(".")[0] == installed[0])
+            key, target = next((key, target) for key, target in targets.items() if target.split(".")[0] == installed[0])
             raise BadInput(
                 f"{key}._target_={target}: {installed[0]} is installed here, and not where a job of "
                 f"launch={self.backend.name} runs; copy it into a folder and name that with extensions=FOLDER"
             )
-        hashes = ",".join(f"{name}:'{digest}'" for name, digest in code.sha256.items())
-        kept = [each for each in overrides if key_of(each) != "code_sha256"]
-        return [*kept, f"code_sha256={{{hashes}}}"]
+        stated = [*([] if place is None else [override(EXTENSIONS, str(place))]), override("code_sha256", code.sha256)]
+        return [*(each for each in overrides if key_of(each) not in (EXTENSIONS, "code_sha256")), *stated]
 
     def _check_targets(self, overrides: Sequence[str]) -> None:
         for key in (each for each, kind in path_keys().items() if kind == "target"):

@@ -9,10 +9,11 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import nn
 
-from sightline.config.own_code import EXTENSIONS, open_code
+from sightline.config.code_folder import hash_code
+from sightline.config.code_of_run import EXTENSIONS, find_code_of_run
+from sightline.config.own_code import open_code
 from sightline.errors import BadInput
 from sightline.models.backbones import OF_OWN_NETWORKS, Architecture, state_dict_sha256
-from sightline.runs.files import read_json
 from sightline.runs.folder import run_folder
 from sightline.task_spec import TaskSpec
 
@@ -148,22 +149,35 @@ def _open_code(architecture: Architecture, path: Path, code: CodeOfRun) -> None:
 
     Raises: BadInput when it is gone, has changed, or came with the model itself.
     """
-    place = code.extensions
-    if place is None and EXTENSIONS in architecture.code:
-        folder = run_folder(path)
-        recorded = read_json(folder / "run.json").get("code", {}).get(EXTENSIONS, {}).get("path") if folder else None
-        if recorded is None or not Path(recorded).is_dir():
-            raise BadInput(
-                f"run={path}: its network is {architecture.target}, whose code "
-                f"{'is not here' if recorded is None else f'was in {recorded}'}; name its folder with extensions=FOLDER"
-            )
-        if folder is not None and Path(recorded).resolve().is_relative_to(folder.resolve()):
-            raise BadInput(
-                f"run={path}: its network is {architecture.target}, and its code came with it; where you trust it, add "
-                f"extensions={recorded}"
-            )
-        place = recorded
-    open_code({"model": str(architecture.target)}, place, known=architecture.code, trusts=code.trusts)
+    run = run_folder(path)
+    place = _place_of_code(architecture, run, code, path)
+    targets = {"model": str(architecture.target)}
+    open_code(targets, place, known=architecture.code, record=run or path, trusts=code.trusts)
+
+
+def _place_of_code(architecture: Architecture, run: Path | None, code: CodeOfRun, path: Path) -> Path | None:
+    """The folder of the network's code: the one that was named if it is the code of then, else the recorded one.
+
+    Raises: BadInput when neither is here.
+    """
+    if EXTENSIONS not in architecture.code:
+        return None if code.extensions is None else Path(code.extensions)
+    named = None if code.extensions is None else Path(code.extensions).expanduser()
+    if named is not None and named.is_dir() and hash_code(named) == architecture.code[EXTENSIONS]:
+        return named
+    try:
+        recorded = None if run is None else find_code_of_run(run, trusts=code.trusts)
+    except BadInput as error:
+        if named is None:
+            raise BadInput(f"run={path}: its network is {architecture.target}; {error}") from error
+        return named
+    if named is None and recorded is None:
+        raise BadInput(
+            f"run={path}: its network is {architecture.target}, whose code is not here; name its folder with "
+            "extensions=FOLDER"
+        )
+    is_of_then = named is None or (recorded is not None and hash_code(recorded) == architecture.code[EXTENSIONS])
+    return recorded if is_of_then else named
 
 
 def _fill(network: nn.Module, state: dict[str, torch.Tensor], path: Path) -> None:

@@ -223,7 +223,7 @@ def localise_paths(folder: Path, local_paths: Mapping[str, str]) -> None:
         write_text(path, yaml.safe_dump(_localised(config, local_paths), sort_keys=False, allow_unicode=True))
     if record.is_file():
         facts = read_json(record)
-        local = {key: _localised(facts[key], local_paths) for key in ("config", "data") if key in facts}
+        local = {key: _localised(facts[key], local_paths) for key in ("config", "data", "code") if key in facts}
         write_json(record, facts | local)
 
 

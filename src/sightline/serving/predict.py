@@ -45,7 +45,7 @@ def predict(cfg: "DictConfig | PredictConfig", invocation: Invocation = UNTOLD) 
     cfg = validate_task(cfg, PredictConfig)
     files, base = find_named(cfg.images)
     find_run(cfg.run, Path(cfg.paths.runs))  # before torch loads, which takes seconds
-    cfg, _ = with_own_code(cfg, invocation)
+    cfg, code = with_own_code(cfg, invocation)
     from rich.progress import track
 
     from sightline.data.pictures import PictureBatches
@@ -76,6 +76,7 @@ def predict(cfg: "DictConfig | PredictConfig", invocation: Invocation = UNTOLD) 
     }
     run.warn_if_uncalibrated()
     with RunRecord(output, invocation, **facts) as record:
+        code.save(record)
         probabilities = run.predict_batches(chain([first], rest))
         assert probabilities is not None
         for error in batches.unreadable.values():

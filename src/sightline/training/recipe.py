@@ -105,12 +105,12 @@ def find_teacher(cfg: TrainConfig) -> Path:
 
 
 def _open_teacher(cfg: TrainConfig, spec: TaskSpec) -> "Teacher":
-    from sightline.models.checkpoint import load_model
+    from sightline.models.checkpoint import CodeOfRun, load_model
     from sightline.models.distillation import Teacher
 
     model, path = cfg.model, find_teacher(cfg)
     try:
-        saved = load_model(path)
+        saved = load_model(path, CodeOfRun(cfg.extensions, cfg.trust_code))
     except BadInput as error:
         raise BadInput(f"model.teacher={model.teacher}: {error}") from error
     log.info("teacher: %s (%s, %d classes)", path, saved.architecture.name, saved.spec.num_classes)

@@ -94,8 +94,7 @@ def train(cfg: "DictConfig | TrainConfig", invocation: Invocation = UNTOLD) -> T
             save_yaml(cfg, start.folder / "config.yaml")
             record.update(data=data, **_describe_model(classifier), **({"found": found} if found else {}))
             record.add_guesses([*guesses, *opened.guesses])
-            if code.sha256:
-                record.update(code=code.describe())
+            code.save(record)
             if sweep is not None:
                 save_sweep(start.folder, sweep, cfg.model.name)
             opened.save(start.folder)
