@@ -1,5 +1,6 @@
 """The Hydra sweeper: the search space of a command and its configuration, checked before the first trial."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -11,6 +12,8 @@ from hydra.types import HydraContext, TaskFunction
 from omegaconf import DictConfig, OmegaConf
 
 from sightline.sweeping.preloading import preloaded
+
+log = logging.getLogger(__name__)
 
 
 @dataclass
@@ -135,6 +138,9 @@ class SightlineSweeper(Sweeper):
         from sightline.sweeping.typed_keys import find_fixed
 
         params, choices = self.said["params"] | searched, self.config.hydra.runtime.choices
+        network = OmegaConf.select(self.config, "model._target_")
+        if network is not None and "model.name" not in searched and params.pop("model.name", None) is not None:
+            log.info("model.name is not searched: the network is %s", network)
         fixed = find_fixed(params, searched, typed)
         return parse_space(params, {key: choices.get(key, OmegaConf.select(self.config, key)) for key in fixed})
 

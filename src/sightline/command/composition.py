@@ -36,7 +36,7 @@ def with_search_path(overrides: Sequence[str]) -> list[str]:
     if folder in (None, "", "null"):
         return list(overrides)
     top = Path(str(folder)).expanduser().absolute()
-    found = [path.as_uri() for path in (top / "configs", *sorted(top.glob("*/configs"))) if path.is_dir()]
+    found = [f"file://{path}" for path in (top / "configs", *sorted(top.glob("*/configs"))) if path.is_dir()]
     if not found:
         return list(overrides)
     given = value_of(overrides, SEARCH_PATH)

@@ -21,7 +21,7 @@ def locate(target: str, key: str) -> Callable[..., Any]:
         found = _import_longest(target)
     except BadInput:
         raise
-    except Exception as error:  # whatever the code of a module does when it is imported
+    except (Exception, SystemExit) as error:  # whatever the code of a module does when it is imported
         raise BadInput(f"{key}._target_={target}: its module cannot be imported ({where_raised(error)})") from error
     if isinstance(found, _Missing):
         hint = did_you_mean(found.name, found.known, f"{found.module}.") if found.known else ""
@@ -29,7 +29,7 @@ def locate(target: str, key: str) -> Callable[..., Any]:
         raise BadInput(f"{key}._target_={target}: {what}{hint}; correct it")
     if not callable(found):
         raise BadInput(
-            f"{key}._target_={target}: {name} of {module} is a {type(found).__name__}, and no class or function"
+            f"{key}._target_={target}: {name} of {module} is of type {type(found).__name__}, and no class or function"
         )
     return found
 

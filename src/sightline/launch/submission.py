@@ -34,7 +34,7 @@ from sightline.launch.source_changes import check_source, source_changes
 from sightline.runs.files import read_json
 from sightline.runs.folder import find_resumed, named_path
 from sightline.runs.invocation import UNTOLD, Invocation
-from sightline.runs.override_text import key_of, override, quoted, value_of
+from sightline.runs.override_text import key_of, literal, quoted, value_of
 from sightline.runs.project import PROJECT
 from sightline.runs.record import git_commit
 
@@ -168,8 +168,9 @@ class Submission:
                 f"{key}._target_={target}: {installed[0]} is installed here, and not where a job of "
                 f"launch={self.backend.name} runs; copy it into a folder and name that with extensions=FOLDER"
             )
-        stated = [*([] if place is None else [override(EXTENSIONS, str(place))]), override("code_sha256", code.sha256)]
-        return [*(each for each in overrides if key_of(each) not in (EXTENSIONS, "code_sha256")), *stated]
+        kept = [each for each in overrides if key_of(each).split(".")[0] not in (EXTENSIONS, "code_sha256")]
+        stated = [f"++code_sha256.{name}={literal(digest)}" for name, digest in code.sha256.items()]
+        return [*kept, *([] if place is None else [f"{EXTENSIONS}={quoted(str(place))}"]), *stated]
 
     def _check_targets(self, overrides: Sequence[str]) -> None:
         for key in (each for each, kind in path_keys().items() if kind == "target"):
@@ -297,10 +298,12 @@ def _problem_of(plan: Plan) -> str | None:
 def submit_plans(plans: Sequence[Plan], records: Path) -> list[Plan]:
     """Submit plans that may come from another process, and write them down; what runs is what was planned.
 
-    Raises: BadInput before the first is submitted, where settings cannot be.
+    Raises: BadInput before the first is submitted, where settings cannot be, or own code has changed since.
     """
     commit, _ = git_commit(PROJECT)
     _warn_of_other_commits(plans, commit)
+    for plan in plans:
+        _refuse_other_code(plan["job"]["overrides"])
     backends = []
     for plan in plans:
         kind = find_backend(plan["backend"])
@@ -309,6 +312,14 @@ def submit_plans(plans: Sequence[Plan], records: Path) -> list[Plan]:
         submit_recorded(backend, plan, records)
         backend.close()
     return list(plans)
+
+
+def _refuse_other_code(overrides: Sequence[str]) -> None:
+    """Raises: BadInput where the job would refuse the own code that is here, as it is not the code that was planned."""
+    place, trusts = value_of(overrides, EXTENSIONS), value_of(overrides, "trust_code")
+    stated = value_of(overrides, f"code_sha256.{EXTENSIONS}")
+    if place is not None and stated is not None and trusts != "true" and Path(place).is_dir():
+        open_code({}, place, known={EXTENSIONS: stated})
 
 
 def _warn_of_other_commits(plans: Sequence[Plan], commit: str | None) -> None:
