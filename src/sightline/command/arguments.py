@@ -27,6 +27,7 @@ from sightline.errors import BadInput
 from sightline.runs.guesses import Guess
 from sightline.runs.invocation import JOB
 from sightline.runs.override_text import in_shell, key_of, literal, typed, value_of
+from sightline.runs.project import OWN_PROJECT, extensions_of, own_project
 
 HELP = ("--help", "-h")
 VERSION = "--version"
@@ -88,14 +89,24 @@ def read_overrides(task: str, overrides: Sequence[str], *, several_runs: bool = 
     """
     read = [_read(task, each, several_runs=several_runs) for each in overrides]
     given = {key_of(each) for each in read if not each.startswith("~")}
-    if task not in OWN_DATA or JOB in read or value_of(read, "resume") not in (None, "auto", "null"):
+    if JOB in read or value_of(read, "resume") not in (None, "auto", "null"):
         return read, []
-    guesses = []
+    guesses = [] if "extensions" in given or "extensions" not in keys_of(task) else _own_code()
+    if task not in OWN_DATA:
+        return [*read, *map(Guess.override, guesses)], guesses
     if value_of(read, "data.root") not in (None, "", "null") and not given & {"data", "experiment"}:
         guesses.append(Guess("data", "folder", "data.root is given, and neither data nor experiment"))
-    if task in TRAINING and "experiment" not in given and (guesses or value_of(read, "data") == "folder"):
+    is_folder = value_of(read, "data") == "folder" or any(guess.key == "data" for guess in guesses)
+    if task in TRAINING and "experiment" not in given and is_folder:
         guesses.append(Guess("experiment", "photos", "data=folder without an experiment"))
     return [*read, *map(Guess.override, guesses)], guesses
+
+
+def _own_code() -> list[Guess]:
+    """The code of the project of one's own that the command is typed in."""
+    project = own_project()
+    code = None if project is None else extensions_of(project)
+    return [] if code is None else [Guess("extensions", str(code), f"{project / OWN_PROJECT} says so")]
 
 
 def _split_flags(args: Sequence[str]) -> tuple[list[str], list[str], list[tuple[str, str | None]]]:

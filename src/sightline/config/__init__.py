@@ -35,6 +35,7 @@ from sightline.config.schema.tasks import (
     ExplainConfig,
     JobsConfig,
     ModelsConfig,
+    NewConfig,
     PredictConfig,
     PrepareConfig,
 )
@@ -71,6 +72,7 @@ __all__ = [
     "LrFinderConfig",
     "ModelConfig",
     "ModelsConfig",
+    "NewConfig",
     "OwnCode",
     "PathsConfig",
     "PredictConfig",

@@ -10,6 +10,7 @@ from sightline.runs.override_text import override, typed
 
 log = logging.getLogger(__name__)
 GUESSED: dict[str, str] = {
+    "extensions": "the code of the project that the working folder lies in, as its pyproject.toml says",
     "+model.arguments.img_size": "the size of the images, for a network that timm makes for another",
     "data": "folder, where data.root is given without data or experiment",
     "experiment": "photos, where data=folder is trained without an experiment",

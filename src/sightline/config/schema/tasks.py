@@ -149,6 +149,14 @@ class JobsConfig:
     launch: dict[str, Any] = key({}, "where the task is started; empty where it runs")
 
 
+@dataclass
+class NewConfig:
+    """A project of one's own beside Sightline."""
+
+    name: str = key(MISSING, "of the project and its folder; `-` becomes `_` in its package")
+    into: str = key(".", "the folder that it is made in", path="stays")
+
+
 TASKS: dict[str, type] = {
     "train": TrainConfig,
     "evaluate": EvaluateConfig,
@@ -158,5 +166,6 @@ TASKS: dict[str, type] = {
     "find_lr": FindLrConfig,
     "models": ModelsConfig,
     "jobs": JobsConfig,
+    "new": NewConfig,
 }
 """By the name of the program."""
