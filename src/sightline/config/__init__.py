@@ -1,9 +1,8 @@
 """The schema of what is ours, its rules, and typed configurations. Never imports torch: bad input must fail fast."""
 
 from sightline.config.code_of_run import check_place, find_code_of_run
-from sightline.config.constraints import did_you_mean, key, refuse_idle, validate_choice
+from sightline.config.constraints import UnknownKey, did_you_mean, key, refuse_idle, validate_choice
 from sightline.config.conversion import (
-    UnknownKey,
     check_overrides,
     escaped,
     explain_key,

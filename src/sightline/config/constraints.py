@@ -48,6 +48,7 @@ def key(default: Any, meaning: str = "", **rules: Any) -> Any:
     the folder of runs), `target` (a folder or an address that is written) or `stays` (where this machine reads and
     writes) ·
     `several`: the value is a text, or a list of texts ·
+    `rest`: takes what is set beside the keys of its section, which is open ·
     `needs`: what it counts only with, a `Needs`.
     """
     metadata = {"meaning": meaning, **rules}
@@ -187,3 +188,12 @@ def did_you_mean(word: str, known: Iterable[str], prefix: str = "") -> str:
     """` (did you mean X?)` for the nearest known words, or nothing when none is near."""
     near = difflib.get_close_matches(word, list(known), n=3, cutoff=0.6)
     return f" (did you mean {' or '.join(prefix + match for match in near)}?)" if near else ""
+
+
+class UnknownKey(BadInput):
+    """A key that no typed section knows; `siblings` are the keys beside it."""
+
+    def __init__(self, key: str, siblings: Sequence[str]) -> None:
+        self.key, self.siblings = key, siblings
+        section, dot, name = key.rpartition(".")
+        super().__init__(f"{key}: no such key{did_you_mean(name, siblings, f'{section}{dot}')}; leave it out")

@@ -1,5 +1,6 @@
 """From what Hydra composed to checked dataclasses, and from those to plain values."""
 
+import copy
 import logging
 import re
 from collections.abc import Iterator, Mapping, Sequence
@@ -7,10 +8,11 @@ from dataclasses import asdict, fields, is_dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
-from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf
+from omegaconf import MISSING, DictConfig, ListConfig, OmegaConf, open_dict
 from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBaseException
 
-from sightline.config.constraints import check, did_you_mean, find_idle, refuse_idle
+from sightline.config.constraints import UnknownKey, check, did_you_mean, find_idle, refuse_idle
+from sightline.config.registration import all_keys, open_sections
 from sightline.config.schema.train import TrainConfig
 from sightline.errors import BadInput
 from sightline.runs.override_text import typed
@@ -37,7 +39,7 @@ def validate_task(cfg: DictConfig | Task, schema: type[Task]) -> Task:
     Raises: BadInput with the key, the value and the change to make.
     """
     if not hasattr(cfg, REFERENCES):
-        composed = cfg if isinstance(cfg, DictConfig) else OmegaConf.structured(cfg)
+        composed = _with_rest(cfg, schema) if isinstance(cfg, DictConfig) else OmegaConf.structured(cfg)
         texts = list(_texts(OmegaConf.to_container(composed, resolve=False)))
         if missing := sorted(".".join(map(str, place)) for place, text in texts if text == MISSING):
             changes = " ".join(f"{key}=…" for key in missing)
@@ -47,6 +49,21 @@ def validate_task(cfg: DictConfig | Task, schema: type[Task]) -> Task:
     assert isinstance(cfg, schema), f"{type(cfg).__name__} is no {schema.__name__}"
     check(cfg)
     return cfg
+
+
+def _with_rest(composed: Any, schema: type) -> Any:
+    """A composed configuration in which what is set beside the keys of an open section lies in its key for the rest."""
+    copied = None
+    for section, rest in open_sections(schema):
+        known = {key.rpartition(".")[2] for key, _ in all_keys(schema) if key.startswith(f"{section}.")}
+        if names := [str(name) for name in composed[section] if name not in known]:
+            copied = copied or copy.deepcopy(composed)
+            node = copied[section]
+            with open_dict(node):
+                for name in names:
+                    node[rest][name] = node._get_node(name)
+                    del node[name]
+    return copied or composed
 
 
 def check_overrides(cfg: Any, overrides: Sequence[str], *, may_stay: bool = False) -> None:
@@ -138,22 +155,15 @@ def to_yaml(values: Mapping[str, Any]) -> str:
     return OmegaConf.to_yaml(OmegaConf.create(dict(values)))
 
 
-class UnknownKey(BadInput):
-    """A key that no typed section knows; `siblings` are the keys beside it."""
-
-    def __init__(self, key: str, siblings: Sequence[str]) -> None:
-        self.key, self.siblings = key, siblings
-        section, dot, name = key.rpartition(".")
-        super().__init__(f"{key}: no such key{did_you_mean(name, siblings, f'{section}{dot}')}; leave it out")
-
-
 def refuse_unknown_keys(cfg: DictConfig, prefix: str = "") -> None:
     """Look for keys that no typed section knows: Hydra lets `+key=value` add them, and nothing would ever read them.
 
     Raises: UnknownKey with the first.
     """
     section = OmegaConf.get_type(cfg)
-    known = [each.name for each in fields(section)] if section and is_dataclass(section) else None
+    rules = fields(section) if section and is_dataclass(section) else []
+    takes_any = not rules or any(each.metadata.get("rest") for each in rules)  # the section's own check looks at them
+    known = None if takes_any else [each.name for each in rules]
     for key in cfg:
         name = f"{prefix}{key}"
         if known is not None and key not in known:

@@ -23,7 +23,10 @@ def register() -> None:
     """
     store = ConfigStore.instance()
     for name, schema in TASKS.items():
-        store.store(name=f"{name}_schema", node=schema)
+        node = OmegaConf.structured(schema)
+        for section, _ in open_sections(schema):
+            OmegaConf.set_struct(node[section], False)
+        store.store(name=f"{name}_schema", node=node)
     OmegaConf.register_new_resolver("project_root", lambda: str(home()), replace=True)
     OmegaConf.register_new_resolver("name_of", name_of, replace=True)
 
@@ -62,6 +65,14 @@ def with_absolute_paths(plain: dict[str, Any], folder: Path) -> dict[str, Any]:
 
     keys = {name for name, kind in path_keys().items() if kind in ("path", "run")}
     return absolute(plain, "")
+
+
+def open_sections(schema: type) -> Iterator[tuple[str, str]]:
+    """The sections of a task that take any key, and the key of each that holds what is not its own."""
+    for name, each in all_keys(schema):
+        section, _, rest = name.rpartition(".")
+        if each.metadata.get("rest"):
+            yield section, rest
 
 
 def all_keys(section: type, prefix: str = "") -> Iterator[tuple[str, Any]]:

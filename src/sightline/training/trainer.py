@@ -3,11 +3,11 @@
 import logging
 import math
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sightline.config import STRATEGIES, TrainConfig, build_each, to_plain
+from sightline.config import STRATEGIES, TrainConfig, build, build_each, to_plain
 from sightline.distributed.rank import Rank
 from sightline.errors import BadInput
 from sightline.metrics import mode_of
@@ -73,26 +73,44 @@ def _accepted_arguments(cfg: TrainConfig, rank: Rank, device: "torch.device") ->
     from sightline.models.inference import choose_precision
 
     arguments = to_plain(cfg.trainer)
+    arguments |= arguments.pop("further")
     arguments["precision"] = choose_precision(arguments["precision"], device)
-    arguments |= _strategy(arguments["strategy"], rank)
+    arguments |= _strategy(arguments, rank)
+    made = _with_objects(arguments)
     try:
-        pl.Trainer(**arguments, logger=False, enable_checkpointing=False)
-    except (MisconfigurationException, ValueError, TypeError) as error:
+        pl.Trainer(**made, logger=False, enable_checkpointing=False)
+    except (MisconfigurationException, ValueError, TypeError, AttributeError) as error:
         raise BadInput(f"trainer: {error}; change that setting") from error
     return arguments
 
 
-def _strategy(strategy: str, rank: Rank) -> dict[str, Any]:
+def _strategy(arguments: Mapping[str, Any], rank: Rank) -> dict[str, Any]:
     """How Lightning is told of several processes, which share the data already; one process needs no strategy."""
+    strategy, plugins = arguments["strategy"], arguments.get("plugins") or []
+    given = plugins if isinstance(plugins, list) else [plugins]
     if rank.world_size == 1:
-        return {"strategy": "auto"} if strategy in STRATEGIES else {}
+        return {"plugins": given, **({"strategy": "auto"} if strategy in STRATEGIES else {})}
     from sightline.distributed.environment import RankEnvironment
 
     return {
         "strategy": "ddp" if strategy == "auto" else strategy,
         "use_distributed_sampler": False,
-        "plugins": [RankEnvironment(rank)],
+        "plugins": [*given, RankEnvironment(rank)],
     }
+
+
+def _with_objects(arguments: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments with the objects that `_target_` nodes among them describe, made anew for each trainer.
+
+    Raises: BadInput when one cannot be made.
+    """
+
+    def made(value: Any, key: str) -> Any:
+        if isinstance(value, list):
+            return [made(each, f"{key}.{number}") for number, each in enumerate(value)]
+        return build(value, key) if isinstance(value, dict) and "_target_" in value else value
+
+    return {name: made(value, f"trainer.{name}") for name, value in arguments.items()}
 
 
 def _check_batches(arguments: dict[str, Any], datamodule: "ImageDataModule") -> None:
@@ -218,15 +236,17 @@ def _trainer_maker(plan: FitPlan, start: Start, first: "list[pl.Callback]") -> "
         *plan.callbacks,
     ]
     checkpoint_io = AtomicCheckpointIO(keeps_all=plan.cfg.checkpoint.keep == "all")
-    arguments = {**plan.arguments, "plugins": [*plan.arguments.get("plugins", ()), checkpoint_io]}
+    arguments = {**plan.arguments, "plugins": [*plan.arguments["plugins"], checkpoint_io]}
     if loggers:
         callbacks.append(LearningRateMonitor())
     if arguments["enable_progress_bar"]:
         callbacks.append(TerminalProgress() if sys.stdout.isatty() else PlainProgress())
-    if (kind := arguments["profiler"]) in PROFILERS:
+    if (kind := str(arguments["profiler"])) in PROFILERS:
         profiler = getattr(profilers, PROFILERS[kind])(dirpath=run_dir, filename="profile")
         arguments["profiler"] = profiler if plan.rank.is_main else None
-    return lambda: pl.Trainer(**arguments, callbacks=[*callbacks], logger=[*loggers] or False, default_root_dir=run_dir)
+    return lambda: pl.Trainer(
+        **_with_objects(arguments), callbacks=[*callbacks], logger=[*loggers] or False, default_root_dir=run_dir
+    )
 
 
 def _make_loggers(plan: FitPlan, start: Start) -> list[Any]:

@@ -124,7 +124,7 @@ def check_processes(cfg: TrainConfig, world_size: int) -> None:
     if world_size == 1:
         return
     trainer, size, together = cfg.trainer, cfg.data.batch_size, f"with {world_size} devices"
-    if trainer.strategy not in STRATEGIES:
+    if not isinstance(trainer.strategy, dict) and trainer.strategy not in STRATEGIES:
         raise BadInput(f"trainer.strategy={trainer.strategy}: {together} must be one of {', '.join(STRATEGIES)}")
     if isinstance(size, str):
         raise BadInput(

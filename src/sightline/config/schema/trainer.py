@@ -1,9 +1,14 @@
 """How long, where and how carefully a network is fitted: Lightning's trainer, checkpoints and divergence."""
 
-from dataclasses import dataclass
+import ast
+import functools
+from dataclasses import dataclass, fields
+from importlib.util import find_spec
+from pathlib import Path
 from typing import Any
 
-from sightline.config.constraints import Needs, key, only_with
+from sightline.config.constraints import Needs, UnknownKey, key, only_with
+from sightline.config.instantiation import check_targets
 from sightline.errors import BadInput
 from sightline.metrics import FIT_METRICS
 
@@ -20,16 +25,28 @@ EARLY_END = Needs(
     lambda cfg: bool(cfg.trainer.max_time) or bool(cfg.callbacks),
     may_stay=True,
 )
+OURS = {
+    "callbacks": "add them with +callbacks.NAME._target_=…, or choose callbacks=…",
+    "logger": "add one with +logger.NAME._target_=…, or choose logger=…",
+    "default_root_dir": "name the run folder with output=FOLDER",
+    "enable_checkpointing": "checkpoints are what a run goes on from; checkpoint.keep=weights leaves small ones",
+    "fast_dev_run": "type debug=one_batch",
+    "barebones": "type logger=none trainer.enable_progress_bar=false, and debug=profile to measure",
+}
+"""Arguments of Lightning's trainer that the run folder depends on, and what to type instead."""
 NO_OVERFITTING = only_with("trainer.overfit_batches", 0)
 ROLLBACK = only_with("divergence.action", "rollback")
 
 
 @dataclass
 class TrainerConfig:
-    """Arguments of `pytorch_lightning.Trainer`, by Lightning's own names; `precision: auto` is ours."""
+    """Arguments of `pytorch_lightning.Trainer`, by Lightning's own names; `precision: auto` is ours.
+
+    Those that have a rule here stand here; any other one is taken, too, and lies in `further`.
+    """
 
     accelerator: str = key("auto", "auto: the best that this machine has")
-    strategy: str = key("auto", f"of several processes: {', '.join(STRATEGIES)}", needs=SEVERAL)
+    strategy: Any = key("auto", f"of several processes: {', '.join(STRATEGIES)}; or a `_target_` node", needs=SEVERAL)
     devices: Any = key(
         1, "processes on each machine, one a device; auto: all GPUs; or a list that names them, like [2]"
     )
@@ -61,11 +78,14 @@ class TrainerConfig:
     benchmark: bool | None = None
     inference_mode: bool = True
     use_distributed_sampler: bool = True
-    profiler: str | None = None
+    profiler: Any = key(None, "simple, advanced or pytorch; or a `_target_` node")
     detect_anomaly: bool = False
     sync_batchnorm: bool = key(False, needs=SEVERAL)
+    further: dict[str, Any] = key({}, "any other argument of the trainer, typed trainer.NAME=… as these are", rest=True)
 
     def check(self) -> None:
+        self._check_further()
+        check_targets({"strategy": self.strategy, "profiler": self.profiler, **self.further}, "trainer")
         if isinstance(self.max_epochs, str) and self.max_epochs != "auto":
             raise BadInput(f"trainer.max_epochs={self.max_epochs}: must be a number, or auto")
         max_epochs = 1 if isinstance(self.max_epochs, str) else self.max_epochs or -1
@@ -91,6 +111,15 @@ class TrainerConfig:
                 "with trainer.accelerator=cpu use bf16-mixed or 32-true"
             )
         self.num_devices()
+
+    def _check_further(self) -> None:
+        """Raises: BadInput for what is no argument of Lightning's trainer, or is for the run to say."""
+        for name, value in self.further.items():
+            if name in OURS:
+                raise BadInput(f"trainer.{name}={value}: is made by the run; {OURS[name]}")
+            if name not in trainer_arguments():
+                known = [each.name for each in fields(self) if not each.metadata.get("rest")]
+                raise UnknownKey(f"trainer.{name}", list(dict.fromkeys([*known, *trainer_arguments()])))
 
     def num_devices(self) -> int | None:
         """How many devices a machine is to use; None for all that it has.
@@ -185,3 +214,19 @@ class LrFinderConfig:
                 f"lr_finder.lowest={self.lowest} lr_finder.highest={self.highest}: "
                 "both must be above 0, and the first the smaller"
             )
+
+
+@functools.cache
+def trainer_arguments() -> tuple[str, ...]:
+    """What `pytorch_lightning.Trainer` takes, read in its source: to import it takes seconds."""
+    spec = find_spec("pytorch_lightning")
+    assert spec is not None
+    source = Path(str(spec.origin)).with_name("trainer").joinpath("trainer.py").read_text(encoding="utf-8")
+    made = next(
+        part
+        for node in ast.parse(source).body
+        if isinstance(node, ast.ClassDef) and node.name == "Trainer"
+        for part in node.body
+        if isinstance(part, ast.FunctionDef) and part.name == "__init__"
+    )
+    return tuple(each.arg for each in (*made.args.args[1:], *made.args.kwonlyargs))
