@@ -17,7 +17,7 @@ from sightline.config.conversion import (
     with_value,
 )
 from sightline.config.instantiation import build, build_each, check_targets, taken_by
-from sightline.config.location import locate
+from sightline.config.location import locate, where_raised
 from sightline.config.own_code import OwnCode, open_code, targets_of
 from sightline.config.registration import all_keys, path_keys, register, with_absolute_paths
 from sightline.config.schema.augmentation import AugmentationConfig, BatchAugmentationConfig
@@ -109,6 +109,7 @@ __all__ = [
     "validate",
     "validate_choice",
     "validate_task",
+    "where_raised",
     "with_absolute_paths",
     "with_own_code",
     "with_value",

@@ -33,7 +33,9 @@ def only_with(key: str, *values: Any, may_stay: bool = False) -> Needs:
         value = attrgetter(key)(cfg)
         return value in values if values else bool(value)
 
-    shown = " or ".join(str(value).lower() if isinstance(value, bool) else str(value) for value in values) or "…"
+    words = {True: "true", False: "false", None: "null"}
+    named = (words[value] if isinstance(value, bool | None) else str(value) for value in values)
+    shown = " or ".join(named) or "…"
     return Needs(f"{key}={shown}", holds, may_stay)
 
 
@@ -49,7 +51,7 @@ def key(default: Any, meaning: str = "", **rules: Any) -> Any:
     writes) ·
     `several`: the value is a text, or a list of texts ·
     `rest`: takes what is set beside the keys of its section, which is open ·
-    `needs`: what it counts only with, a `Needs`.
+    `needs`: what it counts only with, a `Needs` or several.
     """
     metadata = {"meaning": meaning, **rules}
     if isinstance(default, dict | list):
@@ -100,10 +102,16 @@ def find_idle(cfg: Any, overrides: Sequence[str]) -> list[Idle]:
 def keys_that_need(section: type, prefix: str = "") -> Iterator[tuple[str, Needs]]:
     """The dotted name of every key of a section, and of the sections in it, that needs something, and what."""
     for each in fields(section):
-        if "needs" in each.metadata:
-            yield f"{prefix}{each.name}", each.metadata["needs"]
+        for needs in needs_of(each.metadata):
+            yield f"{prefix}{each.name}", needs
         if isinstance(each.type, type) and is_dataclass(each.type):
             yield from keys_that_need(each.type, f"{prefix}{each.name}.")
+
+
+def needs_of(rules: Mapping[str, Any]) -> tuple[Needs, ...]:
+    """What a key with these rules counts only with."""
+    needs = rules.get("needs", ())
+    return (needs,) if isinstance(needs, Needs) else needs
 
 
 def _touches(typed: str, name: str, needs: Needs) -> bool:

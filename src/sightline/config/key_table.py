@@ -6,7 +6,7 @@ from typing import Any
 
 from omegaconf import MISSING
 
-from sightline.config.constraints import describe_bounds
+from sightline.config.constraints import describe_bounds, needs_of
 from sightline.config.registration import all_keys
 from sightline.config.schema.tasks import TASKS
 
@@ -39,12 +39,14 @@ def _section(name: str) -> str:
 def _row(name: str, field: Any) -> str:
     rules = field.metadata
     choices = rules.get("choices", ())
-    needs = f"only with {rules['needs'].what}" if "needs" in rules else ""
+    needs = " and ".join(each.what for each in needs_of(rules))
     allowed = "`" + "\\|".join(choices) + "`" if 0 < len(choices) <= MAX_NAMED else ""
     cells = (
         f"`{name}`",
         _default(field),
-        "; ".join(filter(None, (rules.get("meaning"), allowed, describe_bounds(rules), needs))),
+        "; ".join(
+            filter(None, (rules.get("meaning"), allowed, describe_bounds(rules), needs and f"only with {needs}"))
+        ),
     )
     return f"| {' | '.join(cells)} |"
 

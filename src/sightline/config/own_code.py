@@ -13,11 +13,21 @@ from sightline.config.location import locate
 from sightline.errors import BadInput
 from sightline.runs.record import RunRecord
 
-TRUSTED_PACKAGES = ("torch", "timm", "pytorch_lightning", "torchmetrics", "albumentations", "captum", "sightline")
+TRUSTED_PACKAGES = (
+    "torch",
+    "torchvision",
+    "timm",
+    "pytorch_lightning",
+    "torchmetrics",
+    "albumentations",
+    "captum",
+    "sightline",
+)
 """Packages that are no code of one's own."""
 TRUSTED_CLASSES = ("torch.nn", "torch.optim", "torch.utils.data", *TRUSTED_PACKAGES[1:])
 """Where the classes are defined that any configuration may name, whoever wrote it."""
-TRUSTED_FUNCTIONS = ("torch.nn", "torch.optim", "timm.models._factory", "sightline.models.schedules")
+TRUSTED_FUNCTIONS = ("torch.nn", "torch.optim", "torchvision.models", "timm.models._factory")
+TRUSTED_FUNCTIONS += ("sightline.models.schedules",)
 """The same for functions: those that load and run what their arguments name are not among them."""
 
 

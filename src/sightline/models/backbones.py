@@ -405,8 +405,14 @@ def _head_names(network: nn.Module) -> set[str]:
 
 
 def head_modules(network: nn.Module) -> list[str]:
-    """Names of the modules that make up the final classifier, as timm knows them."""
-    classifier = network.get_classifier()  # pyright: ignore[reportCallIssue]  (every timm network has it)
+    """Names of the modules that make up the final classifier.
+
+    timm's networks say it, and others that have `get_classifier()`; else it is the last linear layer or convolution.
+    """
+    if not hasattr(network, "get_classifier"):
+        layers = (nn.Linear, nn.Conv1d, nn.Conv2d)
+        return [name for name, module in network.named_modules() if isinstance(module, layers)][-1:]
+    classifier = network.get_classifier()  # pyright: ignore[reportCallIssue]
     parts = classifier if isinstance(classifier, tuple | list) else [classifier]
     return [name for name, module in network.named_modules() if any(module is part for part in parts)]
 

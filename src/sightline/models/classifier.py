@@ -213,5 +213,11 @@ class Classifier(pl.LightningModule):
 
     def _freeze_backbone(self) -> None:
         prefixes = tuple(f"{name}." for name in head_modules(self.backbone))
+        heads = [name for name, _ in self.backbone.named_parameters() if name.startswith(prefixes)]
+        if not heads:
+            raise BadInput(
+                f"model.freeze={self.recipe.freeze}: {self.architecture.name} has no linear layer or convolution; "
+                "give it get_classifier(), which returns its head, or set model.freeze=none"
+            )
         for name, parameter in self.backbone.named_parameters():
             parameter.requires_grad = name.startswith(prefixes)

@@ -1,5 +1,6 @@
 """Networks beside timm's: whatever a callable of one's own returns."""
 
+import inspect
 from collections.abc import Mapping
 from typing import Any
 
@@ -19,7 +20,11 @@ def check_own_network(target: str, arguments: Mapping[str, Any]) -> None:
 
 
 def _offered(target: str, num_classes: int, channels: int) -> dict[str, int]:
-    return taken_by(locate(target, "model"), {"num_classes": num_classes, "in_chans": channels})
+    """`num_classes` and `in_chans`, where the callable takes them; behind `**` only channels that are not the usual."""
+    made, offered = locate(target, "model"), {"num_classes": num_classes, "in_chans": channels}
+    if channels == 3 and "in_chans" not in inspect.signature(made).parameters:
+        del offered["in_chans"]
+    return taken_by(made, offered)
 
 
 def create_own_network(target: str, arguments: Mapping[str, Any], *, num_classes: int, channels: int) -> nn.Module:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from sightline.config import TrainConfig, with_value
+from sightline.config import TrainConfig, where_raised, with_value
 from sightline.data.augmentation import check_typed_augmentation
 from sightline.data.training_data import TrainingData
 from sightline.errors import BadInput
@@ -188,13 +188,24 @@ def check_augmentation(cfg: TrainConfig, opened: TrainingData, overrides: Sequen
 
 
 def _check_input(network: "nn.Module", architecture: "Architecture", spec: "TaskSpec", size: int) -> None:
-    """One image through the network: a size that it cannot take shows here, before anything is written."""
+    """One image through the network: a size that it cannot take shows here, before anything is written.
+
+    Raises: BadInput when it does not take it, or answers with anything but logits.
+    """
     import torch
 
+    images = torch.zeros(1, spec.channels, size, size)
     try:
         with torch.inference_mode():
-            outputs = network.eval()(torch.zeros(1, spec.channels, size, size))
-    except (RuntimeError, AssertionError, ValueError) as error:
+            outputs = network.eval()(images)
+    except Exception as error:
+        if architecture.target is not None:
+            raise BadInput(
+                f"model._target_={architecture.target}: does not take images {tuple(images.shape)} "
+                f"({where_raised(error)}); change that code, or data.image_size={spec.image_size}"
+            ) from error
+        if not isinstance(error, RuntimeError | AssertionError | ValueError):
+            raise
         published = getattr(network, "pretrained_cfg", {}).get("input_size")
         made_for = f"data.image_size={published[-1]}" if published else "the size that the model was made for"
         grows = f" augmentation.start_size, which begins with {size} px" if size < spec.image_size else ""
@@ -205,4 +216,10 @@ def _check_input(network: "nn.Module", architecture: "Architecture", spec: "Task
         ) from error
     finally:
         network.train()
-    assert outputs.shape == (1, spec.num_classes), outputs.shape
+    wanted, found = (1, spec.num_classes), getattr(outputs, "shape", None)
+    if not isinstance(outputs, torch.Tensor) or tuple(outputs.shape) != wanted:
+        what = type(outputs).__name__ if found is None else str(tuple(found))
+        raise BadInput(
+            f"model._target_={architecture.target}: returned {what} for images {tuple(images.shape)}, and must return "
+            f"the logits of {spec.num_classes} classes, {wanted}; take `num_classes` as an argument, which is given"
+        )

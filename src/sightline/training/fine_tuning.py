@@ -48,7 +48,7 @@ def with_pretrained(cfg: Training, before: Mapping[str, Any]) -> tuple[Training,
     model, key = cfg.model, "model.pretrained"
     if model.pretrained != "auto":
         return cfg, []
-    if model.weights_file() is not None:
+    if model.weights_file() is not None or model._target_ is not None:
         return with_value(cfg, key, False), []
     if key in before:
         guess = Guess(key, before[key], "as this run began")
@@ -73,7 +73,9 @@ def with_max_epochs(cfg: Training, num_images: int) -> tuple[Training, list[Gues
     """The configuration with what `trainer.max_epochs=auto` stands for with so many training images."""
     if cfg.trainer.max_epochs != "auto":
         return cfg, []
-    is_pretrained = cfg.model.pretrained is True or cfg.model.weights_file() is not None
+    is_pretrained = (
+        cfg.model.pretrained is True and cfg.model._target_ is None
+    ) or cfg.model.weights_file() is not None
     fewest, most = EPOCHS[is_pretrained]
     epochs = min(max(round(IMAGES_TO_SEE[is_pretrained] / num_images), fewest), most)
     begins = "from published weights" if is_pretrained else "from scratch"

@@ -9,6 +9,8 @@ from sightline.config.instantiation import check_targets
 from sightline.errors import BadInput
 
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
+OF_TIMM = only_with("model._target_", None)
+"""Of keys that stand for what timm publishes, or for arguments that its networks share."""
 
 
 @dataclass
@@ -16,13 +18,13 @@ class ModelConfig:
     """A network by timm's name, or of own code, and how it is trained."""
 
     _target_: str | None = key(None, "own code that returns a torch.nn.Module, like my_code.MyNet; null: timm's name")
-    name: str = key("", "any timm backbone", needs=only_with("model._target_", None))
+    name: str = key("", "any timm backbone", needs=OF_TIMM)
     arguments: dict[str, Any] = key({}, "of timm.create_model, or of own code")
-    arguments_for: dict[str, dict[str, Any]] = key({}, "the same, for the model of that name alone")
+    arguments_for: dict[str, dict[str, Any]] = key({}, "the same, for the model of that name alone", needs=OF_TIMM)
     pretrained: bool | str = key(
         False,
         "weights from timm's hub; auto: where they are in the cache, or can be fetched; else from scratch",
-        needs=Needs("model.weights=null", lambda cfg: cfg.model.weights_file() is None, may_stay=True),
+        needs=(OF_TIMM, Needs("model.weights=null", lambda cfg: cfg.model.weights_file() is None, may_stay=True)),
     )
     weights: str | None = key(
         None,
@@ -32,20 +34,22 @@ class ModelConfig:
             "no file for this model in model.weights_for", lambda cfg: cfg.model.weights == cfg.model.weights_file()
         ),
     )
-    weights_for: Any = key(None, "{name: file}: the same for the model of that name alone; null there: no file for it")
+    weights_for: Any = key(
+        None, "{name: file}: the same for the model of that name alone; null there: no file for it", needs=OF_TIMM
+    )
     drop_rate: float = key(
         0.0,
         "dropout before the head, as timm's argument of that name",
         minimum=0,
         below=1,
-        needs=Needs("no drop_rate in model.arguments", lambda cfg: cfg.model.uses("drop_rate")),
+        needs=(OF_TIMM, Needs("no drop_rate in model.arguments", lambda cfg: cfg.model.uses("drop_rate"))),
     )
     drop_path_rate: float = key(
         0.0,
         "stochastic depth: how often the last block is left out",
         minimum=0,
         below=1,
-        needs=Needs("no drop_path_rate in model.arguments", lambda cfg: cfg.model.uses("drop_path_rate")),
+        needs=(OF_TIMM, Needs("no drop_path_rate in model.arguments", lambda cfg: cfg.model.uses("drop_path_rate"))),
     )
     freeze: str = key(
         "none",
@@ -131,10 +135,11 @@ class ModelConfig:
         if weights is not None and not Path(weights).expanduser().is_file():
             name = f"model.weights_for.{self.name}" if self.name in (self.weights_for or {}) else "model.weights"
             raise BadInput(f"{name}={weights}: no such file; give the path of a safetensors file")
-        if self.freeze != "none" and not self.pretrained and weights is None:
+        if self.freeze != "none" and weights is None and (self._target_ is not None or not self.pretrained):
+            published = "" if self._target_ is not None else " or model.pretrained=true"
             raise BadInput(
                 f"model.freeze={self.freeze}: with random weights the frozen backbone knows nothing; "
-                "add model.weights=FILE or model.pretrained=true, or set model.freeze=none"
+                f"add model.weights=FILE{published}, or set model.freeze=none"
             )
         for name, node in (("optimizer", self.optimizer), ("scheduler", self.scheduler)):
             if "_target_" not in node:
