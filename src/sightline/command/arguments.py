@@ -87,7 +87,7 @@ def read_overrides(task: str, overrides: Sequence[str], *, several_runs: bool = 
 
     Raises: BadInput with what to type.
     """
-    read = [_read(task, each, several_runs=several_runs) for each in overrides]
+    read = _with_nodes(task, [_read(task, each, several_runs=several_runs) for each in overrides])
     given = {key_of(each) for each in read if not each.startswith("~")}
     if JOB in read or value_of(read, "resume") not in (None, "auto", "null"):
         return read, []
@@ -240,6 +240,26 @@ def _read(task: str, override: str, *, several_runs: bool) -> str:
     if parsed.is_sweep_override() and not several_runs:
         raise BadInput(_explain_sweep(task, key, text, parsed))
     return override
+
+
+def _with_nodes(task: str, overrides: Sequence[str]) -> list[str]:
+    """The overrides with `++`, as Hydra wants it, before a `_target_` and the arguments that are typed beside it."""
+    places = [key_of(each).rpartition(".") for each in overrides]
+    nodes = {place for place, _, last in places if last == "_target_" and _takes_node(task, place)}
+    return [
+        f"++{each}" if place in nodes and not each.startswith(("+", "~")) and not _is_sweep(each) else each
+        for each, (place, _, _) in zip(overrides, places, strict=True)
+    ]
+
+
+def _takes_node(task: str, key: str) -> bool:
+    """Whether a key may have any value, or lies in one that holds any keys."""
+    return any(f"{key}.".startswith(f"{name}.") for name in keys_of(task))
+
+
+def _is_sweep(override: str) -> bool:
+    parsed = _parse(override)
+    return parsed is not None and parsed.is_sweep_override()
 
 
 def _parse(override: str) -> Override | None:

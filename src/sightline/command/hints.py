@@ -166,10 +166,10 @@ def hint_for_key(task: str, key: str, value: str = "…", siblings: Iterable[str
     for group, options in groups_of(task).items():
         if _bare(group) == _bare(word):
             return f"; type {group}=OPTION, one of {', '.join(options)}"
-    near = _near(word, [f"{section}.{name}".lstrip(".") for name in siblings]) or _near(word, keys_of(task))
-    if near:
-        return f" (did you mean {' or '.join(in_shell(f'{name}={value}') for name in near)}?)"
+    near = _near(word, [f"{section}.{name}".lstrip(".") for name in siblings])
     is_open = any(section == name or section.startswith(f"{name}.") for name in keys_of(task))
+    if near := near or ([] if is_open else _near(word, keys_of(task))):
+        return f" (did you mean {' or '.join(in_shell(f'{name}={value}') for name in near)}?)"
     return f"; to add it type {in_shell(f'+{key}={value}')}" if is_open else None
 
 

@@ -16,7 +16,7 @@ from sightline.config.conversion import (
     validate_task,
     with_value,
 )
-from sightline.config.instantiation import build, build_each, check_targets, taken_by
+from sightline.config.instantiation import build, build_each, build_part, check_targets, taken_by, taken_by_name
 from sightline.config.location import locate, where_raised
 from sightline.config.own_code import OwnCode, open_code, targets_of
 from sightline.config.registration import all_keys, path_keys, register, with_absolute_paths
@@ -83,6 +83,7 @@ __all__ = [
     "all_keys",
     "build",
     "build_each",
+    "build_part",
     "check_overrides",
     "check_place",
     "check_processes",
@@ -101,6 +102,7 @@ __all__ = [
     "register",
     "save_yaml",
     "taken_by",
+    "taken_by_name",
     "targets_of",
     "to_plain",
     "to_yaml",

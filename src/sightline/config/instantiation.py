@@ -48,6 +48,22 @@ def build(node: Mapping[str, Any], key: str, **arguments: Any) -> Any:
         ) from error
 
 
+def build_part(node: Mapping[str, Any], key: str, **offered: Any) -> Callable[..., Any]:
+    """What is to be called later: a node's function with its arguments set, or the object of its class.
+
+    `offered` go before the arguments of the node, as far as the target takes them. A function that makes what is to be
+    called has `_partial_: false`.
+
+    Raises: BadInput as `build` does, or for an object that cannot be called.
+    """
+    target = locate(str(node["_target_"]), key)
+    given = {"_partial_": not inspect.isclass(target), **taken_by_name(target, offered), **node}
+    made = build(given, key)
+    if not callable(made):
+        raise BadInput(f"{key} ({node['_target_']}): made {type(made).__name__}, which cannot be called; name another")
+    return made
+
+
 def build_each(nodes: Mapping[str, Any], key: str) -> dict[str, Any]:
     """The objects of several nodes by name, in their order; null leaves one out.
 
@@ -65,6 +81,12 @@ def taken_by(target: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str
     if any(each.kind == each.VAR_KEYWORD for each in parameters.values()):
         return dict(offered)
     return {name: value for name, value in offered.items() if name in parameters}
+
+
+def taken_by_name(target: Callable[..., Any], offered: Mapping[str, Any]) -> dict[str, Any]:
+    """The same, without those that would only be swallowed by `**`."""
+    taken = taken_by(target, offered)
+    return {name: value for name, value in taken.items() if name in inspect.signature(target).parameters}
 
 
 def check_arguments(node: Any, key: str, **given: Any) -> None:

@@ -12,6 +12,7 @@ from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
 from torchmetrics import MeanMetric
 from torchmetrics.classification import MulticlassAccuracy
 
+from sightline.config.location import where_raised
 from sightline.distributed.agreement import mean
 from sightline.errors import BadInput
 from sightline.models.backbones import Architecture, head_modules
@@ -24,8 +25,8 @@ from sightline.models.parameter_groups import parameter_groups, stages
 from sightline.task_spec import TaskSpec
 
 Batch = tuple[torch.Tensor, torch.Tensor]
-TOTAL_STEPS = ("total_steps", "T_max", "total_iters")
-"""Arguments of torch's schedulers for the number of steps."""
+TOTAL_STEPS = ("total_steps", "T_max", "total_iters", "num_training_steps")
+"""Arguments of torch's and others' schedulers for the number of steps."""
 
 
 @dataclass(frozen=True)
@@ -39,7 +40,8 @@ class Recipe:
 
     optimizer: Callable[..., torch.optim.Optimizer]
     scheduler: Callable[..., LRScheduler | ReduceLROnPlateau]
-    loss: nn.Module = field(default_factory=nn.CrossEntropyLoss)
+    loss: Callable[[torch.Tensor, torch.Tensor], torch.Tensor] = field(default_factory=nn.CrossEntropyLoss)
+    chance_loss: float | None = None  # of guessing; None: the logarithm of the number of classes
     freeze: str = "none"
     monitor: str | None = "val/accuracy"  # None: no validation decides, the last epoch is kept
     mixing: Mixing | None = None
@@ -146,14 +148,21 @@ class Classifier(pl.LightningModule):
         return {"optimizer": optimizer, "lr_scheduler": moves}
 
     def check_optimizer(self) -> None:
-        """Raises: BadInput when the optimizer or the scheduler refuses its settings."""
+        """Raises: BadInput when the optimizer or the scheduler refuses its settings, or is none."""
         name = self._step_argument()
         try:
-            optimizer = self.make_optimizer()
+            optimizer: Any = self.make_optimizer()
+            if not isinstance(optimizer, torch.optim.Optimizer):
+                raise BadInput(_explain_kind("optimizer", self.recipe.optimizer, optimizer, "torch.optim.Optimizer"))
             length = {} if self._is_given(name) else {name: 100}
-            self.recipe.scheduler(optimizer, **length, **self._peaks(optimizer))
-        except (TypeError, ValueError) as error:
-            raise BadInput(f"model.optimizer or model.scheduler: {error}; change that setting") from error
+            scheduler: Any = self.recipe.scheduler(optimizer, **length, **self._peaks(optimizer))
+        except BadInput:
+            raise
+        except Exception as error:  # whatever own code raises
+            raise BadInput(f"model.optimizer or model.scheduler: {where_raised(error)}; change that setting") from error
+        if not isinstance(scheduler, LRScheduler | ReduceLROnPlateau):
+            kinds = "torch.optim.lr_scheduler.LRScheduler"
+            raise BadInput(_explain_kind("scheduler", self.recipe.scheduler, scheduler, kinds))
 
     def train(self, mode: bool = True) -> "Classifier":
         """As in torch, but frozen batch norm stays in eval mode and keeps its statistics."""
@@ -221,3 +230,9 @@ class Classifier(pl.LightningModule):
             )
         for name, parameter in self.backbone.named_parameters():
             parameter.requires_grad = name.startswith(prefixes)
+
+
+def _explain_kind(part: str, target: Any, made: Any, wanted: str) -> str:
+    made_by = getattr(target, "func", target)
+    name = f"{made_by.__module__}.{made_by.__qualname__}"
+    return f"model.{part} ({name}): returned {type(made).__name__}, and no {wanted}; name a callable that returns one"

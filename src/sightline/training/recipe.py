@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.config import TrainConfig, build
+from sightline.config import TrainConfig, build, locate, taken_by_name
 from sightline.errors import BadInput
 from sightline.metrics import mode_of
 from sightline.runs.folder import find_run
@@ -28,21 +28,29 @@ def build_recipe(cfg: TrainConfig, spec: TaskSpec, class_counts: Sequence[int]) 
     from sightline.models.classifier import Recipe
     from sightline.models.losses import make_loss, weights_of_classes
     from sightline.models.mixing import Mixing
+    from sightline.models.own_loss import build_own_loss, check_own_loss
 
     model, mixing = cfg.model, cfg.augmentation
     weights = None if model.class_weights == "none" else weights_of_classes(model.class_weights, class_counts)
-    loss = make_loss(
-        model.loss,
-        label_smoothing=model.label_smoothing,
-        class_weights=weights,
-        focal_gamma=model.focal_gamma,
-        target_threshold=model.bce_target_threshold,
-    )
-    mixes = mixing.mixup > 0 or mixing.cutmix > 0
+    mixes, chance_loss = mixing.mixup > 0 or mixing.cutmix > 0, None
+    if isinstance(model.loss, dict):
+        loss = build_own_loss(
+            model.loss, spec.num_classes, class_weights=weights, label_smoothing=model.label_smoothing
+        )
+        chance_loss = check_own_loss(loss, model.loss["_target_"], spec.num_classes, takes_shares=mixes)
+    else:
+        loss = make_loss(
+            model.loss,
+            label_smoothing=model.label_smoothing,
+            class_weights=weights,
+            focal_gamma=model.focal_gamma,
+            target_threshold=model.bce_target_threshold,
+        )
     return Recipe(
         _build_optimizer(cfg),
         _build_scheduler(cfg),
         loss,
+        chance_loss=chance_loss,
         freeze=model.freeze,
         monitor=None if cfg.data.with_validation else cfg.checkpoint.monitor,
         mixing=Mixing(mixing.mixup, mixing.cutmix, mixing.mix_probability) if mixes else None,
@@ -86,14 +94,28 @@ def _build_optimizer(cfg: TrainConfig) -> Any:
     node, changes = cfg.model.optimizer, {}
     if cfg.trainer.gradient_clip_val and "fused" in node:
         changes["fused"] = False  # Lightning refuses to clip the gradients of a fused optimizer in mixed precision
-    return build(node, "model.optimizer", **changes)
+    return _build_partial("optimizer", {**node, **changes}, lr=cfg.model.lr)
 
 
 def _build_scheduler(cfg: TrainConfig) -> Any:
     node, changes = cfg.model.scheduler, {}
     if node["_target_"].endswith("ReduceLROnPlateau"):
         changes["mode"] = mode_of(cfg.checkpoint.monitor)
-    return build(node, "model.scheduler", **changes)
+    return _build_partial("scheduler", {**node, **changes}, max_lr=cfg.model.lr)
+
+
+def _build_partial(part: str, node: dict[str, Any], **offered: Any) -> Any:
+    """An optimizer or a scheduler that lacks its first argument; `offered` are given where it takes them.
+
+    Raises: BadInput when there is none, or it does not take the arguments, which may be of the chosen option.
+    """
+    key = f"model.{part}"
+    taken = taken_by_name(locate(node["_target_"], key), offered)
+    try:
+        return build({**taken, **node, "_partial_": True}, key)
+    except BadInput as error:
+        chosen = f"; to begin without the arguments of another model/{part} add ~model/{part}"
+        raise BadInput(f"{error}{chosen if 'does not take' in str(error) else ''}") from error
 
 
 def find_teacher(cfg: TrainConfig) -> Path:

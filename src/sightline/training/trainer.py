@@ -200,10 +200,11 @@ def _make_watchers(plan: FitPlan, record: RunRecord) -> "tuple[Divergence, Rollb
     from sightline.callbacks.rollback import Rollback
 
     settings = plan.cfg.divergence
+    chance_loss = plan.classifier.recipe.chance_loss or math.log(plan.classifier.spec.num_classes)
     divergence = Divergence(
         plan.datamodule.train_files,
         record.update,
-        chance_loss=math.log(plan.classifier.spec.num_classes),
+        chance_loss=chance_loss,
         explosion_factor=settings.explosion_factor,
         patience_steps=settings.patience_steps,
     )

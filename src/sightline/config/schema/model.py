@@ -4,10 +4,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from sightline.config.constraints import Needs, key, only_with
+from sightline.config.constraints import Needs, key, only_with, validate_choice
 from sightline.config.instantiation import check_targets
 from sightline.errors import BadInput
 
+LOSSES = ("cross_entropy", "bce", "focal")
 COMPILE_MODES = ("default", "reduce-overhead", "max-autotune", "max-autotune-no-cudagraphs")
 OF_TIMM = only_with("model._target_", None)
 """Of keys that stand for what timm publishes, or for arguments that its networks share."""
@@ -64,7 +65,11 @@ class ModelConfig:
         words=("auto",),
         noun="a number",
     )
-    loss: str = key("cross_entropy", "bce: each class for itself", choices=("cross_entropy", "bce", "focal"))
+    loss: Any = key(
+        "cross_entropy",
+        "or focal, or bce: each class for itself; or a `_target_` node of a class, which is made, or of a function: "
+        "either is called with logits and labels, or shares of the classes",
+    )
     label_smoothing: float = key(0.0, "share of the label that all classes get", minimum=0, below=1)
     focal_gamma: float = key(
         2.0, "the larger, the less what is already right counts", minimum=0, needs=only_with("model.loss", "focal")
@@ -141,6 +146,12 @@ class ModelConfig:
                 f"model.freeze={self.freeze}: with random weights the frozen backbone knows nothing; "
                 f"add model.weights=FILE{published}, or set model.freeze=none"
             )
+        if isinstance(self.loss, dict):
+            if "_target_" not in self.loss:
+                raise BadInput(f"model.loss={self.loss}: no _target_ is set; add model.loss._target_=MODULE.CLASS")
+            check_targets(self.loss, "model.loss")
+        else:
+            validate_choice("model.loss", self.loss, LOSSES)
         for name, node in (("optimizer", self.optimizer), ("scheduler", self.scheduler)):
             if "_target_" not in node:
                 raise BadInput(f"model.{name}: no _target_ is set; choose one, like model/{name}=… (see --help)")
