@@ -50,8 +50,9 @@ MIN_IS_BEST = frozenset(
 
 
 def mode_of(name: str) -> Mode:
-    """Whether the least (`min`) or the greatest (`max`) value of a metric is its best."""
-    return "min" if name.rsplit("/", 1)[-1] in MIN_IS_BEST else "max"
+    """Whether the least (`min`) or the greatest (`max`) value of a metric is its best, by its name."""
+    last = name.rsplit("/", 1)[-1]
+    return "min" if last in MIN_IS_BEST or last.endswith(("loss", "error")) else "max"
 
 
 def meets(name: str, value: float, bound: float) -> bool:

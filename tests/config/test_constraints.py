@@ -12,17 +12,24 @@ from tests.conftest import compose_task, compose_train
 
 FILE = "model.weights=tests/config/test_constraints.py"  # any file that is there
 SYNTHETIC, SHARDS = "data=synthetic", "data=shards data.root=packed"
+OWN_MODULE, OWN_DATA = "module._target_=my_code.MyModule", "datamodule._target_=my_code.MyData"
 STOPPING = "callbacks=early_stopping"
 EXAMPLES: dict[str, tuple[str, str, str]] = {
     "augmentation": ("augmentation.mixup=0.2", SYNTHETIC, ""),
     "augmentation.crop_ratio": ("augmentation.crop_ratio=[0.9,1.1]", "augmentation=none", "augmentation=light"),
     "augmentation.horizontal_flip": ("augmentation.horizontal_flip=0.5", "data=digits", "data=intel"),
     "augmentation.batch.horizontal_flip": ("augmentation.batch.horizontal_flip=0.5", "data=digits", "data=gtsrb"),
+    "augmentation.cutmix": ("augmentation.cutmix=1", OWN_MODULE, ""),
+    "augmentation.mixup": ("augmentation.mixup=1", OWN_MODULE, ""),
+    "augmentation.start_size": ("augmentation.start_size=0.5", OWN_MODULE, ""),
     "augmentation.mix_probability": ("augmentation.mix_probability=0.5", "", "augmentation.cutmix=1"),
     "callbacks": (STOPPING, "trainer.max_epochs=5", "trainer.max_epochs=6"),
     "checkpoint.average_best": ("checkpoint.average_best=3", "trainer.max_epochs=1", "trainer.max_epochs=4"),
     "checkpoint.monitor": ("checkpoint.monitor=val/loss", "data.with_validation=true", ""),
     "model.name": ("model.name=resnet18", "model._target_=my_code.Net", ""),
+    "checkpoint.mode": ("checkpoint.mode=min", "", OWN_MODULE),
+    "data": ("data.sampler=balanced", OWN_DATA, ""),
+    "model": ("model.label_smoothing=0.1", OWN_MODULE, ""),
     "data.audit": ("data.audit=skip", SHARDS, ""),
     "data.cache": ("data.cache=always", SHARDS, ""),
     "data.cache_gb": ("data.cache_gb=5", "data.cache=off", f"data.cache=off {SHARDS}"),

@@ -71,7 +71,7 @@ class SightlineSweeper(Sweeper):
             refuse_idle,
         )
         from sightline.command import invocation
-        from sightline.config import validate_choice
+        from sightline.config import is_own, validate_choice
         from sightline.launch.submission import print_plans
         from sightline.metrics import FINAL_METRICS
         from sightline.runs.guesses import announce
@@ -89,7 +89,7 @@ class SightlineSweeper(Sweeper):
         self.said["study_name"] = self.said["study_name"] or self._name_study(first, space, typed_keys(fixed))
         submission = self._open_submission()
         settings = self._settings(space, fixed, submission)
-        if "optimized_metric" in self.config:
+        if "optimized_metric" in self.config and not is_own(self.config.module):  # which logs what it likes
             for metric in settings.metrics:
                 validate_choice("hydra.sweeper.metrics", metric, FINAL_METRICS)
 
@@ -146,11 +146,14 @@ class SightlineSweeper(Sweeper):
 
     def _name_study(self, cfg: DictConfig, space: Any, typed: Mapping[str, str]) -> str:
         """By data, model and space; without the model where models are searched, or a name is typed for both."""
+        from sightline.config import is_own
         from sightline.runs.override_text import key_of
         from sightline.sweeping.typed_keys import name_study
 
         choices, model = self.config.hydra.runtime.choices, None
-        if "model" in cfg and "name" not in typed and not {"model", "model.name"} & {*space.keys}:
+        if "module" in cfg and is_own(cfg.module):
+            model = cfg.module._target_.rpartition(".")[2]
+        elif "model" in cfg and "name" not in typed and not {"model", "model.name"} & {*space.keys}:
             is_by_name = key_of(typed.get("model.name", "")) == "model.name" or choices.get("model") == "default"
             model = cfg.model.name if is_by_name else choices.get("model")
         return name_study(cfg.get("name") or cfg.data.name, model, choices.get("hparams_search"))

@@ -4,7 +4,7 @@ import logging
 import math
 import statistics
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -12,7 +12,7 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning.callbacks import Callback
 
-from sightline.distributed.agreement import is_alone, largest
+from sightline.distributed.agreement import is_alone, largest, mean
 
 log = logging.getLogger(__name__)
 MAX_WAITING = 8
@@ -46,9 +46,10 @@ class Diverged(RuntimeError):
         files = facts["files"]
         named = ", ".join(files[:MAX_NAMED])
         more = f" and {len(files) - MAX_NAMED} more (all in run.json)" if len(files) > MAX_NAMED else ""
+        images = f", images {named}{more}; look at these images, " if files else "; "
         super().__init__(
             f"{facts['reason']}: step {facts['step']} (epoch {facts['epoch'] + 1}, batch {facts['batch'] + 1}), "
-            f"learning rate {facts['lr']:g}, images {named}{more}; look at these images, {changes}"
+            f"learning rate {facts['lr']:g}{images}{changes}"
         )
 
 
@@ -79,14 +80,15 @@ class Divergence(Callback):
     def on_train_batch_start(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, batch: Any, batch_idx: int
     ) -> None:
-        lr = float(trainer.optimizers[0].param_groups[0]["lr"])  # the scheduler moves before the batch's end
+        lr = float(trainer.optimizers[0].param_groups[0].get("lr", math.nan))  # the scheduler moves before its end
         self._moment = Moment(trainer.global_step, trainer.current_epoch, batch_idx, lr)
 
     def on_train_batch_end(
         self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
     ) -> None:
         assert self._moment is not None
-        self._waiting.append((self._moment, *send_to_host(outputs["mean_loss"])))
+        if (loss := _mean_loss(outputs)) is not None:
+            self._waiting.append((self._moment, *send_to_host(loss)))
         self._check(waits=False)
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
@@ -175,6 +177,15 @@ class _Fall:
         noise = math.sqrt((statistics.variance(earlier) + statistics.variance(later)) / self.half)
         is_falling = before - after > max(noise, MIN_FALL * before)
         return None if is_falling or after < learnt else (before, after)
+
+
+def _mean_loss(outputs: Any) -> torch.Tensor | None:
+    """The loss of a batch over all processes, by what a training step returned; None where it returned no loss."""
+    if not isinstance(outputs, Mapping):
+        return mean(outputs.detach()) if isinstance(outputs, torch.Tensor) else None
+    if (loss := outputs.get("mean_loss")) is None and (loss := outputs.get("loss")) is not None:
+        loss = mean(loss.detach())
+    return loss
 
 
 def send_to_host(loss: torch.Tensor) -> tuple[torch.Tensor, Any]:

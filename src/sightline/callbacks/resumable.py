@@ -17,6 +17,7 @@ from pytorch_lightning.callbacks import Callback, ModelCheckpoint
 from torchmetrics import Metric
 
 from sightline.callbacks.checkpoint_files import LAST, STATE
+from sightline.callbacks.epoch_means import add_epoch_means, epoch_means
 from sightline.distributed.agreement import gathered, largest
 from sightline.errors import Interrupted
 
@@ -51,6 +52,7 @@ class Resumable(Callback):
         self.signal_number: int | None = None
         self._loaded: dict[str, Any] | None = None
         self._old_optimizers: list[dict[str, Any]] = []
+        self._epoch_means: dict[str, dict[str, Any]] = {}
         self._before_validation: dict[str, Any] | None = None
         self._is_exact = self._is_complete = False
 
@@ -103,11 +105,20 @@ class Resumable(Callback):
     ) -> None:
         if self._loaded is not None:
             _restore(self._loaded, trainer, pl_module)
+            self._epoch_means = self._loaded.get("epoch_means", [{}] * trainer.world_size)[trainer.global_rank]
             self._loaded = None
+        elif self._epoch_means:
+            self._epoch_means = add_epoch_means(trainer, self._epoch_means)
         if self._opens_window(trainer, batch_idx):
             self._at_save_point(trainer, batch_idx)
         rank = (trainer.global_rank,) if trainer.global_rank else ()
         _seed((self.seed, trainer.current_epoch, batch_idx, STREAM, *rank))
+
+    def on_train_batch_end(
+        self, trainer: pl.Trainer, pl_module: pl.LightningModule, outputs: Any, batch: Any, batch_idx: int
+    ) -> None:
+        if self._epoch_means:
+            self._epoch_means = add_epoch_means(trainer, self._epoch_means)
 
     def _opens_window(self, trainer: pl.Trainer, batch_idx: int) -> bool:
         overfits = trainer.overfit_batches > 0  # pyright: ignore[reportAttributeAccessIssue]  (set by a connector)
@@ -169,6 +180,7 @@ class Resumable(Callback):
             "batches_that_stepped": epoch_loop._batches_that_stepped,
             "validation_progress": epoch_loop.val_loop.batch_progress.state_dict(),
             "metrics": gathered(_metric_states(pl_module)),
+            "epoch_means": gathered(epoch_means(trainer)),
             "callback_metrics": dict(trainer.callback_metrics),
             "last_step_saved": {each.state_key: each._last_global_step_saved for each in _checkpoints(trainer)},
         }
@@ -256,7 +268,7 @@ def _begin_schedule(checkpoint: dict[str, Any], trainer: pl.Trainer) -> dict[str
     loops["epoch_loop.val_loop.batch_progress"] = validation
     metrics: list[dict[str, Any]] = [{} for _ in state["metrics"]]
     none = {"is_complete": False, "should_stop": False}
-    return {**state, **none, "validation_progress": validation, "metrics": metrics}
+    return {**state, **none, "validation_progress": validation, "metrics": metrics, "epoch_means": metrics}
 
 
 def _move(checkpoint: dict[str, Any], trainer: pl.Trainer) -> None:

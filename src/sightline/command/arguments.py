@@ -104,9 +104,9 @@ def read_overrides(task: str, overrides: Sequence[str], *, several_runs: bool = 
 
 def _own_code() -> list[Guess]:
     """The code of the project of one's own that the command is typed in."""
-    project = own_project()
-    code = None if project is None else extensions_of(project)
-    return [] if code is None else [Guess("extensions", str(code), f"{project / OWN_PROJECT} says so")]
+    if (project := own_project()) is None or (code := extensions_of(project)) is None:
+        return []
+    return [Guess("extensions", str(code), f"{project / OWN_PROJECT} says so")]
 
 
 def _split_flags(args: Sequence[str]) -> tuple[list[str], list[str], list[tuple[str, str | None]]]:

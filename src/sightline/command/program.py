@@ -45,6 +45,7 @@ NOT_SAID = (
     ".*persistent_workers.*",
     ".*your dataloader is not resumable.*",  # its sampler is
     ".*module.s. in eval mode at the start of training.*",
+    "You passed in a `val_dataloader` but have no `validation_step`.*",
     "You requested to overfit but enabled .* dataloader shuffling.*",
     # torchmetrics: what the watch over divergence says with the step and the images
     "Encountered `nan` values in tensor. Will be removed.*",

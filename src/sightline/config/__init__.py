@@ -25,6 +25,7 @@ from sightline.config.schema.data import DataConfig, PathsConfig
 from sightline.config.schema.evaluation import EvaluationConfig
 from sightline.config.schema.explanation import METHODS, ExplanationConfig
 from sightline.config.schema.model import ModelConfig
+from sightline.config.schema.own_code import is_own
 from sightline.config.schema.run_data import RunDataConfig
 from sightline.config.schema.tables import PARQUET_SUFFIX, TABLE_SUFFIXES
 from sightline.config.schema.tasks import (
@@ -93,6 +94,7 @@ __all__ = [
     "escaped",
     "explain_key",
     "find_code_of_run",
+    "is_own",
     "key",
     "locate",
     "open_code",

@@ -24,6 +24,8 @@ class Needs:
     """Whether a key that is typed without it may stay, with a line about it, and is not refused."""
     of_group: bool = False
     """Whether it is the whole group that counts only with it."""
+    besides: tuple[str, ...] = ()
+    """The keys of a section that count without it, too."""
 
 
 def only_with(key: str, *values: Any, may_stay: bool = False) -> Needs:
@@ -51,7 +53,8 @@ def key(default: Any, meaning: str = "", **rules: Any) -> Any:
     writes) ·
     `several`: the value is a text, or a list of texts ·
     `rest`: takes what is set beside the keys of its section, which is open ·
-    `needs`: what it counts only with, a `Needs` or several.
+    `needs`: what it counts only with, a `Needs` or several ·
+    `open`: its keys are not known beforehand, and are typed without a plus.
     """
     metadata = {"meaning": meaning, **rules}
     if isinstance(default, dict | list):
@@ -116,6 +119,8 @@ def needs_of(rules: Mapping[str, Any]) -> tuple[Needs, ...]:
 
 def _touches(typed: str, name: str, needs: Needs) -> bool:
     """Whether an override sets a key or a part of it, or chooses the group that the key stands for."""
+    if any(f"{typed}.".startswith(f"{each}.") for each in needs.besides):
+        return False
     return f"{typed}.".startswith(f"{name}.") or (needs.of_group and name.startswith(f"{typed}."))
 
 

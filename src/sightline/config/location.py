@@ -2,7 +2,7 @@
 
 import importlib
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -32,6 +32,14 @@ def locate(target: str, key: str) -> Callable[..., Any]:
             f"{key}._target_={target}: {name} of {module} is of type {type(found).__name__}, and no class or function"
         )
     return found
+
+
+def parameters_of(target: Callable[..., Any]) -> Mapping[str, inspect.Parameter]:
+    """The parameters of a class or a function by name; none of one that is written in C."""
+    try:
+        return inspect.signature(target).parameters
+    except (TypeError, ValueError):
+        return {}
 
 
 class _Missing:

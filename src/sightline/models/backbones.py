@@ -29,7 +29,7 @@ SECONDS_TO_ANSWER = 5.0
 """Time limit for the server of published weights to answer, before a training counts on it."""
 
 
-OF_OWN_NETWORKS = ("target", "channels", "code")
+OF_OWN_NETWORKS = ("target", "channels", "code", "is_module")
 """Fields of an architecture that networks of timm do not need."""
 
 
@@ -48,6 +48,8 @@ class Architecture:
     """Of the images that it takes; of timm's networks the argument `in_chans` says it."""
     code: Mapping[str, str] = field(default_factory=dict)
     """The hash of each package of own code that the target may have come from."""
+    is_module: bool = False
+    """Whether the target is a LightningModule, whose arguments are all there, and not a network."""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values; what own networks alone have is left out for timm's."""
@@ -58,6 +60,10 @@ class Architecture:
         """The network with random weights, for saved ones to be loaded into."""
         if self.target is None:
             return _create(self.name, self.num_classes, self.arguments)
+        if self.is_module:
+            from sightline.models.own_module import create_own_module
+
+            return create_own_module(self.target, self.arguments)
         return create_own_network(self.target, self.arguments, num_classes=self.num_classes, channels=self.channels)
 
 

@@ -20,6 +20,8 @@ from sightline.task_spec import TaskSpec
 BACKBONE = "backbone."
 OLD_ARCHITECTURE = "model_card"
 """The name that checkpoints had for it."""
+NOT_MEASURED = "not_measured"
+"""What says in a checkpoint and in run.json why a module of own code has no logits."""
 
 
 @dataclass(frozen=True)
@@ -84,6 +86,8 @@ def _why_no_model(path: Path) -> str:
     if not record.is_file():
         return "; give a run folder of train.py, its model/ folder or a checkpoint"
     facts = json.loads(record.read_text(encoding="utf-8"))
+    if (why := facts.get("model", {}).get(NOT_MEASURED)) is not None:
+        return f": {_not_measured(facts['model'], why)}"
     if facts.get("task") != "train":
         return f": it is a run of {facts.get('task')}; give the run of train.py that made the model"
     return f": the run is {facts.get('status')} ({facts.get('reason') or 'its best checkpoint is not exported yet'})"
@@ -110,7 +114,8 @@ def _load_checkpoint(path: Path, code: CodeOfRun) -> SavedModel:
     checkpoint = _open_checkpoint(path)
     architecture = Architecture(**checkpoint["architecture"])
     spec = TaskSpec.from_dict(checkpoint["task_spec"])
-    return _assemble(architecture, spec, _backbone_state(checkpoint), path, code)
+    state = checkpoint["state_dict"] if architecture.is_module else _backbone_state(checkpoint)
+    return _assemble(architecture, spec, state, path, code)
 
 
 def _open_checkpoint(path: Path) -> dict[str, Any]:
@@ -122,7 +127,13 @@ def _open_checkpoint(path: Path) -> dict[str, Any]:
             checkpoint[key]
     except Exception as error:
         raise BadInput(f"run={path}: not a checkpoint of this project ({error}); give one of train.py") from error
+    if (why := checkpoint.get(NOT_MEASURED)) is not None:
+        raise BadInput(f"run={path}: {_not_measured(checkpoint['architecture'], why)}")
     return checkpoint
+
+
+def _not_measured(architecture: dict[str, Any], why: str) -> str:
+    return f"{architecture.get('target')} {why}: there are no answers to measure, explain or predict with"
 
 
 def _backbone_state(checkpoint: dict[str, Any]) -> dict[str, torch.Tensor]:

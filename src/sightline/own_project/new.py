@@ -32,9 +32,7 @@ def new(cfg: "DictConfig | NewConfig") -> Path:
     package = package_name(cfg.name)
     folder = Path(cfg.into).expanduser().absolute() / cfg.name
     if os.path.lexists(folder):
-        raise BadInput(
-            f"name={cfg.name}: {folder} is there already; choose another name, or another into=…"
-        )
+        raise BadInput(f"name={cfg.name}: {folder} is there already; choose another name, or another into=…")
     if not folder.parent.is_dir():
         raise BadInput(f"into={cfg.into}: no such folder; make it first, or name one that is there")
     with tempfile.TemporaryDirectory(prefix=f".{cfg.name}-", dir=folder.parent) as place:

@@ -4,7 +4,7 @@ import logging
 from collections.abc import Sequence
 from typing import TYPE_CHECKING, TypeVar
 
-from sightline.config import TrainConfig, where_raised, with_value
+from sightline.config import TrainConfig, is_own, where_raised, with_value
 from sightline.data.augmentation import check_typed_augmentation
 from sightline.data.training_data import TrainingData
 from sightline.errors import BadInput
@@ -56,7 +56,7 @@ def with_img_size(cfg: Training) -> tuple[Training, list[Guess]]:
     from sightline.models.backbones import check_name, made_for_size
 
     model, size = cfg.model, cfg.data.image_size
-    if model._target_ is not None:
+    if model._target_ is not None or is_own(cfg.module):
         return cfg, []
     check_name(model.name)
     own = made_for_size(model.name, model.timm_arguments(), size)
@@ -80,6 +80,8 @@ def check_network(cfg: TrainConfig) -> None:
         choose_precision(cfg.trainer.precision, choose_device(cfg.trainer.accelerator))
     except BadInput as error:
         raise BadInput(f"trainer.{error}") from error
+    if is_own(cfg.module):
+        return
     if cfg.model._target_ is None:
         check_fit(cfg.model.name, cfg.model.timm_arguments(), cfg.model.weights_file())
     else:
@@ -147,7 +149,7 @@ def build_classifier(cfg: TrainConfig, opened: TrainingData) -> "Classifier":
         code = {"target": model._target_, "channels": opened.channels, "code": cfg.code_sha256}
         own = Architecture(model.name, num_classes, model.arguments, **code)
         network, architecture = create_with_weights(own, weights)
-    spec = _task_spec(cfg, opened, network)
+    spec = make_task_spec(cfg, opened, network)
     _check_input(network, architecture, spec, spec.image_size)
     if (smallest := smallest_size(cfg)) < spec.image_size:
         _check_input(network, architecture, spec, smallest)
@@ -155,7 +157,7 @@ def build_classifier(cfg: TrainConfig, opened: TrainingData) -> "Classifier":
     return Classifier(network, spec, architecture, recipe, channels_last=model.channels_last)
 
 
-def _task_spec(cfg: TrainConfig, opened: TrainingData, network: "nn.Module") -> "TaskSpec":
+def make_task_spec(cfg: TrainConfig, opened: TrainingData, network: "nn.Module") -> "TaskSpec":
     from sightline.models.backbones import grey_statistics, input_statistics
 
     statistics = grey_statistics(network) if opened.channels == 1 else input_statistics(network)

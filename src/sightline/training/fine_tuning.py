@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, TypeVar
 
-from sightline.config import TrainConfig, with_value
+from sightline.config import TrainConfig, is_own, with_value
 from sightline.errors import BadInput
 from sightline.runs.files import read_json
 from sightline.runs.guesses import Guess, announce
@@ -36,6 +36,11 @@ def with_network(cfg: Training, before: Mapping[str, Any]) -> tuple[Training, li
     """
     cfg, sized = with_img_size(cfg)
     check_network(cfg)
+    if is_own(cfg.module):
+        from sightline.training.own_module import check_module
+
+        check_module(cfg)
+        return cfg, []
     cfg, guesses = with_pretrained(cfg, before)
     return cfg, sized + guesses
 
@@ -73,9 +78,8 @@ def with_max_epochs(cfg: Training, num_images: int) -> tuple[Training, list[Gues
     """The configuration with what `trainer.max_epochs=auto` stands for with so many training images."""
     if cfg.trainer.max_epochs != "auto":
         return cfg, []
-    is_pretrained = (
-        cfg.model.pretrained is True and cfg.model._target_ is None
-    ) or cfg.model.weights_file() is not None
+    is_timm = cfg.model._target_ is None and not is_own(cfg.module)
+    is_pretrained = (cfg.model.pretrained is True and is_timm) or cfg.model.weights_file() is not None
     fewest, most = EPOCHS[is_pretrained]
     epochs = min(max(round(IMAGES_TO_SEE[is_pretrained] / num_images), fewest), most)
     begins = "from published weights" if is_pretrained else "from scratch"

@@ -7,6 +7,7 @@ ATTRIBUTES = {
     "loops.fit_loop._FitLoop": ("_restarting", "epoch_loop", "epoch_progress"),
     "loops.training_epoch_loop._TrainingEpochLoop": (
         "_batches_that_stepped",
+        "_results",
         "_should_check_val_epoch",
         "batch_idx",
         "batch_progress",

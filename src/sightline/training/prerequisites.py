@@ -1,6 +1,6 @@
 """What a training needs from elsewhere, looked for before any is started: data, weights, a teacher."""
 
-from sightline.config import TrainConfig
+from sightline.config import TrainConfig, is_own
 from sightline.data.opening import check_root
 
 
@@ -12,6 +12,8 @@ def check_prerequisites(cfg: TrainConfig) -> None:
     Raises: BadInput with the message that the training would end with.
     """
     check_root(cfg)
+    if is_own(cfg.module):
+        return
     if cfg.model.teacher is not None:
         from sightline.training.recipe import find_teacher
 

@@ -5,7 +5,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.config import TrainConfig, build, locate, taken_by_name
+from sightline.config import TrainConfig, build, is_own, locate, taken_by_name
 from sightline.errors import BadInput
 from sightline.metrics import mode_of
 from sightline.runs.folder import find_run
@@ -69,14 +69,15 @@ def recipe_callbacks(cfg: TrainConfig) -> "list[pl.Callback]":
     from sightline.callbacks.weight_ema import WeightEMA
 
     callbacks: list[pl.Callback] = []
-    if cfg.model.freeze == "gradual":
+    is_ours = not is_own(cfg.module)
+    if is_ours and cfg.model.freeze == "gradual":
         callbacks.append(GradualUnfreezing(cfg.model.unfreeze_every_epochs))
-    if cfg.augmentation.start_size < 1:
+    if is_ours and cfg.augmentation.start_size < 1:
         callbacks.append(ProgressiveResizing(cfg.augmentation.start_size))
     if cfg.checkpoint.average_best > 1:
         monitor = cfg.checkpoint.monitor
         callbacks.append(BestCheckpoints(cfg.checkpoint.average_best, monitor, mode_of(monitor)))
-    if cfg.model.ema_decay is not None:
+    if is_ours and cfg.model.ema_decay is not None:
         callbacks.append(WeightEMA(cfg.model.ema_decay))
     return callbacks
 

@@ -23,9 +23,10 @@ from sightline.distributed.rank import Rank, all_devices, rank_from_environment,
 from sightline.runs.files import write_json
 from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.record import RunRecord, now
-from sightline.training.build import build_training, check_augmentation, with_batch_size
+from sightline.training.build import check_augmentation, with_batch_size
 from sightline.training.find_lr import save_sweep, with_lr
 from sightline.training.fine_tuning import found_before, with_max_epochs, with_network
+from sightline.training.learner import build_learner
 from sightline.training.resume import Start, find_run_to_continue, open_run, resume_fingerprint
 from sightline.training.statistics import with_statistics
 from sightline.training.trainer import FitPlan, plan_fit, run_fit
@@ -36,7 +37,6 @@ if TYPE_CHECKING:  # imported inside functions: bad input is refused before torc
     from omegaconf import DictConfig
 
     from sightline.evaluation.predictions import Runner
-    from sightline.models.classifier import Classifier
     from sightline.training.lr_finder import LrSweep
 
 log = logging.getLogger(__name__)
@@ -85,14 +85,13 @@ def train(cfg: "DictConfig | TrainConfig", invocation: Invocation = UNTOLD) -> T
     found |= {guess.key: guess.value for guess in guesses}
     found |= {"data.channels": opened.channels, "data.bit_depth": opened.bit_depth}
     pl.seed_everything(cfg.seed, verbose=False)
-    classifier, datamodule = build_training(cfg, opened, rank.rank, rank.world_size)
-    plan = plan_fit(cfg, rank, classifier, datamodule)
+    plan = plan_fit(cfg, rank, *build_learner(cfg, opened, rank.rank, rank.world_size))
     data = {"name": cfg.data.name, **opened.describe()}
     facts = resume_fingerprint(cfg, plan.precision, data)
     with _open_first(plan, facts, invocation) as (start, record):
         if start is not None and record is not None:
             save_yaml(cfg, start.folder / "config.yaml")
-            record.update(data=data, **_describe_model(classifier), **({"found": found} if found else {}))
+            record.update(data=data, model=plan.learner.describe(), **({"found": found} if found else {}))
             record.add_guesses([*guesses, *opened.guesses])
             code.save(record)
             if sweep is not None:
@@ -161,17 +160,21 @@ def _finish(plan: FitPlan, opened: TrainingData, trainer: "pl.Trainer", record: 
 
     callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]  (Lightning's stub lacks it)
     throughput = next(each for each in callbacks if isinstance(each, Throughput))
-    metrics = {**throughput.metrics, "num_parameters": float(num_parameters(plan.classifier))}
+    metrics = {**throughput.metrics, "num_parameters": float(num_parameters(plan.learner.module))}
     metrics |= _last_train_metrics(trainer)
     plan.datamodule.set_rank(0, 1)
     run_dir = record.folder
-    metrics |= _export_and_measure(plan, trainer, record)
+    if plan.learner.is_own:
+        from sightline.training.own_module import measure_itself
+
+        metrics |= measure_itself(plan.cfg, plan.learner, plan.datamodule, run_dir / BEST)
+    metrics |= _export_and_measure(plan, trainer, record) if plan.learner.not_measured is None else {}
     write_json(run_dir / "metrics.json", metrics)
-    if opened.unlabelled and "test" in plan.cfg.stages:
+    if opened.unlabelled and "test" in plan.cfg.stages and plan.learner.not_measured is None:
         predict_unlabelled(plan.cfg, opened, _runner(plan, trainer, run_dir), record)
     metrics |= _explain(plan, trainer, run_dir)
     write_json(run_dir / "metrics.json", metrics)
-    _log_hparams(trainer, plan.cfg, metrics, run_dir)
+    _log_hparams(trainer, plan, metrics, run_dir)
     return metrics
 
 
@@ -213,10 +216,6 @@ def _record(plan: FitPlan, start: Start, invocation: Invocation) -> RunRecord:
         resumed=resumed,
         **happened,
     )
-
-
-def _describe_model(classifier: "Classifier") -> dict[str, Any]:
-    return {"model": {**classifier.architecture.to_dict(), "classes": list(classifier.spec.class_names)}}
 
 
 def _last_train_metrics(trainer: "pl.Trainer") -> dict[str, float]:
@@ -262,7 +261,7 @@ def _runner(plan: FitPlan, trainer: "pl.Trainer", run_dir: Path) -> "Runner":
 def _explain(plan: FitPlan, trainer: "pl.Trainer", run_dir: Path) -> dict[str, float]:
     """Explain telling images of test, or of validation without one, by the methods that know the architecture."""
     cfg, datamodule = plan.cfg, plan.datamodule
-    if "explain" not in cfg.stages:
+    if "explain" not in cfg.stages or plan.learner.not_measured is not None:
         return {}
     from sightline.explanation.explain import explain_dataset
     from sightline.models.checkpoint import IMPORTED, load_model
@@ -272,14 +271,14 @@ def _explain(plan: FitPlan, trainer: "pl.Trainer", run_dir: Path) -> dict[str, f
     return explain_dataset(run_dir / "explanations", dataset, saved, device, cfg.explanation, cfg.name)
 
 
-def _log_hparams(trainer: "pl.Trainer", cfg: TrainConfig, metrics: dict[str, float], run_dir: Path) -> None:
+def _log_hparams(trainer: "pl.Trainer", plan: FitPlan, metrics: dict[str, float], run_dir: Path) -> None:
     """TensorBoard's table of hyperparameters with the final metrics, the confusion matrix and the explanations."""
     import matplotlib.image
     from pytorch_lightning.loggers import TensorBoardLogger
 
     for logger in trainer.loggers:
         if isinstance(logger, TensorBoardLogger):
-            logger.log_hyperparams(_hparams(cfg), metrics, step=trainer.global_step)
+            logger.log_hyperparams(_hparams(plan), metrics, step=trainer.global_step)
             if (file := run_dir / "confusion_matrix.png").is_file():
                 picture = matplotlib.image.imread(file)[..., :3]
                 logger.experiment.add_image("confusion_matrix", picture, trainer.global_step, dataformats="HWC")
@@ -290,18 +289,21 @@ def _log_hparams(trainer: "pl.Trainer", cfg: TrainConfig, metrics: dict[str, flo
             logger.save()
 
 
-def _hparams(cfg: TrainConfig) -> dict[str, Any]:
-    """What people compare runs by."""
-    data, model = cfg.data, cfg.model
+def _hparams(plan: FitPlan) -> dict[str, Any]:
+    """What people compare runs by; of our own recipe where that trains."""
+    cfg, data, model = plan.cfg, plan.cfg.data, plan.cfg.model
+    recipe = {
+        "model.freeze": model.freeze,
+        "optimizer": str(model.optimizer["_target_"]).split(".")[-1],
+        "scheduler": str(model.scheduler["_target_"]).split(".")[-1],
+    }
     return {
         "seed": cfg.seed,
         "data.name": data.name,
         "data.image_size": data.image_size,
         "data.batch_size": data.batch_size,
-        "model.name": model.name,
+        "model.name": plan.learner.architecture.name,
         "model.lr": model.lr,
-        "model.freeze": model.freeze,
-        "optimizer": str(model.optimizer["_target_"]).split(".")[-1],
-        "scheduler": str(model.scheduler["_target_"]).split(".")[-1],
+        **({} if plan.learner.is_own else recipe),
         "trainer.max_epochs": cfg.trainer.max_epochs,
     }

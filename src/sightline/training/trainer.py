@@ -10,7 +10,6 @@ from typing import TYPE_CHECKING, Any
 from sightline.config import STRATEGIES, TrainConfig, build, build_each, to_plain
 from sightline.distributed.rank import Rank
 from sightline.errors import BadInput
-from sightline.metrics import mode_of
 from sightline.runs.record import RunRecord
 from sightline.training.recipe import recipe_callbacks
 from sightline.training.resume import Start
@@ -22,7 +21,7 @@ if TYPE_CHECKING:  # imported inside functions: bad input is refused before torc
     from sightline.callbacks.divergence import Divergence
     from sightline.callbacks.rollback import Rollback
     from sightline.data.datamodule import ImageDataModule
-    from sightline.models.classifier import Classifier
+    from sightline.models.learner import Learner
 
 log = logging.getLogger(__name__)
 PROFILERS = {"simple": "SimpleProfiler", "advanced": "AdvancedProfiler", "pytorch": "PyTorchProfiler"}
@@ -35,7 +34,7 @@ class FitPlan:
 
     cfg: TrainConfig
     rank: Rank
-    classifier: "Classifier"
+    learner: "Learner"
     datamodule: "ImageDataModule"
     device: str
     """Its kind, like `cuda`."""
@@ -50,7 +49,7 @@ class FitPlan:
         return self.arguments["precision"]
 
 
-def plan_fit(cfg: TrainConfig, rank: Rank, classifier: "Classifier", datamodule: "ImageDataModule") -> FitPlan:
+def plan_fit(cfg: TrainConfig, rank: Rank, learner: "Learner", datamodule: "ImageDataModule") -> FitPlan:
     """A fit that can begin.
 
     Raises: BadInput when Lightning or a callback or logger refuses its settings.
@@ -62,7 +61,7 @@ def plan_fit(cfg: TrainConfig, rank: Rank, classifier: "Classifier", datamodule:
     device = choose_device(cfg.trainer.accelerator)
     arguments = _accepted_arguments(cfg, rank, device)
     _check_batches(arguments, datamodule)
-    return FitPlan(cfg, rank, classifier, datamodule, device.type, arguments, callbacks, loggers)
+    return FitPlan(cfg, rank, learner, datamodule, device.type, arguments, callbacks, loggers)
 
 
 def _accepted_arguments(cfg: TrainConfig, rank: Rank, device: "torch.device") -> dict[str, Any]:
@@ -160,26 +159,28 @@ def run_fit(plan: FitPlan, start: Start, record: RunRecord, facts: dict[str, Any
     from sightline.callbacks.divergence import Diverged
     from sightline.training.batch_size import is_out_of_memory
 
-    divergence, rollback = _make_watchers(plan, record)
-    plan.classifier.schedule_from = start.schedule_from
-    make_trainer = _trainer_maker(plan, start, [_make_resumable(plan, start, facts), divergence, rollback])
+    (divergence, rollback), module = _make_watchers(plan, record), plan.learner.module
+    if hasattr(module, "schedule_from"):
+        module.schedule_from = start.schedule_from  # pyright: ignore[reportArgumentType]  (ours has it)
+    first = [_make_resumable(plan, start, facts), divergence, rollback, *_of_own_code(plan, record)]
+    make_trainer = _trainer_maker(plan, start, first)
     checkpoint = start.checkpoint
     while True:
         trainer = make_trainer()
         record.update(device=str(trainer.strategy.root_device), precision=str(trainer.precision))
         try:
-            trainer.fit(plan.classifier, plan.datamodule, ckpt_path=checkpoint, weights_only=True)
+            trainer.fit(module, plan.datamodule, ckpt_path=checkpoint, weights_only=True)
             return trainer
         except Diverged as diverged:
             record.update(divergence=diverged.facts)
-            checkpoint = rollback.prepare(diverged, plan.classifier, start.folder / "checkpoints" / "last.ckpt")
+            checkpoint = rollback.prepare(diverged, module, start.folder / "checkpoints" / "last.ckpt")
             record.update(rollbacks=rollback.done)
         except (RuntimeError, MemoryError) as error:
             if not is_out_of_memory(error):
                 raise
             cause = (str(error).splitlines() or [type(error).__name__])[0][:200]
             break  # only then are the tensors that the error's frames hold freed
-    raise _explain_out_of_memory(cause, trainer, plan.classifier, plan.datamodule.batch_size)
+    raise _explain_out_of_memory(cause, trainer, module, plan.datamodule.batch_size)
 
 
 def _make_resumable(plan: FitPlan, start: Start, facts: dict[str, Any]) -> "pl.Callback":
@@ -200,7 +201,8 @@ def _make_watchers(plan: FitPlan, record: RunRecord) -> "tuple[Divergence, Rollb
     from sightline.callbacks.rollback import Rollback
 
     settings = plan.cfg.divergence
-    chance_loss = plan.classifier.recipe.chance_loss or math.log(plan.classifier.spec.num_classes)
+    recipe = getattr(plan.learner.module, "recipe", None)  # own modules have none
+    chance_loss = getattr(recipe, "chance_loss", None) or math.log(plan.learner.spec.num_classes)
     divergence = Divergence(
         plan.datamodule.train_files,
         record.update,
@@ -210,6 +212,21 @@ def _make_watchers(plan: FitPlan, record: RunRecord) -> "tuple[Divergence, Rollb
     )
     most = settings.max_rollbacks if settings.action == "rollback" else 0
     return divergence, Rollback(most, settings.lr_factor)
+
+
+def _of_own_code(plan: FitPlan, record: RunRecord) -> "list[pl.Callback]":
+    """What our own module does itself: say in checkpoints which model it is, and whether going on is exact."""
+    from sightline.callbacks.exactness import Exactness
+    from sightline.callbacks.model_description import ModelDescription
+    from sightline.models.checkpoint import NOT_MEASURED
+
+    learner = plan.learner
+    if not learner.is_own:
+        return []
+    facts: dict[str, Any] = {"task_spec": learner.spec.to_dict(), "architecture": learner.architecture.to_dict()}
+    if learner.not_measured is not None:
+        facts[NOT_MEASURED] = learner.not_measured
+    return [ModelDescription(facts), Exactness(record.update, [])]
 
 
 def _trainer_maker(plan: FitPlan, start: Start, first: "list[pl.Callback]") -> "Callable[[], pl.Trainer]":
@@ -226,14 +243,14 @@ def _trainer_maker(plan: FitPlan, start: Start, first: "list[pl.Callback]") -> "
     from sightline.callbacks.throughput import Throughput
     from sightline.data.transforms import denormalise
 
-    run_dir, loggers, spec = start.folder, _make_loggers(plan, start), plan.classifier.spec
-    monitor, best = plan.classifier.recipe.monitor, run_dir / "checkpoints"
+    run_dir, loggers, learner = start.folder, _make_loggers(plan, start), plan.learner
+    best, decides = run_dir / "checkpoints", {"monitor": learner.monitor, "mode": learner.mode}
     callbacks: list[pl.Callback] = [
         *first,
         Throughput(),
         EpochTable(run_dir / "metrics.csv"),
-        ModelCheckpoint(best, "best", monitor=monitor, mode=mode_of(monitor or ""), enable_version_counter=False),
-        TrainingImages(lambda images: denormalise(images, spec)),
+        ModelCheckpoint(best, "best", **decides, enable_version_counter=False),
+        TrainingImages(lambda images: denormalise(images, learner.spec)),
         *plan.callbacks,
     ]
     checkpoint_io = AtomicCheckpointIO(keeps_all=plan.cfg.checkpoint.keep == "all")
@@ -260,16 +277,19 @@ def _make_loggers(plan: FitPlan, start: Start) -> list[Any]:
     return made
 
 
-def _explain_out_of_memory(cause: str, trainer: "pl.Trainer", classifier: "Classifier", batch_size: int) -> Exception:
+def _explain_out_of_memory(cause: str, trainer: "pl.Trainer", module: Any, batch_size: int) -> Exception:
     """The error that names the batch size whose step was tried and fits."""
     import gc
 
-    from sightline.training.batch_size import explain_out_of_memory, find_batch_size
+    from sightline.models.classifier import Classifier
+    from sightline.training.batch_size import OutOfMemory, explain_out_of_memory, find_batch_size
 
     device, precision = trainer.strategy.root_device, str(trainer.precision)
     accumulated = trainer.accumulate_grad_batches
     trainer.strategy.optimizers = []
     gc.collect()
+    if not isinstance(module, Classifier):
+        return OutOfMemory(f"data.batch_size={batch_size}: a step does not fit into memory ({cause}); make it smaller")
     ranks = trainer.world_size
-    fitting = find_batch_size(classifier, device=device, precision=precision, most=batch_size // ranks - 1)
+    fitting = find_batch_size(module, device=device, precision=precision, most=batch_size // ranks - 1)
     return explain_out_of_memory(cause, batch_size, accumulated, fitting and fitting * ranks)

@@ -5,6 +5,7 @@ from typing import Any
 
 from sightline.config.constraints import Needs, key, only_with
 from sightline.config.instantiation import check_targets
+from sightline.config.schema.own_code import OUR_MODULE
 from sightline.errors import BadInput
 
 
@@ -60,8 +61,8 @@ class AugmentationConfig:
         needs=only_with("data.orientation_matters", False),
     )
     transforms: dict[str, Any] = key({}, "albumentations objects, applied in this order")
-    mixup: float = key(0.0, "alpha of the share of one image in another; 0: none", minimum=0)
-    cutmix: float = key(0.0, "the same of the area that one image covers of another", minimum=0)
+    mixup: float = key(0.0, "alpha of the share of one image in another; 0: none", minimum=0, needs=OUR_MODULE)
+    cutmix: float = key(0.0, "the same of the area that one image covers of another", minimum=0, needs=OUR_MODULE)
     mix_probability: float = key(
         1.0,
         "of a batch",
@@ -79,6 +80,7 @@ class AugmentationConfig:
         maximum=1,
         noun="a share",
         hint=", like 0.5",
+        needs=OUR_MODULE,
     )
     batch: BatchAugmentationConfig = field(default_factory=BatchAugmentationConfig)
 

@@ -11,7 +11,18 @@ from sightline.config.schema.data import NOT_FILES, DataConfig, PathsConfig
 from sightline.config.schema.evaluation import EvaluationConfig
 from sightline.config.schema.explanation import ExplanationConfig
 from sightline.config.schema.model import ModelConfig
-from sightline.config.schema.own_code import CODE_SHA256, EXTENSIONS, TRUST_CODE
+from sightline.config.schema.own_code import (
+    CODE_SHA256,
+    DATAMODULE,
+    EXTENSIONS,
+    MODULE,
+    OUR_DATA,
+    OUR_IMAGES,
+    OUR_MODULE,
+    TRUST_CODE,
+    check_own_code,
+    is_own,
+)
 from sightline.config.schema.trainer import (
     STRATEGIES,
     CheckpointConfig,
@@ -20,12 +31,13 @@ from sightline.config.schema.trainer import (
     TrainerConfig,
 )
 from sightline.errors import BadInput
-from sightline.metrics import FINAL_METRICS, mode_of
+from sightline.metrics import mode_of
 from sightline.task_spec import VIEWS
 
 STAGES = ("fit", "test", "explain")
 EXPLAINED = Needs("explain in stages", lambda cfg: "explain" in cfg.stages, may_stay=True)
 IMAGES = Needs("another data.source than synthetic", lambda cfg: cfg.data.source != "synthetic", may_stay=True)
+OF_IMAGES = (IMAGES, OUR_IMAGES)
 
 
 @dataclass
@@ -40,7 +52,7 @@ class TrainConfig:
     )
     seed: int = key(0, "of weights, order and augmentation", minimum=0)
     stages: list[str] = key(list(STAGES), "what is done, from the fit on", choices=STAGES)
-    optimized_metric: str = key("val/accuracy", "what a sweep looks at", choices=FINAL_METRICS, chooses=True)
+    optimized_metric: str = key("val/accuracy", "what a sweep looks at", chooses=True)
     test_time_augmentation: str = key(
         "none", "answers are averages over views: flip, shifts, zooms, flip_and_…", choices=VIEWS
     )
@@ -52,9 +64,11 @@ class TrainConfig:
     trust_code: bool = key(False, TRUST_CODE)
     code_sha256: dict[str, str] = key({}, CODE_SHA256)
     paths: PathsConfig = field(default_factory=PathsConfig)
-    data: DataConfig = field(default_factory=DataConfig)
-    model: ModelConfig = field(default_factory=ModelConfig)
-    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig, metadata={"needs": IMAGES})
+    module: dict[str, Any] = key({"_target_": None}, MODULE, open=True)
+    datamodule: dict[str, Any] = key({"_target_": None}, DATAMODULE, open=True)
+    data: DataConfig = field(default_factory=DataConfig, metadata={"needs": OUR_DATA})
+    model: ModelConfig = field(default_factory=ModelConfig, metadata={"needs": OUR_MODULE})
+    augmentation: AugmentationConfig = field(default_factory=AugmentationConfig, metadata={"needs": OF_IMAGES})
     trainer: TrainerConfig = field(default_factory=TrainerConfig)
     checkpoint: CheckpointConfig = field(default_factory=CheckpointConfig)
     divergence: DivergenceConfig = field(default_factory=DivergenceConfig)
@@ -79,6 +93,7 @@ class TrainConfig:
             raise BadInput(f"seed={self.seed}: must be below 2**32")
         if (count := self.trainer.num_devices()) is not None:
             check_processes(self, count * self.trainer.num_nodes)
+        check_own_code(self)
         _check_classes(self)
         _check_with_validation(self)
         _check_device_cache(self)
@@ -105,6 +120,11 @@ class FindLrConfig(TrainConfig):
     """A training run of which only the learning rate is sought."""
 
     lr_finder: LrFinderConfig = field(default_factory=LrFinderConfig)
+
+    def check(self) -> None:
+        super().check()
+        if is_own(self.module):
+            raise BadInput("module: find_lr.py sweeps our own training step; try train.py -m model.lr=0.01,0.001")
 
 
 def check_views(kind: str, orientation_matters: bool) -> None:

@@ -9,8 +9,8 @@ from typing import Any
 
 from sightline.config.constraints import Needs, UnknownKey, key, only_with
 from sightline.config.instantiation import check_targets
+from sightline.config.schema.own_code import is_own
 from sightline.errors import BadInput
-from sightline.metrics import FIT_METRICS
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
@@ -147,10 +147,15 @@ class CheckpointConfig:
 
     monitor: str = key(
         "val/accuracy",
-        "the metric that decides which checkpoint is the best",
-        choices=FIT_METRICS,
+        "the metric that decides which checkpoint is the best; of a module of own code, any that it logs",
         chooses=True,
         needs=only_with("data.with_validation", False, may_stay=True),
+    )
+    mode: str | None = key(
+        None,
+        "whether its least or its greatest value is the best; null: min where its name ends with loss or error",
+        choices=("min", "max"),
+        needs=Needs("module._target_=…", lambda cfg: is_own(cfg.module)),
     )
     average_best: int = key(
         1,
