@@ -10,7 +10,7 @@ the bare forward pass. The second: of train.py's fit with its logger and progres
 them. The third: seconds from the start of a process to the end of its first step, and to its own end once the step is
 saved; the first time it makes the cache of images, then it finds it. The fourth: images per second of train.py's first
 epoch on the images of a parquet file, against those of a folder that holds the same files, without a cache of decoded
-images, and the seconds that it takes to unpack them.
+images; of reading alone, by processor time (with data.num_workers=0); and the seconds that it takes to unpack them.
 """
 
 import argparse
@@ -27,9 +27,11 @@ import benchmark
 import numpy as np
 import torch
 from PIL import Image
+from torch.utils.data import DataLoader
 
 from sightline.config import TrainConfig
 from sightline.data.collection.sources import localise
+from sightline.data.opening import open_files
 from sightline.data.training_data import NUM_SYNTHETIC_CLASSES
 from sightline.models.backbones import create_backbone
 from sightline.models.classifier import Classifier
@@ -151,6 +153,20 @@ def benchmark_parquet(arguments: argparse.Namespace) -> None:
             bare=lambda: benchmark.time_train(of_folder),
             ours={"parquet": lambda: benchmark.time_train(of_parquet)},
         )
+        print("reading alone, images for each second of the processor:", flush=True)
+        readers = [benchmark.reader(cfg, open_files(cfg).manifest) for cfg in (of_folder, of_parquet)]
+        benchmark.take_turns(
+            arguments.turns,
+            bare=lambda: time_reading(readers[0]),
+            ours={"parquet": lambda: time_reading(readers[1])},
+        )
+
+
+def time_reading(loader: DataLoader) -> float:
+    """Images of an epoch for each second that this process had the processor, which other work on it changes little."""
+    start = time.process_time()
+    count = sum(len(images) for images, *_ in loader)
+    return count / (time.process_time() - start)
 
 
 def write_twice(top: Path, count: int, side: int = 150) -> None:
