@@ -78,5 +78,5 @@ def test_it_works_from_any_folder(wheel: Path, tmp_path: Path) -> None:
     record = json.loads((run / "run.json").read_text())
     assert (job["state"], record["status"], record["commit"]) == ("succeeded", "finished", None)
     write_image(tmp_path / "photo.png", (210, 50, 40), seed=0)
-    assert "(1 images)" in sightline("predict", f"run='{run}'", f"images={tmp_path / 'photo.png'}")
+    assert "(1 image(s))" in sightline("predict", f"run='{run}'", f"images={tmp_path / 'photo.png'}")
     assert sorted(path.name for path in here.iterdir()) == ["runs"]
