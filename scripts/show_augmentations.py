@@ -19,10 +19,11 @@ from sightline.command import exit_code, explain  # noqa: E402
 from sightline.config import TrainConfig, validate  # noqa: E402
 from sightline.data.augmentation import make_augmentations  # noqa: E402
 from sightline.data.datasets import draw as draw_numbers  # noqa: E402
+from sightline.data.display import to_display  # noqa: E402
 from sightline.data.opening import open_files  # noqa: E402
 from sightline.data.training_data import FolderData  # noqa: E402
-from sightline.data.transforms import denormalise, load_rgb, prepare  # noqa: E402
-from sightline.task_spec import TaskSpec  # noqa: E402
+from sightline.data.transforms import denormalise, load, prepare  # noqa: E402
+from sightline.training.build import spec_of  # noqa: E402
 
 GAP = 4
 
@@ -55,22 +56,22 @@ def draw(arguments: argparse.Namespace) -> None:
 
 def draw_rows(cfg: TrainConfig, data: FolderData, num_images: int, num_columns: int) -> list[list[np.ndarray]]:
     """For training images from all over the manifest: the plain one, then its draw in each of the first epochs."""
-    mean, std = cfg.data.mean or (0.5,) * 3, cfg.data.std or (0.25,) * 3
-    pixels = (cfg.data.image_size, tuple(mean), tuple(std), cfg.data.interpolation, cfg.data.crop)
-    spec = TaskSpec(data.class_names, *pixels, value_range=data.value_range)
+    spec = spec_of(cfg, data, (0.5,) * data.channels, (0.25,) * data.channels)
     _, num_draws, augmentation, in_batches = make_augmentations(cfg, spec)
     images = data.manifest.select("train")
     rows = []
     for index in np.linspace(0, len(images) - 1, num_images, dtype=int):
-        image = load_rgb(images.path(index), spec.value_range, cfg.data.max_pixels)
+        image = load(images.path(index), spec, cfg.data.max_pixels)
         keys = [(cfg.seed, epoch, int(index)) for epoch in range(num_columns)]
         drawn = np.stack([augmentation(image, key) for key in keys])
         if in_batches is not None:
             numbers = draw_numbers(num_draws, cfg.seed, [key[1:] for key in keys])
             labels = torch.full((num_columns,), int(images.labels[index]))
             made, _ = in_batches(torch.from_numpy(drawn), labels, numbers)
-            drawn = (255 * denormalise(made, spec)).round().byte().permute(0, 2, 3, 1).numpy()
-        rows.append([prepare(image, spec), *drawn])
+            colours = denormalise(made, spec).permute(0, 2, 3, 1).numpy()
+            drawn = (spec.max_level * colours).round().astype(spec.dtype)
+        plain = prepare(image, spec)
+        rows.append([to_display(pixels, spec.display_bands, like=plain) for pixels in (plain, *drawn)])
     return rows
 
 

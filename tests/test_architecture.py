@@ -42,9 +42,9 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sweeping": LOWEST | {"config", "launch", "metrics", "runs"},
     "command": LOWEST | {"config", "distributed", "env_file", "runs"},
 }
-SERVING_FROM_DATA = {f"sightline.data.{name}" for name in ("transforms", "pictures", "predicted_classes")}
+SERVING_FROM_DATA = {f"sightline.data.{name}" for name in ("transforms", "pictures", "display", "predicted_classes")}
 SERVING_FROM_DATA |= {"sightline.data.collection.image_files"}
-"""What serving may take from the data room: how pixels are prepared, how pictures are loaded and found, their table."""
+"""What serving may take from the data room: how pixels are prepared, pictures loaded, shown and found, their table."""
 CONFIG_FROM_MODELS = {"models/listing.py", "models/own_network.py", "models/own_loss.py", "models/own_module.py"}
 CONFIG_FROM_MODELS |= {"models/checkpoint.py", "models/classifier.py"}
 """Task functions in a room below the configurations, and what makes a network of own code."""

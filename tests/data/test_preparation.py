@@ -17,6 +17,7 @@ from tests.conftest import BARE, PROJECT, TINY, Cli, compose_task, compose_train
 from sightline.config import PrepareConfig, with_value
 from sightline.data.audit.audit import Audit, audit
 from sightline.data.audit.inspection import Inspection
+from sightline.data.display import to_display
 from sightline.data.manifest import Manifest
 from sightline.data.opening import open_files
 from sightline.data.prepare import prepare
@@ -270,6 +271,24 @@ def test_a_picture_of_the_augmentations(starter: Starter, colors: Path, tmp_path
         assert image.size == (5 * 36 + 4, 3 * 36 + 4)
         tiles = {np.asarray(image)[4:36, 4 + 36 * n : 36 + 36 * n].tobytes() for n in range(5)}
     assert len(tiles) == 5, "every draw is another"
+
+
+def test_a_picture_of_the_augmentations_of_bands(starter: Starter, tmp_path: Path) -> None:
+    for number in range(8):
+        folder = tmp_path / "bands" / "train" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / f"{number}.npy", np.random.default_rng(number).integers(0, 4096, (32, 32, 5), np.uint16))
+    script, picture = PROJECT / "scripts" / "show_augmentations.py", tmp_path / "a.png"
+    words = [f"data.root={tmp_path / 'bands'}", f"paths.cache={tmp_path / 'cache'}", "augmentation=light"]
+    words += ["data.display_bands=[3,1,0]", "data.image_size=32"]
+    done = starter.run([str(script), *words, "--output", str(picture), "--images", "2", "--draws", "3"])
+    assert done.returncode == 0, done.stderr
+    with Image.open(picture) as image:
+        assert (image.mode, image.size) == ("RGB", (4 * 36 + 4, 2 * 36 + 4))
+        plain = np.asarray(image)[4:36, 4:36]
+    values = [np.load(file) for file in (tmp_path / "bands" / "train" / "a").iterdir()]
+    shown = [to_display(each * np.uint16(16), (3, 1, 0)).astype(int) for each in values]
+    assert min(abs(plain - each).max() for each in shown) <= 1, "the first image, as validation sees it"
 
 
 def test_more_workers_than_cores_are_told_once_with_the_key(

@@ -124,7 +124,8 @@ def open_files(cfg: TrainConfig | PrepareConfig, before: Mapping[str, Any] = NOT
     more_guesses += range_guesses
     opened = FolderData(manifest)
     if is_audited:
-        audited = audit_once(manifest, inspection, cache, value_range, data.max_pixels, channels)
+        shown = (data.max_pixels, channels, data.display_bands)
+        audited = audit_once(manifest, inspection, cache, value_range, *shown)
         opened = apply_audit(data, audited, manifest)
     announce(more_guesses)
     counts = [opened.num_images[split] for split in SPLITS]

@@ -241,16 +241,17 @@ def _trainer_maker(plan: FitPlan, start: Start, first: "list[pl.Callback]") -> "
     from sightline.callbacks.tensorboard_images import TrainingImages
     from sightline.callbacks.terminal_progress import TerminalProgress
     from sightline.callbacks.throughput import Throughput
+    from sightline.data.display import colours_to_display
     from sightline.data.transforms import denormalise
 
     run_dir, loggers, learner = start.folder, _make_loggers(plan, start), plan.learner
-    best, decides = run_dir / "checkpoints", {"monitor": learner.monitor, "mode": learner.mode}
+    spec, best, decides = learner.spec, run_dir / "checkpoints", {"monitor": learner.monitor, "mode": learner.mode}
     callbacks: list[pl.Callback] = [
         *first,
         Throughput(),
         EpochTable(run_dir / "metrics.csv"),
         ModelCheckpoint(best, "best", **decides, enable_version_counter=False),
-        TrainingImages(lambda images: denormalise(images, learner.spec)),
+        TrainingImages(lambda images: colours_to_display(denormalise(images, spec), spec.display_bands)),
         *plan.callbacks,
     ]
     checkpoint_io = AtomicCheckpointIO(keeps_all=plan.cfg.checkpoint.keep == "all")

@@ -1,17 +1,22 @@
 """The audit's page: self-contained, small, and made whatever the pictures are like."""
 
+import base64
+import io
 import re
 from pathlib import Path
 
 import numpy as np
 import pytest
 from PIL import Image
+from tests.conftest import compose_train
 from tests.data.audit.test_audit import scene, tabulate
 
 from sightline.data.audit.audit import Audit, Finding, audit
 from sightline.data.audit.inspection import inspect_files
 from sightline.data.audit.report import describe, write_report
+from sightline.data.display import to_display
 from sightline.data.manifest import Manifest
+from sightline.data.opening import open_files
 
 
 def audit_folder(root: Path) -> tuple[Audit, Manifest]:
@@ -110,3 +115,25 @@ def test_the_verdict_speaks_plainly(root: Path) -> None:
     result.findings.append(Finding("odd_size", ("a", "b"), "2 images are small", ("train",)))
     result.summary["num_findings"] = {"odd_size": 1}
     assert describe(result) == "Found in 20 images: 2 images of an odd mode or size."
+
+
+@pytest.mark.parametrize(("channels", "bands"), [(5, "[3,1,0]"), (5, "null"), (1, "null")])
+def test_bands_and_deep_greys_are_shown(channels: int, bands: str, tmp_path: Path) -> None:
+    values = np.random.default_rng(0).integers(0, 4096, (12, 16, 16, channels), np.uint16)
+    values[:, 0, 0], values[:, 0, 1] = 0, 4095
+    for number, each in enumerate(values):
+        folder = tmp_path / "data" / "train" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        np.save(folder / f"{number}.npy", each)
+    words = ["data=folder", f"data.root={tmp_path / 'data'}", f"data.display_bands={bands}"]
+    opened = open_files(compose_train(*words, f"paths.cache={tmp_path / 'cache'}", "data.value_range=[0,4095]"))
+    assert opened.report is not None
+    page = (opened.report / "audit.html").read_text()
+    images = [Image.open(io.BytesIO(base64.b64decode(text))) for text in re.findall(r"png;base64,([^\"]+)", page)]
+    shown = {np.asarray(image.convert("RGB")).tobytes() for image in images}
+    levels = np.rint(values * (65535 / 4095)).astype(np.uint16)
+    asked = None if bands == "null" else (3, 1, 0)
+    assert shown == {to_display(each, asked).tobytes() for each in levels}
+    said = "the pictures show bands 3, 1, 0 as red" if asked else "the pictures show bands 0, 1, 2 as red"
+    assert (said in page) == (channels == 5)
+    assert "more than 8 bits: 0 to 4095 become black to white" in page

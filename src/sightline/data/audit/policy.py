@@ -4,6 +4,7 @@ import hashlib
 import json
 import logging
 import math
+from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -12,6 +13,7 @@ import numpy as np
 
 from sightline.config import DataConfig
 from sightline.data.audit.inspection import STATUSES, Inspection
+from sightline.data.display import describe_display, load_displayed
 from sightline.data.manifest import Manifest
 from sightline.data.training_data import AUDIT_FILES, FolderData
 from sightline.data.transforms import load_rgb
@@ -36,18 +38,20 @@ def audit_once(
     value_range: ValueRange | None,
     max_pixels: int,
     channels: int,
+    display_bands: Sequence[int] | None = None,
 ) -> Path:
     """The folder of this data's audit, made now unless the same files have been audited before.
 
     `value_range` is that of its images of more than 8 bits; those of more than `max_pixels`, or of other `channels`,
-    are bad files. Of several runs that begin at once, one makes it and the others wait.
+    are bad files. The page shows `display_bands`. Of several runs that begin at once, one makes it and the others wait.
     """
     from filelock import FileLock
 
     from sightline.data.audit.audit import audit
     from sightline.data.audit.report import write_report
 
-    facts = json.dumps([VERSION, manifest.sha256, value_range, max_pixels, *([] if channels == 3 else [channels])])
+    told = [VERSION, manifest.sha256, value_range, max_pixels, *([] if channels == 3 else [channels])]
+    facts = json.dumps(told if display_bands is None else [*told, [*display_bands]])
     folder = cache / "audits" / hashlib.sha256(facts.encode()).hexdigest()[:32]
     if _is_audited(folder):
         return folder
@@ -58,7 +62,9 @@ def audit_once(
                 load = partial(load_rgb, value_range=value_range, max_pixels=max_pixels)
                 found = audit(manifest, inspection, value_range=value_range, load=load)
                 folder.mkdir(exist_ok=True)
-                write_report(found, manifest, folder / "audit.html", load)
+                bands = {"channels": channels, "display_bands": display_bands}
+                show = partial(load_displayed, value_range=value_range, max_pixels=max_pixels, **bands)
+                write_report(found, manifest, folder / "audit.html", show, describe_display(**bands))
                 write_json(folder / "audit.json", found.to_dict())
     except OSError as error:
         raise BadInput(

@@ -14,8 +14,9 @@ import numpy as np
 from PIL import Image
 
 from sightline.data.audit.audit import KINDS, Audit, Finding
+from sightline.data.display import load_displayed
 from sightline.data.manifest import SPLITS, Manifest
-from sightline.data.transforms import UnreadableImage, load_rgb
+from sightline.data.transforms import UnreadableImage
 from sightline.runs.file_names import to_name
 from sightline.runs.files import write_text
 from sightline.runs.pages import render
@@ -104,8 +105,14 @@ class _Pictures:
         return "data:image/jpeg;base64," + base64.b64encode(file.getvalue()).decode()
 
 
-def write_report(audit: Audit, manifest: Manifest, path: Path, load: Callable[[str], Image.Image] = load_rgb) -> None:
-    """Write the page; pictures that `load` cannot read show as placeholders."""
+def write_report(
+    audit: Audit,
+    manifest: Manifest,
+    path: Path,
+    load: Callable[[str], Image.Image] = load_displayed,
+    display: str = "",
+) -> None:
+    """Write the page; pictures that `load` cannot read show as placeholders, and `display` says how bands are shown."""
     pictures = _Pictures(manifest.root, load)
     page = render(
         "sightline.data.audit",
@@ -114,6 +121,7 @@ def write_report(audit: Audit, manifest: Manifest, path: Path, load: Callable[[s
         folder=str(manifest.root),
         day=date.today().isoformat(),
         verdict=describe(audit),
+        display=display,
         summary=audit.summary,
         splits=[split for split in SPLITS if split in audit.summary["num_images_by_class"]],
         counts=_count_classes(audit, manifest),
