@@ -8,6 +8,7 @@ import pytest
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tests.conftest import BARE, COLORS, TINY, Cli, compose_config
+from tests.saved_models import save_tiny_model
 
 from sightline.explanation.explain import explain
 from sightline.explanation.sample_selection import choose_representative
@@ -68,6 +69,37 @@ def test_photos_are_shown_as_classified_and_broken_ones_named(
     panel = np.array(Image.open(tmp_path / "out" / "explanations" / rows[0]["panel"]).convert("RGB")).astype(int)
     assert (abs(panel - COLORS["red"]).sum(axis=2) < 30).sum() > 5000
     assert (abs(panel - COLORS["blue"]).sum(axis=2) < 30).sum() < 100
+
+
+@pytest.mark.parametrize(
+    ("channels", "bands", "said"),
+    [
+        (
+            5,
+            (3, 1, 0),
+            "the pictures show bands 3, 1, 0 as red, green and blue, each from its 2nd to its 98th percentile.",
+        ),
+        (1, None, ""),
+    ],
+)
+def test_arrays_of_any_depth_are_explained(
+    channels: int, bands: tuple[int, ...] | None, said: str, tmp_path: Path
+) -> None:
+    model = save_tiny_model(tmp_path / "model", channels, (0, 4095), display_bands=bands)
+    (tmp_path / "photos").mkdir()
+    values = np.zeros((32, 32, channels), np.uint16)
+    values[8:24, 8:24, min(3, channels - 1)] = 4095
+    np.save(tmp_path / "photos" / "scene.npy", values)
+    words = [f"images={tmp_path / 'photos'}", "explanation=all", "accelerator=cpu", f"output={tmp_path / 'out'}"]
+    explain(compose_config("explain", f"run={model}", *words, f"paths.runs={tmp_path / 'runs'}"))
+    folder = tmp_path / "out" / "explanations"
+    found = json.loads((folder / "explanations.json").read_text())
+    assert len(found["images"]) == 4
+    assert found["summary"]["display"].endswith(said)
+    assert said in (folder / "index.html").read_text()
+    panel = np.asarray(Image.open(folder / found["images"][0]["panel"]).convert("RGB")).astype(int)
+    square = (255, 0, 0) if bands else (255, 255, 255)
+    assert (abs(panel[40:320, 40:320] - square).sum(axis=2) < 6).sum() > 5000, "what is bright is shown as such"
 
 
 @pytest.mark.parametrize(

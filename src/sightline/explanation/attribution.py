@@ -27,7 +27,7 @@ WINDOWS = 8
 
 @dataclass(frozen=True)
 class Cases:
-    """Images and the class that is explained in each: pixels uint8 `(N, H, W, 3)`, classes `(N,)`."""
+    """Images and the class that is explained in each: prepared pixels `(N, H, W, C)`, classes `(N,)`."""
 
     pixels: torch.Tensor
     classes: torch.Tensor
@@ -75,7 +75,7 @@ class Explainer:
         self.network.requires_grad_(False)
         self.spec, self.device, self.name, self.baseline, self.seed = spec, device, name, baseline, seed
         self.budget = memory_budget(memory_gb, device)
-        image = torch.zeros(3, spec.image_size, spec.image_size, device=device)
+        image = torch.zeros(spec.channels, spec.image_size, spec.image_size, device=device)
         batch_size = choose_batch_size(self.network, image, self.budget / 2)
         map_bytes = 4 * spec.image_size**2 * settings.max_steps
         paths = int(min(32, max(1, self.budget / 2 // map_bytes)))
@@ -89,7 +89,7 @@ class Explainer:
 
         Raises: BadInput when no layer of this network is known to lie where the image does.
         """
-        return find_map_layer(self.network, self.spec.image_size, self.name)
+        return find_map_layer(self.network, self.spec.image_size, self.name, self.spec.channels)
 
     def with_network(self, network: nn.Module, settings: Settings) -> "Explainer":
         """The same explainer for another network of the same shape; nobody waits for its maps."""
@@ -101,7 +101,7 @@ class Explainer:
         return other
 
     def prepare(self, pixels: torch.Tensor) -> torch.Tensor:
-        """What the network sees, float32 `(N, 3, H, W)`, as in prediction."""
+        """What the network sees, float32 `(N, C, H, W)`, as in prediction."""
         return normalise(pixels.to(self.device), self.spec)
 
     @torch.inference_mode()
@@ -160,11 +160,12 @@ def explain_occlusion(explainer: Explainer, cases: Cases) -> list[Explained]:
     size = explainer.spec.image_size
     side = max(2, size // WINDOWS)
     stride = max(1, side // 2)
+    window, strides = (explainer.spec.channels, side, side), (explainer.spec.channels, stride, stride)
     method = Occlusion(explainer.network)
 
     def attribute(images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():
-            maps = method.attribute(images, (3, side, side), strides=(3, stride, stride), baselines=0, target=classes)
+            maps = method.attribute(images, window, strides=strides, baselines=0, target=classes)
         return maps.sum(dim=1)
 
     steps = (-(-(size - side) // stride) + 1) ** 2

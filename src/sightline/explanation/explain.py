@@ -40,7 +40,7 @@ class ExplainResult:
 
 @dataclass(frozen=True)
 class Photos:
-    """Prepared images, uint8 `(N, H, W, 3)`, with their names and, where they are known, labels `(N,)`."""
+    """Prepared images, `(N, H, W, C)`, with their names and, where they are known, labels `(N,)`."""
 
     pixels: "torch.Tensor"
     names: Sequence[str]

@@ -23,8 +23,8 @@ RANDOMISED = Settings(tolerance=0.05, min_steps=16, max_steps=64)
 def insertion_deletion(explainer: Explainer, image: torch.Tensor, label: int, order: np.ndarray) -> tuple[float, float]:
     """Areas below the class's probability as the most important pixels are added to a blurred image, or taken away.
 
-    `image` uint8 `(H, W, 3)`; `order` has the indices of its pixels, the most important first. As in RISE (Petsiuk et
-    al., arXiv:1806.07421): insertion should be high, deletion, which paints the mean colour, low.
+    `image` is a prepared one, `(H, W, C)`; `order` has the indices of its pixels, the most important first. As in RISE
+    (Petsiuk et al., arXiv:1806.07421): insertion should be high, deletion, which paints the mean colour, low.
     """
     seen = explainer.prepare(image[None])[0].cpu()
     blurred = make_baselines("blurred", image[None], explainer.spec, 0)[0][0]
@@ -45,7 +45,7 @@ def random_order(num_pixels: int, seed: int) -> np.ndarray:
 
 
 def _mixtures(start: torch.Tensor, end: torch.Tensor, order: np.ndarray) -> torch.Tensor:
-    """Images `(NUM_POINTS + 1, 3, H, W)` from one to the other, pixel by pixel."""
+    """Images `(NUM_POINTS + 1, C, H, W)` from one to the other, pixel by pixel."""
     pixels = torch.from_numpy(order.copy())
     mixed = start.flatten(1).repeat(NUM_POINTS + 1, 1, 1)
     for number in range(1, NUM_POINTS + 1):

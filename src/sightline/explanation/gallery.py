@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from rich.progress import Progress
 
+from sightline.data.display import describe_display, name_bands, to_display
 from sightline.explanation.attribution import METHODS, Cases, Explained, Explainer
 from sightline.explanation.faithfulness import (
     agreement,
@@ -46,7 +47,8 @@ def write_explanations(
 ) -> dict[str, Any]:
     """Explain every case by every method and write it all below `folder`; returns the summary."""
     folder.mkdir(parents=True, exist_ok=True)
-    rows = []
+    rows, spec = [], explainer.spec
+    bands = name_bands(spec.channels, spec.display_bands)
     with Progress(transient=True) as progress:
         task = progress.add_task("Explaining", total=len(methods) * (len(cases) + 1) + len(cases))
         explainer.on_progress = partial(progress.advance, task)
@@ -56,7 +58,8 @@ def write_explanations(
             measured = _measure(explainer, cases, number, maps)
             explained = {method: maps[method][number] for method in methods}
             captions = [_caption(explained[method], *measured[method], measured["random"]) for method in methods]
-            figure = draw_panel(cases.pixels[number].numpy(), explained, _title(_drawable(case)), captions)
+            picture = to_display(cases.pixels[number].numpy(), spec.display_bands)
+            figure = draw_panel(picture, explained, _title(_drawable(case)), captions, bands)
             figure.savefig(folder / panel, dpi=DPI)
             rows += [_row(case, method, explained[method], measured, panel) for method in methods]
             progress.advance(task)
@@ -154,6 +157,7 @@ def _summarise(
         verdicts[method] = asdict(judge(mine, correlations[method]))
     return {
         "num_images": len(cases),
+        "display": describe_display(explainer.spec.channels, explainer.spec.display_bands),
         "baseline": explainer.baseline,
         "tolerance": explainer.settings.tolerance,
         "max_steps": explainer.settings.max_steps,

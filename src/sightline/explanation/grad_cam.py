@@ -17,7 +17,7 @@ class GradCam:
         self.method = LayerGradCam(self.explained, self.explained.maps)
 
     def attribute(self, images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
-        """Float32 `(B, H, W)`, nowhere negative, for normalised images `(B, 3, H, W)`."""
+        """Float32 `(B, H, W)`, nowhere negative, for normalised images `(B, C, H, W)`."""
         maps = self.method.attribute(images, target=classes, relu_attributions=True)
         assert isinstance(maps, torch.Tensor)
         grown: Any = LayerAttribution.interpolate(maps, (images.shape[2], images.shape[3]), "bilinear")

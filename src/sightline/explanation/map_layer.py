@@ -64,7 +64,7 @@ class MapLayer:
         return features.shape[1] - self.grid[0] * self.grid[1]
 
 
-def find_map_layer(network: nn.Module, image_size: int, name: str) -> MapLayer:
+def find_map_layer(network: nn.Module, image_size: int, name: str, channels: int = 3) -> MapLayer:
     """The last features that still lie where the image does, and that the answer depends on.
 
     No shape tells rows from channels for certain. So each quarter of an image is changed in turn: a layout is right if
@@ -72,7 +72,7 @@ def find_map_layer(network: nn.Module, image_size: int, name: str) -> MapLayer:
 
     Raises: BadInput when no layer of this network moves like that.
     """
-    images = _images_with_one_quarter_changed(image_size).to(next(network.parameters()).device)
+    images = _images_with_one_quarter_changed(image_size, channels).to(next(network.parameters()).device)
     stages = _latest_first(_layers_that_follow(network, images, _listed(network)))
     last = next((layer for layer in stages if _matters(network, layer, images)), None)
     if last is not None and _is_whole(network, last, stages, images):
@@ -91,14 +91,15 @@ def find_map_layer(network: nn.Module, image_size: int, name: str) -> MapLayer:
     return layer
 
 
-def _images_with_one_quarter_changed(size: int) -> torch.Tensor:
-    """Twice five images `(10, 3, size, size)`: noise, and the same with other noise in one quarter after the other.
+def _images_with_one_quarter_changed(size: int, channels: int) -> torch.Tensor:
+    """Twice five images `(10, C, size, size)`: noise, and the same with other noise in one quarter after the other.
 
     The first five are of fine noise, the others of coarse noise: what holds for both is no matter of chance.
     """
     generator = torch.Generator().manual_seed(0)
-    fine = torch.randn(2, 3, size, size, generator=generator)
-    coarse = nn.functional.interpolate(torch.randn(2, 3, COARSE, COARSE, generator=generator), (size, size))
+    fine = torch.randn(2, channels, size, size, generator=generator)
+    blocks = torch.randn(2, channels, COARSE, COARSE, generator=generator)
+    coarse = nn.functional.interpolate(blocks, (size, size))
     probes = []
     for noise, other in (fine, coarse):
         probes.append(noise)

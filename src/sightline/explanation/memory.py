@@ -21,7 +21,7 @@ def memory_budget(memory_gb: float | None, device: torch.device) -> float:
 
 
 def choose_batch_size(network: nn.Module, image: torch.Tensor, budget: float) -> int:
-    """How many images `(3, H, W)` may go through forward and backward together, from what autograd keeps of one."""
+    """How many images `(C, H, W)` may go through forward and backward together, from what autograd keeps of one."""
     kept = 0
     own = {parameter.data_ptr() for parameter in network.parameters()}
 

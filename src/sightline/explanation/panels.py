@@ -30,8 +30,17 @@ def scaled(values: torch.Tensor) -> np.ndarray:
     return np.clip(array / largest, -1, 1)
 
 
-def draw_panel(image: np.ndarray, maps: Mapping[str, Explained], title: str, captions: Sequence[str]) -> Figure:
-    """`image` uint8 `(H, W, 3)` beside the maps over it, all on the scale from -1 (against the class) to 1 (for it)."""
+def draw_panel(
+    image: np.ndarray,
+    maps: Mapping[str, Explained],
+    title: str,
+    captions: Sequence[str],
+    bands: str = "",
+) -> Figure:
+    """`image` uint8 `(H, W, 3)` beside the maps over it, all on the scale from -1 (against the class) to 1 (for it).
+
+    `bands` names those that the image shows, where it is not all that the network saw.
+    """
     columns = min(COLUMNS, len(maps) + 1)
     rows = -(-(len(maps) + 1) // columns)
     width = PICTURE_INCHES * columns + 0.7
@@ -41,7 +50,7 @@ def draw_panel(image: np.ndarray, maps: Mapping[str, Explained], title: str, cap
     with plain_text([title]):
         figure.suptitle("\n".join(lines), fontsize=TITLE_POINTS)
     axes[0].imshow(image, interpolation="nearest")
-    axes[0].set_title("as the network saw it", fontsize=TEXT_POINTS)
+    axes[0].set_title(bands or "as the network saw it", fontsize=TEXT_POINTS)
     grey = image.mean(axis=2)
     shown = None
     for axis, (method, explained), caption in zip(axes[1:], maps.items(), captions, strict=False):

@@ -7,7 +7,7 @@ import numpy as np
 import torch
 
 Score = Callable[[torch.Tensor, torch.Tensor], torch.Tensor]
-"""Images `(B, 3, H, W)` and classes `(B,)` to one number each, `(B,)`."""
+"""Images `(B, C, H, W)` and classes `(B,)` to one number each, `(B,)`."""
 NARROWEST = 2.0**-20
 GROWTH = 4
 """At each refinement at most a quarter of the intervals (or eight), the worst, are halved."""
@@ -50,7 +50,7 @@ def integrate(
     settings: Settings,
     on_done: Callable[[], None] = lambda: None,
 ) -> list[PathIntegral]:
-    """Integrated gradients (Sundararajan et al., arXiv:1703.01365) from `baselines` to `images`, both `(N, 3, H, W)`.
+    """Integrated gradients (Sundararajan et al., arXiv:1703.01365) from `baselines` to `images`, both `(N, C, H, W)`.
 
     The trapezium rule on nodes that are all kept. The scores at the nodes, which come free with the gradients, tell
     what the integral over every interval must be; those that are most wrong are halved, until the error of the sum and
@@ -95,7 +95,7 @@ class _Path:
         return torch.lerp(self.baseline, self.image, node)
 
     def add(self, node: float, score: float, gradient: torch.Tensor) -> None:
-        """One measured node; its gradient `(3, H, W)` is kept as its part of the attribution, `(H, W)`."""
+        """One measured node; its gradient `(C, H, W)` is kept as its part of the attribution, `(H, W)`."""
         contribution = (gradient * (self.image - self.baseline)).sum(dim=0)
         self.nodes.append(node)
         self.scores.append(score)
