@@ -1,5 +1,6 @@
 """A real network with real images in memory, as evaluators see them."""
 
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -25,12 +26,16 @@ def make_predictions(count: int = 300, seed: int = 0) -> Predictions:
 
 
 class Images(torch.utils.data.Dataset):
-    """Smooth random pictures with names."""
+    """Smooth random pictures with names, of so many channels and bits."""
 
-    def __init__(self, count: int, size: int = 32, labels: torch.Tensor | None = None) -> None:
-        coarse = torch.rand(count, 3, 4, 4, generator=torch.Generator().manual_seed(0))
+    def __init__(
+        self, count: int, size: int = 32, labels: torch.Tensor | None = None, channels: int = 3, bit_depth: int = 8
+    ) -> None:
+        coarse = torch.rand(count, channels, 4, 4, generator=torch.Generator().manual_seed(0))
         smooth = torch.nn.functional.interpolate(coarse, (size, size), mode="bilinear")
-        self.pixels = (20 + 215 * smooth).permute(0, 2, 3, 1).to(torch.uint8).contiguous()
+        levels = (20 + 215 * smooth).permute(0, 2, 3, 1)
+        self.pixels = levels.to(torch.uint8) if bit_depth == 8 else (levels * 257).int().to(torch.uint16)
+        self.pixels = self.pixels.contiguous()
         self.labels = torch.arange(count) % len(NAMES) if labels is None else labels
 
     def __len__(self) -> int:
@@ -43,10 +48,15 @@ class Images(torch.utils.data.Dataset):
         return self.pixels[keys], self.labels[keys]
 
 
-def make_runner(calibration: Calibration | None = None) -> Runner:
+def make_spec(channels: int = 3, bit_depth: int = 8) -> TaskSpec:
+    value_range = (0, 4095) if bit_depth == 16 else None
+    mean, std = (0.5,) * channels, (0.25,) * channels
+    return TaskSpec(NAMES, 32, mean, std, value_range=value_range, channels=channels, bit_depth=bit_depth)
+
+
+def make_runner(spec: TaskSpec) -> Runner:
     torch.manual_seed(0)
-    network = timm.create_model("test_resnet", num_classes=len(NAMES)).eval()
-    spec = TaskSpec(NAMES, 32, (0.5,) * 3, (0.25,) * 3, calibration=calibration)
+    network = timm.create_model("test_resnet", num_classes=len(NAMES), in_chans=spec.channels).eval()
     return Runner(network, spec, torch.device("cpu"), "32-true")
 
 
@@ -55,11 +65,15 @@ def make_inputs(
     calibration: Calibration | None = None,
     group_size: int | None = None,
     count: int = 40,
+    spec: TaskSpec | None = None,
 ) -> EvaluationInput:
     """Given predictions, or those of the network itself; images in groups of so many, in a row."""
-    images = Images(count if predictions is None else len(predictions), labels=getattr(predictions, "labels", None))
+    spec = replace(spec or make_spec(), calibration=calibration)
+    depth = {"channels": spec.channels, "bit_depth": spec.bit_depth}
+    labels = getattr(predictions, "labels", None)
+    images = Images(count if predictions is None else len(predictions), labels=labels, **depth)
     loader = DataLoader(images, batch_size=16, collate_fn=lambda batch: batch)
-    runner = make_runner(calibration)
+    runner = make_runner(spec)
     found = predictions or predict_split(runner, loader)
     manifest = None
     if group_size is not None:

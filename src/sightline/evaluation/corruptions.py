@@ -2,7 +2,8 @@
 
 The families and severities are those of ImageNet-C and its extra set (Hendrycks and Dietterich, arXiv:1903.12261), made
 with albumentations; frost is left out, since it needs photographs of ice. Lengths in pixels are for images of 224
-pixels and shrink with the image, but not below 0.4 of it.
+pixels and shrink with the image, but not below 0.4 of it. Most work on any bands of 8 or 16 bits; the others say what
+they need.
 """
 
 import random
@@ -13,7 +14,8 @@ from typing import Any
 
 import numpy as np
 
-from sightline.data.transforms import quiet_albumentations
+from sightline.data.transforms import change_levels, quiet_albumentations
+from sightline.task_spec import TaskSpec
 
 SEVERITIES = (1, 2, 3, 4, 5)
 MIN_SCALE, FULL_SIZE = 0.4, 224
@@ -26,12 +28,31 @@ class Corruption:
     values: tuple[Any, ...]
     make: Callable[[Any, Any, float], Any]
     source: str
+    channels: tuple[int, ...] = ()
+    """Those that it can damage; nothing: any bands."""
+    bit_depth: int | None = None
+    """8 where it rounds to 8 bits on the way; None: any."""
+    is_by_band: bool = False
+    """Whether bands that are no colours are changed one by one."""
+
+    def fits(self, spec: TaskSpec) -> bool:
+        """Whether it can damage images of these channels and this depth."""
+        return spec.channels in (self.channels or (spec.channels,)) and self.bit_depth in (None, spec.bit_depth)
+
+    @property
+    def needs(self) -> str:
+        """What it can damage, in words; nothing where that is any image."""
+        parts = [f"{self.bit_depth} bits"] if self.bit_depth else []
+        parts += [KINDS[self.channels]] if self.channels else []
+        return " of ".join(parts)
 
 
 def _odd(length: float) -> int:
     return max(3, 2 * round((length - 1) / 2) + 1)
 
 
+KINDS = {(3,): "red, green and blue", (1, 3): "greys, or red, green and blue"}
+"""Numbers of channels in words."""
 IMAGENET_C = "ImageNet-C"
 EXTRA = "ImageNet-C, extra"
 CORRUPTIONS: dict[str, Corruption] = {
@@ -92,11 +113,15 @@ CORRUPTIONS: dict[str, Corruption] = {
         (0.1, 0.2, 0.3, 0.4, 0.5),
         lambda library, value, scale: library.RandomSnow(snow_point_range=(value, value), method="texture"),
         f"the family of {IMAGENET_C}, severities of our own; albumentations RandomSnow, texture",
+        channels=(3,),
+        bit_depth=8,
     ),
     "fog": Corruption(
         (0.3, 0.45, 0.6, 0.8, 1.0),
         lambda library, value, scale: library.RandomFog(fog_coef_range=(value, value), alpha_coef=0.1),
         f"the family of {IMAGENET_C}, severities of our own; albumentations RandomFog",
+        channels=(3,),
+        bit_depth=8,
     ),
     "spatter": Corruption(
         ((0.65, 0.69, 0.6), (0.65, 0.68, 0.6), (0.65, 0.68, 0.5), (0.65, 0.65, 0.5), (0.67, 0.65, 0.4)),
@@ -108,6 +133,7 @@ CORRUPTIONS: dict[str, Corruption] = {
             intensity=(value[2],) * 2,
         ),
         f"{EXTRA}: level, threshold and strength; albumentations Spatter, rain at every severity",
+        channels=(3,),
     ),
     "brightness": Corruption(
         (0.1, 0.2, 0.3, 0.4, 0.5),
@@ -122,6 +148,7 @@ CORRUPTIONS: dict[str, Corruption] = {
             brightness=(1, 1), contrast=(value, value), saturation=(1, 1), hue=(0, 0)
         ),
         f"{IMAGENET_C}: factor about the mean; albumentations ColorJitter",
+        is_by_band=True,
     ),
     "saturate": Corruption(
         (0.3, 0.1, 2, 5, 20),
@@ -129,6 +156,7 @@ CORRUPTIONS: dict[str, Corruption] = {
             brightness=(1, 1), contrast=(1, 1), saturation=(value, value), hue=(0, 0)
         ),
         f"{EXTRA}: factor; albumentations ColorJitter",
+        channels=(3,),
     ),
     "elastic_transform": Corruption(
         ((12, 8), (18, 8), (25, 8), (32, 8), (40, 8)),
@@ -141,21 +169,26 @@ CORRUPTIONS: dict[str, Corruption] = {
         (0.6, 0.5, 0.4, 0.3, 0.25),
         lambda library, value, scale: library.Downscale(scale_range=(value, value)),
         f"{IMAGENET_C}: share of the side; albumentations Downscale",
+        bit_depth=8,
     ),
     "jpeg_compression": Corruption(
         (25, 18, 15, 10, 7),
         lambda library, value, scale: library.ImageCompression(compression_type="jpeg", quality_range=(value, value)),
         f"{IMAGENET_C}: quality; albumentations ImageCompression",
+        channels=(1, 3),
+        bit_depth=8,
     ),
 }
 
 
 def corrupt(image: np.ndarray, name: str, severity: int, key: tuple[int, ...]) -> np.ndarray:
-    """uint8 `(H, W, 3)` damaged; the same image, family, severity and key give the same pixels."""
+    """A prepared image `(H, W, C)` damaged; the same image, family, severity and key give the same pixels."""
     generator = np.random.default_rng((*key, list(CORRUPTIONS).index(name), severity))
     transform = _make(name, severity, max(image.shape[:2]))
     transform.set_random_state(generator, random.Random(int(generator.integers(2**63))))
-    return transform(image=image)["image"]
+    if not CORRUPTIONS[name].is_by_band or image.shape[2] in (1, 3):
+        return change_levels(transform, image)
+    return np.concatenate([change_levels(transform, band) for band in np.split(image, image.shape[2], axis=2)], axis=2)
 
 
 @lru_cache(maxsize=256)

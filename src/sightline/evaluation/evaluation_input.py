@@ -67,7 +67,7 @@ class EvaluationInput:
         return int(self.groups.max()) + 1 < len(self.groups)
 
     def pixels(self, indices: Sequence[int]) -> Iterator[torch.Tensor]:
-        """The images as the network sees them before normalisation, uint8 `(B, H, W, 3)`, some at a time."""
+        """The images as the network sees them before normalisation, `(B, H, W, C)`, some at a time."""
         dataset: Any = self.loader.dataset
         for start in range(0, len(indices), IMAGES_AT_ONCE):
             yield dataset.__getitems__([int(index) for index in indices[start : start + IMAGES_AT_ONCE]])[0].cpu()
@@ -95,7 +95,7 @@ class Table:
 
 @dataclass(frozen=True)
 class Picture:
-    """An image, uint8 `(H, W, 3)`, with the lines below it."""
+    """An image as it is shown, uint8 `(H, W, 3)`, with the lines below it."""
 
     pixels: np.ndarray
     lines: Sequence[str]

@@ -5,6 +5,7 @@ from collections.abc import Sequence
 import numpy as np
 import torch
 
+from sightline.data.display import to_display
 from sightline.evaluation import figures
 from sightline.evaluation.calibration import brier_score, expected_calibration_error, reliability
 from sightline.evaluation.evaluation_input import EvaluationInput, Picture, Section, Table
@@ -259,7 +260,7 @@ class Failures:
         images = (image for batch in inputs.pixels(chosen) for image in batch.numpy())
         return [
             Picture(
-                image,
+                to_display(image, inputs.spec.display_bands),
                 (
                     f"{isolated(names[predicted[index]])} {inputs.confidences[index]:.1%}",
                     f"label: {isolated(names[labels[index]])}",

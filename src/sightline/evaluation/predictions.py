@@ -56,7 +56,7 @@ class Runner:
     channels_last: bool = True
 
     def predict(self, batches: "Iterator[torch.Tensor]") -> torch.Tensor:
-        """Logits float32 `(N, num_classes)` of prepared images, uint8 `(B, image_size, image_size, 3)`."""
+        """Logits float32 `(N, num_classes)` of prepared images, `(B, image_size, image_size, C)`."""
         return run_network(
             self.network,
             batches,

@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
+from sightline.data.display import describe_display
 from sightline.evaluation.evaluation_input import EvaluationInput, Picture, Section, Table
 from sightline.evaluation.figures import arrange, to_svg
 from sightline.evaluation.model_quality import describe_quality
@@ -62,6 +63,7 @@ def write_report(
         split=inputs.split,
         num_images=len(inputs.predictions),
         num_classes=inputs.spec.num_classes,
+        display=describe_display(inputs.spec.channels, inputs.spec.display_bands),
         heading=heading(page),
         headlines=_headlines(metrics, inputs),
         gates=[_describe_gate(gate, bound, metrics) for gate, bound in gates.items()],

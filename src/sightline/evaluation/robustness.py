@@ -4,18 +4,21 @@ import logging
 import zlib
 from collections.abc import Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 
 import numpy as np
 import torch
 from rich.progress import track
 
 from sightline.config import did_you_mean
+from sightline.data.display import to_display
 from sightline.errors import BadInput
 from sightline.evaluation import figures
 from sightline.evaluation.corruptions import CORRUPTIONS, SEVERITIES, corrupt
 from sightline.evaluation.evaluation_input import IMAGES_AT_ONCE, EvaluationInput, Picture, Section, Table
 from sightline.evaluation.intervals import wilson
 from sightline.evaluation.wording import counted, percent, plus_minus
+from sightline.task_spec import TaskSpec
 
 log = logging.getLogger(__name__)
 
@@ -44,15 +47,39 @@ class Corruptions:
             raise BadInput(f"max_images={max_images}: must be 1 or more, or null for all")
 
     def __call__(self, inputs: EvaluationInput) -> Section:
+        names = [name for name in self.names if CORRUPTIONS[name].fits(inputs.spec)]
+        left_out = self._describe_left_out(inputs.spec)
+        if left_out:
+            log.info("%s", left_out)
+        if not names:
+            return Section("Robustness", text=left_out)
         chosen = inputs.choose_balanced(self.max_images)
-        variants = [(name, severity) for name in self.names for severity in self.severities]
+        variants = [(name, severity) for name in names for severity in self.severities]
         damaged = _Damaged(inputs, chosen, variants)
         predicted = inputs.runner.predict(damaged.ahead()).argmax(dim=1)
         is_right = (predicted == inputs.labels[damaged.indices]).double()
         accuracies = {
             variant: float(is_right[damaged.variant_of == number].mean()) for number, variant in enumerate(variants)
         }
-        return self._describe(inputs, chosen, accuracies, damaged.num_altered / len(damaged.indices))
+        share_altered = damaged.num_altered / len(damaged.indices)
+        section = self._describe(inputs, chosen, accuracies, share_altered)
+        return replace(section, text=f"{section.text} {left_out}".rstrip())
+
+    def _describe_left_out(self, spec: TaskSpec) -> str:
+        """The families that cannot damage these images, by what they need; nothing where all can."""
+        by_need: dict[str, list[str]] = {}
+        for name in self.names:
+            if not CORRUPTIONS[name].fits(spec):
+                by_need.setdefault(CORRUPTIONS[name].needs, []).append(name)
+        if not by_need:
+            return ""
+        needs = "; ".join(f"{', '.join(names)} ({needs})" for needs, names in by_need.items())
+        images = f"{counted(spec.channels, 'channel')} of {spec.bit_depth} bits"
+        num_left_out = sum(map(len, by_need.values()))
+        return (
+            f"Left out for images of {images}, and of the mean: {num_left_out} of {len(self.names)} kinds of damage, "
+            f"which need others: {needs}."
+        )
 
     def _describe(
         self,
@@ -89,15 +116,20 @@ class Corruptions:
             text,
             {"corruptions": Table(("corruption", "severity", "accuracy", "source"), rows)},
             {"corruptions": figures.draw_corruptions(accuracies, clean)},
-            {"One image, damaged": self._show(inputs, int(chosen[0]))},
+            {
+                "One image, damaged": self._show(
+                    inputs, int(chosen[0]), list(dict.fromkeys(name for name, _ in accuracies))
+                )
+            },
         )
 
-    def _show(self, inputs: EvaluationInput, index: int) -> list[Picture]:
+    def _show(self, inputs: EvaluationInput, index: int, names: Sequence[str]) -> list[Picture]:
         image = next(inputs.pixels([index]))[0].numpy()
         severity = self.severities[len(self.severities) // 2]
-        damaged = [(name, corrupt(image, name, severity, _key(inputs, index))) for name in self.names]
-        pictures = [Picture(pixels, (name.replace("_", " "), f"severity {severity}")) for name, pixels in damaged]
-        return [Picture(image, ("clean", inputs.names[index])), *pictures]
+        damaged = [(name, corrupt(image, name, severity, _key(inputs, index))) for name in names]
+        pictures = [(image, ("clean", inputs.names[index]))]
+        pictures += [(pixels, (name.replace("_", " "), f"severity {severity}")) for name, pixels in damaged]
+        return [Picture(to_display(pixels, inputs.spec.display_bands, like=image), lines) for pixels, lines in pictures]
 
 
 def _key(inputs: EvaluationInput, index: int) -> tuple[int, int]:
