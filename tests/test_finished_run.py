@@ -8,10 +8,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 
 from sightline import FinishedRun
+from sightline.errors import BadInput
 from sightline.runs.files import read_json
 from tests.conftest import Cli
+from tests.saved_models import save_tiny_model
 
 
 @pytest.fixture(scope="module")
@@ -98,3 +101,68 @@ def test_every_command_says_which_run_and_whether_it_is_calibrated(
         done = cli(task, f"run={run}/checkpoints/best.ckpt", images, f"output={tmp_path / 'again'}")
         assert "uncalibrated" not in done.stdout + done.stderr
         assert read_json(tmp_path / "again" / "run.json")["calibrated"] is True
+
+
+DEPTHS = [(1, None), (3, None), (5, None), (1, (0, 4095)), (5, (0, 4095)), (3, (0, 4095))]
+
+
+@pytest.mark.parametrize(("channels", "value_range"), DEPTHS)
+def test_arrays_and_files_of_any_depth_are_answered_alike(
+    channels: int, value_range: tuple[int, int] | None, tmp_path: Path
+) -> None:
+    run = FinishedRun.open(save_tiny_model(tmp_path / "model", channels, value_range), device="cpu")
+    kind = np.uint8 if value_range is None else np.uint16
+    arrays = np.random.default_rng(0).integers(0, 256 if value_range is None else 4096, (3, 40, 36, channels), kind)
+    stacked = run.predict(arrays).probabilities
+    assert stacked.shape == (3, 2)
+    assert len(np.unique(stacked[:, 0])) > 1
+    one_by_one = run.predict(list(arrays)).probabilities
+    for number, array in enumerate(arrays):
+        np.save(tmp_path / f"{number}.npy", array)
+    files = run.predict([tmp_path / f"{number}.npy" for number in range(3)]).probabilities
+    np.testing.assert_array_equal(one_by_one, stacked)
+    np.testing.assert_array_equal(files, stacked)
+    if channels == 1:
+        np.testing.assert_array_equal(run.predict(arrays[0, ..., 0]).probabilities, stacked[:1])
+        for number, array in enumerate(arrays):
+            Image.fromarray(array[..., 0]).save(tmp_path / f"{number}.tif")
+        tiffs = run.predict([tmp_path / f"{number}.tif" for number in range(3)]).probabilities
+        np.testing.assert_array_equal(tiffs, stacked)
+
+
+def test_the_depth_of_the_training_counts(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """Sixteen levels of 4096 are one of 256; full range is full range, whatever the bits."""
+    run = FinishedRun.open(save_tiny_model(tmp_path / "model", 1, (0, 4095)), device="cpu")
+    steps = np.full((2, 32, 32, 1), 1600, np.uint16)
+    steps[1, :16] += 15
+    first, second = run.predict(steps).probabilities
+    assert (first != second).any()
+    assert "have 8 bits" not in caplog.text
+    shallow = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 1), np.uint8)
+    deep = run.predict(shallow / np.float32(255) * 4095).probabilities
+    np.testing.assert_allclose(run.predict(shallow).probabilities, deep, atol=1e-5)
+    assert "1 of 1 image(s) have 8 bits, and the model was trained on deeper ones (0 to 4095" in caplog.text
+
+
+def test_colours_and_greys_stand_for_each_other(tmp_path: Path) -> None:
+    colours = np.random.default_rng(0).integers(0, 256, (2, 32, 32, 3), np.uint8)
+    greys = np.stack([np.asarray(Image.fromarray(each).convert("L")) for each in colours])[..., None]
+    grey = FinishedRun.open(save_tiny_model(tmp_path / "grey", 1), device="cpu")
+    np.testing.assert_array_equal(grey.predict(colours).probabilities, grey.predict(greys).probabilities)
+    coloured = FinishedRun.open(save_tiny_model(tmp_path / "coloured", 3), device="cpu")
+    tripled = np.repeat(greys, 3, axis=3)
+    np.testing.assert_array_equal(coloured.predict(greys).probabilities, coloured.predict(tripled).probabilities)
+
+
+def test_channels_that_a_model_does_not_take_are_refused_with_both_numbers(tmp_path: Path) -> None:
+    run = FinishedRun.open(save_tiny_model(tmp_path / "model", 5), device="cpu")
+    np.save(tmp_path / "four.npy", np.zeros((32, 32, 4), np.uint8))
+    Image.new("RGB", (32, 32)).save(tmp_path / "photo.png")
+    told = r"this model takes numbers \(H, W, 5\), or \(N, H, W, 5\)$"
+    for shape in [(32, 32), (32, 32, 3), (2, 32, 32, 4), (5,), (1, 2, 32, 32, 5), (0, 32, 5)]:
+        with pytest.raises(BadInput, match=told):
+            run.predict(np.zeros(shape, np.uint8))
+    with pytest.raises(BadInput, match="four.npy: has 4 channels, and the data 5"):
+        run.predict(tmp_path / "four.npy")
+    with pytest.raises(BadInput, match="photo.png: has 3 channels, and the data 5"):
+        run.predict(tmp_path / "photo.png")

@@ -13,7 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
 from sightline.config import SPLITS, EvaluateConfig, ExplainConfig
-from sightline.data.audit.value_range import warn_of_other_depth
+from sightline.data.audit.value_range import check_depth
 from sightline.data.collection.image_files import TABLE_KEYS, LayoutRule, find_files, parts_told
 from sightline.data.collection.sources import localise
 from sightline.data.collection.tables import is_table
@@ -187,7 +187,10 @@ class FinishedRun:
         self, pictures: "Pictures", *, batch_size: int = 64, num_workers: int = 0, max_pixels: int | None = None
     ) -> Predictions:
         """Classify pictures as `predict.py` does: a folder (searched through), or one or several files, Pillow images
-        or uint8 arrays `(H, W, 3)`; an array `(N, H, W, 3)` is N pictures, one `(H, W)` of any numbers a grey one.
+        or arrays `(H, W, C)` of any numbers; an array `(N, H, W, C)` is N pictures, one `(H, W)` a grey one.
+
+        C is the model's number of channels, or 1 or 3, which stand for each other. Values of more than 8 bits are
+        spread over the model's value range.
 
         Files of more than `max_pixels` are not opened (None: than the training allowed).
 
@@ -196,7 +199,7 @@ class FinishedRun:
         from sightline.data.pictures import PictureBatches
 
         is_folder = isinstance(pictures, str | Path) and Path(pictures).expanduser().is_dir()
-        found = _as_pictures(pictures)
+        found = _as_pictures(pictures, self.task_spec.channels)
         files = [each if isinstance(each, Path) else None for each in found]
         workers = num_workers if None not in files else 0  # images in memory would only be handed to and fro
         loading = {"batch_size": batch_size, "num_workers": workers, "max_pixels": max_pixels or self.max_pixels}
@@ -205,7 +208,8 @@ class FinishedRun:
         if batches.unreadable and (not is_folder or probabilities is None):
             raise BadInput(str(next(iter(batches.unreadable.values()))))
         if probabilities is None:
-            raise BadInput(f"{pictures}: no images found; give a folder, files, Pillow images or arrays (H, W, 3)")
+            shape = f"(H, W, {self.task_spec.channels})"
+            raise BadInput(f"{pictures}: no images found; give a folder, files, Pillow images or arrays {shape}")
         self.warn_if_uncalibrated()
         calibration = self.task_spec.calibration
         return Predictions(
@@ -218,7 +222,7 @@ class FinishedRun:
         )
 
     def predict_batches(self, batches: "Iterable[torch.Tensor]") -> "torch.Tensor | None":
-        """Probabilities float32 `(N, num_classes)` of prepared batches uint8 `(B, size, size, 3)`.
+        """Probabilities float32 `(N, num_classes)` of prepared batches `(B, size, size, C)`.
 
         None without a batch. They are calibrated unless `uncalibrated` says why not.
         """
@@ -295,8 +299,11 @@ def _with_calibration(
     return replace(saved, spec=replace(saved.spec, calibration=calibration)), None
 
 
-def _as_pictures(given: "Pictures") -> list["Picture"]:
-    """Files and Pillow images, whatever form they were given in."""
+def _as_pictures(given: "Pictures", channels: int) -> list["Picture"]:
+    """Files, Pillow images and arrays `(H, W, C)` that a model of so many channels takes, whatever they were given as.
+
+    Raises: BadInput for what is no picture.
+    """
     import numpy as np
     from PIL import Image
 
@@ -308,32 +315,29 @@ def _as_pictures(given: "Pictures") -> list["Picture"]:
     if isinstance(given, Image.Image):
         return [given]
     if isinstance(given, np.ndarray):
-        if given.ndim == 2 and given.size and given.dtype.kind in "buif":
-            return [_grey_picture(given)]
-        if given.dtype != np.uint8 or given.ndim not in (3, 4) or given.shape[-1] != 3 or not given.size:
-            raise BadInput(
-                f"array {given.dtype} {given.shape}: pictures are uint8 (H, W, 3), or (N, H, W, 3), or greys (H, W)"
-            )
-        return [Image.fromarray(each) for each in (given if given.ndim == 4 else given[None])]
+        return _split_array(given, channels)
     found = []
     for each in given:
         if isinstance(each, str | Path) and Path(each).expanduser().is_dir():
             raise BadInput(f"{each}: a folder among several pictures; give it alone, or its files")
-        found += _as_pictures(each)
+        found += _as_pictures(each, channels)
     return found
 
 
-def _grey_picture(values: "np.ndarray") -> "Image.Image":
-    """Greys of any type of number, in the Pillow mode that holds them."""
-    import numpy as np
-    from PIL import Image
+def _split_array(given: "np.ndarray", channels: int) -> list["Picture"]:
+    """The pictures in an array of one, `(H, W)` or `(H, W, C)`, or of several, `(N, H, W, C)`."""
+    from sightline.data.arrays import as_picture
+    from sightline.data.levels import are_alike
 
-    if values.dtype.kind == "b":
-        return Image.fromarray(values.astype(np.uint8) * np.uint8(255))
-    if values.dtype in (np.uint8, np.uint16):
-        return Image.fromarray(values)
-    is_short = values.dtype.kind in "iu" and np.can_cast(values.dtype, np.int32)
-    return Image.fromarray(values.astype(np.int32 if is_short else np.float32))
+    is_picture = given.dtype.kind in "buif" and given.ndim in (2, 3, 4) and given.size > 0
+    stack = given[None, ..., None] if given.ndim == 2 else given[None] if given.ndim == 3 else given
+    if not is_picture or not are_alike(stack.shape[-1], channels):
+        greys = ", or greys (H, W)" if channels in (1, 3) else ""
+        raise BadInput(
+            f"array {given.dtype} {given.shape}: this model takes numbers (H, W, {channels}), or (N, H, W, {channels})"
+            f"{greys}"
+        )
+    return [as_picture(each) for each in stack]
 
 
 def find_images(cfg: RunTask, run: FinishedRun) -> TrainingData:
@@ -346,7 +350,7 @@ def find_images(cfg: RunTask, run: FinishedRun) -> TrainingData:
     root = localise(cfg.data.root, Path(cfg.paths.cache), layout)
     images = open_test_images(root, run.task_spec.class_names, layout)
     _refuse_own(str(cfg.data.root), images.manifest, run)
-    warn_of_other_depth(images.manifest, run.task_spec.value_range)
+    check_depth(images.manifest, run.task_spec)
     return replace(images, max_pixels=cfg.data.max_pixels or run.max_pixels)
 
 

@@ -4,8 +4,13 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
-from tests.conftest import Cli
+from tests.conftest import Cli, compose_config
+from tests.saved_models import save_tiny_model
+
+from sightline.errors import BadInput
+from sightline.evaluation.evaluate import evaluate
 
 
 def test_gates_comparison_and_report_in_one_command(trained: Path, cli: Cli, tmp_path: Path) -> None:
@@ -60,3 +65,26 @@ def test_bad_input_leaves_no_folder(words: list[str], said: str, trained: Path, 
     assert done.returncode == 2, done.stderr
     assert said in done.stderr
     assert not (tmp_path / "out").exists()
+
+
+def test_images_of_any_depth_are_measured_and_others_refused(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    root = tmp_path / "data"
+    for number in range(8):
+        folder = root / "test" / "ab"[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        values = np.random.default_rng(number).integers(0, 4096, (32, 32, 5), np.uint16)
+        np.save(folder / f"{number}.npy", values)
+    model = save_tiny_model(tmp_path / "bands", 5, (0, 4095), display_bands=(3, 1, 0))
+    words = ["accelerator=cpu", f"data.root={root}", "data.num_workers=0", f"paths.runs={tmp_path / 'runs'}"]
+    severities = "evaluation.evaluators.corruptions.severities=[3]"
+    result = evaluate(compose_config("evaluate", f"run={model}", *words, severities, f"output={tmp_path / 'out'}"))
+    assert "test/corruption/gaussian_noise/3/accuracy" in result.metrics
+    assert "test/corruption/jpeg_compression/3/accuracy" not in result.metrics
+    page = (tmp_path / "out" / "evaluation" / "report.html").read_text()
+    assert "Of the 5 bands, from 0, the pictures show bands 3, 1, 0 as red, green and blue" in page
+    colours = save_tiny_model(tmp_path / "colours", 3)
+    with pytest.raises(BadInput, match="8 of 8 images have 5 channels, and the model was trained on 3"):
+        evaluate(compose_config("evaluate", f"run={colours}", *words))
+    with pytest.raises(BadInput, match=r"it takes images of 3 channel\(s\), and run=.* of 5"):
+        evaluate(compose_config("evaluate", f"run={model}", f"against={colours}", *words))
+    assert not (tmp_path / "runs").exists()

@@ -5,11 +5,16 @@ import json
 import shutil
 from pathlib import Path
 
+import numpy as np
 import pytest
-from tests.conftest import Cli
+from PIL import Image
+from tests.conftest import Cli, compose_config
+from tests.saved_models import save_tiny_model
 
 from sightline.data.collection.image_files import find_named
+from sightline.data.display import to_display
 from sightline.errors import BadInput
+from sightline.serving.predict import predict
 
 
 @pytest.fixture
@@ -84,3 +89,20 @@ def test_uncertain_photos_are_counted_in_a_sentence(photos: Path, trained: Path,
     assert said in done.stderr
     record = json.loads((tmp_path / "unsure" / "run.json").read_text())
     assert (record["num_below_threshold"], record["threshold"]) == (expected, threshold)
+
+
+@pytest.mark.parametrize(("channels", "bands"), [(5, (3, 1, 0)), (5, None), (1, None)])
+def test_pictures_of_arrays_and_of_deep_greys(channels: int, bands: tuple[int, ...] | None, tmp_path: Path) -> None:
+    model = save_tiny_model(tmp_path / "model", channels, (0, 4095), display_bands=bands)
+    (tmp_path / "photos").mkdir()
+    values = np.random.default_rng(0).integers(0, 4096, (300, 250, channels), np.uint16)
+    np.save(tmp_path / "photos" / "scene.npy", values)
+    np.save(tmp_path / "photos" / "seven.npy", np.zeros((32, 32, 7), np.uint16))
+    words = [f"run={model}", f"images={tmp_path / 'photos'}", "pictures=true", f"output={tmp_path / 'out'}"]
+    result = predict(compose_config("predict", *words, "accelerator=cpu", f"paths.runs={tmp_path}"))
+    assert result.files == [tmp_path / "photos" / "scene.npy"]
+    assert result.unreadable == [tmp_path / "photos" / "seven.npy"]
+    with Image.open(tmp_path / "out" / "pictures" / "scene.npy.png") as picture:
+        pixels = np.asarray(picture.convert("RGB"))[-300:]
+    levels = np.rint(values * (65535 / 4095)).astype(np.uint16)
+    np.testing.assert_allclose(pixels, to_display(levels, bands).astype(int), atol=1)

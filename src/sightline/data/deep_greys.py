@@ -73,6 +73,6 @@ def describe_other_depth(value_range: ValueRange | None, num_deep: int, num_imag
         low, high = value_range
         return (
             f"{num_images - num_deep} of {num_images} image(s) have 8 bits, and the model was trained on deeper ones "
-            f"({low:g} to {high:g} become black to white): theirs stay 0 to 255"
+            f"({low:g} to {high:g} become black to white): theirs are 0 to 255 from black to white"
         )
     return ""

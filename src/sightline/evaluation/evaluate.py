@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.config import EvaluateConfig, check_views, to_plain, validate_task, with_own_code
+from sightline.data.levels import are_alike
 from sightline.data.training_data import TrainingData
 from sightline.errors import BadInput
 from sightline.finished_run import (
@@ -81,7 +82,7 @@ def _open(cfg: EvaluateConfig, run: str) -> FinishedRun:
 def _open_other(cfg: EvaluateConfig, run: FinishedRun) -> FinishedRun:
     """The run to compare with.
 
-    Raises: BadInput when there is none, or its classes are others.
+    Raises: BadInput when there is none, or its classes or channels are others.
     """
     try:
         other = _open(cfg, str(cfg.against))
@@ -92,6 +93,12 @@ def _open_other(cfg: EvaluateConfig, run: FinishedRun) -> FinishedRun:
         differing = ", ".join(sorted(set(mine) ^ set(theirs))[:5]) or "the same in another order"
         raise BadInput(
             f"against={cfg.against}: the two models know different classes ({differing}); give one of the same"
+        )
+    channels, others = run.task_spec.channels, other.task_spec.channels
+    if not are_alike(channels, others):
+        raise BadInput(
+            f"against={cfg.against}: it takes images of {others} channel(s), and run={cfg.run} of {channels}; give one "
+            "of the same"
         )
     return other
 

@@ -10,8 +10,8 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.config import PredictConfig, to_plain, validate_task, with_own_code
 from sightline.data.collection.image_files import find_named
+from sightline.data.display import load_displayed
 from sightline.data.predicted_classes import most_probable, write_predictions
-from sightline.data.transforms import load_rgb
 from sightline.errors import BadInput
 from sightline.finished_run import FinishedRun
 from sightline.runs.file_names import fit_name, to_text
@@ -86,7 +86,9 @@ def predict(cfg: "DictConfig | PredictConfig", invocation: Invocation = UNTOLD) 
         classes = most_probable(probabilities, run.task_spec.class_names)
         write_predictions(output / "predictions.csv", [file.relative_to(base) for file in readable], classes)
         if cfg.pictures:
-            load = partial(load_rgb, value_range=run.task_spec.value_range, max_pixels=max_pixels)
+            spec = run.task_spec
+            bands = {"channels": spec.channels, "display_bands": spec.display_bands}
+            load = partial(load_displayed, value_range=spec.value_range, max_pixels=max_pixels, **bands)
             _draw_pictures(output / "pictures", base, readable, classes, load)
         record.update(num_images=len(readable), unreadable=[to_text(str(file)) for file in unreadable])
         record.update(**_count_unsure(run.task_spec, classes))

@@ -12,10 +12,11 @@ from sightline.data.arrays import Header, read, read_header
 from sightline.data.audit.inspection import FACTS
 from sightline.data.decoding import values_of
 from sightline.data.deep_greys import DEEP_MODES, describe_other_depth, extent
+from sightline.data.levels import are_alike
 from sightline.data.manifest import TEST, Manifest
 from sightline.errors import BadInput
 from sightline.runs.guesses import Guess
-from sightline.task_spec import ValueRange
+from sightline.task_spec import TaskSpec, ValueRange
 
 log = logging.getLogger(__name__)
 SAMPLED = 200
@@ -83,11 +84,21 @@ def choose_value_range(
     return (low, high), (Guess("data.value_range", [low, high], because),)
 
 
-def warn_of_other_depth(manifest: Manifest, value_range: ValueRange | None) -> None:
-    """Say what becomes of images whose depth is not that of the training, by the headers of a sample."""
-    headers = [header for row in _spread(len(manifest)) if (header := _read_header(manifest.file(row))) is not None]
-    num_deep, num_read = sum(header.is_deep for header in headers), len(headers)
-    if text := describe_other_depth(value_range, num_deep, num_read):
+def check_depth(manifest: Manifest, spec: TaskSpec) -> None:
+    """Say what becomes of images whose depth is not that of the training, by the headers of a sample.
+
+    Raises: BadInput where most have a number of channels that the model cannot take.
+    """
+    files = [manifest.file(row) for row in _spread(len(manifest))]
+    headers = [header for file in files if (header := _read_header(file, spec.channels)) is not None]
+    others = [header.channels for header in headers if not are_alike(header.channels, spec.channels)]
+    if 2 * len(others) > len(headers):
+        raise BadInput(
+            f"data.root={manifest.root}: {len(others)} of {len(headers)} images have {others[0]} channels, and the "
+            f"model was trained on {spec.channels}; name images that it can take"
+        )
+    num_deep = sum(header.is_deep for header in headers)
+    if text := describe_other_depth(spec.value_range, num_deep, len(headers)):
         log.warning("%s: of a sample, %s", manifest.root, text)
 
 
@@ -118,9 +129,9 @@ def _sample(manifest: Manifest, rows: np.ndarray, max_pixels: int) -> np.ndarray
     return facts
 
 
-def _read_header(file: Path) -> Header | None:
+def _read_header(file: Path, channels: int | None = None) -> Header | None:
     try:
-        return read_header(file)
+        return read_header(file, channels)
     except Exception:  # noqa: BLE001 (Pillow's plugins raise many kinds)
         return None
 
