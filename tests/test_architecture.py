@@ -41,6 +41,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "launch": LOWEST | {"aws", "config", "env_file", "metrics", "runs"},
     "sweeping": LOWEST | {"config", "launch", "metrics", "runs"},
     "command": LOWEST | {"config", "distributed", "env_file", "runs"},
+    "own_project": LOWEST | {"config"},
 }
 SERVING_FROM_DATA = {f"sightline.data.{name}" for name in ("transforms", "pictures", "display", "predicted_classes")}
 SERVING_FROM_DATA |= {"sightline.data.collection.image_files"}
@@ -58,6 +59,8 @@ LIGHT_FILES = [
         for name in "__init__ arguments composition help hints messages program resumption verbs".split()
     ),
     *(f"config/{name}.py" for name in "__init__ constraints conversion instantiation registration".split()),
+    *(f"config/{name}.py" for name in "code_folder code_of_run location own_code task_code".split()),
+    "own_project/new.py",
     *(f"config/schema/{name}.py" for name in "augmentation data evaluation explanation model".split()),
     *(f"config/schema/{name}.py" for name in "run_data tables tasks train trainer".split()),
     *(

@@ -13,7 +13,8 @@ from sightline.errors import BadInput
 from sightline.runs.files import read_json
 from sightline.runs.guesses import GUESSED, Guess, ambiguous
 from sightline.runs.override_text import override
-from tests.conftest import BARE, COLORS, PROJECT, Cli, write_image
+from tests.commands import Starter
+from tests.conftest import BARE, COLORS, PROJECT, write_image
 
 Example = Callable[[Path, Path], tuple[str, ...]]
 
@@ -76,7 +77,15 @@ def with_table(header: str, row: str, encoding: str = "utf-8") -> Example:
     return make
 
 
+def prepare_in_a_project(colors: Path, folder: Path) -> tuple[str, ...]:
+    """Its pyproject.toml names the folder of its code."""
+    (folder / "src").mkdir()
+    (folder / "pyproject.toml").write_text('[tool.sightline]\nextensions = "src"\n')
+    return "prepare", "data=folder", f"data.root={colors}", "pin=false"
+
+
 EXAMPLES: dict[str, Example] = {
+    "extensions": prepare_in_a_project,
     "data": lambda colors, folder: ("prepare", f"data.root={colors}", "pin=false"),
     "experiment": train_folder,
     "data.layout": prepare_folders,
@@ -102,9 +111,9 @@ def test_every_guess_has_an_example_and_a_line_in_the_docs() -> None:
 
 
 @pytest.mark.parametrize("key", EXAMPLES)
-def test_a_guess_is_printed_and_stored(key: str, cli: Cli, colors: Path, tmp_path: Path) -> None:
-    words = EXAMPLES[key](colors, tmp_path)
-    done = cli(*words, f"output={tmp_path / 'output'}")
+def test_a_guess_is_printed_and_stored(key: str, starter: Starter, colors: Path, tmp_path: Path) -> None:
+    task, *words = EXAMPLES[key](colors, tmp_path)
+    done = starter.run([str(PROJECT / "src" / f"{task}.py"), *words, f"output={tmp_path / 'output'}"], cwd=tmp_path)
     assert done.returncode == 0, done.stderr
     assert re.search(rf"guessed '?{re.escape(key)}=", done.stdout + done.stderr)
     assert key in [guess["key"] for guess in read_json(tmp_path / "output" / "run.json")["guesses"]]

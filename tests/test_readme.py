@@ -15,6 +15,7 @@ pytestmark = pytest.mark.structure
 
 DOCUMENTS = [PROJECT / "README.md", *sorted((PROJECT / "docs").glob("*.md"))]
 COMMAND = re.compile(r"^(?:\$ )?(?:\.venv/bin/)?python src/(\w+)\.py((?: [^#>|\n]*)?)", re.MULTILINE)
+POSITIONAL = {"models": "pattern", "new": "name"}
 PLACEHOLDERS = {"FOLDER": "somewhere", "FILE": "somewhere", "RUN": "latest"}
 
 
@@ -38,8 +39,8 @@ def test_every_command_composes(task: str, words: str) -> None:
     overrides = [
         word for word in shlex.split(words) if word not in ("-m", "--help") and not re.search(r"=[^\[{]*,", word)
     ]
-    if task == "models" and "=" not in overrides[0]:
-        overrides[0] = f"pattern={overrides[0]}"
+    if task in POSITIONAL and "=" not in overrides[0]:
+        overrides[0] = f"{POSITIONAL[task]}={overrides[0]}"
     cfg = compose_config(task, *overrides)
     if task == "train" and "model.weights" not in words:
         validate(cfg)
@@ -47,7 +48,7 @@ def test_every_command_composes(task: str, words: str) -> None:
 
 def test_there_are_commands_to_check() -> None:
     assert len(commands()) >= 8
-    known = {"train", "evaluate", "explain", "predict", "prepare", "find_lr", "models", "jobs"}
+    known = {"train", "evaluate", "explain", "predict", "prepare", "find_lr", "models", "jobs", "new"}
     assert {task for task, _ in commands()} == known
 
 

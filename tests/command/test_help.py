@@ -17,6 +17,7 @@ GROUPS = {
     "predict": "paths launch",
     "prepare": "paths data launch",
     "models": "",
+    "new": "",
 }
 
 
