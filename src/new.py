@@ -11,7 +11,7 @@ from sightline import command
 def main(cfg: DictConfig, invocation: command.Invocation) -> None:
     from sightline.own_project.new import new
 
-    print(f"project: {new(cfg)}")
+    print(f"project: {new(cfg.name, cfg.into)}")
 
 
 if __name__ == "__main__":

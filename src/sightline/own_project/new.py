@@ -7,13 +7,8 @@ import re
 import runpy
 import tempfile
 from pathlib import Path
-from typing import TYPE_CHECKING
 
-from sightline.config import NewConfig, validate_task
 from sightline.errors import BadInput
-
-if TYPE_CHECKING:
-    from omegaconf import DictConfig
 
 TEMPLATE = Path(__file__).parent / "template"
 SUFFIX = ".jinja"
@@ -23,24 +18,23 @@ HIDDEN = ("gitignore",)
 """Files of the template whose names get a dot: hidden ones would be lost on the way."""
 
 
-def new(cfg: "DictConfig | NewConfig") -> Path:
-    """Write the folder `name` below `into`, whole or not at all, and return it.
+def new(name: str, into: str | Path = ".") -> Path:
+    """Write the project's folder `name` below `into`, whole or not at all, and return it.
 
     Raises: BadInput for a name that no package can have, or a folder that is there.
     """
-    cfg = validate_task(cfg, NewConfig)
-    package = package_name(cfg.name)
-    folder = Path(cfg.into).expanduser().absolute() / cfg.name
+    package = package_name(name)
+    folder = Path(into).expanduser().absolute() / name
     if os.path.lexists(folder):
-        raise BadInput(f"name={cfg.name}: {folder} is there already; choose another name, or another into=…")
+        raise BadInput(f"name={name}: {folder} is there already; choose another name, or another into=…")
     if not folder.parent.is_dir():
-        raise BadInput(f"into={cfg.into}: no such folder; make it first, or name one that is there")
-    with tempfile.TemporaryDirectory(prefix=f".{cfg.name}-", dir=folder.parent) as place:
+        raise BadInput(f"into={into}: no such folder; make it first, or name one that is there")
+    with tempfile.TemporaryDirectory(prefix=f".{name}-", dir=folder.parent) as place:
         made = Path(place, "project")
         values = {
             "package": package,
             "distribution": package.replace("_", "-"),
-            "title": cfg.name,
+            "title": name,
             "network": "".join(part.capitalize() for part in package.split("_")) + "Net",
         }
         _write(made, values)
