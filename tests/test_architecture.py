@@ -47,7 +47,7 @@ SERVING_FROM_DATA = {f"sightline.data.{name}" for name in ("transforms", "pictur
 SERVING_FROM_DATA |= {"sightline.data.collection.image_files"}
 """What serving may take from the data room: how pixels are prepared, pictures loaded, shown and found, their table."""
 CONFIG_FROM_MODELS = {"models/listing.py", "models/own_network.py", "models/own_loss.py", "models/own_module.py"}
-CONFIG_FROM_MODELS |= {"models/checkpoint.py", "models/classifier.py"}
+CONFIG_FROM_MODELS |= {"models/own_metrics.py", "models/checkpoint.py", "models/classifier.py"}
 """Task functions in a room below the configurations, and what makes a network of own code."""
 
 HEAVY = {"torch", "torchvision", "timm", "pytorch_lightning", "albumentations", "matplotlib", "tensorboard", "sklearn"}

@@ -1,5 +1,7 @@
 """Metrics by name: which exist, whether the minimum or maximum is best, which are printed. `split/metric`."""
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import Literal
 
 Mode = Literal["min", "max"]
@@ -47,14 +49,18 @@ MIN_IS_BEST = frozenset(
     "worst_completeness_error completeness_error num_not_converged".split()
 )
 """Last parts of the names of metrics whose least value is the best."""
+NONE_OWN: Mapping[str, Mode] = MappingProxyType({})
 
 
-def mode_of(name: str) -> Mode:
-    """Whether the least (`min`) or the greatest (`max`) value of a metric is its best, by its name."""
+def mode_of(name: str, own: Mapping[str, Mode] = NONE_OWN) -> Mode:
+    """Whether the least (`min`) or the greatest (`max`) value of a metric is its best, by its name.
+
+    `own` has the modes of the user's metrics.
+    """
     last = name.rsplit("/", 1)[-1]
-    return "min" if last in MIN_IS_BEST or last.endswith(("loss", "error")) else "max"
+    return own.get(last, "min" if last in MIN_IS_BEST or last.endswith(("loss", "error")) else "max")
 
 
-def meets(name: str, value: float, bound: float) -> bool:
+def meets(name: str, value: float, bound: float, own: Mapping[str, Mode] = NONE_OWN) -> bool:
     """Whether a metric is at least its bound, or at most where less is better; never for nan."""
-    return value <= bound if mode_of(name) == "min" else value >= bound
+    return value <= bound if mode_of(name, own) == "min" else value >= bound

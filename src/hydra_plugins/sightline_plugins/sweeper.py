@@ -90,8 +90,10 @@ class SightlineSweeper(Sweeper):
         submission = self._open_submission()
         settings = self._settings(space, fixed, submission)
         if "optimized_metric" in self.config and not is_own(self.config.module):  # which logs what it likes
+            own = first.evaluation.metrics if "evaluation" in first else {}
+            known = (*FINAL_METRICS, *(f"val/{name}" for name in own))
             for metric in settings.metrics:
-                validate_choice("hydra.sweeper.metrics", metric, FINAL_METRICS)
+                validate_choice("hydra.sweeper.metrics", metric, known)
 
         def check_trial(overrides: list[str]) -> tuple[DictConfig, list[str]]:
             assert self.hydra_context is not None
@@ -160,7 +162,7 @@ class SightlineSweeper(Sweeper):
 
     def _settings(self, space: Any, fixed: Sequence[str], submission: Any) -> Any:
         from hydra_plugins.sightline_plugins.command_line import typed_keys
-        from hydra_plugins.sightline_plugins.composition import composed_values
+        from hydra_plugins.sightline_plugins.composition import composed_values, own_modes
         from sightline.errors import BadInput
         from sightline.launch.overrides import without_submitter
         from sightline.runs.override_text import key_of
@@ -184,7 +186,7 @@ class SightlineSweeper(Sweeper):
             script=submission.program,
             fixed=(*given, *(["stages=[fit]"] if "stages" in cfg else [])),
             space=space,
-            metrics=said["metrics"] or {cfg.optimized_metric: direction_of(cfg.optimized_metric)},
+            metrics=said["metrics"] or {cfg.optimized_metric: direction_of(cfg.optimized_metric, own_modes(cfg))},
             commit=submission.commit,
             experiment=choices.get("experiment"),
             groups=frozenset(key for key in choices if not key.startswith("hydra/")),

@@ -5,7 +5,17 @@ from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.config import EvaluateConfig, check_views, to_plain, validate_task, with_own_code
+from sightline.config import (
+    EvaluateConfig,
+    check_views,
+    open_code,
+    targets_of,
+    to_plain,
+    validate_task,
+    with_own_code,
+    with_value,
+)
+from sightline.config.own_code import EXTENSIONS
 from sightline.data.levels import are_alike
 from sightline.data.training_data import TrainingData
 from sightline.errors import BadInput
@@ -53,6 +63,7 @@ def evaluate(cfg: "DictConfig | EvaluateConfig", invocation: Invocation = UNTOLD
     keep_freed_memory()
     evaluators = build_evaluators(cfg.evaluation)
     run = _open(cfg, cfg.run)
+    cfg = _with_metrics_of(cfg, run)
     other = None if cfg.against is None else _open_other(cfg, run)
     _views(cfg, run)
     images = find_images(cfg, run)
@@ -67,16 +78,37 @@ def evaluate(cfg: "DictConfig | EvaluateConfig", invocation: Invocation = UNTOLD
         manifest = run.manifest if images.manifest is None else images.manifest
         inputs = EvaluationInput(predictions, runner, cfg.split, loader, manifest, cfg.evaluation.seed)
         further = [] if other is None else [_compare(cfg, inputs, run, other, images)]
-        gates = cfg.evaluation.bounds()
-        metrics = measure_split(output, inputs, evaluators, name=run.name, gates=gates, further=further)
+        metrics = measure_split(output, inputs, evaluators, name=run.name, evaluation=cfg.evaluation, further=further)
         write_json(output / "metrics.json", metrics)
-        check_gates(metrics, gates)
+        check_gates(metrics, cfg.evaluation.bounds(), cfg.evaluation.modes())
     return EvaluateResult(metrics, output)
 
 
 def _open(cfg: EvaluateConfig, run: str) -> FinishedRun:
     places = {"data_root": cfg.data.own_root, "runs": cfg.paths.runs, "extensions": cfg.extensions}
     return FinishedRun.open(run, cfg.accelerator, cfg.precision, **places, trust_code=cfg.trust_code)
+
+
+def _with_metrics_of(cfg: EvaluateConfig, run: FinishedRun) -> EvaluateConfig:
+    """The configuration with the metrics that the run was trained with, where their code is what it was then."""
+    from sightline.models.own_metrics import check_metric
+
+    nodes = {
+        name: node
+        for name, node in run.settings.get("evaluation", {}).get("metrics", {}).items()
+        if node is not None and name not in cfg.evaluation.metrics
+    }
+    folder = cfg.extensions or run.trained.get("code", {}).get(EXTENSIONS, {}).get("path")
+    known = {**run.settings.get("code_sha256", {}), **cfg.code_sha256}
+    for name, node in nodes.items():
+        try:
+            open_code(targets_of(node, f"evaluation.metrics.{name}"), folder, known=known, trusts=cfg.trust_code)
+            check_metric(name, node, run.task_spec.num_classes)
+        except BadInput as error:
+            log.warning("%s of the run is left out: %s", name, error)
+            continue
+        cfg = with_value(cfg, "evaluation.metrics", {**cfg.evaluation.metrics, name: node})
+    return cfg
 
 
 def _open_other(cfg: EvaluateConfig, run: FinishedRun) -> FinishedRun:

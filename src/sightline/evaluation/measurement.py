@@ -7,12 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.config import EvaluationConfig, build_each
 from sightline.data.manifest import Manifest
+from sightline.errors import BadInput
 from sightline.evaluation.calibration import calibrate
-from sightline.evaluation.evaluation_input import EvaluationInput, Evaluator, Section
+from sightline.evaluation.evaluation_input import EvaluationInput, Evaluator, Section, Table
 from sightline.evaluation.evaluators import PerClass, Scores
 from sightline.evaluation.predictions import Predictions, Runner, predict_split
 from sightline.evaluation.report import write_report
 from sightline.evaluation.scores import measure
+from sightline.models.own_metrics import build_metrics
 
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
@@ -26,7 +28,14 @@ def build_evaluators(evaluation: EvaluationConfig) -> list[Evaluator]:
 
     Raises: BadInput for arguments that they do not take.
     """
-    return list(build_each(evaluation.evaluators, "evaluation.evaluators").values())
+    made = build_each(evaluation.evaluators, "evaluation.evaluators")
+    for name, evaluator in made.items():
+        if not callable(evaluator):
+            raise BadInput(
+                f"evaluation.evaluators.{name}: {type(evaluator).__name__} cannot be called; an evaluator takes an "
+                "EvaluationInput and returns a Section"
+            )
+    return list(made.values())
 
 
 def with_calibration(runner: Runner, validation: Predictions, target_accuracy: float | None) -> Runner:
@@ -42,12 +51,38 @@ def measure_split(
     evaluators: Sequence[Evaluator],
     *,
     name: str,
-    gates: dict[str, float],
+    evaluation: EvaluationConfig,
     further: Sequence[Section] = (),
 ) -> dict[str, float]:
     """Write the report of a split into a run's folder and return its metrics."""
-    sections = [evaluator(inputs) for evaluator in evaluators]
-    return write_report(folder, inputs, [*sections, *further], name=name, gates=gates)
+    sections = [_section_of(evaluator, inputs) for evaluator in evaluators]
+    if evaluation.modes():
+        metrics = measure_further(inputs.predictions, inputs.split, evaluation)
+        rows = [(metric, f"{value:.6f}") for metric, value in metrics.items()]
+        sections.append(Section("Further metrics", metrics, tables={"further": Table(("metric", "value"), rows)}))
+    gates, modes = evaluation.bounds(), evaluation.modes()
+    return write_report(folder, inputs, [*sections, *further], name=name, gates=gates, modes=modes)
+
+
+def _section_of(evaluator: Evaluator, inputs: EvaluationInput) -> Section:
+    """Raises: BadInput for an evaluator that makes something else."""
+    made: Any = evaluator(inputs)
+    if not isinstance(made, Section):
+        raise BadInput(
+            f"evaluation.evaluators: {type(evaluator).__qualname__} returned {type(made).__name__}, and no Section of "
+            "sightline.evaluation.evaluation_input; change that code"
+        )
+    return made
+
+
+def measure_further(predictions: Predictions, split: str, evaluation: EvaluationConfig) -> dict[str, float]:
+    """The metrics of `evaluation.metrics` by name, like `test/auroc`."""
+    metrics = build_metrics(evaluation.metrics, predictions.logits.shape[1])
+    found = {}
+    for name, metric in metrics.items():
+        metric.update(predictions.logits, predictions.labels)
+        found[f"{split}/{name}"] = float(metric.compute())
+    return found
 
 
 def measure_run(
@@ -79,6 +114,5 @@ def measure_run(
         evaluation.seed,
     )
     chosen = [Scores(), PerClass()] if evaluators is None else evaluators
-    gates = evaluation.bounds()
-    metrics = measure_split(folder, inputs, chosen, name=name, gates=gates)
-    return {**measure(validation, "val"), **metrics}
+    metrics = measure_split(folder, inputs, chosen, name=name, evaluation=evaluation)
+    return {**measure(validation, "val"), **measure_further(validation, "val", evaluation), **metrics}

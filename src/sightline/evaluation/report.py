@@ -15,7 +15,7 @@ from sightline.evaluation.evaluation_input import EvaluationInput, Picture, Sect
 from sightline.evaluation.figures import arrange, to_svg
 from sightline.evaluation.model_quality import describe_quality
 from sightline.evaluation.wording import describe_interval, percent
-from sightline.metrics import meets, mode_of
+from sightline.metrics import NONE_OWN, Mode, meets, mode_of
 from sightline.runs.files import write_json, write_text
 from sightline.runs.folder import heading
 from sightline.runs.pages import render
@@ -49,9 +49,15 @@ def write_sections(folder: Path, sections: Sequence[Section]) -> None:
 
 
 def write_report(
-    folder: Path, inputs: EvaluationInput, sections: Sequence[Section], *, name: str, gates: Mapping[str, float]
+    folder: Path,
+    inputs: EvaluationInput,
+    sections: Sequence[Section],
+    *,
+    name: str,
+    gates: Mapping[str, float],
+    modes: Mapping[str, Mode] = NONE_OWN,
 ) -> dict[str, float]:
-    """Write everything below `folder` and return the metrics of all sections."""
+    """Write everything below `folder` and return the metrics of all sections; `modes` are of the user's own metrics."""
     metrics = {key: value for section in sections for key, value in section.metrics.items()}
     write_sections(folder, sections)
     write_json(folder / "evaluation" / "evaluation.json", describe_quality(inputs))
@@ -66,7 +72,7 @@ def write_report(
         display=describe_display(inputs.spec.channels, inputs.spec.display_bands),
         heading=heading(page),
         headlines=_headlines(metrics, inputs),
-        gates=[_describe_gate(gate, bound, metrics) for gate, bound in gates.items()],
+        gates=[_describe_gate(gate, bound, metrics, modes) for gate, bound in gates.items()],
         sections=[_show(section) for section in sections],
     )
     write_text(page, text)
@@ -99,13 +105,13 @@ def _headlines(metrics: Mapping[str, float], inputs: EvaluationInput) -> list[di
     return shown
 
 
-def _describe_gate(name: str, bound: float, metrics: Mapping[str, float]) -> dict[str, Any]:
+def _describe_gate(name: str, bound: float, metrics: Mapping[str, float], modes: Mapping[str, Mode]) -> dict[str, Any]:
     value = metrics.get(name)
     return {
         "name": name,
-        "bound": f"{'≤' if mode_of(name) == 'min' else '≥'} {bound:g}",
+        "bound": f"{'≤' if mode_of(name, modes) == 'min' else '≥'} {bound:g}",
         "value": "not measured" if value is None else f"{value:.4f}",
-        "is_met": value is not None and meets(name, value, bound),
+        "is_met": value is not None and meets(name, value, bound, modes),
     }
 
 

@@ -1,7 +1,7 @@
 """The LightningModule around a backbone."""
 
 import inspect
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -9,7 +9,7 @@ import pytorch_lightning as pl
 import torch
 from torch import nn
 from torch.optim.lr_scheduler import LRScheduler, ReduceLROnPlateau
-from torchmetrics import MeanMetric
+from torchmetrics import MeanMetric, Metric
 from torchmetrics.classification import MulticlassAccuracy
 
 from sightline.config.location import where_raised
@@ -49,6 +49,7 @@ class Recipe:
     norm_weight_decay: bool = True
     layer_lr_decay: float | None = None
     fast_convolutions: bool = True
+    metrics: Mapping[str, Metric] = field(default_factory=dict)  # of validation, beyond ours
 
 
 class Classifier(pl.LightningModule):
@@ -77,6 +78,7 @@ class Classifier(pl.LightningModule):
         self.train_loss, self.val_loss = MeanMetric(), MeanMetric()
         self.train_accuracy = MulticlassAccuracy(spec.num_classes, average="micro", validate_args=False)
         self.val_metrics = classification_metrics(spec.num_classes, "val")
+        self.further_metrics = nn.ModuleDict({f"val/{name}": each for name, each in recipe.metrics.items()})
         self.freezes = recipe.freeze != "none"
         if recipe.freeze == "backbone":
             self._freeze_backbone()
@@ -122,8 +124,12 @@ class Classifier(pl.LightningModule):
             logits = self._forward_filled(images).float()
             self.val_loss.update(nn.functional.cross_entropy(logits, labels), len(labels))
             self.val_metrics.update(logits, labels)
+            for metric in self.further_metrics.values():
+                metric.update(logits, labels)  # pyright: ignore[reportCallIssue]
         self.log("val/loss", self.val_loss)
         self.log_dict(dict(self.val_metrics.items()), prog_bar=False)
+        for name, metric in self.further_metrics.items():
+            self.log(name, metric)  # pyright: ignore[reportArgumentType]
 
     def _forward_filled(self, images: torch.Tensor) -> torch.Tensor:
         """Logits `(B, num_classes)`, from a batch of the usual size when the network is compiled for that."""

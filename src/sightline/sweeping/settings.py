@@ -9,7 +9,7 @@ from typing import Any
 
 from sightline.errors import BadInput
 from sightline.launch.overrides import with_absolute_paths
-from sightline.metrics import mode_of
+from sightline.metrics import NONE_OWN, Mode, mode_of
 from sightline.sweeping.space import Space, to_overrides
 
 DIRECTIONS = ("maximize", "minimize")
@@ -90,9 +90,9 @@ def comparable(overrides: Iterable[str]) -> list[str]:
     return [each for each in overrides if not each.startswith("paths.")]
 
 
-def direction_of(metric: str) -> str:
-    """`minimize` or `maximize`, Optuna's names for a metric's mode."""
-    return "minimize" if mode_of(metric) == "min" else "maximize"
+def direction_of(metric: str, own: Mapping[str, Mode] = NONE_OWN) -> str:
+    """`minimize` or `maximize`, Optuna's names for a metric's mode; `own` has those of the user's metrics."""
+    return "minimize" if mode_of(metric, own) == "min" else "maximize"
 
 
 def _check_metric(metric: str, direction: str) -> None:

@@ -38,7 +38,7 @@ def average_if_better(
     with autocast(str(trainer.precision), device):
         measure_batch_norm(averaged, batches, device)
     score, alone = (_score(cfg, network, best, datamodule, trainer) for network in (averaged, best.network))
-    is_used = score <= alone if mode_of(monitor) == "min" else score >= alone
+    is_used = score <= alone if mode_of(monitor, cfg.evaluation.modes()) == "min" else score >= alone
     log.info("average of %d checkpoints: %s %.4f, the best alone %.4f", len(paths), monitor, score, alone)
     facts = {"checkpoints": [path.name for path in paths], "monitor": monitor, "score": score, "best": alone}
     return (averaged if is_used else best.network), {**facts, "used": is_used}
@@ -58,6 +58,7 @@ def _score(
     cfg: TrainConfig, network: "nn.Module", best: "SavedModel", datamodule: "ImageDataModule", trainer: "pl.Trainer"
 ) -> float:
     """The monitored metric on validation."""
+    from sightline.evaluation.measurement import measure_further
     from sightline.evaluation.predictions import Runner, predict_split
     from sightline.evaluation.scores import measure
 
@@ -69,7 +70,8 @@ def _score(
         cfg.model.channels_last,
     )
     predictions = predict_split(runner, datamodule.val_dataloader(), cfg.trainer.limit_val_batches)
-    return measure(predictions, "val")[cfg.checkpoint.monitor]
+    found = {**measure(predictions, "val"), **measure_further(predictions, "val", cfg.evaluation)}
+    return found[cfg.checkpoint.monitor]
 
 
 def average_checkpoints(paths: Sequence[Path]) -> "nn.Module":

@@ -30,4 +30,5 @@ def build_learner(
 
     classifier, datamodule = build_training(cfg, opened, rank, world_size)
     monitor = classifier.recipe.monitor
-    return Learner(classifier, classifier.spec, classifier.architecture, monitor, mode_of(monitor or "")), datamodule
+    mode = mode_of(monitor or "", cfg.evaluation.modes())
+    return Learner(classifier, classifier.spec, classifier.architecture, monitor, mode), datamodule

@@ -29,6 +29,7 @@ def build_recipe(cfg: TrainConfig, spec: TaskSpec, class_counts: Sequence[int]) 
     from sightline.models.losses import make_loss, weights_of_classes
     from sightline.models.mixing import Mixing
     from sightline.models.own_loss import build_own_loss, check_own_loss
+    from sightline.models.own_metrics import build_metrics
 
     model, mixing = cfg.model, cfg.augmentation
     weights = None if model.class_weights == "none" else weights_of_classes(model.class_weights, class_counts)
@@ -51,6 +52,7 @@ def build_recipe(cfg: TrainConfig, spec: TaskSpec, class_counts: Sequence[int]) 
         _build_scheduler(cfg),
         loss,
         chance_loss=chance_loss,
+        metrics=build_metrics(cfg.evaluation.metrics, spec.num_classes),
         freeze=model.freeze,
         monitor=None if cfg.data.with_validation else cfg.checkpoint.monitor,
         mixing=Mixing(mixing.mixup, mixing.cutmix, mixing.mix_probability) if mixes else None,
@@ -76,7 +78,8 @@ def recipe_callbacks(cfg: TrainConfig) -> "list[pl.Callback]":
         callbacks.append(ProgressiveResizing(cfg.augmentation.start_size))
     if cfg.checkpoint.average_best > 1:
         monitor = cfg.checkpoint.monitor
-        callbacks.append(BestCheckpoints(cfg.checkpoint.average_best, monitor, mode_of(monitor)))
+        mode = mode_of(monitor, cfg.evaluation.modes())
+        callbacks.append(BestCheckpoints(cfg.checkpoint.average_best, monitor, mode))
     if is_ours and cfg.model.ema_decay is not None:
         callbacks.append(WeightEMA(cfg.model.ema_decay))
     return callbacks
@@ -101,7 +104,7 @@ def _build_optimizer(cfg: TrainConfig) -> Any:
 def _build_scheduler(cfg: TrainConfig) -> Any:
     node, changes = cfg.model.scheduler, {}
     if node["_target_"].endswith("ReduceLROnPlateau"):
-        changes["mode"] = mode_of(cfg.checkpoint.monitor)
+        changes["mode"] = mode_of(cfg.checkpoint.monitor, cfg.evaluation.modes())
     return _build_partial("scheduler", {**node, **changes}, max_lr=cfg.model.lr)
 
 

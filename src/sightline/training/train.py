@@ -75,8 +75,10 @@ def train(cfg: "DictConfig | TrainConfig", invocation: Invocation = UNTOLD) -> T
     from sightline.evaluation.gates import check_gates
     from sightline.evaluation.measurement import build_evaluators
     from sightline.models.inference import keep_freed_memory, set_tf32
+    from sightline.models.own_metrics import check_metrics
 
     build_evaluators(cfg.evaluation)  # what is wrong with them shows before anything is written
+    check_metrics(cfg.evaluation.metrics, len(opened.class_names))
     keep_freed_memory()
     set_tf32(cfg.model.tf32)
     cfg, more = with_max_epochs(cfg, opened.num_images["train"])
@@ -101,7 +103,7 @@ def train(cfg: "DictConfig | TrainConfig", invocation: Invocation = UNTOLD) -> T
             start, record, trainer = _fit(plan, start, record, facts)
         metrics = _finish(plan, opened, trainer, record) if rank.is_main else {}
         if rank.is_main:
-            check_gates(metrics, cfg.evaluation.bounds())
+            check_gates(metrics, cfg.evaluation.bounds(), cfg.evaluation.modes())
     return TrainResult(metrics, start.folder / BEST, start.folder)
 
 

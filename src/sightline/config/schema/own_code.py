@@ -51,8 +51,9 @@ def check_own_code(cfg: Any) -> None:
     _check_node(cfg.module, "module")
     _check_node(cfg.datamodule, "datamodule")
     if not is_own(cfg.module):
-        validate_choice("checkpoint.monitor", cfg.checkpoint.monitor, FIT_METRICS)
-        validate_choice("optimized_metric", cfg.optimized_metric, FINAL_METRICS)
+        own = cfg.evaluation.metrics_of("val")
+        validate_choice("checkpoint.monitor", cfg.checkpoint.monitor, (*FIT_METRICS, *own))
+        validate_choice("optimized_metric", cfg.optimized_metric, (*FINAL_METRICS, *own))
         return
     for name, value in (("model.lr", cfg.model.lr), ("data.batch_size", cfg.data.batch_size)):
         if value == "auto":

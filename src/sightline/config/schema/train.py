@@ -31,7 +31,7 @@ from sightline.config.schema.trainer import (
     TrainerConfig,
 )
 from sightline.errors import BadInput
-from sightline.metrics import mode_of
+from sightline.metrics import FINAL_METRICS, mode_of
 from sightline.task_spec import VIEWS
 
 STAGES = ("fit", "test", "explain")
@@ -52,7 +52,9 @@ class TrainConfig:
     )
     seed: int = key(0, "of weights, order and augmentation", minimum=0)
     stages: list[str] = key(list(STAGES), "what is done, from the fit on", choices=STAGES)
-    optimized_metric: str = key("val/accuracy", "what a sweep looks at", chooses=True)
+    optimized_metric: str = key(
+        "val/accuracy", f"what a sweep looks at: {', '.join(FINAL_METRICS)}, or of evaluation.metrics", chooses=True
+    )
     test_time_augmentation: str = key(
         "none", "answers are averages over views: flip, shifts, zooms, flip_and_…", choices=VIEWS
     )
@@ -203,9 +205,10 @@ def _is_early_stopping(node: Mapping[str, Any]) -> bool:
 def _check_plateau(cfg: TrainConfig) -> None:
     """The scheduler looks at the metric that decides which checkpoint is the best, and in its direction."""
     mode, monitor = cfg.model.scheduler.get("mode"), cfg.checkpoint.monitor
-    if mode is not None and _is_plateau(cfg) and mode != mode_of(monitor):
+    wanted = mode_of(monitor, cfg.evaluation.modes())
+    if mode is not None and _is_plateau(cfg) and mode != wanted:
         raise BadInput(
-            f"model.scheduler.mode={mode}: it follows checkpoint.monitor={monitor}, whose mode is {mode_of(monitor)}; "
+            f"model.scheduler.mode={mode}: it follows checkpoint.monitor={monitor}, whose mode is {wanted}; "
             "leave it out, or choose another checkpoint.monitor"
         )
 

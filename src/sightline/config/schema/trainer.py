@@ -11,6 +11,7 @@ from sightline.config.constraints import Needs, UnknownKey, key, only_with
 from sightline.config.instantiation import check_targets
 from sightline.config.schema.own_code import is_own
 from sightline.errors import BadInput
+from sightline.metrics import FIT_METRICS
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
@@ -147,7 +148,8 @@ class CheckpointConfig:
 
     monitor: str = key(
         "val/accuracy",
-        "the metric that decides which checkpoint is the best; of a module of own code, any that it logs",
+        f"the metric that decides which checkpoint is the best: {', '.join(FIT_METRICS)}, or of evaluation.metrics; "
+        "of a module of own code, any that it logs",
         chooses=True,
         needs=only_with("data.with_validation", False, may_stay=True),
     )
