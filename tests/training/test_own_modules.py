@@ -172,3 +172,15 @@ def test_a_module_of_a_group_of_its_own_folder(cli: Cli, code: Path, colors: Pat
     assert done.returncode == 0, done.stderr
     arguments = read(tmp_path / "run" / "model" / "model.json")["arguments"]
     assert (arguments["width"], arguments["lr"]) == (6, 0.25)
+
+
+def test_a_sweep_over_its_arguments(cli: Cli, code: Path, colors: Path, tmp_path: Path) -> None:
+    search = (
+        *("hparams_search=optuna", "hydra.sweeper.n_trials=2", "hydra.sweeper.sampler.seed=1"),
+        *("hydra.sweeper.params={module.width:{choice:[4,6]}}", "optimized_metric=val/margin"),
+        *("hydra.sweeper.study_name=own", f"paths.runs={tmp_path}"),
+    )
+    done = cli("train", "-m", *words(colors, code, "Small", "trainer.max_epochs=1", *search))
+    assert done.returncode == 0, done.stderr
+    assert "complete: 2" in (tmp_path / "sweeps" / "own" / "results.yaml").read_text()
+    assert (tmp_path / "sweeps" / "own" / "best.yaml").is_file()
