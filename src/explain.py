@@ -13,7 +13,8 @@ def main(cfg: DictConfig, invocation: command.Invocation) -> None:
     from sightline.explanation.explain import explain
 
     result = explain(cfg, invocation)
-    names = [f"explanation/{method}/{key}" for method in cfg.explanation.methods for key in EXPLAIN_TABLE]
+    methods = [*cfg.explanation.methods, *cfg.explanation.own]
+    names = [f"explanation/{method}/{key}" for method in methods for key in EXPLAIN_TABLE]
     command.print_metrics(result.metrics, tuple(names), result.run_dir)
     if result.unreadable:
         print(f"skipped {len(result.unreadable)} file(s) that cannot be read; run.json names them")

@@ -65,7 +65,7 @@ def check_prerequisites(cfg: DictConfig, submission: Any) -> None:
         check_prerequisites(validate(cfg))
 
 
-def own_modes(cfg: DictConfig) -> dict[str, Any]:
+def own_modes(cfg: Any) -> dict[str, Any]:
     """Whether the least or the greatest value is the best, of the metrics that a task adds to ours."""
     nodes = OmegaConf.select(cfg, "evaluation.metrics") or {}
     return {str(name): node.get("mode", "max") for name, node in nodes.items() if node is not None}

@@ -60,6 +60,7 @@ def make_augmentations(cfg: TrainConfig, spec: TaskSpec) -> Augmentations:
 
 def make_augmentation(cfg: TrainConfig, spec: TaskSpec) -> "Augmentation":
     """The changes of single images that a configuration names, without what would change a class or cannot be."""
+    from sightline.data.own_transform import build_transforms
     from sightline.data.transforms import Augmentation
 
     nodes, _ = _fitting(cfg.augmentation.transforms, "augmentation.transforms", spec)
@@ -68,7 +69,7 @@ def make_augmentation(cfg: TrainConfig, spec: TaskSpec) -> "Augmentation":
         crop_scale=cfg.augmentation.crop_scale,
         crop_ratio=cfg.augmentation.crop_ratio,
         horizontal_flip=cfg.augmentation.horizontal_flip,
-        transforms=build_each(nodes, "augmentation.transforms"),
+        transforms=build_transforms(nodes, spec),
         orientation_matters=cfg.data.orientation_matters,
     )
 
@@ -153,8 +154,11 @@ def _name_of(node: Mapping[str, Any]) -> str:
 
 def _why_unfit(node: Mapping[str, Any], key: str, spec: TaskSpec) -> str | None:
     """Why a change cannot be made to such images though it can to the usual ones; None where it can be."""
+    from sightline.data.own_transform import is_of_albumentations
     from sightline.data.transforms import quiet_albumentations
 
+    if not is_of_albumentations(node, key):  # it is tried when it is made, and was asked for
+        return None
     name, reason = _name_of(node), _why_colours(spec)
     if name in NEED_COLOURS and spec.channels != 3:
         return reason

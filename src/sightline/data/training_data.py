@@ -165,7 +165,12 @@ class FolderData:
         datamodule = ImageDataModule(spec, train, val, test, **_loading(cfg), batch_augmentation=of_batches)
         if cfg.data.device_cache:
             datamodule.keep_on_device()
-        if cfg.data.sampler == "balanced":
+        if isinstance(cfg.data.sampler, dict):
+            from sightline.data.own_sampler import OwnSampler
+
+            labels, num_classes = train.images.labels, len(self.class_names)
+            datamodule.sampler = OwnSampler(cfg.data.sampler, labels, num_classes, datamodule.batch_size, cfg.seed)
+        elif cfg.data.sampler == "balanced":
             datamodule.sampler = BalancedSampler(train.images.labels, cfg.seed)
         return datamodule
 

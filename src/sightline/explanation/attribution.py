@@ -2,9 +2,10 @@
 
 import copy
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
+from typing import Any
 
 import torch
 from captum.attr import NoiseTunnel, Occlusion, Saliency
@@ -15,6 +16,7 @@ from sightline.explanation.baselines import make_baselines
 from sightline.explanation.grad_cam import GradCam
 from sightline.explanation.map_layer import MapLayer, find_map_layer
 from sightline.explanation.memory import choose_batch_size, memory_budget
+from sightline.explanation.own_method import make_attribute
 from sightline.explanation.path_integral import PathIntegral, Settings, batches_of, integrate
 from sightline.task_spec import TaskSpec
 
@@ -74,6 +76,8 @@ class Explainer:
         self.network = copied.float().eval().to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.network.requires_grad_(False)
         self.spec, self.device, self.name, self.baseline, self.seed = spec, device, name, baseline, seed
+        self.own: Mapping[str, Mapping[str, Any]] = {}
+        """Nodes of further methods, by name."""
         self.budget = memory_budget(memory_gb, device)
         image = torch.zeros(spec.channels, spec.image_size, spec.image_size, device=device)
         batch_size = choose_batch_size(self.network, image, self.budget / 2)
@@ -113,6 +117,9 @@ class Explainer:
 
     def explain(self, method: str, cases: Cases) -> list[Explained]:
         """The maps of one method, in the order of the cases."""
+        if method in self.own:
+            attribute = make_attribute(method, self.own[method], self.network)
+            return _in_batches(self, cases, 1, attribute)
         return METHODS[method](self, cases)
 
 

@@ -106,6 +106,7 @@ def make_explainer(saved: "SavedModel", device: "torch.device", explanation: Exp
     Raises: BadInput when a method cannot explain this architecture.
     """
     from sightline.explanation.attribution import Explainer
+    from sightline.explanation.own_method import check_own_methods
     from sightline.explanation.path_integral import Settings
     from sightline.models.inference import keep_freed_memory
 
@@ -121,6 +122,8 @@ def make_explainer(saved: "SavedModel", device: "torch.device", explanation: Exp
         memory_gb=explanation.memory_gb,
         seed=explanation.seed,
     )
+    explainer.own = explanation.own_methods()
+    check_own_methods(explainer.own, saved.network, saved.spec)
     if "grad_cam" in explanation.methods:
         log.debug("grad_cam: %s", explainer.map_layer)  # what it cannot explain is refused before anything is written
     return explainer
@@ -156,7 +159,7 @@ def explain_photos(
     cases = Cases(
         photos.pixels[[number for number, _ in pairs]].contiguous(), torch.tensor([target for _, target in pairs])
     )
-    methods = list(dict.fromkeys(explanation.methods))
+    methods = list(dict.fromkeys([*explanation.methods, *explanation.own_methods()]))
     shown = " and ".join(method.replace("_", " ") for method in methods)
     log.info("explaining %d images by %s", len(photos.names), shown)
     summary = write_explanations(folder, explainer, cases, known, methods, name)

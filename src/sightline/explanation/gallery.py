@@ -186,6 +186,6 @@ def _write_page(
         heading=heading(page),
         summary=summary,
         panels=shown,
-        order=list(METHODS),
+        order=[*METHODS, *(method for method in summary["methods"] if method not in METHODS)],
     )
     write_text(page, text)

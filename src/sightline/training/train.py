@@ -87,7 +87,12 @@ def train(cfg: "DictConfig | TrainConfig", invocation: Invocation = UNTOLD) -> T
     found |= {guess.key: guess.value for guess in guesses}
     found |= {"data.channels": opened.channels, "data.bit_depth": opened.bit_depth}
     pl.seed_everything(cfg.seed, verbose=False)
-    plan = plan_fit(cfg, rank, *build_learner(cfg, opened, rank.rank, rank.world_size))
+    learner, datamodule = build_learner(cfg, opened, rank.rank, rank.world_size)
+    if "explain" in cfg.stages and (own := cfg.explanation.own_methods()) and learner.not_measured is None:
+        from sightline.explanation.own_method import check_own_methods
+
+        check_own_methods(own, learner.module, learner.spec)
+    plan = plan_fit(cfg, rank, learner, datamodule)
     data = {"name": cfg.data.name, **opened.describe()}
     facts = resume_fingerprint(cfg, plan.precision, data)
     with _open_first(plan, facts, invocation) as (start, record):

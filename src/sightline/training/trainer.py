@@ -1,5 +1,7 @@
 """The fit: Lightning's trainer with what every run has, and what is done when a fit ends badly."""
 
+import functools
+import inspect
 import logging
 import math
 import sys
@@ -7,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sightline.config import STRATEGIES, TrainConfig, build, build_each, to_plain
+from sightline.config import STRATEGIES, TrainConfig, build, build_each, locate, taken_by_name, to_plain
 from sightline.distributed.rank import Rank
 from sightline.errors import BadInput
 from sightline.runs.record import RunRecord
@@ -56,12 +58,48 @@ def plan_fit(cfg: TrainConfig, rank: Rank, learner: "Learner", datamodule: "Imag
     """
     from sightline.models.inference import choose_device
 
-    callbacks: list[Any] = [*recipe_callbacks(cfg), *build_each(cfg.callbacks, "callbacks").values()]
-    loggers = list(build_each(cfg.logger, "logger").values())
+    callbacks: list[Any] = [*recipe_callbacks(cfg), *_build_callbacks(cfg)]
+    loggers = _build_loggers(cfg)
     device = choose_device(cfg.trainer.accelerator)
     arguments = _accepted_arguments(cfg, rank, device)
     _check_batches(arguments, datamodule)
     return FitPlan(cfg, rank, learner, datamodule, device.type, arguments, callbacks, loggers)
+
+
+def _build_callbacks(cfg: TrainConfig) -> list[Any]:
+    """Raises: BadInput for an object that is no callback."""
+    import pytorch_lightning as pl
+
+    made = build_each(cfg.callbacks, "callbacks")
+    for name, callback in made.items():
+        if not isinstance(callback, pl.Callback):
+            raise BadInput(_explain_kind(f"callbacks.{name}", cfg.callbacks[name], callback, "Callback"))
+    return list(made.values())
+
+
+def _build_loggers(cfg: TrainConfig) -> list[Any]:
+    """Loggers, or what makes one with `save_dir`, the run folder, where it takes that.
+
+    Raises: BadInput for an object that is neither.
+    """
+    from pytorch_lightning.loggers import Logger
+
+    made = []
+    for name, node in cfg.logger.items():
+        if node is None:
+            continue
+        key, folder = f"logger.{name}", {"save_dir": ""}
+        takes_folder = "save_dir" not in node and taken_by_name(locate(str(node["_target_"]), key), folder)
+        logger = build({**node, "_partial_": True} if takes_folder else node, key)
+        kind = logger.func if isinstance(logger, functools.partial) else type(logger)
+        if inspect.isclass(kind) and not issubclass(kind, Logger):
+            raise BadInput(_explain_kind(key, node, logger, "loggers.Logger"))
+        made.append(logger)
+    return made
+
+
+def _explain_kind(key: str, node: Mapping[str, Any], made: Any, wanted: str) -> str:
+    return f"{key} ({node['_target_']}): made {type(made).__name__}, and no pytorch_lightning.{wanted}; name one"
 
 
 def _accepted_arguments(cfg: TrainConfig, rank: Rank, device: "torch.device") -> dict[str, Any]:

@@ -2,15 +2,18 @@
 
 import re
 from dataclasses import dataclass, field, replace
+from typing import Any
 
 from omegaconf import MISSING
 
-from sightline.config.constraints import Needs, key, only_with
+from sightline.config.constraints import Needs, key, only_with, validate_choice
+from sightline.config.instantiation import check_targets
 from sightline.config.schema.pixels import FILES, NOT_FILES, PixelsConfig
 from sightline.config.schema.tables import ColumnsConfig, TableFormatConfig, TablePathsConfig, refuse_table_keys
 from sightline.errors import BadInput
 
 SOURCES = ("folder", "digits", "gtsrb", "intel", "cifar100", "dogs", "shards", "synthetic")
+SAMPLERS = ("shuffled", "balanced")
 LAYOUTS = ("auto", "splits", "classes", "classes_splits")
 LOOKED_AT = replace(FILES, may_stay=True)
 
@@ -127,10 +130,9 @@ class DataConfig(PixelsConfig):
         needs=only_with("data.on_bad_file", "skip"),
     )
     on_leak: str = key("warn", "of images in two splits", choices=("warn", "error"), needs=LOOKED_AT)
-    sampler: str = key(
+    sampler: Any = key(
         "shuffled",
-        "balanced: as many training images of one class as of another",
-        choices=("shuffled", "balanced"),
+        "balanced: as many training images of one class as of another; or a `_target_` node of one's own",
     )
     cache: str = key(
         "auto",
@@ -154,6 +156,14 @@ class DataConfig(PixelsConfig):
     )
 
     def check(self) -> None:
+        if isinstance(self.sampler, dict):
+            if "_target_" not in self.sampler:
+                raise BadInput(
+                    f"data.sampler={self.sampler}: no _target_ is set; add data.sampler._target_=MODULE.CLASS"
+                )
+            check_targets(self.sampler, "data.sampler")
+        else:
+            validate_choice("data.sampler", self.sampler, SAMPLERS)
         if self.source in NOT_FILES:
             refuse_table_keys(self, f"data.source={self.source} reads none")
         for name, value in (("on_bad_file", "skip"), ("on_leak", "error")):

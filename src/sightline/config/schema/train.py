@@ -178,9 +178,9 @@ def _check_classes(cfg: TrainConfig) -> None:
     ):
         if value != off and data.source == "synthetic":
             raise BadInput(f"{name}={value}: random pixels have no classes to balance; set {name}={off}")
-    if data.sampler == "balanced" and data.source == "shards":
+    if data.sampler != "shuffled" and data.source == "shards":
         raise BadInput(
-            "data.sampler=balanced: shards have an order of their own; set model.class_weights=balanced instead"
+            f"data.sampler={data.sampler}: shards have an order of their own; set model.class_weights=balanced instead"
         )
 
 
