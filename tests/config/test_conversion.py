@@ -62,7 +62,7 @@ def test_keys_that_name_a_place_are_told_apart() -> None:
     kinds = path_keys()
     assert {key for key, kind in kinds.items() if kind == "run"} == {"run", "against", "resume", "model.teacher"}
     assert {key for key, kind in kinds.items() if kind == "stays"} == {
-        "output",
+        *("output", "into"),
         *(f"paths.{name}" for name in ("data", "cache", "inputs", "runs")),
     }
     assert {key for key, kind in kinds.items() if kind == "target"} == {"shards"}

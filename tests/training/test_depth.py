@@ -229,3 +229,11 @@ def test_greys_with_weights_for_colours_have_the_mean_of_the_three(
     spec = spec_of(train_on(root, tmp_path, *given, "stages=[fit]", "trainer.max_epochs=1", "data.on_leak=warn"))
     assert spec.channels == 1
     assert ((*spec.mean, *spec.std) == (0.5, 0.5)) == (expected is not None)
+
+
+def test_a_change_that_rounds_to_8_bits_is_no_change_of_deep_images(bands: Path, tmp_path: Path) -> None:
+    """MedianBlur takes floating point, and gives back what 8 bits hold of it; a blur of Gauss keeps them all."""
+    blur = "+augmentation.transforms.blur={{_target_:albumentations.{}}}"
+    train_on(bands, tmp_path / "soft", blur.format("GaussianBlur"), "stages=[fit]")
+    with pytest.raises(BadInput, match=r"augmentation.transforms.blur .MedianBlur.*it rounds to 8 bits"):
+        train_on(bands, tmp_path / "median", blur.format("MedianBlur"), "stages=[fit]")

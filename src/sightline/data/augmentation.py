@@ -23,6 +23,8 @@ NEED_COLOURS = frozenset(
 NEED_CHANNELS = frozenset(("ChannelDropout", "ChannelShuffle"))
 """Those that need more than one channel."""
 PROBE_SIZE = 32
+STEP_OF_8_BITS = 257
+"""Between two of the 16-bit levels that an image of 8 bits can have."""
 
 
 class Augmentations(NamedTuple):
@@ -188,7 +190,10 @@ def _probe(transform: Any, channels: int, bit_depth: int) -> str | None:
         changed = change_levels(A.Compose([transform], seed=0), levels)
     except Exception as error:  # noqa: BLE001 (OpenCV's, NumPy's and the library's own)
         return (str(error).strip() or type(error).__name__).splitlines()[0]
-    return None if changed.shape == shape else f"it gives back {changed.shape}"
+    if changed.shape != shape:
+        return f"it gives back {changed.shape}"
+    is_rounded = bit_depth > 8 and not np.array_equal(changed, levels) and not (changed % STEP_OF_8_BITS).any()
+    return "it rounds to 8 bits" if is_rounded else None
 
 
 def _fitting_batch(cfg: TrainConfig, name: str, spec: TaskSpec) -> tuple[dict[str, Any], list[LeftOut]]:

@@ -4,6 +4,7 @@ import io
 import json
 import tomllib
 from collections.abc import Callable
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,6 +17,7 @@ from tests.conftest import PROJECT
 from sightline.data.audit import near_duplicates
 from sightline.data.audit.audit import KINDS, Audit, audit
 from sightline.data.audit.inspection import inspect_files
+from sightline.data.audit.near_duplicates import load_bands
 from sightline.data.manifest import SPLITS, Manifest
 
 
@@ -277,3 +279,18 @@ def test_an_empty_or_wholly_bad_data_set_is_audited(tmp_path: Path) -> None:
         (tmp_path / path).write_bytes(b"")
     assert [finding.kind for finding in run(tmp_path).findings] == ["empty", "empty"]
     assert len(KINDS) == 15
+
+
+def test_arrays_that_differ_in_a_later_band_are_no_near_duplicates(tmp_path: Path) -> None:
+    """People see the first three bands; what counts are all of them."""
+    shared = np.asarray(scene(1))
+    for split, number in (("train", 2), ("test", 3)):
+        (tmp_path / split / "cat").mkdir(parents=True)
+        last = np.asarray(scene(number))[..., :1] // 4 + 100
+        np.save(tmp_path / split / "cat" / f"{split}_0.npy", np.concatenate([shared, shared, shared, last], axis=2))
+    manifest = tabulate(tmp_path)
+    load = partial(load_bands, channels=10, value_range=None, max_pixels=10**6)
+    inspection = inspect_files(tmp_path, manifest.paths, index=None)
+    assert np.bitwise_count(np.bitwise_xor(*inspection.facts["perceptual"])) <= near_duplicates.MAX_BITS
+    assert found(audit(manifest, inspection)) == [("leak", ("test/cat/test_0.npy", "train/cat/train_0.npy"))]
+    assert found(audit(manifest, inspection, load=load)) == []

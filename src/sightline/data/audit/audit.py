@@ -71,7 +71,7 @@ def audit(
     inspection: Inspection,
     *,
     value_range: ValueRange | None = None,
-    load: Callable[[str], Image.Image] = load_rgb,
+    load: Callable[[str], Image.Image | np.ndarray] = load_rgb,
     num_workers: int | None = None,
 ) -> Audit:
     """What is wrong with the images of a manifest, by the facts about its files (one row an image, decoded).
@@ -143,7 +143,9 @@ class _Survey:
 # Copies
 
 
-def _find_copies(survey: _Survey, load: Callable[[str], Image.Image], num_workers: int | None) -> Iterator[Finding]:
+def _find_copies(
+    survey: _Survey, load: Callable[[str], Image.Image | np.ndarray], num_workers: int | None
+) -> Iterator[Finding]:
     """Sets of equal images, then sets of alike ones for what those have not said."""
     contents = group_rows(survey.good, _as_integers(survey.facts["pixels"][survey.good]))
     for rows in contents:

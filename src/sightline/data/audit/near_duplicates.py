@@ -7,9 +7,12 @@ from itertools import combinations, pairwise
 import numpy as np
 from PIL import Image
 
+from sightline.data.arrays import read
+from sightline.data.levels import by_band, in_8_bits
 from sightline.data.manifest import Manifest
 from sightline.data.parallel import map_chunks
-from sightline.data.transforms import UnreadableImage
+from sightline.data.transforms import UnreadableImage, naming
+from sightline.task_spec import ValueRange
 
 MAX_BITS = 4
 """Perceptual hashes of near duplicates differ in at most so many of 64 bits."""
@@ -30,13 +33,14 @@ def find_alike(
     manifest: Manifest,
     facts: np.ndarray,
     contents: list[np.ndarray],
-    load: Callable[[str], Image.Image],
+    load: Callable[[str], Image.Image | np.ndarray],
     num_workers: int | None,
 ) -> list[np.ndarray]:
     """Sets of images that look alike, as indices into `contents`, which has the rows of each set of equal images.
 
-    `facts` has a row for each image of the manifest, and `load` reads one. Pairs with close perceptual hashes and alike
-    thumbnails are linked where they are of different groups; a set is what the links connect.
+    `facts` has a row for each image of the manifest, and `load` reads one, in RGB or uint8 `(H, W, bands)`. Pairs with
+    close perceptual hashes and alike thumbnails are linked where they are of different groups; a set is what the links
+    connect.
     """
     if not contents:
         return []
@@ -97,20 +101,40 @@ def _is_close(hashes: np.ndarray, owners: np.ndarray, earlier: np.ndarray) -> np
     return is_close
 
 
-def _read_thumbnails(paths: Sequence[str], load: Callable[[str], Image.Image]) -> np.ndarray:
-    """uint8 `(N, THUMBNAIL, THUMBNAIL, 3)`; zeros for a file that is gone by now."""
-    thumbnails = np.zeros((len(paths), THUMBNAIL, THUMBNAIL, 3), np.uint8)
-    for number, path in enumerate(paths):
+def load_bands(path: str, channels: int, value_range: ValueRange | None, max_pixels: int) -> np.ndarray:
+    """All bands of an image file, uint8 `(H, W, channels)`.
+
+    Raises: UnreadableImage with the path.
+    """
+    with naming(path):
+        values = read(path, max_pixels, channels=channels, bit_depth=8 if value_range is None else 16)
+        return in_8_bits(np.atleast_3d(np.asarray(values)), value_range)
+
+
+def _read_thumbnails(paths: Sequence[str], load: Callable[[str], Image.Image | np.ndarray]) -> np.ndarray:
+    """uint8 `(N, THUMBNAIL, THUMBNAIL, C)`; zeros for a file that is gone by now."""
+    thumbnails: list[np.ndarray | None] = []
+    for path in paths:
         try:
-            image = load(path)
+            thumbnails.append(_thumbnail(load(path)))
         except UnreadableImage:
-            continue
-        thumbnails[number] = np.asarray(image.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX))
-    return thumbnails
+            thumbnails.append(None)
+    some = next((each for each in thumbnails if each is not None), np.zeros((THUMBNAIL, THUMBNAIL, 3), np.uint8))
+    return np.stack([np.zeros_like(some) if each is None else each for each in thumbnails])
+
+
+def _thumbnail(image: Image.Image | np.ndarray) -> np.ndarray:
+    def reduce(band: Image.Image, number: int = 0) -> Image.Image:
+        return band.resize((THUMBNAIL, THUMBNAIL), Image.Resampling.BOX)
+
+    return by_band(image, reduce) if isinstance(image, np.ndarray) else np.asarray(reduce(image))
 
 
 def _is_alike(thumbnails: np.ndarray, pairs: np.ndarray) -> np.ndarray:
-    """Whether the two images of each pair have nearly the same edges and colours."""
+    """Whether the two images of each pair have nearly the same edges and colours; of more bands, in each of them."""
+    channels = thumbnails.shape[-1]
+    if channels > 3:
+        return np.all([_is_alike(thumbnails[..., [band]], pairs) for band in range(channels)], axis=0)
     is_alike = np.zeros(len(pairs), bool)
     for start in range(0, len(pairs), 4096):
         part = slice(start, start + 4096)

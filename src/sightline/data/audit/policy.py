@@ -13,6 +13,7 @@ import numpy as np
 
 from sightline.config import DataConfig
 from sightline.data.audit.inspection import STATUSES, Inspection
+from sightline.data.audit.near_duplicates import load_bands
 from sightline.data.display import describe_display, load_displayed
 from sightline.data.manifest import Manifest
 from sightline.data.training_data import AUDIT_FILES, FolderData
@@ -59,7 +60,9 @@ def audit_once(
         folder.parent.mkdir(parents=True, exist_ok=True)
         with FileLock(f"{folder}.lock"):
             if not _is_audited(folder):
-                load = partial(load_rgb, value_range=value_range, max_pixels=max_pixels)
+                reading = {"value_range": value_range, "max_pixels": max_pixels}
+                is_picture = channels in (1, 3)
+                load = partial(load_rgb, **reading) if is_picture else partial(load_bands, channels=channels, **reading)
                 found = audit(manifest, inspection, value_range=value_range, load=load)
                 folder.mkdir(exist_ok=True)
                 bands = {"channels": channels, "display_bands": display_bands}
