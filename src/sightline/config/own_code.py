@@ -5,13 +5,15 @@ from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.machinery import PathFinder
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from sightline.config.code_folder import check_folder, find_module, hash_code, import_from
 from sightline.config.code_of_run import EXTENSIONS, KEPT, is_published, keep_code, where_kept
 from sightline.config.location import locate
 from sightline.errors import BadInput
-from sightline.runs.record import RunRecord
+
+if TYPE_CHECKING:
+    from sightline.runs.record import RunRecord
 
 TRUSTED_PACKAGES = (
     "torch",
@@ -44,7 +46,7 @@ class OwnCode:
         """For run.json: `path` and `sha256` by package."""
         return {name: {"path": self.paths[name], "sha256": digest} for name, digest in self.sha256.items()}
 
-    def save(self, record: RunRecord) -> None:
+    def save(self, record: "RunRecord") -> None:
         """Write it into the record of a run, and the files of `extensions` into its folder."""
         if self.sha256:
             record.update(**{KEPT: self.describe()})

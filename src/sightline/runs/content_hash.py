@@ -4,7 +4,6 @@ import hashlib
 import json
 import os
 from collections.abc import Iterator
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 from sightline.runs.files import read_json, write_text
@@ -48,6 +47,8 @@ class ContentHashes:
         self._tables: dict[Path, Known] = {}
 
     def of(self, path: Path) -> str:
+        from concurrent.futures import ThreadPoolExecutor  # here: every program imports this file, and few hash
+
         known = self._tables.get(path) or _read(self._notes(path))
         found = [(name, file, file.stat()) for name, file in files_of(path)]
         seen = {name: [stat.st_size, stat.st_mtime_ns] for name, _, stat in found}
