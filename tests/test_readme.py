@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 
+from sightline.command import read_overrides
 from sightline.config import validate
 from sightline.launch.jobs import VERBS
 from tests.conftest import PROJECT, compose_config
@@ -41,7 +42,7 @@ def test_every_command_composes(task: str, words: str) -> None:
     ]
     if task in POSITIONAL and "=" not in overrides[0]:
         overrides[0] = f"{POSITIONAL[task]}={overrides[0]}"
-    cfg = compose_config(task, *overrides)
+    cfg = compose_config(task, *read_overrides(task, overrides)[0])
     if task == "train" and "model.weights" not in words:
         validate(cfg)
 

@@ -1,6 +1,7 @@
 """A sampler of one's own: its order is a function of seed and epoch, and what is none is named."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,17 +40,22 @@ class Ordered:
         return self.indices * (1 + epoch if self.grows else 1)
 
 
-def make(name: str, batch_size: int = 4, seed: int = 7, **arguments: object) -> OwnSampler:
+def make(name: str, batch_size: int = 4, seed: int = 7, **arguments: Any) -> OwnSampler:
     return OwnSampler({"_target_": f"{__name__}.{name}", **arguments}, LABELS, 3, batch_size, seed)
+
+
+def _state_of_numpy() -> list[int]:
+    state: Any = np.random.get_state()
+    return state[1].tolist()
 
 
 @pytest.mark.parametrize("name", ["Shuffled", "Batches"])
 def test_an_epoch_is_the_same_whenever_it_is_asked_for(name: str) -> None:
     sampler, again = make(name), make(name)
-    before = (torch.get_rng_state(), np.random.get_state()[1].tolist())  # pyright: ignore[reportAttributeAccessIssue]
+    before = (torch.get_rng_state(), _state_of_numpy())
     epochs = [sampler.order(epoch).tolist() for epoch in range(3)]
     assert torch.equal(before[0], torch.get_rng_state())
-    assert before[1] == np.random.get_state()[1].tolist()  # pyright: ignore[reportAttributeAccessIssue]
+    assert before[1] == _state_of_numpy()
     assert [again.order(epoch).tolist() for epoch in (2, 0)] == [epochs[2], epochs[0]]
     assert epochs[0] != epochs[1]
     assert sorted(epochs[0]) == list(range(12))
@@ -84,7 +90,7 @@ def test_an_image_that_comes_again_is_a_copy() -> None:
         ("Ordered", {"indices": [1], "speed": 1}, "does not take speed (did you mean seed?); it takes seed"),
     ],
 )
-def test_what_is_no_order_is_named(name: str, arguments: dict[str, object], message: str) -> None:
+def test_what_is_no_order_is_named(name: str, arguments: dict[str, Any], message: str) -> None:
     with pytest.raises(BadInput) as caught:
         make(name, **arguments)
     assert message in str(caught.value)
