@@ -12,7 +12,7 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from sightline.config import SPLITS, EvaluateConfig, ExplainConfig
+from sightline.config import SPLITS, EvaluateConfig, ExplainConfig, find_code_of_run, is_own, open_code, targets_of
 from sightline.data.audit.value_range import check_depth
 from sightline.data.collection.image_files import TABLE_KEYS, LayoutRule, find_files, parts_told
 from sightline.data.collection.sources import localise
@@ -382,6 +382,8 @@ def find_own_images(cfg: RunTask, run: FinishedRun, split: str) -> TrainingData:
     Raises: BadInput when the run is not here, had none, or they have changed.
     """
     folder, trained, cache = run.folder, run.trained, Path(cfg.paths.cache)
+    if folder is not None and is_own(run.settings.get("datamodule", {})):
+        return _open_same_datamodule(cfg, run, folder, split)
     table = folder / "manifest.csv" if folder else None
     if table is None or not table.is_file():
         raise BadInput("data.root: this model came without its run folder; name a folder that holds test/<class>/…")
@@ -400,6 +402,28 @@ def find_own_images(cfg: RunTask, run: FinishedRun, split: str) -> TrainingData:
         )
     decoded = None if trained["config"]["data"].get("cache") == "off" else image_cache(cache)
     return FolderData(manifest, cache=decoded, max_pixels=cfg.data.max_pixels or run.max_pixels)
+
+
+def _open_same_datamodule(cfg: RunTask, run: FinishedRun, folder: Path, split: str) -> TrainingData:
+    """The data module of the run, whose code is held to what the run's record states.
+
+    Raises: BadInput when it has no such split, or is not what it was.
+    """
+    from sightline.data.own_datamodule import open_own_data
+
+    settings, targets = run.settings, targets_of(run.settings["datamodule"], "datamodule")
+    place = find_code_of_run(folder, trusts=cfg.trust_code) if cfg.extensions is None else Path(cfg.extensions)
+    open_code(targets, place, known=settings.get("code_sha256", {}), record=folder, trusts=cfg.trust_code)
+    opened = open_own_data(settings)
+    if not opened.has(split):
+        raise BadInput(f"split={split}: {opened.of} of the run {folder} has no {split} images; name another split")
+    before = run.trained["data"].get("sha256")
+    if opened.class_names != run.task_spec.class_names or opened.fingerprint != before:
+        raise BadInput(
+            f"{opened.of}: its data are not those of the run {folder} (fingerprint {before}, now {opened.fingerprint}, "
+            f"{len(opened.class_names)} classes); put them back, or measure others with data.root=FOLDER"
+        )
+    return opened
 
 
 def _find_root(run: FinishedRun, cache: Path) -> Path:

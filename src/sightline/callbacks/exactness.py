@@ -25,16 +25,18 @@ class Exactness(Callback):
     are found, as are generators of random numbers. `note(key=value)` writes into run.json.
     """
 
-    def __init__(self, note: Callable[..., None], why: Sequence[str]) -> None:
-        self.note, self.why = note, [*why]
+    def __init__(self, note: Callable[..., None], why: Sequence[str], *, looks_at_module: bool = True) -> None:
+        self.note, self.why, self.looks_at_module = note, [*why], looks_at_module
         self._before: dict[str, str] | None = None
 
     def on_train_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:
         saves_itself = type(pl_module).on_save_checkpoint is not pl.LightningModule.on_save_checkpoint
+        saves_itself = saves_itself or not self.looks_at_module
         self._before = None if saves_itself else dict(_attributes(pl_module))
         if not saves_itself:
             generators = [name for name, value in _own(pl_module) if isinstance(value, GENERATORS)]
-            self.why += [f"{name} is a generator of random numbers of its own" for name in generators]
+            found = [f"{name} is a generator of random numbers of its own" for name in generators]
+            self.why += [each for each in found if each not in self.why]
         self._say(self.why)
 
     def on_train_epoch_start(self, trainer: pl.Trainer, pl_module: pl.LightningModule) -> None:

@@ -83,7 +83,7 @@ def read_overrides(task: str, overrides: Sequence[str], *, several_runs: bool = 
     """The overrides as Hydra reads them, with what follows from them, and the guesses about that.
 
     Paths may stand as they are, with any character. `data.root=FOLDER` alone means `data=folder`, and `data=folder`
-    without an experiment is trained with `experiment=photos`.
+    without an experiment is trained with `experiment=photos`; what `data.root` is to a data module, it alone knows.
 
     Raises: BadInput with what to type.
     """
@@ -92,7 +92,7 @@ def read_overrides(task: str, overrides: Sequence[str], *, several_runs: bool = 
     if JOB in read or value_of(read, "resume") not in (None, "auto", "null"):
         return read, []
     guesses = [] if "extensions" in given or "extensions" not in keys_of(task) else _own_code()
-    if task not in OWN_DATA:
+    if task not in OWN_DATA or given & {"datamodule", "datamodule._target_"}:
         return [*read, *map(Guess.override, guesses)], guesses
     if value_of(read, "data.root") not in (None, "", "null") and not given & {"data", "experiment"}:
         guesses.append(Guess("data", "folder", "data.root is given, and neither data nor experiment"))

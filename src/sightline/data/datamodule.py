@@ -1,6 +1,7 @@
 """Batches of images and labels for training, validation and test."""
 
 from collections.abc import Sequence
+from typing import Any
 
 import pytorch_lightning as pl
 from torch.utils.data import DataLoader, Dataset
@@ -19,6 +20,9 @@ class ImageDataModule(pl.LightningDataModule):
 
     `batch_size` is the global one, of all ranks together; this process loads the part of its `rank`.
     """
+
+    why_inexact: Sequence[str] = ()
+    """Why a stopped run may get other batches than one that was not."""
 
     def __init__(
         self,
@@ -87,6 +91,10 @@ class ImageDataModule(pl.LightningDataModule):
     def test_dataloader(self) -> DataLoader:
         assert self.test is not None, "there is no test split"
         return self._loader(self.test)
+
+    def measured(self, split: str) -> Any:
+        """Prepared images and labels of validation or test, as the network is measured on them."""
+        return self.val_dataloader() if split == "val" else self.test_dataloader()
 
     def train_files(self, epoch: int, batch: int) -> list[str]:
         """The images of a training batch by name; nothing where the data set has no names."""

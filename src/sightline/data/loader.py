@@ -47,6 +47,14 @@ def make_loader(
     return loader
 
 
+def length_of(loader: Any) -> int | None:
+    """The number of batches, or of items; None where it is not known."""
+    try:
+        return len(loader)
+    except TypeError:
+        return None
+
+
 def _as_it_is(batch: Any) -> Any:
     """The collate function of data sets that return whole batches: identity."""
     return batch

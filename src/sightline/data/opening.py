@@ -9,7 +9,7 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from sightline.config import DataConfig, PrepareConfig, TrainConfig
+from sightline.config import DataConfig, PrepareConfig, TrainConfig, is_own, to_plain
 from sightline.data.audit.channels import choose_channels, mark_other_channels
 from sightline.data.audit.inspection import inspect_files
 from sightline.data.audit.policy import apply_audit, audit_once
@@ -41,6 +41,10 @@ def open_data(cfg: TrainConfig, before: Mapping[str, Any] = NOTHING_FOUND) -> Tr
     Raises: BadInput when there is none, or it is not fit to train on.
     """
     data, cache = cfg.data, Path(cfg.paths.cache)
+    if is_own(cfg.datamodule):
+        from sightline.data.own_datamodule import open_own_data
+
+        return open_own_data(to_plain(cfg))
     if data.source == "synthetic":
         opened = SyntheticData.of(data.num_synthetic, data.batch_size)
         return opened if data.channels == "auto" else replace(opened, channels=int(data.channels))
@@ -70,7 +74,12 @@ def check_root(cfg: TrainConfig) -> None:
     Raises: BadInput with the message that opening it would end with.
     """
     data, local = cfg.data, cfg.data.root.removeprefix("file://")
-    if "://" in local or data.source == "synthetic" or (data.source == "digits" and _is_own_digits(cfg)):
+    if (
+        is_own(cfg.datamodule)
+        or "://" in local
+        or data.source == "synthetic"
+        or (data.source == "digits" and _is_own_digits(cfg))
+    ):
         return
     if data.source == "shards":
         from sightline.data.shards.packing import read_shards

@@ -70,6 +70,11 @@ class TrainingData(Protocol):
     def channels(self) -> int: ...
 
     @property
+    def are_normalised(self) -> bool:
+        """Whether its batches are floats as a network takes them, and not prepared images."""
+        ...
+
+    @property
     def bit_depth(self) -> int:
         """Of prepared images: 8 or 16."""
         ...
@@ -127,6 +132,8 @@ class FolderData:
     """Of an image that is opened."""
     channels: int = 3
     bit_depth: int = 8
+
+    are_normalised = False
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -231,7 +238,7 @@ class ShardData:
     bit_depth: int = 8
 
     manifest = None
-    guesses, unlabelled = (), ()
+    guesses, unlabelled, are_normalised = (), (), False
 
     @property
     def class_names(self) -> tuple[str, ...]:
@@ -282,7 +289,7 @@ class SyntheticData:
     channels: int = 3
 
     manifest = None
-    guesses, unlabelled = (), ()
+    guesses, unlabelled, are_normalised = (), (), False
     value_range, bit_depth = None, 8
     class_names = tuple(str(number) for number in range(NUM_SYNTHETIC_CLASSES))
 

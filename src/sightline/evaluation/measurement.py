@@ -1,5 +1,6 @@
 """Measuring a network on a split, as training and evaluate.py do: calibrate, evaluate, write the report."""
 
+import logging
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -19,6 +20,7 @@ from sightline.models.own_metrics import build_metrics
 if TYPE_CHECKING:
     from torch.utils.data import DataLoader
 
+log = logging.getLogger(__name__)
 TARGET_ACCURACY = 0.95
 """The default accuracy that the confidence threshold is chosen for."""
 
@@ -55,6 +57,9 @@ def measure_split(
     further: Sequence[Section] = (),
 ) -> dict[str, float]:
     """Write the report of a split into a run's folder and return its metrics."""
+    if why := getattr(inputs.loader.dataset, "why_unshown", None):
+        log.warning("only scores and classes are reported, because %s", why)
+        evaluators = [Scores(), PerClass()]
     sections = [_section_of(evaluator, inputs) for evaluator in evaluators]
     if evaluation.modes():
         metrics = measure_further(inputs.predictions, inputs.split, evaluation)

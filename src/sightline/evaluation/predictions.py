@@ -10,6 +10,7 @@ import numpy as np
 import torch
 from rich.progress import track
 
+from sightline.data.loader import length_of
 from sightline.data.transforms import normalise
 from sightline.models.inference import run_network
 
@@ -77,7 +78,7 @@ def predict_split(
     labels: list[torch.Tensor] = []
 
     def images() -> Iterator[torch.Tensor]:
-        total = _num_batches(len(loader), limit)
+        total = _num_batches(length_of(loader), limit)
         for batch, batch_labels in track(islice(loader, total), "Evaluating", total=total, transient=True):
             labels.append(batch_labels.cpu())
             yield batch
@@ -86,7 +87,7 @@ def predict_split(
     return Predictions(logits, torch.cat(labels))
 
 
-def _num_batches(available: int, limit: int | float | None) -> int:
-    if limit is None:
-        return available
+def _num_batches(available: int | None, limit: int | float | None) -> int | None:
+    if limit is None or available is None:
+        return available if limit is None or isinstance(limit, float) else limit
     return max(1, int(limit * available) if isinstance(limit, float) else min(limit, available))

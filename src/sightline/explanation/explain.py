@@ -214,6 +214,8 @@ def choose_photos(dataset: Any, saved: "SavedModel", device: "torch.device", exp
     from sightline.explanation.sample_selection import choose_representative
     from sightline.models.inference import run_network
 
+    if why := getattr(dataset, "why_unshown", None):
+        raise BadInput(f"images=null: nothing can be shown, because {why}; name pictures with images=FOLDER")
     count = explanation.num_images
     most = max(MIN_CANDIDATES, CANDIDATES_PER_IMAGE * count)
     order = np.random.default_rng(explanation.seed).permutation(len(dataset))[:most]

@@ -153,6 +153,11 @@ class Classifier(pl.LightningModule):
         }
         return {"optimizer": optimizer, "lr_scheduler": moves}
 
+    @property
+    def counts_steps(self) -> bool:
+        """Whether the scheduler has to know how many steps there will be."""
+        return not self._is_given(self._step_argument())
+
     def check_optimizer(self) -> None:
         """Raises: BadInput when the optimizer or the scheduler refuses its settings, or is none."""
         name = self._step_argument()

@@ -69,7 +69,7 @@ def _score(
         str(trainer.precision),
         cfg.model.channels_last,
     )
-    predictions = predict_split(runner, datamodule.val_dataloader(), cfg.trainer.limit_val_batches)
+    predictions = predict_split(runner, datamodule.measured("val"), cfg.trainer.limit_val_batches)
     found = {**measure(predictions, "val"), **measure_further(predictions, "val", cfg.evaluation)}
     return found[cfg.checkpoint.monitor]
 

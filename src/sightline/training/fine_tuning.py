@@ -74,10 +74,12 @@ def with_pretrained(cfg: Training, before: Mapping[str, Any]) -> tuple[Training,
     return cfg, [guess]
 
 
-def with_max_epochs(cfg: Training, num_images: int) -> tuple[Training, list[Guess]]:
+def with_max_epochs(cfg: Training, num_images: int | None) -> tuple[Training, list[Guess]]:
     """The configuration with what `trainer.max_epochs=auto` stands for with so many training images."""
     if cfg.trainer.max_epochs != "auto":
         return cfg, []
+    if num_images is None:
+        raise BadInput("trainer.max_epochs=auto: nobody knows how many training images there are; give a number")
     is_timm = cfg.model._target_ is None and not is_own(cfg.module)
     is_pretrained = (cfg.model.pretrained is True and is_timm) or cfg.model.weights_file() is not None
     fewest, most = EPOCHS[is_pretrained]

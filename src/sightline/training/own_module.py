@@ -62,10 +62,9 @@ def build_own_learner(cfg: TrainConfig, opened: TrainingData, *, is_main: bool =
     Raises: BadInput when it cannot be trained, or does not log what decides which checkpoint is the best.
     """
     target, names = str(cfg.module["_target_"]), tuple(opened.class_names)
-    arguments = complete_arguments(cfg.module, offered_arguments(cfg, names, 3))
-    architecture = Architecture(
-        target.rpartition(".")[2], len(names), arguments, target=target, code=cfg.code_sha256, is_module=True
-    )
+    arguments = complete_arguments(cfg.module, offered_arguments(cfg, names, opened.channels))
+    own: dict[str, Any] = {"target": target, "code": cfg.code_sha256, "channels": opened.channels, "is_module": True}
+    architecture = Architecture(target.rpartition(".")[2], len(names), arguments, **own)
     module = create_own_module(target, arguments)
     _check_hyperparameters(module, target)
     spec = make_task_spec(cfg, opened, module)

@@ -1,5 +1,6 @@
 """Mean and standard deviation of each channel, where neither the configuration nor published weights say them."""
 
+import logging
 from collections.abc import Mapping
 from typing import TypeVar
 
@@ -10,6 +11,7 @@ from sightline.data.training_data import TrainingData
 from sightline.runs.guesses import Guess, announce
 from sightline.training.build import spec_of
 
+log = logging.getLogger(__name__)
 Training = TypeVar("Training", bound=TrainConfig)
 MAX_IMAGES = 512
 """Training images that are looked at, spread over all of them."""
@@ -28,6 +30,8 @@ def with_statistics(cfg: Training, opened: TrainingData, before: Mapping[str, ob
     """
     data, model = cfg.data, cfg.model
     data.check_channels(opened.channels)
+    if opened.are_normalised:
+        return _for_loose_pictures(cfg, opened.channels), []
     has_weights = model.pretrained is True or model.weights_file() is not None
     is_published = opened.channels in (1, 3) if has_weights else (opened.channels, opened.bit_depth) == (3, 8)
     if data.mean is not None or is_published:
@@ -43,6 +47,17 @@ def with_statistics(cfg: Training, opened: TrainingData, before: Mapping[str, ob
     for guess in guesses:
         cfg = with_value(cfg, guess.key, guess.value)
     return cfg, guesses
+
+
+def _for_loose_pictures(cfg: Training, channels: int) -> Training:
+    """The configuration with values for pictures that predict.py reads: batches of floats have been normalised."""
+    if cfg.data.mean is None:
+        log.warning(
+            "the batches are normalised already: predict.py and evaluate.py data.root=… normalise pictures by "
+            "data.mean=0.5 and data.std=0.5; give those that the batches have"
+        )
+        cfg = with_value(with_value(cfg, "data.mean", [0.5] * channels), "data.std", [0.5] * channels)
+    return cfg
 
 
 def _measure(cfg: TrainConfig, opened: TrainingData) -> tuple[tuple[list[float], list[float]], int]:

@@ -243,9 +243,9 @@ def _export_and_measure(plan: FitPlan, trainer: "pl.Trainer", record: RunRecord)
         network, facts = average_if_better(cfg, best, datamodule, trainer)
         record.update(averaged=facts)
     save_model(run_dir / "model", network, best.spec, best.architecture)
-    loaders = {"val": datamodule.val_dataloader()}
+    loaders = {"val": datamodule.measured("val")}
     if "test" in cfg.stages and datamodule.test is not None:
-        loaders["test"] = datamodule.test_dataloader()
+        loaders["test"] = datamodule.measured("test")
     elif "test" in cfg.stages:
         log.info("no test images: the report shows validation")
     limits = {"val": cfg.trainer.limit_val_batches, "test": cfg.trainer.limit_test_batches}
@@ -274,6 +274,9 @@ def _explain(plan: FitPlan, trainer: "pl.Trainer", run_dir: Path) -> dict[str, f
     from sightline.models.checkpoint import IMPORTED, load_model
 
     dataset = datamodule.val if datamodule.test is None else datamodule.test
+    if why := getattr(dataset, "why_unshown", None):
+        log.warning("nothing is explained, because %s", why)
+        return {}
     saved, device = load_model(run_dir / "model", IMPORTED), trainer.strategy.root_device
     return explain_dataset(run_dir / "explanations", dataset, saved, device, cfg.explanation, cfg.name)
 

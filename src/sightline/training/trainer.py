@@ -9,7 +9,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
-from sightline.config import STRATEGIES, TrainConfig, build, build_each, locate, taken_by_name, to_plain
+from sightline.config import STRATEGIES, TrainConfig, build, build_each, is_own, locate, taken_by_name, to_plain
 from sightline.distributed.rank import Rank
 from sightline.errors import BadInput
 from sightline.runs.record import RunRecord
@@ -62,7 +62,7 @@ def plan_fit(cfg: TrainConfig, rank: Rank, learner: "Learner", datamodule: "Imag
     loggers = _build_loggers(cfg)
     device = choose_device(cfg.trainer.accelerator)
     arguments = _accepted_arguments(cfg, rank, device)
-    _check_batches(arguments, datamodule)
+    _check_batches(arguments, datamodule, learner)
     return FitPlan(cfg, rank, learner, datamodule, device.type, arguments, callbacks, loggers)
 
 
@@ -150,18 +150,33 @@ def _with_objects(arguments: Mapping[str, Any]) -> dict[str, Any]:
     return {name: made(value, f"trainer.{name}") for name, value in arguments.items()}
 
 
-def _check_batches(arguments: dict[str, Any], datamodule: "ImageDataModule") -> None:
+def _check_batches(arguments: dict[str, Any], datamodule: "ImageDataModule", learner: "Learner") -> None:
+    from sightline.data.loader import length_of
+
     for split, loader in (("train", datamodule.train_dataloader()), ("val", datamodule.val_dataloader())):
-        share, available = arguments[f"limit_{split}_batches"], len(loader)
-        if isinstance(share, float) and share * available < 1:
+        share, available = arguments[f"limit_{split}_batches"], length_of(loader)
+        if isinstance(share, float) and available is not None and share * available < 1:
             raise BadInput(
                 f"trainer.limit_{split}_batches={share}: of {available} batch(es) that leaves none; "
                 "give a number of batches, like 1, or a larger share"
             )
-    every, available = arguments["val_check_interval"], len(datamodule.train_dataloader())
+    every, available = arguments["val_check_interval"], length_of(datamodule.train_dataloader())
+    if available is None:
+        _check_endless(arguments, learner)
+        return
     if isinstance(every, int) and arguments["check_val_every_n_epoch"] and every > available:
         raise BadInput(f"trainer.val_check_interval={every}: an epoch has {available} batch(es); make it smaller")
     _say_what_ends(arguments, available)
+
+
+def _check_endless(arguments: dict[str, Any], learner: "Learner") -> None:
+    """Raises: BadInput where a schedule must know the number of steps, and a training loader has no length."""
+    is_said = arguments["max_steps"] > 0 or isinstance(arguments["limit_train_batches"], int)
+    if getattr(learner.module, "counts_steps", False) and not is_said:
+        raise BadInput(
+            "model.scheduler: it must know the number of steps, and the training loader has no length; give one with "
+            "trainer.limit_train_batches=N or trainer.max_steps=N, or choose model/scheduler=plateau"
+        )
 
 
 def _say_what_ends(arguments: dict[str, Any], num_batches: int) -> None:
@@ -259,12 +274,15 @@ def _of_own_code(plan: FitPlan, record: RunRecord) -> "list[pl.Callback]":
     from sightline.models.checkpoint import NOT_MEASURED
 
     learner = plan.learner
-    if not learner.is_own:
+    if not learner.is_own and not is_own(plan.cfg.datamodule):
         return []
+    exactness = Exactness(record.update, plan.datamodule.why_inexact, looks_at_module=learner.is_own)
+    if not learner.is_own:
+        return [exactness]
     facts: dict[str, Any] = {"task_spec": learner.spec.to_dict(), "architecture": learner.architecture.to_dict()}
     if learner.not_measured is not None:
         facts[NOT_MEASURED] = learner.not_measured
-    return [ModelDescription(facts), Exactness(record.update, [])]
+    return [ModelDescription(facts), exactness]
 
 
 def _trainer_maker(plan: FitPlan, start: Start, first: "list[pl.Callback]") -> "Callable[[], pl.Trainer]":

@@ -50,6 +50,13 @@ def check_own_code(cfg: Any) -> None:
     """What a module or a data module of own code has no place for; and metrics that we do not measure."""
     _check_node(cfg.module, "module")
     _check_node(cfg.datamodule, "datamodule")
+    if is_own(cfg.datamodule):
+        for name, value, off in (
+            ("data.batch_size", cfg.data.batch_size == "auto", "64"),
+            ("trainer.overfit_batches", bool(cfg.trainer.overfit_batches), "0"),
+        ):
+            if value:
+                raise BadInput(f"{name}: not with a data module of your own, which makes the batches; set {name}={off}")
     if not is_own(cfg.module):
         own = cfg.evaluation.metrics_of("val")
         validate_choice("checkpoint.monitor", cfg.checkpoint.monitor, (*FIT_METRICS, *own))
