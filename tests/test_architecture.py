@@ -62,7 +62,7 @@ LIGHT_FILES = [
     *(f"config/{name}.py" for name in "code_folder code_of_run location own_code task_code".split()),
     "own_project/new.py",
     *(f"config/schema/{name}.py" for name in "augmentation data evaluation explanation model".split()),
-    *(f"config/schema/{name}.py" for name in "run_data tables tasks train trainer".split()),
+    *(f"config/schema/{name}.py" for name in "rules run_data tables tasks train trainer".split()),
     *(
         "runs/files.py",
         "runs/record.py",

@@ -7,7 +7,7 @@ from tests.conftest import BARE, compose_config, compose_train
 
 from sightline.data.opening import open_data
 from sightline.distributed.rank import Rank
-from sightline.training.build import build_training
+from sightline.training.learner import build_learner
 from sightline.training.train import train
 from sightline.training.trainer import plan_fit
 
@@ -41,9 +41,9 @@ def test_of_epochs_and_steps_the_one_that_decides_is_said(colors: Path, caplog: 
     opened = open_data(compose_train(*words_of(colors)))
     for words, line in EPOCHS_AND_STEPS:
         cfg = compose_train(*words_of(colors, *words.split()))
-        classifier, datamodule = build_training(cfg, opened)
+        learner, datamodule = build_learner(cfg, opened)
         caplog.clear()
-        plan_fit(cfg, Rank(), classifier, datamodule)
+        plan_fit(cfg, Rank(), learner, datamodule)
         said = [each.getMessage() for each in caplog.records if each.name == "sightline.training.trainer"]
         assert len(said) == (line is not None), words
         assert line is None or line in said[0]

@@ -12,7 +12,7 @@ from sightline.config.schema.trainer import OURS, trainer_arguments
 from sightline.data.opening import open_data
 from sightline.distributed.rank import Rank
 from sightline.errors import BadInput
-from sightline.training.build import build_training
+from sightline.training.learner import build_learner
 from sightline.training.train import train
 from sightline.training.trainer import plan_fit
 
@@ -55,8 +55,8 @@ def test_an_argument_may_be_an_object(colors: Path) -> None:
     plugin = "trainer.plugins=[{_target_: lightning_fabric.plugins.environments.LightningEnvironment}]"
     words = ["data=folder", f"data.root={colors}", *BARE, "logger=none", strategy, plugin]
     cfg = compose_train(*words)
-    classifier, datamodule = build_training(cfg, open_data(cfg))
-    plan = plan_fit(cfg, Rank(), classifier, datamodule)
+    learner, datamodule = build_learner(cfg, open_data(cfg))
+    plan = plan_fit(cfg, Rank(), learner, datamodule)
     assert plan.arguments["strategy"]["device"] == "cpu"
     assert len(plan.arguments["plugins"]) == 1
 

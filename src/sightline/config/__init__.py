@@ -26,6 +26,7 @@ from sightline.config.schema.evaluation import EvaluationConfig
 from sightline.config.schema.explanation import METHODS, ExplanationConfig
 from sightline.config.schema.model import ModelConfig
 from sightline.config.schema.own_code import is_own
+from sightline.config.schema.rules import check_processes, check_views
 from sightline.config.schema.run_data import RunDataConfig
 from sightline.config.schema.tables import PARQUET_SUFFIX, TABLE_SUFFIXES
 from sightline.config.schema.tasks import (
@@ -39,7 +40,7 @@ from sightline.config.schema.tasks import (
     PredictConfig,
     PrepareConfig,
 )
-from sightline.config.schema.train import FindLrConfig, TrainConfig, check_processes, check_views
+from sightline.config.schema.train import FindLrConfig, TrainConfig
 from sightline.config.schema.trainer import (
     PRECISIONS,
     STRATEGIES,
