@@ -27,13 +27,17 @@ PARTS = 11
 """Examples on the page; the optimizer and its scheduler are one, as are the callback and the logger."""
 
 
-@pytest.fixture(scope="module")
-def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    folder = tmp_path_factory.mktemp("extending") / "code"
+def write_code(folder: Path) -> Path:
+    """The files of the page, in a new folder."""
     folder.mkdir()
     for name, text in FILES:
         (folder / name).write_text(text)
     return folder
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return write_code(tmp_path_factory.mktemp("extending") / "code")
 
 
 def words_of(command: list[str], folder: Path, colors: Path) -> Iterator[str]:

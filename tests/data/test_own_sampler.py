@@ -29,7 +29,9 @@ class Batches(Sampler[list[int]]):
         self.length, self.size = len(labels), batch_size + wrong
 
     def __iter__(self) -> Iterator[list[int]]:
-        yield from np.array_split(np.random.permutation(self.length), self.length // self.size)
+        yield from (
+            part.tolist() for part in np.array_split(np.random.permutation(self.length), self.length // self.size)
+        )
 
 
 class Ordered:
@@ -46,7 +48,7 @@ def make(name: str, batch_size: int = 4, seed: int = 7, **arguments: Any) -> Own
 
 def _state_of_numpy() -> list[int]:
     state: Any = np.random.get_state()
-    return state[1].tolist()
+    return [int(number) for number in state[1]]
 
 
 @pytest.mark.parametrize("name", ["Shuffled", "Batches"])

@@ -14,6 +14,7 @@ import torch
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tests.conftest import Cli
 from tests.reliability.conftest import WORDS, Struck, Undisturbed, assert_same, record_of
+from tests.test_extending import COMMANDS, write_code
 
 MOMENTS = ("step:1", "step:9", "validation:3", "writing:1", "epoch:1", "end:1")
 NUM_MOMENTS = {"step": 18, "validation": 6, "epoch": 3, "writing": 5, "moving": 2, "end": 1}
@@ -191,6 +192,16 @@ def test_the_printed_command_goes_on(struck: Struck, undisturbed: Undisturbed, c
 def test_other_settings_go_on_exactly(
     more: tuple[str, ...], struck: Struck, undisturbed: Undisturbed, tmp_path: Path
 ) -> None:
+    stop_and_go_on(struck, tmp_path / "run", "SIGTERM@step:8", *more)
+    assert_same(tmp_path / "run", undisturbed(*more))
+
+
+@pytest.mark.slow
+def test_parts_of_own_code_go_on_exactly(struck: Struck, undisturbed: Undisturbed, tmp_path: Path) -> None:
+    """Those of docs/extending.md together, with the usual network."""
+    others = ("experiment", "extensions", "model._target_", "+model.arguments")
+    words = [word for command in COMMANDS for word in command if not word.startswith(others)]
+    more = (*dict.fromkeys(words), f"extensions={write_code(tmp_path / 'code')}", "model.lr=0.005")
     stop_and_go_on(struck, tmp_path / "run", "SIGTERM@step:8", *more)
     assert_same(tmp_path / "run", undisturbed(*more))
 

@@ -25,7 +25,7 @@ def locate(target: str, key: str) -> Callable[..., Any]:
         raise BadInput(f"{key}._target_={target}: its module cannot be imported ({where_raised(error)})") from error
     if isinstance(found, _Missing):
         hint = did_you_mean(found.name, found.known, f"{found.module}.") if found.known else ""
-        what = f"{found.module} has no {found.name}" if found.known else f"there is no module {found.name}"
+        what = f"{found.module} has no {found.name}" if found.module else f"there is no module {found.name}"
         raise BadInput(f"{key}._target_={target}: {what}{hint}; correct it")
     if not callable(found):
         raise BadInput(

@@ -30,7 +30,6 @@ from sightline.config.schema.trainer import (
     TrainerConfig,
 )
 from sightline.errors import BadInput
-from sightline.metrics import FINAL_METRICS
 from sightline.task_spec import VIEWS
 
 STAGES = ("fit", "test", "explain")
@@ -51,9 +50,7 @@ class TrainConfig:
     )
     seed: int = key(0, "of weights, order and augmentation", minimum=0)
     stages: list[str] = key(list(STAGES), "what is done, from the fit on", choices=STAGES)
-    optimized_metric: str = key(
-        "val/accuracy", f"what a sweep looks at: {', '.join(FINAL_METRICS)}, or of evaluation.metrics", chooses=True
-    )
+    optimized_metric: str = key("val/accuracy", "what a sweep looks at, of all that a run reports", chooses=True)
     test_time_augmentation: str = key(
         "none", "answers are averages over views: flip, shifts, zooms, flip_and_…", choices=VIEWS
     )
