@@ -157,6 +157,16 @@ def test_arguments_without_a_class_are_refused(colors: Path) -> None:
         validate(compose_config("train", "data=folder", f"data.root={colors}", "module.width=3"))
 
 
+def test_on_two_devices(cli: Cli, code: Path, colors: Path, tmp_path: Path) -> None:
+    two = ("trainer.devices=2", f"output={tmp_path / 'run'}")
+    done = cli("train", *words(colors, code, "Small", *two, "data.batch_size=6"))
+    assert done.returncode == 2
+    assert "one of 2 processes gets none, which a module of your own cannot average" in done.stderr
+    done = cli("train", *words(colors, code, "Small", *two, "data.batch_size=8", "trainer.limit_val_batches=1"))
+    assert done.returncode == 0, done.stderr
+    assert {"val/loss", "val/margin", "val/accuracy"} <= read(tmp_path / "run" / "metrics.json").keys()
+
+
 def test_find_lr_refuses_it(code: Path, colors: Path) -> None:
     with pytest.raises(BadInput, match="find_lr.py sweeps our own training step"):
         find_lr(compose_config("find_lr", *words(colors, code, "Small")))

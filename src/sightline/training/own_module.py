@@ -201,7 +201,7 @@ def measure_itself(cfg: TrainConfig, learner: Learner, datamodule: "ImageDataMod
 def _check_optimized(cfg: TrainConfig, logged: tuple[str, ...], reason: str | None) -> None:
     """Raises: BadInput for a metric of validation that a sweep would look for in vain."""
     name, usual = cfg.optimized_metric, TrainConfig().optimized_metric
-    known = {*logged, usual, *(FINAL_METRICS if reason is None else ())}
+    known = {*logged, usual, *((*FINAL_METRICS, *cfg.evaluation.metrics_of("val")) if reason is None else ())}
     if name.startswith("val") and name not in known:
         raise BadInput(
             f"optimized_metric={name}: {cfg.module['_target_']} has no such metric; it has {', '.join(logged)}"
