@@ -102,7 +102,7 @@ ON_THE_COMMAND_LINE = [
     ("model.optimizer.weight_decay=-1", "Invalid weight_decay value: -1"),
     (
         "model.name=levit_128s data.image_size=100",
-        "data.image_size=100: levit_128s does not take such",
+        "data.image_size=100 data.channels=1: levit_128s does not take such",
     ),
 ]
 
