@@ -17,10 +17,11 @@ from sightline.training.build import build_training
 from tests.conftest import PROJECT, Cli, compose_config
 
 PAGE = (PROJECT / "docs" / "extending.md").read_text(encoding="utf-8")
-FILES = re.findall(r"```python\n# code/(\w+\.py)\n(.*?)```", PAGE, re.DOTALL)
+PARTS_OF_PAGE = PAGE.partition("## The parts")[2].partition("\n## ")[0]
+FILES = re.findall(r"```python\n# code/(\w+\.py)\n(.*?)```", PARTS_OF_PAGE, re.DOTALL)
 COMMANDS = [
     shlex.split(command)[2:]
-    for command in re.findall(r"^python src/train\.py [^\n]*", PAGE.partition("## The parts")[2], re.MULTILINE)
+    for command in re.findall(r"^python src/train\.py [^\n]*", PARTS_OF_PAGE, re.MULTILINE)
     if "experiment=digits" in command
 ]
 PARTS = 11
