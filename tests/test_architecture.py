@@ -73,7 +73,7 @@ LIGHT_FILES = [
     ),
     *(
         f"training/{name}.py"
-        for name in "train build recipe trainer resume find_lr checkpoint_averaging unlabelled".split()
+        for name in "train finish build recipe trainer resume find_lr checkpoint_averaging unlabelled".split()
     ),
     *(f"data/{name}.py" for name in "prepare opening training_data augmentation manifest splitting".split()),
     *(
