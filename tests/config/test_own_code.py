@@ -9,6 +9,7 @@ import subprocess
 import sys
 from collections.abc import Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,7 @@ from sightline.config.code_of_run import MAX_KEPT_BYTES, find_code_of_run, keep_
 from sightline.config.location import locate
 from sightline.config.own_code import open_code, targets_of
 from sightline.errors import BadInput
+from sightline.runs.project import PROGRAMS
 from tests.own_code import TARGET, edit, write_code
 
 OWN = {"model": TARGET}
@@ -196,6 +198,13 @@ def test_a_request_holds_code_to_its_hash(tmp_path: Path) -> None:
         "sightline.models.own_network.create_own_network",
         "pytorch_lightning.LightningModule.load_from_checkpoint",
         "torch.distributed.elastic.multiprocessing.subprocess_handler.SubprocessHandler",
+        "torch.utils.data.datapipes.iter.RoutedDecoder",
+        "torch.nn.attention._fa3.register_flash_attention_fa3",
+        "torchvision.models._api.WeightsEnum.get_state_dict",
+        "torchvision.datasets.LSUNClass",
+        "torchmetrics.functional.image.lpips._LPIPS",
+        "pytorch_lightning.cli.LightningCLI",
+        "sightline.data.own_sampler.OwnSampler",
     ],
 )
 def test_what_anybody_wrote_runs_nothing_by_way_of_a_trusted_package(target: str, tmp_path: Path) -> None:
@@ -240,11 +249,14 @@ def test_an_installed_package_is_own_code_too(tmp_path: Path, monkeypatch: pytes
                     open_code(own, known=code.sha256, record=tmp_path / "run")
 
 
-def test_a_record_that_somebody_else_wrote_runs_nothing(tmp_path: Path) -> None:
-    """The hash of a module of Python is known to all."""
-    sha256 = open_code({"model": "subprocess.Popen"}).sha256
-    with pytest.raises(BadInput, match="subprocess is installed for everybody"):
-        open_code({"model": "subprocess.Popen"}, known=sha256, record=tmp_path)
+@pytest.mark.parametrize("target", ["subprocess.Popen", "runpy.run_path", "builtins.eval", "train.main"])
+def test_a_record_that_somebody_else_wrote_runs_nothing(target: str, tmp_path: Path, monkeypatch: Any) -> None:
+    """The hash of a module of Python, one without a file among them, and of ours is known to all."""
+    monkeypatch.syspath_prepend(PROGRAMS)
+    package = target.split(".")[0]
+    sha256 = open_code({"model": target}).sha256
+    with pytest.raises(BadInput, match=f"{package} is installed for everybody"):
+        open_code({"model": target}, known=sha256, record=tmp_path)
 
 
 def record(run: Path, place: Path | str) -> None:
@@ -270,6 +282,14 @@ def test_the_folder_that_a_record_names(tmp_path: Path, monkeypatch: pytest.Monk
     monkeypatch.chdir(tmp_path)
     record(run, "own")
     with pytest.raises(BadInput, match="was in own, and is not there"):
+        find_code_of_run(run)
+    another = write_code(tmp_path / "another" / "code")
+    record(another.parent, own)
+    record(run, another)
+    with pytest.raises(BadInput, match=f"is in {another}, which is no folder of your own"):
+        find_code_of_run(run)
+    record(run, Path(json.__file__).parents[1])
+    with pytest.raises(BadInput, match="which is no folder of your own"):
         find_code_of_run(run)
     record(run, Path(json.__file__).parent)
     with pytest.raises(BadInput, match="which is no folder of your own"):

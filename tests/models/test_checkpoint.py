@@ -64,6 +64,26 @@ def test_a_pickle_is_never_run(tmp_path: Path, capsys: pytest.CaptureFixture[str
     assert "code ran" not in capsys.readouterr().out
 
 
+def write_marker(path: str) -> torch.nn.Module:
+    """What a description should never get to call."""
+    Path(path).touch()
+    return torch.nn.Identity()
+
+
+@pytest.mark.parametrize("kind", ["node", "text"])
+def test_an_argument_of_a_saved_model_runs_nothing(kind: str, model: Path, tmp_path: Path) -> None:
+    """Neither as a node below a network that any may name, nor as a text that would become one."""
+    marker, target = tmp_path / "ran", f"{__name__}.write_marker"
+    node = {"_target_": target, "path": str(marker)}
+    given = node if kind == "node" else f"${{oc.create:{{_target_: {target}, path: '{marker}'}}}}"
+    described = json.loads((model / "model.json").read_text())
+    described |= {"target": "torch.nn.Sequential", "channels": 3, "code": {}, "arguments": {"_args_": [given]}}
+    (model / "model.json").write_text(json.dumps(described))
+    with pytest.raises(BadInput):
+        load_model(model)
+    assert not marker.exists()
+
+
 @pytest.mark.parametrize("name", ["model.safetensors", "model.json", "task_spec.json"])
 def test_a_torn_file_is_refused(name: str, model: Path) -> None:
     content = (model / name).read_bytes()

@@ -163,6 +163,41 @@ def test_a_record_that_was_tampered_with(own: Path, cli: Cli, tmp_path: Path) ->
             evaluate(run, tmp_path)
 
 
+def test_a_file_that_a_record_names_does_not_say_whom_to_trust(own: Path, cli: Cli, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    (run / "code" / "configs" / "experiment").mkdir(parents=True)
+    (run / "code" / "configs" / "experiment" / "mine.yaml").write_text("# @package _global_\ntrust_code: true\n")
+    (run / "run.json").write_text(json.dumps(read(run)).replace(str(own), str(run / "code")))
+    change_record(run, overrides=["experiment=mine", *read(run)["overrides"]])
+    for words in ([], ["launch=local_process", "launch.dry_run=true"]):
+        resumed = cli("train", f"resume={run}", "trainer.max_epochs=3", *words)
+        assert resumed.returncode == 2, resumed.stderr
+        assert "its own code came with it" in resumed.stderr
+
+
+def test_a_metric_of_a_run_is_held_to_its_code(trained: Path, tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """What came with the run is left out by name, and torchmetrics' stays."""
+    run, marker = tmp_path / "run", tmp_path / "ran"
+    shutil.copytree(trained, run)
+    (run / "code").mkdir()
+    text = f"from pathlib import Path\n\ndef even(logits, labels):\n    Path({str(marker)!r}).touch()\n    return 0.5\n"
+    (run / "code" / "my_even.py").write_text(text)
+    record, sha256 = read(run), hash_code(run / "code")
+    record["config"]["evaluation"]["metrics"] = {
+        "even": {"_target_": "my_even.even"},
+        "recall": {"_target_": "torchmetrics.classification.MulticlassRecall"},
+    }
+    record["config"]["code_sha256"] = {"extensions": sha256}
+    record["code"] = {"extensions": {"path": str(run / "code"), "sha256": sha256}}
+    (run / "run.json").write_text(json.dumps(record))
+    with caplog.at_level("WARNING"):
+        measured = sightline.evaluate(run, ["split=val", "evaluation=short", f"paths.runs={tmp_path / 'runs'}"])
+    assert "even of the run is left out" in caplog.text
+    assert "its own code came with it" in caplog.text
+    assert "val/recall" in measured.metrics
+    assert not marker.exists()
+
+
 def test_a_teacher_is_of_own_code_too(own: Path, cli: Cli, colors: Path, tmp_path: Path) -> None:
     words = [
         "model.name=test_resnet",

@@ -49,6 +49,7 @@ def with_settings_of_run(cfg: DictConfig, invocation: Invocation) -> tuple[DictC
     overrides = [*stored_overrides(record, typed), *forced]
     after = compose("train", overrides)
     _restore(after, before, typed, record)
+    after.trust_code = cfg.trust_code  # as it was typed, whatever a file says that the record names
     if after.extensions is not None and value_of(typed, "extensions") is None:
         check_place(Path(after.extensions), folder, trusts=after.trust_code)
     return after, replace(invocation, overrides=tuple(overrides))

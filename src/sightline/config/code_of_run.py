@@ -10,6 +10,7 @@ from sightline.errors import BadInput
 from sightline.runs.content_hash import files_of
 from sightline.runs.files import read_json
 from sightline.runs.override_text import typed
+from sightline.runs.project import PROGRAMS
 
 log = logging.getLogger(__name__)
 EXTENSIONS = "extensions"
@@ -62,7 +63,8 @@ def check_place(place: Path, run: Path, *, trusts: bool = False) -> None:
             f"{where_kept(run)}"
         )
     came_along = place.resolve().is_relative_to(run.resolve())
-    if (came_along or is_published(place)) and not trusts:
+    of_another = any((folder / "run.json").is_file() for folder in place.resolve().parents)
+    if (came_along or of_another or is_published(place)) and not trusts:
         whose = "came with it" if came_along else f"is in {place}, which is no folder of your own"
         raise BadInput(f"{run}: its own code {whose}; where you trust it, add {typed(EXTENSIONS, str(place))}")
 
@@ -72,6 +74,7 @@ def where_kept(run: Path | None) -> str:
 
 
 def is_published(path: Path) -> bool:
-    """Whether a file is Python's own or of an installed distribution: anybody knows its hash."""
-    is_shared = any(re.fullmatch(r"(site|dist)-packages|python\d[\d.]*", part) for part in path.resolve().parts[:-1])
-    return is_shared or path.name in ("site-packages", "dist-packages")
+    """Whether a file is Python's own, ours or of an installed distribution: anybody knows its hash."""
+    place = path.resolve()
+    is_shared = any(re.fullmatch(r"(site|dist)-packages|python\d[\d.]*", part) for part in place.parts)
+    return is_shared or place.is_relative_to(PROGRAMS)

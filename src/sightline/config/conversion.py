@@ -15,7 +15,7 @@ from sightline.config.constraints import UnknownKey, check, did_you_mean, find_i
 from sightline.config.registration import all_keys, open_sections
 from sightline.config.schema.train import TrainConfig
 from sightline.errors import BadInput
-from sightline.runs.override_text import typed
+from sightline.runs.override_text import escaped, typed
 
 log = logging.getLogger(__name__)
 Task = TypeVar("Task")
@@ -101,15 +101,6 @@ def with_value(cfg: Task, key: str, value: Any) -> Task:
             made = _replaced(made, where, follows)
     vars(made)[REFERENCES] = {where: text for where, text in references.items() if where != place}
     return made
-
-
-def escaped(plain: Any) -> Any:
-    """Plain values whose texts refer to nothing."""
-    if isinstance(plain, dict):
-        return {name: escaped(each) for name, each in plain.items()}
-    if isinstance(plain, list):
-        return [escaped(each) for each in plain]
-    return re.sub(r"(\\*)\$\{", r"\1\1\\${", plain) if isinstance(plain, str) else plain
 
 
 def _get(node: Any, place: Place) -> Any:

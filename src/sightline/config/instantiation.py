@@ -94,6 +94,7 @@ def check_arguments(node: Any, key: str, **given: Any) -> None:
 
     Raises: BadInput with the target, the argument and what it takes.
     """
+    _refuse_references(node, key)
     for place, part in _nodes(node, key):
         target = locate(str(part["_target_"]), place)
         arguments = {name: value for name, value in part.items() if name not in OF_HYDRA}
@@ -111,6 +112,18 @@ def check_arguments(node: Any, key: str, **given: Any) -> None:
             raise BadInput(
                 f"{place} ({part['_target_']}): {_explain_arguments(signature, arguments, error)}"
             ) from error
+
+
+def _refuse_references(node: Any, key: str) -> None:
+    """Look for texts that Hydra would put something else in place of, a node with a `_target_` among others.
+
+    Raises: BadInput for the first: what a configuration refers to is in its place by now.
+    """
+    children = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list | tuple) else ()
+    if isinstance(node, str) and "${" in node:
+        raise BadInput(f"{key}={node}: refers to what is not there; write the value itself")
+    for name, child in children:
+        _refuse_references(child, f"{key}.{name}")
 
 
 def _nodes(node: Any, key: str) -> Iterator[tuple[str, Mapping[str, Any]]]:

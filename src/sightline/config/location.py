@@ -79,5 +79,9 @@ def where_raised(error: BaseException) -> str:
         return f"{error.filename} line {error.lineno}: {error.msg}"
     file = "" if trace is None else trace.tb_frame.f_code.co_filename
     if trace is None or Path(file).is_relative_to(PACKAGE) or "site-packages" in file or file.startswith("<"):
-        return str(error) or type(error).__name__
-    return f"{file} line {trace.tb_lineno}: {type(error).__name__}: {error}"
+        return _in_one_line(error) or type(error).__name__
+    return f"{file} line {trace.tb_lineno}: {type(error).__name__}: {_in_one_line(error)}"
+
+
+def _in_one_line(error: BaseException) -> str:
+    return " ".join(str(error).split())

@@ -1,6 +1,7 @@
 """Code of one's own: where a `_target_` may come from, and the hash of what it comes from. Standard library alone."""
 
 import hashlib
+import sys
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from importlib.machinery import PathFinder
@@ -26,11 +27,24 @@ TRUSTED_PACKAGES = (
     "sightline",
 )
 """Packages that are no code of one's own."""
-TRUSTED_CLASSES = ("torch.nn", "torch.optim", "torch.utils.data", *TRUSTED_PACKAGES[1:])
-"""Where the classes are defined that any configuration may name, whoever wrote it."""
-TRUSTED_FUNCTIONS = ("torch.nn", "torch.optim", "torchvision.models", "timm.models._factory")
-TRUSTED_FUNCTIONS += ("sightline.models.schedules",)
-"""The same for functions: those that load and run what their arguments name are not among them."""
+_MODULES_OF_CLASSES = {
+    "torch": "nn optim utils.data.sampler utils.data.distributed",
+    "torchvision": "models ops transforms",
+    "timm": "layers loss models optim scheduler",
+    "pytorch_lightning": "callbacks core loggers plugins profilers strategies",
+    "torchmetrics": "aggregation classification clustering collections nominal regression wrappers",
+    "albumentations": "augmentations core pytorch",
+    "captum": "attr",
+    "sightline": "callbacks data.batch_augmentation evaluation models",
+}
+TRUSTED_CLASSES = tuple(f"{name}.{part}" for name, parts in _MODULES_OF_CLASSES.items() for part in parts.split())
+"""Where the classes are defined that any configuration may name, whoever wrote it.
+
+Others of these packages open pickles, or import what their arguments name: data sets, pipes, command lines.
+"""
+TRUSTED_FUNCTIONS = ("torch.nn.functional", "torch.nn.init", "torch.optim", "torchvision.models")
+TRUSTED_FUNCTIONS += ("timm.models._factory", "sightline.models.schedules")
+"""The same for functions, methods aside: those that load and run what their arguments name are not among them."""
 
 
 @dataclass(frozen=True)
@@ -99,6 +113,11 @@ def targets_of(node: Any, key: str = "") -> dict[str, str]:
     return dict(_targets(node, key))
 
 
+def are_of_trusted_packages(targets: Mapping[str, str]) -> bool:
+    """Whether none of them needs a folder of own code."""
+    return all(target.split(".")[0] in TRUSTED_PACKAGES for target in targets.values())
+
+
 def _targets(node: Any, key: str) -> Iterator[tuple[str, str]]:
     children = node.items() if isinstance(node, Mapping) else enumerate(node) if isinstance(node, list) else ()
     for name, value in children:
@@ -132,7 +151,7 @@ def _refuse_unknown(
             f"{what}: this configuration was not typed here, and states no hash of {path}; where you know that code, "
             "add trust_code=true"
         )
-    if record is not None and name != EXTENSIONS and is_published(Path(path)):
+    if record is not None and name != EXTENSIONS and (name in sys.stdlib_module_names or is_published(Path(path))):
         raise BadInput(
             f"{what}: {record} names it, and {name} is installed for everybody; where you know what it does, add "
             "trust_code=true"
@@ -157,7 +176,8 @@ def _refuse_foreign(targets: Mapping[str, str]) -> None:
         found = locate(target, key)
         home = f"{getattr(found, '__module__', '')}."
         trusted = TRUSTED_CLASSES if isinstance(found, type) else TRUSTED_FUNCTIONS
-        if not home.startswith(tuple(f"{each}." for each in trusted)):
+        is_method = not isinstance(found, type) and "." in getattr(found, "__qualname__", "")
+        if is_method or not home.startswith(tuple(f"{each}." for each in trusted)):
             raise BadInput(
                 f"{key}._target_={target}: this configuration was not typed here, and what is defined in {home[:-1]} "
                 "is not among what any may name; where you know what it does, add trust_code=true"

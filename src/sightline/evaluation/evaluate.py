@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.config import (
     EvaluateConfig,
     check_views,
+    find_code_of_run,
     open_code,
     targets_of,
     to_plain,
@@ -15,7 +16,7 @@ from sightline.config import (
     with_own_code,
     with_value,
 )
-from sightline.config.own_code import EXTENSIONS
+from sightline.config.own_code import are_of_trusted_packages
 from sightline.data.levels import are_alike
 from sightline.data.training_data import TrainingData
 from sightline.errors import BadInput
@@ -98,11 +99,13 @@ def _with_metrics_of(cfg: EvaluateConfig, run: FinishedRun) -> EvaluateConfig:
         for name, node in run.settings.get("evaluation", {}).get("metrics", {}).items()
         if node is not None and name not in cfg.evaluation.metrics
     }
-    folder = cfg.extensions or run.trained.get("code", {}).get(EXTENSIONS, {}).get("path")
     known = {**run.settings.get("code_sha256", {}), **cfg.code_sha256}
     for name, node in nodes.items():
         try:
-            open_code(targets_of(node, f"evaluation.metrics.{name}"), folder, known=known, trusts=cfg.trust_code)
+            targets, place = targets_of(node, f"evaluation.metrics.{name}"), cfg.extensions
+            if place is None and run.folder is not None and not are_of_trusted_packages(targets):
+                place = find_code_of_run(run.folder, trusts=cfg.trust_code)
+            open_code(targets, place, known=known, record=run.folder, trusts=cfg.trust_code)
             check_metric(name, node, run.task_spec.num_classes)
         except BadInput as error:
             log.warning("%s of the run is left out: %s", name, error)

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from sightline.config.code_of_run import EXTENSIONS, check_place
-from sightline.config.own_code import TRUSTED_PACKAGES, open_code
+from sightline.config.own_code import are_of_trusted_packages, open_code
 from sightline.errors import BadInput, Interrupted
 from sightline.launch.backend import Backend, LaunchSettings, Plan
 from sightline.launch.backends import find_backend, settings_of
@@ -152,11 +152,12 @@ class Submission:
         if (run := composed.get("run")) is not None and place is None and not self.backend.sees_files:
             named = named_path(str(run), runs, folder=folder)
             place = None if named is None else find_own_code(named, trusts=trusts)
-        if place is None and all(target.split(".")[0] in TRUSTED_PACKAGES for target in targets.values()):
+        if place is None and are_of_trusted_packages(targets):
             return list(overrides)
         known, record = None, None
         if (resumed := composed.get("resume")) not in (None, *NOT_PATHS):
             record = find_resumed(str(resumed), runs)
+            trusts = value_of(self.invocation.argv, "trust_code") == "true"  # and not in a file that the record names
             known = read_json(record / "run.json").get("config", {}).get("code_sha256", {})
             if place is not None and value_of(self.invocation.argv, EXTENSIONS) is None:
                 check_place(place, record, trusts=trusts)

@@ -11,7 +11,7 @@ from torch import nn
 
 from sightline.config.code_folder import hash_code
 from sightline.config.code_of_run import EXTENSIONS, find_code_of_run
-from sightline.config.own_code import open_code
+from sightline.config.own_code import open_code, targets_of
 from sightline.errors import BadInput
 from sightline.models.backbones import OF_OWN_NETWORKS, Architecture, state_dict_sha256
 from sightline.runs.folder import run_folder
@@ -162,7 +162,7 @@ def _open_code(architecture: Architecture, path: Path, code: CodeOfRun) -> None:
     """
     run = run_folder(path)
     place = _place_of_code(architecture, run, code, path)
-    targets = {"model": str(architecture.target)}
+    targets = {"model": str(architecture.target), **targets_of(architecture.arguments, "model.arguments")}
     open_code(targets, place, known=architecture.code, record=run or path, trusts=code.trusts)
 
 

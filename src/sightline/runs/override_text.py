@@ -34,9 +34,9 @@ def literal(text: str, quote: str = "'") -> str:
 
 def in_quotes(text: str, quote: str = "'") -> str:
     """In quotes; backslashes are doubled where Hydra takes one off, before a quote."""
-    escaped = re.sub(rf"(\\*){quote}", lambda found: found[1] * 2 + f"\\{quote}", text)
-    trailing = len(escaped) - len(escaped.rstrip("\\"))
-    return f"{quote}{escaped}{escaped[len(escaped) - trailing :]}{quote}"
+    doubled = re.sub(rf"(\\*){quote}", lambda found: found[1] * 2 + f"\\{quote}", text)
+    trailing = len(doubled) - len(doubled.rstrip("\\"))
+    return f"{quote}{doubled}{doubled[len(doubled) - trailing :]}{quote}"
 
 
 def in_shell(argument: str) -> str:
@@ -74,3 +74,12 @@ def _value_text(value: Any, quote: str = "'") -> str:
         entries = (f"{_value_text(str(name), quote)}:{_value_text(each, quote)}" for name, each in value.items())
         return f"{{{','.join(entries)}}}"
     return quoted(value, quote) if isinstance(value, str) else str(value)
+
+
+def escaped(plain: Any) -> Any:
+    """Plain values whose texts refer to nothing."""
+    if isinstance(plain, dict):
+        return {name: escaped(each) for name, each in plain.items()}
+    if isinstance(plain, list):
+        return [escaped(each) for each in plain]
+    return re.sub(r"(\\*)\$\{", r"\1\1\\${", plain) if isinstance(plain, str) else plain
