@@ -47,6 +47,8 @@ def test_bands_of_16_bits_survive_a_file(tmp_path: Path) -> None:
         {"value_range": (5, 5)},
         {"value_range": (0, float("inf"))},
         {"value_range": (0, 1, 2)},
+        {"value_range": (0, 1e-320)},
+        {"value_range": (-1e308, 1e308)},
         {"channels": 5},
         {"channels": 0, "mean": (), "std": ()},
         {"bit_depth": 12},

@@ -13,6 +13,8 @@ KINDS = ("single", "multilabel")
 """One class an image, or any number of them."""
 NOT_YET = "several classes an image (kind=multilabel): not yet"
 BIT_DEPTHS = (8, 16)
+SMALLEST_RANGE = 1e-300
+"""Its levels are still numbers when it is spread over those of 16 bits."""
 MAX_PIXELS = 178_956_970
 """Pixels of the largest image that is opened unasked: Pillow's own limit."""
 ValueRange = tuple[float, float]
@@ -145,7 +147,7 @@ def check_value_range(values: Any) -> ValueRange:
     if not is_range or any(isinstance(each, bool) or not isinstance(each, int | float) for each in values):
         raise ValueError(f"value_range must be two numbers, got {values}")
     low, high = values
-    if not (math.isfinite(low) and math.isfinite(high) and low < high):
+    if not (math.isfinite(high - low) and high - low > SMALLEST_RANGE):  # what is no number is not larger, either
         raise ValueError(f"value_range must be two finite numbers, the smaller first, got {values}")
     return low, high
 

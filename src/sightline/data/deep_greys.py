@@ -11,6 +11,7 @@ SHARE_LEFT_OUT = 0.001
 MAX_VALUES = 2**20
 """Values of one image that are looked at, spread over all of it."""
 USUAL_BITS = (8, 10, 12, 14, 16)
+LARGEST = float(np.finfo(np.float32).max)
 
 
 def is_deep(mode: str) -> bool:
@@ -50,7 +51,10 @@ def usual_range(values: np.ndarray) -> ValueRange:
 
 
 def extent(values: np.ndarray, share_left_out: float = SHARE_LEFT_OUT) -> ValueRange:
-    """The lowest and the highest value, less a share at each end; of those that are finite numbers, or 0 and 0."""
+    """The lowest and the highest value, less a share at each end; of those that are finite numbers, or 0 and 0.
+
+    Numbers beyond those of 32 bits, as which facts about files are kept, count as the largest of these.
+    """
     step = max(1, values.size // MAX_VALUES) | 1 if share_left_out else 1  # odd: columns of all kinds are met
     values = values.ravel()[::step]
     if values.dtype.kind == "f":
@@ -59,7 +63,7 @@ def extent(values: np.ndarray, share_left_out: float = SHARE_LEFT_OUT) -> ValueR
         return 0.0, 0.0
     shares = (share_left_out, 1 - share_left_out)
     low, high = np.quantile(values, shares, method="nearest") if share_left_out else (values.min(), values.max())
-    return float(low), float(high)
+    return min(max(float(low), -LARGEST), LARGEST), min(max(float(high), -LARGEST), LARGEST)
 
 
 def describe_other_depth(value_range: ValueRange | None, num_deep: int, num_images: int) -> str:

@@ -118,6 +118,16 @@ def test_greys_of_any_type_have_a_range(make: Make, expected: tuple[float, float
     assert pixels[8:24, 2:14].mean() > pixels[8:24, 18:30].mean() + 150
 
 
+@pytest.mark.filterwarnings("error:overflow")
+def test_a_value_beyond_32_bits_does_not_end_the_search(tmp_path: Path) -> None:
+    """It stretches the range like any other odd value."""
+    write_patches(tmp_path / "patches", count=4)
+    np.save(tmp_path / "patches" / "train" / "left" / "odd.npy", np.full((32, 32), 1e300))
+    low, high = opened(tmp_path / "patches").value_range or (0, 0)
+    assert low == 0
+    assert 1e38 < high < 1e39
+
+
 def test_8_bit_images_among_deep_ones_stay_as_they_are_and_are_counted(tmp_path: Path) -> None:
     write_patches(tmp_path / "patches")
     write_patches(tmp_path / "patches", lambda values: values.astype(np.uint8), count=3, start=20)
