@@ -13,7 +13,8 @@ def main(cfg: DictConfig, invocation: command.Invocation) -> None:
     from sightline.evaluation.evaluate import evaluate
 
     result = evaluate(cfg, invocation)
-    command.print_metrics(result.metrics, tuple(f"{cfg.split}/{name}" for name in EVALUATE_TABLE), result.run_dir)
+    names = tuple(f"{cfg.split}/{name}" for name in EVALUATE_TABLE)
+    command.print_metrics(result.metrics, (*names, *result.own_metrics), result.run_dir)
 
 
 if __name__ == "__main__":

@@ -14,7 +14,8 @@ def main(cfg: DictConfig, invocation: command.Invocation) -> float | None:
 
     cfg, invocation = command.with_settings_of_run(cfg, invocation)
     result = train(cfg, invocation)
-    command.print_metrics(result.metrics, TRAIN_TABLE, result.run_dir)
+    own = [f"{split}/{name}" for name in cfg.evaluation.metrics for split in ("val", "test")]
+    command.print_metrics(result.metrics, (*TRAIN_TABLE, *own), result.run_dir)
     return result.metrics.get(cfg.optimized_metric)
 
 

@@ -68,6 +68,7 @@ def run(all_parts: list[str], cli: Cli, tmp_path_factory: pytest.TempPathFactory
     output = tmp_path_factory.mktemp("together") / "run"
     done = cli("train", *all_parts, f"output={output}")
     assert done.returncode == 0, done.stderr
+    output.with_name("printed.txt").write_text(done.stdout)
     return output
 
 
@@ -112,6 +113,14 @@ def test_callback_logger_metrics_and_evaluator_write(run: Path) -> None:
     assert "The mean confidence is" in (run / "evaluation" / "report.html").read_text()
 
 
+def test_metrics_of_one_s_own_are_printed(run: Path) -> None:
+    """The one that decides after each epoch, all of them at the end."""
+    printed = run.with_name("printed.txt").read_text()
+    assert len(re.findall(r"^epoch ./2 .* val/auroc \d\.\d{4} ", printed, re.MULTILINE)) == 2
+    table = {line.split()[0] for line in printed.splitlines() if "/" in line and len(line.split()) == 2}
+    assert {"val/auroc", "val/margin", "test/auroc", "test/margin"} <= table
+
+
 def test_the_methods_explain(run: Path) -> None:
     explained = json.loads((run / "explanations" / "explanations.json").read_text())
     assert {each["method"] for each in explained["images"]} == {"occlusion", "gradient", "input_x_gradient"}
@@ -127,6 +136,7 @@ def test_evaluate_measures_the_run_s_own_metrics(run: Path, cli: Cli) -> None:
     done = cli("evaluate", f"run={run}", "evaluation=short", f"output={run.with_name('again')}")
     assert done.returncode == 0, done.stderr
     again, trained = metrics_of(run.with_name("again")), metrics_of(run)
+    assert f"{again['test/auroc']:.4f}" in re.findall(r"^test/auroc +(\S+)", done.stdout, re.MULTILINE)
     assert {name: again[name] for name in ("test/margin", "test/auroc", "test/loss")} == {
         name: trained[name] for name in ("test/margin", "test/auroc", "test/loss")
     }

@@ -21,7 +21,7 @@ FINAL_METRICS = (
 )
 """What a run reports at its end, the test set left out."""
 EPOCH_LINE = ("train/loss", "train/accuracy", "val/loss", "val/accuracy")
-"""Printed after each epoch."""
+"""Printed after each epoch, and what decides on the best checkpoint."""
 TRAIN_TABLE = (
     "val/accuracy",
     "test/loss",
@@ -30,11 +30,11 @@ TRAIN_TABLE = (
     "train/images_per_second",
     "train/seconds",
 )
-"""Printed at the end of a training."""
+"""Printed at the end of a training, and the user's own metrics."""
 EVALUATE_TABLE = tuple(
     "loss accuracy accuracy_low accuracy_high top5_accuracy macro_precision macro_recall macro_f1".split()
 )
-"""Printed at the end of an evaluation, of its split."""
+"""Printed at the end of an evaluation, of its split, and the user's own metrics."""
 EXPLAIN_TABLE = tuple(
     "insertion_auc random_insertion_auc deletion_auc random_deletion_auc correlation_with_shuffled_weights "
     "worst_completeness_error num_not_converged steps seconds_per_image".split()

@@ -4,7 +4,7 @@ import time
 from typing import Any
 
 import pytorch_lightning as pl
-from pytorch_lightning.callbacks import ProgressBar
+from pytorch_lightning.callbacks import ModelCheckpoint, ProgressBar
 
 from sightline.metrics import EPOCH_LINE
 
@@ -56,7 +56,9 @@ class PlainProgress(ProgressBar):
 def describe_epoch(trainer: pl.Trainer, is_validated: bool, seconds: float) -> str:
     """What an epoch reached; Lightning keeps the last validation's values in epochs that have none."""
     metrics = trainer.callback_metrics
-    names = [name for name in EPOCH_LINE if name in metrics and (is_validated or not name.startswith("val/"))]
+    monitored = [each.monitor for each in trainer.checkpoint_callbacks if isinstance(each, ModelCheckpoint)]
+    candidates = dict.fromkeys((*EPOCH_LINE, *(name for name in monitored if name)))
+    names = [name for name in candidates if name in metrics and (is_validated or not name.startswith("val/"))]
     shown = "  ".join(f"{name} {float(metrics[name]):.4f}" for name in names)
     return f"{number_epoch(trainer)}  {shown}  {seconds:.1f} s"
 

@@ -45,6 +45,8 @@ log = logging.getLogger(__name__)
 class EvaluateResult:
     metrics: dict[str, float]
     run_dir: Path
+    own_metrics: tuple[str, ...] = ()
+    """The names of those that the user brought, by `split/metric`."""
 
 
 def evaluate(cfg: "DictConfig | EvaluateConfig", invocation: Invocation = UNTOLD) -> EvaluateResult:
@@ -82,7 +84,7 @@ def evaluate(cfg: "DictConfig | EvaluateConfig", invocation: Invocation = UNTOLD
         metrics = measure_split(output, inputs, evaluators, name=run.name, evaluation=cfg.evaluation, further=further)
         write_json(output / "metrics.json", metrics)
         check_gates(metrics, cfg.evaluation.bounds(), cfg.evaluation.modes())
-    return EvaluateResult(metrics, output)
+    return EvaluateResult(metrics, output, cfg.evaluation.metrics_of(cfg.split))
 
 
 def _open(cfg: EvaluateConfig, run: str) -> FinishedRun:
