@@ -65,7 +65,10 @@ def test_a_run_goes_on_with_other_code_if_that_is_said(own: Path, cli: Cli, tmp_
     edit(own)
     refused = cli("train", f"resume={run}", "trainer.max_epochs=3")
     assert refused.returncode == 2
-    assert f"the code in {own} has changed since (sha256 {before[:12]}…, now {hash_code(own)[:12]}…)" in refused.stderr
+    assert (
+        f"the code in {own} has changed since (sha256 {before[:12]}…, now {hash_code(own)[:12]}…: my_nets.py)"
+        in refused.stderr
+    )
     assert f"(its copy: extensions={run}/code)" in refused.stderr
     assert read(run)["status"] == "finished"
     kept = cli("train", f"resume={run}", "trainer.max_epochs=3", f"extensions={run / 'code'}")

@@ -12,6 +12,7 @@ from sightline.config.code_folder import check_folder, find_module, hash_code, i
 from sightline.config.code_of_run import EXTENSIONS, KEPT, is_published, keep_code, where_kept
 from sightline.config.location import locate
 from sightline.errors import BadInput
+from sightline.runs.content_hash import files_of
 
 if TYPE_CHECKING:
     from sightline.runs.record import RunRecord
@@ -159,10 +160,21 @@ def _refuse_unknown(
 
 
 def _refuse_changed(what: str, before: str, now: str, path: str, record: Path | None) -> None:
+    changes = _name_changes(Path(path), record, before)
     raise BadInput(
-        f"{what}: the code in {path} has changed since (sha256 {before[:12]}…, now {now[:12]}…); put it back"
+        f"{what}: the code in {path} has changed since (sha256 {before[:12]}…, now {now[:12]}…{changes}); put it back"
         f"{where_kept(record)}, or take it as it is now with trust_code=true"
     )
+
+
+def _name_changes(folder: Path, record: Path | None, before: str) -> str:
+    """The files that differ from the copy that the run keeps, where that is what the hash was made of."""
+    copy = None if record is None else record / KEPT
+    if copy is None or not copy.is_dir() or not folder.is_dir() or hash_code(copy) != before:
+        return ""
+    was, is_now = ({name: file.read_bytes() for name, file in files_of(place)} for place in (copy, folder))
+    changed = sorted(name for name in {*was, *is_now} if was.get(name) != is_now.get(name))
+    return f": {', '.join(changed[:3])}{' …' if len(changed) > 3 else ''}" if changed else ""
 
 
 def _refuse_foreign(targets: Mapping[str, str]) -> None:
