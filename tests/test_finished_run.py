@@ -162,6 +162,10 @@ def test_channels_that_a_model_does_not_take_are_refused_with_both_numbers(tmp_p
     for shape in [(32, 32), (32, 32, 3), (2, 32, 32, 4), (5,), (1, 2, 32, 32, 5), (0, 32, 5)]:
         with pytest.raises(BadInput, match=told):
             run.predict(np.zeros(shape, np.uint8))
+    for shape in [(5, 32, 32), (2, 5, 32, 32)]:
+        with pytest.raises(BadInput, match=r"move its channels to the end: np.moveaxis\(array, -3, -1\)$"):
+            run.predict(np.zeros(shape, np.uint8))
+    assert len(run.predict(np.moveaxis(np.zeros((2, 5, 32, 32), np.uint8), -3, -1))) == 2
     with pytest.raises(BadInput, match="four.npy: has 4 channels, and the data 5"):
         run.predict(tmp_path / "four.npy")
     with pytest.raises(BadInput, match="photo.png: has 3 channels, and the data 5"):

@@ -333,9 +333,11 @@ def _split_array(given: "np.ndarray", channels: int) -> list["Picture"]:
     stack = given[None, ..., None] if given.ndim == 2 else given[None] if given.ndim == 3 else given
     if not is_picture or not are_alike(stack.shape[-1], channels):
         greys = ", or greys (H, W)" if channels in (1, 3) else ""
+        is_first = is_picture and given.ndim > 2 and given.shape[-3] == channels
+        move = "; move its channels to the end: np.moveaxis(array, -3, -1)" if is_first else ""
         raise BadInput(
             f"array {given.dtype} {given.shape}: this model takes numbers (H, W, {channels}), or (N, H, W, {channels})"
-            f"{greys}"
+            f"{greys}{move}"
         )
     return [as_picture(each) for each in stack]
 
