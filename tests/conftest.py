@@ -154,3 +154,11 @@ def trained(cli: Cli, colors: Path, runs: Path) -> Path:
     )
     assert done.returncode == 0, done.stderr
     return Path(done.stdout.strip().splitlines()[-1].removeprefix("results: "))
+
+
+@pytest.fixture(scope="session")
+def exported(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A model folder as a server opens it: two classes, a and b, 32 px, unsure below 0.6."""
+    from tests.exported_models import export_tiny_model
+
+    return export_tiny_model(tmp_path_factory.mktemp("exported") / "model")

@@ -65,5 +65,5 @@ def test_keys_that_name_a_place_are_told_apart() -> None:
         *("output", "into"),
         *(f"paths.{name}" for name in ("data", "cache", "inputs", "runs")),
     }
-    assert {key for key, kind in kinds.items() if kind == "target"} == {"shards"}
+    assert {key for key, kind in kinds.items() if kind == "target"} == {"shards", "serve.output", "serve.capture"}
     assert {"data.root", "data.own_root", "data.manifest", "model.weights", "images"} <= kinds.keys()

@@ -24,10 +24,13 @@ from sightline.config.schema.augmentation import AugmentationConfig, BatchAugmen
 from sightline.config.schema.data import DataConfig, PathsConfig
 from sightline.config.schema.evaluation import EvaluationConfig
 from sightline.config.schema.explanation import METHODS, ExplanationConfig
+from sightline.config.schema.export import ExportConfig, ExportTaskConfig
 from sightline.config.schema.model import ModelConfig
 from sightline.config.schema.own_code import is_own
+from sightline.config.schema.predict import PredictConfig
 from sightline.config.schema.rules import check_processes, check_views
 from sightline.config.schema.run_data import RunDataConfig
+from sightline.config.schema.serve import ServeConfig
 from sightline.config.schema.tables import PARQUET_SUFFIX, TABLE_SUFFIXES
 from sightline.config.schema.tasks import (
     SPLITS,
@@ -37,12 +40,12 @@ from sightline.config.schema.tasks import (
     JobsConfig,
     ModelsConfig,
     NewConfig,
-    PredictConfig,
     PrepareConfig,
 )
 from sightline.config.schema.train import FindLrConfig, TrainConfig
 from sightline.config.schema.trainer import (
     PRECISIONS,
+    RUNTIMES,
     STRATEGIES,
     CheckpointConfig,
     DivergenceConfig,
@@ -55,6 +58,7 @@ __all__ = [
     "METHODS",
     "PARQUET_SUFFIX",
     "PRECISIONS",
+    "RUNTIMES",
     "SPLITS",
     "STRATEGIES",
     "TABLE_SUFFIXES",
@@ -68,6 +72,8 @@ __all__ = [
     "EvaluationConfig",
     "ExplainConfig",
     "ExplanationConfig",
+    "ExportConfig",
+    "ExportTaskConfig",
     "FindLrConfig",
     "JobsConfig",
     "LrFinderConfig",
@@ -79,6 +85,7 @@ __all__ = [
     "PredictConfig",
     "PrepareConfig",
     "RunDataConfig",
+    "ServeConfig",
     "TrainConfig",
     "TrainerConfig",
     "UnknownKey",

@@ -9,17 +9,18 @@ from sightline.config.constraints import Needs, key, only_with
 from sightline.config.schema.data import NOT_FILES, DataConfig, PathsConfig
 from sightline.config.schema.evaluation import EvaluationConfig
 from sightline.config.schema.explanation import ExplanationConfig
+from sightline.config.schema.export import ExportTaskConfig
 from sightline.config.schema.own_code import CODE_SHA256, EXTENSIONS, TRUST_CODE
-from sightline.config.schema.run_data import PicturesConfig, RunDataConfig
+from sightline.config.schema.predict import PredictConfig
+from sightline.config.schema.run_data import IMAGES, RUN, RunDataConfig
+from sightline.config.schema.serve import ServeConfig
 from sightline.config.schema.train import FindLrConfig, TrainConfig
-from sightline.config.schema.trainer import PRECISIONS
+from sightline.config.schema.trainer import PRECISION, PRECISIONS, RUNTIME, RUNTIMES
 from sightline.errors import BadInput
 from sightline.task_spec import VIEWS
 
 SPLITS = ("train", "val", "test")
 TIMED = only_with("time", True)
-RUN = "latest: the newest training; or a run folder, its model/ folder, a checkpoint, or a path below paths.runs"
-IMAGES = "a folder, searched through, a file, a pattern like 'new/*.png', or several of them in brackets"
 
 
 @dataclass
@@ -32,7 +33,8 @@ class EvaluateConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     data: RunDataConfig = field(default_factory=RunDataConfig)
     accelerator: str = key("auto", "auto: the one of the training, where it is here")
-    precision: str | None = key(None, "null: what the run used", choices=PRECISIONS)
+    precision: str = key("32-true", PRECISION, choices=PRECISIONS)
+    runtime: str = key("auto", RUNTIME, choices=RUNTIMES)
     test_time_augmentation: str | None = key(None, "null: what the run used", choices=VIEWS)
     extensions: str | None = key(None, EXTENSIONS, path="path")
     trust_code: bool = key(False, TRUST_CODE)
@@ -60,6 +62,7 @@ class ExplainConfig:
     explanation: ExplanationConfig = field(default_factory=ExplanationConfig)
     data: RunDataConfig = field(default_factory=RunDataConfig)
     accelerator: str = key("auto", "auto: the one of the training, where it is here")
+    runtime: str = key("auto", RUNTIME, choices=RUNTIMES)
     extensions: str | None = key(None, EXTENSIONS, path="path")
     trust_code: bool = key(False, TRUST_CODE)
     code_sha256: dict[str, str] = key({}, CODE_SHA256)
@@ -77,26 +80,6 @@ class ExplainConfig:
                 f"explanation.target={self.explanation.target}: images={self.images} have no labels; "
                 "set it to prediction"
             )
-
-
-@dataclass
-class PredictConfig:
-    """Photos, classified by a finished run."""
-
-    run: str = key(MISSING, RUN, path="run")
-    images: Any = key(MISSING, IMAGES, path="path", several=True)
-    pictures: bool = key(False, "also save each photo with its class as the title")
-    data: PicturesConfig = field(default_factory=PicturesConfig)
-    batch_size: int = key(64, "images at a time", minimum=1)
-    num_workers: int = key(2, "processes that decode images", minimum=0)
-    accelerator: str = key("auto", "auto: the best that this machine has")
-    precision: str | None = key(None, "null: what the run used", choices=PRECISIONS)
-    extensions: str | None = key(None, EXTENSIONS, path="path")
-    trust_code: bool = key(False, TRUST_CODE)
-    code_sha256: dict[str, str] = key({}, CODE_SHA256)
-    output: str | None = key(None, "the folder of the results, instead of a new one below paths.runs", path="stays")
-    paths: PathsConfig = field(default_factory=PathsConfig)
-    launch: dict[str, Any] = key({}, "where the task is started; empty where it runs")
 
 
 @dataclass
@@ -163,6 +146,8 @@ TASKS: dict[str, type] = {
     "explain": ExplainConfig,
     "predict": PredictConfig,
     "prepare": PrepareConfig,
+    "export": ExportTaskConfig,
+    "serve": ServeConfig,
     "find_lr": FindLrConfig,
     "models": ModelsConfig,
     "jobs": JobsConfig,

@@ -9,6 +9,7 @@ from sightline.config.schema.augmentation import AugmentationConfig
 from sightline.config.schema.data import DataConfig, PathsConfig
 from sightline.config.schema.evaluation import EvaluationConfig
 from sightline.config.schema.explanation import ExplanationConfig
+from sightline.config.schema.export import ExportConfig
 from sightline.config.schema.model import ModelConfig
 from sightline.config.schema.own_code import (
     CODE_SHA256,
@@ -24,6 +25,10 @@ from sightline.config.schema.own_code import (
 )
 from sightline.config.schema.rules import check_across_sections, check_processes, is_early_stopping
 from sightline.config.schema.trainer import (
+    PRECISION,
+    PRECISIONS,
+    RUNTIME,
+    RUNTIMES,
     CheckpointConfig,
     DivergenceConfig,
     LrFinderConfig,
@@ -32,7 +37,9 @@ from sightline.config.schema.trainer import (
 from sightline.errors import BadInput
 from sightline.task_spec import VIEWS
 
-STAGES = ("fit", "test", "explain")
+STAGES = ("fit", "test", "explain", "export")
+USUAL_STAGES = ("fit", "test", "explain")
+EXPORTED = Needs("export in stages", lambda cfg: "export" in cfg.stages, may_stay=True)
 EXPLAINED = Needs("explain in stages", lambda cfg: "explain" in cfg.stages, may_stay=True)
 IMAGES = Needs("another data.source than synthetic", lambda cfg: cfg.data.source != "synthetic", may_stay=True)
 OF_IMAGES = (IMAGES, OUR_IMAGES)
@@ -49,11 +56,13 @@ class TrainConfig:
         hint="names a folder, so use letters, digits, '.', '_' and '-' alone",
     )
     seed: int = key(0, "of weights, order and augmentation", minimum=0)
-    stages: list[str] = key(list(STAGES), "what is done, from the fit on", choices=STAGES)
+    stages: list[str] = key(list(USUAL_STAGES), "what is done, from the fit on", choices=STAGES)
     optimized_metric: str = key("val/accuracy", "what a sweep looks at, of all that a run reports", chooses=True)
     test_time_augmentation: str = key(
         "none", "answers are averages over views: flip, shifts, zooms, flip_and_…", choices=VIEWS
     )
+    precision: str = key("32-true", PRECISION, choices=PRECISIONS)
+    runtime: str = key("auto", RUNTIME, choices=RUNTIMES)
     output: str | None = key(None, "the run folder itself, instead of a new one below paths.runs", path="stays")
     resume: str | None = key(
         "auto", "go on with the run in output; or with this run folder or checkpoint; null: never", path="run"
@@ -72,6 +81,7 @@ class TrainConfig:
     divergence: DivergenceConfig = field(default_factory=DivergenceConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     explanation: ExplanationConfig = field(default_factory=ExplanationConfig, metadata={"needs": EXPLAINED})
+    export: ExportConfig = field(default_factory=ExportConfig, metadata={"needs": EXPORTED})
     callbacks: dict[str, Any] = key(
         {},
         "Lightning callbacks beyond the ones every run has",

@@ -14,6 +14,9 @@ from sightline.errors import BadInput
 from sightline.metrics import FIT_METRICS
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+PRECISION = "of what is measured or predicted, whatever the training used, so that any machine gives the same rows"
+RUNTIMES = ("auto", "torch", "compiled", "onnx")
+RUNTIME = "what computes; auto: the exported model on a processor, where it is there and agrees, else torch"
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
 """How several processes may train one network."""
 SEVERAL = Needs(

@@ -1,0 +1,106 @@
+"""What goes into a service and what comes out: the same for server, endpoint, Lambda, batch and page.
+
+Standard library alone; the OpenAPI document is made from these classes.
+"""
+
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+PICTURE_TYPES = (
+    "image/jpeg",
+    "image/png",
+    "image/webp",
+    "image/bmp",
+    "application/x-image",
+    "application/octet-stream",
+)
+"""Content types of a request that is the bytes of one picture …"""
+DEEP_TYPES = ("image/tiff", "application/x-npy")
+"""… and those that are allowed besides where the TaskSpec is not 3 channels of 8 bits."""
+MAX_BYTES = 4_000_000
+"""Of a request: fits every door (a Lambda's 6 MB of JSON hold 4.5 MB)."""
+TOP = 5
+"""Classes of an answer's `probabilities`, the most probable first."""
+
+
+@dataclass(frozen=True)
+class ModelIdentity:
+    """Which model answered."""
+
+    name: str
+    version: str
+    sha256: str
+    """Of the weights that it was exported from."""
+
+
+@dataclass(frozen=True)
+class Timings:
+    """Milliseconds of an answer's parts."""
+
+    decode: float = 0.0
+    """From the bytes of the picture to prepared pixels."""
+    model: float = 0.0
+    total: float = 0.0
+
+
+@dataclass(frozen=True)
+class Answer:
+    """What a model says of one picture."""
+
+    id: str
+    label: str
+    """The most probable class."""
+    probability: float
+    probabilities: dict[str, float]
+    """Of the most probable classes, in that order."""
+    unsure: bool
+    """Whether the probability lies below the threshold, where the model has one."""
+    threshold: float | None
+    model: ModelIdentity
+    timings: Timings = field(default_factory=Timings)
+
+    def to_dict(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+class Problem(Exception):
+    """Why there is no answer, as problem details (RFC 9457).
+
+    `field` names the part of the request that is to blame, like `image` or `images[3]`; never a path of the server.
+    """
+
+    def __init__(self, status: int, title: str, detail: str, field: str | None = None, retry_after: int | None = None):
+        super().__init__(detail)
+        self.status, self.title, self.detail, self.field = status, title, detail, field
+        self.retry_after = retry_after
+        """Seconds, for 429 and 503."""
+
+    def to_dict(self) -> dict[str, Any]:
+        kind = self.title.lower().replace(" ", "-")
+        return {
+            "type": f"urn:sightline:{kind}",
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            "field": self.field,
+        }
+
+
+@dataclass(frozen=True)
+class Request:
+    """A request without its transport: header names in lower case."""
+
+    body: bytes
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Response:
+    """An answer without its transport."""
+
+    status: int
+    body: bytes
+    content_type: str = "application/json"
+    headers: dict[str, str] = field(default_factory=dict)
+    answers: "tuple[Answer | Problem, ...]" = ()
+    """What the body says, for metrics and capture."""
