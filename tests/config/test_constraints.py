@@ -54,6 +54,7 @@ EXAMPLES: dict[str, tuple[str, str, str]] = {
     "divergence.lr_factor": ("divergence.lr_factor=0.5", "", "divergence.action=rollback"),
     "divergence.max_rollbacks": ("divergence.max_rollbacks=5", "", "divergence.action=rollback"),
     "evaluation.evaluators": ("evaluation=full", "stages=[fit]", "stages=[fit,test]"),
+    "export": ("export.int8=false", "", "stages=[fit,export]"),
     "explanation": ("explanation.num_images=3", "stages=[fit,test]", "stages=[fit,explain]"),
     "explanation.baseline": ("explanation.baseline=mean", "explanation=grad_cam", "explanation=all"),
     "explanation.max_steps": ("explanation.max_steps=64", "explanation=occlusion", ""),
@@ -93,7 +94,15 @@ OTHER_TASKS: dict[str, tuple[str, str, str, str]] = {
 CASES = {key: ("train", *words) for key, words in EXAMPLES.items()} | OTHER_TASKS
 MAY_STAY = {
     *("augmentation", "callbacks", "checkpoint.average_best", "checkpoint.monitor", "data.audit", "data.cache"),
-    *("data.manifest", "data.on_bad_file", "data.on_leak", "evaluation.evaluators", "explanation", "model.pretrained"),
+    *(
+        "data.manifest",
+        "data.on_bad_file",
+        "data.on_leak",
+        "evaluation.evaluators",
+        "explanation",
+        "export",
+        "model.pretrained",
+    ),
     *("trainer.limit_test_batches", "trainer.log_every_n_steps", "trainer.strategy", "trainer.sync_batchnorm"),
     *("trainer.min_epochs", "trainer.min_steps"),
 }
