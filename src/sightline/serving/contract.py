@@ -58,9 +58,26 @@ class Answer:
     threshold: float | None
     model: ModelIdentity
     timings: Timings = field(default_factory=Timings)
+    features: bytes | None = None
+    """What the network made of the picture before its head, float16, little endian; for capture, not sent."""
+    picture_sha256: str = ""
+    """Of the bytes that were asked about; for capture, not sent."""
 
     def to_dict(self) -> dict[str, Any]:
-        return asdict(self)
+        """What is sent, fit for JSON."""
+        return {name: value for name, value in asdict(self).items() if name not in ("features", "picture_sha256")}
+
+
+@dataclass(frozen=True)
+class HeatMap:
+    """Where a picture's most probable class is seen."""
+
+    png: bytes
+    """The picture with the map drawn over it."""
+    label: str
+    probability: float
+    drop: float
+    """By how much the probability falls when the most important region is hidden."""
 
 
 class Problem(Exception):

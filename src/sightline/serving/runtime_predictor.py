@@ -1,16 +1,19 @@
 """An exported model that answers for pictures: Pillow, numpy and onnxruntime alone."""
 
+import hashlib
 import io
+import json
 import time
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 
 from sightline.data.transforms import UnreadableImage, naming, prepare, read_picture
 from sightline.models.exported import FILES, ExportedModel
-from sightline.serving.contract import TOP, Answer, ModelIdentity, Problem, Timings
+from sightline.serving.contract import DEEP_TYPES, PICTURE_TYPES, TOP, Answer, HeatMap, ModelIdentity, Problem, Timings
 from sightline.task_spec import TaskSpec
 
 MAX_PIXELS = 50_000_000
@@ -26,7 +29,9 @@ class RuntimePredictor:
     max_pixels: int = MAX_PIXELS
 
     @classmethod
-    def open(cls, folder: Path, precision: str = "fp32", num_threads: int = 1) -> "RuntimePredictor":
+    def open(
+        cls, folder: Path, precision: str = "fp32", num_threads: int = 1, max_pixels: int = MAX_PIXELS
+    ) -> "RuntimePredictor":
         """Open a run's `model/` folder, or any folder with such files.
 
         Raises: BadInput when there is no exported model.
@@ -34,7 +39,7 @@ class RuntimePredictor:
         exported = ExportedModel.open(folder / FILES[precision], num_threads=num_threads)
         facts = exported.facts
         named = ModelIdentity(facts.get("name", "model"), facts.get("version", "0"), facts.get("sha256", ""))
-        return cls(exported, named)
+        return cls(exported, named, max_pixels)
 
     @property
     def spec(self) -> TaskSpec:
@@ -65,11 +70,36 @@ class RuntimePredictor:
                 found.append(problem)
                 continue
             decoded = time.perf_counter()
-            probabilities, _ = self.exported.run(pixels[None])
+            probabilities, features = self.exported.run(pixels[None])
             done = time.perf_counter()
             timings = Timings(1e3 * (decoded - start), 1e3 * (done - decoded), 1e3 * (done - start))
-            found.append(self.to_answer(probabilities[0], own_id, timings))
+            answer = self.to_answer(probabilities[0], own_id, timings)
+            sha256 = hashlib.sha256(picture).hexdigest()
+            found.append(replace(answer, features=features[0].astype("<f2").tobytes(), picture_sha256=sha256))
         return found
+
+    def explain(self, picture: bytes) -> HeatMap:
+        """Raises: Problem where the picture is none."""
+        raise Problem(501, "Not implemented", "this model explains no answers yet")
+
+    def describe(self) -> dict[str, Any]:
+        """What `GET /model` says of the model."""
+        spec, facts = self.spec, self.exported.facts
+        is_usual = (spec.channels, spec.bit_depth) == (3, 8)
+        return {
+            "name": self.model.name,
+            "version": self.model.version,
+            "sha256": self.model.sha256,
+            "created": facts.get("created"),
+            "precision": facts.get("precision", "fp32"),
+            "accuracy": json.loads(facts["accuracy"]) if "accuracy" in facts else None,
+            "classes": list(spec.class_names),
+            "threshold": spec.calibration.threshold if spec.calibration else None,
+            "image_size": spec.image_size,
+            "channels": spec.channels,
+            "bit_depth": spec.bit_depth,
+            "content_types": [*PICTURE_TYPES, *(() if is_usual else DEEP_TYPES)],
+        }
 
     def to_answer(self, probabilities: np.ndarray, own_id: str, timings: Timings) -> Answer:
         """The answer to one picture from its probabilities `(num_classes,)`."""
