@@ -29,7 +29,7 @@ from sightline.config import TASKS, check_overrides, did_you_mean, refuse_unknow
 from sightline.env_file import load_env_file
 from sightline.errors import BAD_INPUT, FAILED, GATE_NOT_MET, Interrupted
 from sightline.runs.guesses import announce
-from sightline.runs.invocation import COMMIT, RANK_VARIABLES, UNTOLD, Invocation
+from sightline.runs.invocation import COMMIT, RANK_VARIABLES, SERVE_TOKEN, UNTOLD, Invocation
 from sightline.runs.override_text import value_of
 from sightline.runs.project import PROGRAMS
 
@@ -169,7 +169,8 @@ def run_and_exit(program: Callable[[], Any]) -> NoReturn:
     shows_traceback = os.environ.get(FULL_ERROR) == "1"
     os.environ[FULL_ERROR] = "1"  # makes Hydra raise its errors instead of printing them
     ranks = {name: os.environ[name] for name in RANK_VARIABLES if name in os.environ}
-    _invocations[:] = [Invocation(tuple(sys.argv), commit=os.environ.get(COMMIT), ranks=ranks)]
+    token = os.environ.get(SERVE_TOKEN) or None
+    _invocations[:] = [Invocation(tuple(sys.argv), commit=os.environ.get(COMMIT), ranks=ranks, serve_token=token)]
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, _interrupt)
     _quieten()

@@ -7,6 +7,8 @@ from sightline.runs.guesses import Guess
 
 COMMIT = "SIGHTLINE_COMMIT"
 """The environment variable that names the commit of code outside a checkout, as in an image."""
+SERVE_TOKEN = "SIGHTLINE_SERVE_TOKEN"
+"""The environment variable with the token that a server asks for, and that a client of one shows."""
 JOB = "hydra.mode=RUN"
 """What a job is told where it runs: its overrides have been understood where they were typed."""
 RANK_NUMBERS = ("RANK", "LOCAL_RANK", "WORLD_SIZE", "LOCAL_WORLD_SIZE", "NODE_RANK", "GROUP_RANK", "MASTER_PORT")
@@ -28,6 +30,8 @@ class Invocation:
     """The values of `RANK_VARIABLES` that are set."""
     guesses: tuple[Guess, ...] = ()
     """What was understood that was not typed."""
+    serve_token: str | None = field(default=None, repr=False)
+    """The value of `SIGHTLINE_SERVE_TOKEN`; never written anywhere."""
 
     @property
     def is_job(self) -> bool:

@@ -1,0 +1,90 @@
+"""The process around an application: its socket, its signals and its end."""
+
+import ipaddress
+import socket
+import time
+from types import FrameType
+
+import uvicorn
+
+from sightline.errors import BadInput
+from sightline.serve_settings import ServeSettings
+from sightline.serving.doors import Doors
+
+DRAIN_SECONDS, CLOSE_SECONDS = 20.0, 5
+"""After a signal: in which what was taken is computed, and then what is sent to slow readers."""
+BACKLOG = 2048
+
+
+class HttpServer(uvicorn.Server):
+    """uvicorn, which on a signal first refuses what comes and finishes what it has taken, then ends.
+
+    With `ends_with_error` it also ends when the model does not open.
+    """
+
+    def __init__(self, config: uvicorn.Config, doors: Doors, *, ends_with_error: bool) -> None:
+        super().__init__(config)
+        self.doors, self.ends_with_error = doors, ends_with_error
+        self.stopped_by: int | None = None
+        self._end = 0.0
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        """The first signal lets it finish, a second one does not."""
+        if self.stopped_by is not None:
+            self.should_exit = self.force_exit = True
+            return
+        self.stopped_by, self._end = sig, time.monotonic() + DRAIN_SECONDS
+        self.doors.readiness.stop()
+
+    async def on_tick(self, counter: int) -> bool:
+        """Ten times a second; whether to end."""
+        is_finished = self.doors.num_taken == 0 or time.monotonic() > self._end
+        if (self.stopped_by is not None and is_finished) or (self.ends_with_error and self.doors.readiness.error):
+            self.should_exit = True
+        return await super().on_tick(counter)
+
+
+def check_who_may_ask(settings: ServeSettings, token: str | None) -> None:
+    """Raises: BadInput for an address that others reach, without a token and without `serve.open`."""
+    if token is not None or settings.open or is_of_this_machine(settings.host):
+        return
+    raise BadInput(
+        f"serve.host={settings.host}: others could ask without a token; set SIGHTLINE_SERVE_TOKEN, "
+        "or allow everybody with serve.open=true"
+    )
+
+
+def is_of_this_machine(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return host == "localhost"
+
+
+def listen(settings: ServeSettings) -> socket.socket:
+    """A socket at the address.
+
+    Raises: BadInput for one that is taken, or not of this machine.
+    """
+    where = f"serve.host={settings.host}, serve.port={settings.port}"
+    try:
+        family, _, _, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )[0]
+        opened = socket.socket(family, socket.SOCK_STREAM)
+    except OSError as error:
+        raise BadInput(f"{where}: no address of this machine ({error.strerror or error})") from error
+    try:
+        opened.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        opened.bind(address)
+        opened.listen(BACKLOG)
+    except OSError as error:
+        opened.close()
+        advice = "stop what listens there, or give another one, like serve.port=0 for any that is free"
+        raise BadInput(f"{where}: cannot listen there ({error.strerror}); {advice}") from error
+    return opened
+
+
+def address_of(opened: socket.socket) -> str:
+    host, port = opened.getsockname()[:2]
+    return f"http://[{host}]:{port}" if ":" in host else f"http://{host}:{port}"
