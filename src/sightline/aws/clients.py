@@ -12,8 +12,10 @@ RETRIES = {"mode": "standard", "max_attempts": 8}
 MAX_CONNECTIONS = 32
 
 
-def make_client(service: str, region: str | None = None, *, needs: str = EXTRA) -> Any:
+def make_client(service: str, region: str | None = None, *, needs: str = EXTRA, **settings: Any) -> Any:
     """boto3's client of a service; region and credentials are found as boto3 finds them.
+
+    `settings` are botocore's, like `connect_timeout` in seconds, or another policy of `retries`.
 
     Raises: BadInput with `needs` where boto3 is not installed.
     """
@@ -22,7 +24,7 @@ def make_client(service: str, region: str | None = None, *, needs: str = EXTRA) 
         from botocore.config import Config
     except ImportError as error:
         raise BadInput(needs) from error
-    config = Config(retries=RETRIES, max_pool_connections=MAX_CONNECTIONS)
+    config = Config(**{"retries": RETRIES, "max_pool_connections": MAX_CONNECTIONS, **settings})
     return boto3.Session(region_name=region).client(service, config=config)
 
 

@@ -12,6 +12,10 @@ NUM_TRANSFERS = 16
 MISSING = ("404", "NoSuchKey", "NotFound")
 
 
+class ObjectTooLarge(ValueError):
+    """An object of more bytes than are wanted; the message says both."""
+
+
 def split_address(address: str) -> tuple[str, str]:
     """Bucket and key of s3://bucket/key."""
     bucket, _, key = address.removeprefix("s3://").partition("/")
@@ -122,3 +126,23 @@ class Storage:
                 target.write(chunk)
         os.utime(file, (found["LastModified"].timestamp(),) * 2)
         return True
+
+    def read(self, address: str, max_bytes: int) -> bytes:
+        """An object's bytes; a larger one is not downloaded.
+
+        Raises: ObjectTooLarge, or botocore's ClientError for what is not there or not allowed.
+        """
+        bucket, key = split_address(address)
+        found = self.client.get_object(Bucket=bucket, Key=key)
+        body, size = found["Body"], found["ContentLength"]
+        try:
+            if size > max_bytes:
+                raise ObjectTooLarge(f"{size:,} bytes are more than {max_bytes:,}")
+            return body.read()
+        finally:
+            body.close()
+
+    def write(self, address: str, content: bytes) -> None:
+        """Put one object."""
+        bucket, key = split_address(address)
+        self.client.put_object(Bucket=bucket, Key=key, Body=content, **self._encryption)

@@ -1,10 +1,12 @@
 """What goes into a service and what comes out: the same for server, endpoint, Lambda, batch and page.
 
-Standard library alone; the OpenAPI document is made from these classes.
+The OpenAPI document is made from these classes, and requests are checked by their fields.
 """
 
 from dataclasses import asdict, dataclass, field
 from typing import Any
+
+from sightline.task_spec import TaskSpec
 
 PICTURE_TYPES = (
     "image/jpeg",
@@ -17,10 +19,58 @@ PICTURE_TYPES = (
 """Content types of a request that is the bytes of one picture …"""
 DEEP_TYPES = ("image/tiff", "application/x-npy")
 """… and those that are allowed besides where the TaskSpec is not 3 channels of 8 bits."""
+JSON, MULTIPART, CSV, PNG, PROBLEM = (
+    "application/json",
+    "multipart/form-data",
+    "text/csv",
+    "image/png",
+    "application/problem+json",
+)
 MAX_BYTES = 4_000_000
 """Of a request: fits every door (a Lambda's 6 MB of JSON hold 4.5 MB)."""
+MAX_PICTURES = 64
+"""Of one request."""
+MAX_COMMENT = 2000
+"""Characters of what a person says beside the right class."""
 TOP = 5
 """Classes of an answer's `probabilities`, the most probable first."""
+
+
+def picture_types(spec: TaskSpec) -> tuple[str, ...]:
+    """Content types of the pictures that a model takes."""
+    is_usual = (spec.channels, spec.bit_depth) == (3, 8)
+    return PICTURE_TYPES if is_usual else (*PICTURE_TYPES, *DEEP_TYPES)
+
+
+@dataclass(frozen=True)
+class OnePicture:
+    """A request as JSON: one picture, one answer."""
+
+    image: str
+    """Base64 of the file, a data URL, or `s3://bucket/key` below what the server may read."""
+    id: str | None = None
+    """The answer's id, where no header says it."""
+
+
+@dataclass(frozen=True)
+class SeveralPictures:
+    """A request as JSON: as many answers as pictures, in their order."""
+
+    images: list[str]
+    """Each like `image` of one picture."""
+    id: str | None = None
+    """The answers' ids begin with it: `<id>-0`, `<id>-1`, …"""
+
+
+@dataclass(frozen=True)
+class Feedback:
+    """What a person says is right."""
+
+    id: str
+    """Of the answer."""
+    label: str
+    """The right class: one of the model's."""
+    comment: str | None = None
 
 
 @dataclass(frozen=True)

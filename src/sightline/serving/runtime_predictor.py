@@ -1,7 +1,6 @@
 """An exported model that answers for pictures: Pillow, numpy and onnxruntime alone."""
 
 import hashlib
-import io
 import json
 import time
 from collections.abc import Sequence
@@ -11,13 +10,15 @@ from typing import Any
 
 import numpy as np
 
-from sightline.data.transforms import UnreadableImage, naming, prepare, read_picture
 from sightline.models.exported import FILES, ExportedModel
-from sightline.serving.contract import DEEP_TYPES, PICTURE_TYPES, TOP, Answer, HeatMap, ModelIdentity, Problem, Timings
+from sightline.serving.contract import TOP, Answer, HeatMap, ModelIdentity, Problem, Timings, picture_types
+from sightline.serving.picture_decoding import decode_picture
 from sightline.task_spec import TaskSpec
 
 MAX_PIXELS = 50_000_000
 """Of a picture that is decoded for a request."""
+BATCH = 8
+"""Pictures that are prepared and computed together, at most."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -48,34 +49,42 @@ class RuntimePredictor:
     def prepare(self, picture: bytes, field: str = "image") -> np.ndarray:
         """Prepared pixels `(H, W, C)` of a picture's bytes.
 
-        Raises: Problem with the field where they are no picture.
+        Raises: Problem with the field where they are no picture, too large, or none for this model.
         """
-        try:
-            with naming(field):
-                return np.ascontiguousarray(
-                    prepare(read_picture(io.BytesIO(picture), self.spec, self.max_pixels), self.spec)
-                )
-        except UnreadableImage as error:
-            raise Problem(400, "Not a picture", str(error), field) from error
+        return decode_picture(picture, self.spec, self.max_pixels, field)
 
     def answer(self, pictures: Sequence[bytes], ids: Sequence[str]) -> list[Answer | Problem]:
-        """An answer for each picture in order, or the problem in its place."""
+        """An answer for each picture in order, or the problem in its place; few are prepared at once."""
         found: list[Answer | Problem] = []
-        for number, (picture, own_id) in enumerate(zip(pictures, ids, strict=True)):
-            field = "image" if len(pictures) == 1 else f"images[{number}]"
+        for start in range(0, len(pictures), BATCH):
+            found += self._answer(pictures[start : start + BATCH], ids[start : start + BATCH])
+        return found
+
+    def _answer(self, pictures: Sequence[bytes], ids: Sequence[str]) -> list[Answer | Problem]:
+        prepared, decoding = [], []
+        for picture in pictures:
             start = time.perf_counter()
             try:
-                pixels = self.prepare(picture, field)
+                prepared.append(self.prepare(picture))
             except Problem as problem:
-                found.append(problem)
+                prepared.append(problem)
+            decoding.append(1e3 * (time.perf_counter() - start))
+        pixels = [each for each in prepared if not isinstance(each, Problem)]
+        if not pixels:
+            return prepared
+        start = time.perf_counter()
+        results = zip(*self.exported.run(np.stack(pixels)), strict=True)
+        model = 1e3 * (time.perf_counter() - start)
+        found: list[Answer | Problem] = []
+        for number, each in enumerate(prepared):
+            if isinstance(each, Problem):
+                found.append(each)
                 continue
-            decoded = time.perf_counter()
-            probabilities, features = self.exported.run(pixels[None])
-            done = time.perf_counter()
-            timings = Timings(1e3 * (decoded - start), 1e3 * (done - decoded), 1e3 * (done - start))
-            answer = self.to_answer(probabilities[0], own_id, timings)
-            sha256 = hashlib.sha256(picture).hexdigest()
-            found.append(replace(answer, features=features[0].astype("<f2").tobytes(), picture_sha256=sha256))
+            probabilities, features = next(results)
+            timings = Timings(decoding[number], model / len(pixels), decoding[number] + model)
+            answer = self.to_answer(probabilities, ids[number], timings)
+            sha256 = hashlib.sha256(pictures[number]).hexdigest()
+            found.append(replace(answer, features=features.astype("<f2").tobytes(), picture_sha256=sha256))
         return found
 
     def explain(self, picture: bytes) -> HeatMap:
@@ -85,7 +94,6 @@ class RuntimePredictor:
     def describe(self) -> dict[str, Any]:
         """What `GET /model` says of the model."""
         spec, facts = self.spec, self.exported.facts
-        is_usual = (spec.channels, spec.bit_depth) == (3, 8)
         return {
             "name": self.model.name,
             "version": self.model.version,
@@ -98,7 +106,7 @@ class RuntimePredictor:
             "image_size": spec.image_size,
             "channels": spec.channels,
             "bit_depth": spec.bit_depth,
-            "content_types": [*PICTURE_TYPES, *(() if is_usual else DEEP_TYPES)],
+            "content_types": list(picture_types(spec)),
         }
 
     def to_answer(self, probabilities: np.ndarray, own_id: str, timings: Timings) -> Answer:
