@@ -88,8 +88,11 @@ class RuntimePredictor:
         return found
 
     def explain(self, picture: bytes) -> HeatMap:
-        """Raises: Problem where the picture is none."""
-        raise Problem(501, "Not implemented", "this model explains no answers yet")
+        """Raises: Problem where the picture is none, or where it takes too long."""
+        from sightline.serving.occlusion import explain
+
+        pixels = self.prepare(picture)
+        return explain(lambda images: self.exported.run(images)[0], pixels, self.spec)
 
     def describe(self) -> dict[str, Any]:
         """What `GET /model` says of the model."""
