@@ -78,7 +78,6 @@ export class Card {
 
   #showPicture() {
     const [image, placeholder] = [this.find(".picture img"), this.find(".placeholder")];
-    image.alt = `The picture ${this.file.name}`;
     image.addEventListener("error", () => {
       image.hidden = true;
       placeholder.hidden = false;
@@ -95,7 +94,7 @@ export class Card {
         413,
       );
     }
-    if (this.file.size === 0) throw new Problem("Empty", "This file has no bytes.");
+    if (this.file.size === 0) throw new Problem("Empty", "This file has no bytes.", 400);
     try {
       return await this.file.arrayBuffer();
     } catch {
@@ -133,19 +132,26 @@ export class Card {
     }
     this.find(".feedback summary").textContent = answer.unsure ? "You know the right class?" : "Wrong?";
     this.find(".feedback input").placeholder = `one of ${model.classes?.length ?? "the"} classes`;
-    this.find(".doing").hidden = true;
-    this.find(".answer").hidden = false;
+    this.#show(".answer");
     this.#become(answer.unsure ? "unsure" : "done");
     const sure = answer.unsure ? "not sure, perhaps " : "";
     this.announce(`${this.file.name}: ${sure}${answer.label}, ${percent(answer.probability)}`);
+  }
+
+  // In place of the progress; whoever is on its button goes on from there
+  #show(part) {
+    const wasThere = this.find(".doing").contains(document.activeElement);
+    this.find(".doing").hidden = true;
+    this.find(part).hidden = false;
+    if (wasThere) this.find(`${part} h3`).focus();
   }
 
   #showProblem(problem, state = "failed") {
     this.problem = problem;
     this.find(".problem h3").textContent = problem.title;
     this.find(".problem p").textContent = problem.message;
-    this.find(".doing").hidden = true;
-    this.find(".problem").hidden = false;
+    this.find(".again").hidden = !mayChange(problem.status);
+    this.#show(".problem");
     this.#become(state);
     this.announce(`${this.file.name}: ${problem.title}. ${problem.message}`);
   }
@@ -187,12 +193,6 @@ export class Card {
   async #sendFeedback(form) {
     const [state, button] = [this.find(".feedback-state"), form.querySelector("button")];
     const label = form.label.value.trim();
-    const known = [...document.getElementById("classes").options].map((option) => option.value);
-    if (known.length && !known.includes(label)) {
-      const near = known.find((name) => name.toLowerCase() === label.toLowerCase());
-      state.textContent = `The model has no class “${label}”.${near ? ` Did you mean “${near}”?` : ""}`;
-      return form.label.focus();
-    }
     button.disabled = true;
     try {
       const body = JSON.stringify({ id: this.answer.id, label });
@@ -205,9 +205,11 @@ export class Card {
     } finally {
       button.disabled = false;
     }
-    return undefined;
   }
 }
+
+// Whether the same picture may get an answer another time
+const mayChange = (status) => status < 400 || status >= 500 || [401, 408, 429].includes(status);
 
 function bar([name, probability]) {
   const row = document.createElement("li");

@@ -2,6 +2,7 @@
 
 import { setUpCamera } from "./camera.js";
 import { Card } from "./card.js";
+import { setUpIntake } from "./intake.js";
 import { Server } from "./server.js";
 import { download, toCsv } from "./table.js";
 import { acceptedFiles, accuracy, count, date, megabytes, percent } from "./wording.js";
@@ -33,7 +34,7 @@ async function loadModel() {
 function showModel() {
   find("model-state").textContent = model.name;
   const facts = [["Version", model.version]];
-  if (model.created) facts.push(["Made", date(model.created)]);
+  if (model.created) facts.push(["Date", date(model.created)]);
   facts.push(["Accuracy", accuracy(model.accuracy)]);
   if (Number.isFinite(model.threshold)) facts.push(["Sure from", percent(model.threshold)]);
   if (model.classes?.length) facts.push(["Classes", String(model.classes.length)]);
@@ -74,6 +75,7 @@ function addFiles(files) {
   find("cards").prepend(...added.map((card) => card.element));
   find("results").hidden = false;
   showProgress();
+  if (find("cards").getBoundingClientRect().top > 0.7 * innerHeight) find("results").scrollIntoView();
   pump();
 }
 
@@ -138,36 +140,7 @@ function askForToken(reason) {
   });
 }
 
-function setUpIntake() {
-  const [chooser, over] = [find("files"), find("drop-here")];
-  find("choose").addEventListener("click", () => chooser.click());
-  chooser.addEventListener("change", () => {
-    addFiles([...chooser.files]);
-    chooser.value = ""; // the same file may be chosen again
-  });
-  document.addEventListener("paste", (event) => {
-    if (!event.clipboardData?.files.length) return;
-    event.preventDefault();
-    addFiles([...event.clipboardData.files]);
-  });
-  const holdsFiles = (event) => event.dataTransfer?.types.includes("Files");
-  window.addEventListener("dragover", (event) => {
-    if (!holdsFiles(event)) return;
-    event.preventDefault();
-    over.hidden = false;
-  });
-  window.addEventListener("dragleave", (event) => {
-    if (!event.relatedTarget) over.hidden = true;
-  });
-  window.addEventListener("drop", (event) => {
-    over.hidden = true;
-    if (!holdsFiles(event)) return;
-    event.preventDefault();
-    addFiles([...event.dataTransfer.files]);
-  });
-}
-
-setUpIntake();
+setUpIntake(addFiles);
 setUpCamera(addFiles);
 find("cancel-all").addEventListener("click", () => cards.forEach((card) => card.cancel()));
 find("download").addEventListener("click", () => download("predictions.csv", toCsv(cards)));

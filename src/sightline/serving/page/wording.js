@@ -33,9 +33,9 @@ export function accuracy(measured) {
 
 export function whyUnsure(answer) {
   return (
-    `The most probable class has ${percent(answer.probability)}, below the ${percent(answer.threshold)} from which on ` +
-    "this model's answers can be relied on. The picture may be unclear or show something that the model does not " +
-    "know: look at it yourself."
+    `The most probable class has ${percent(answer.probability)}; this model's answers can be relied on from ` +
+    `${percent(answer.threshold)} on. The picture may be unclear, or show something that the model does not know: ` +
+    "look at it yourself."
   );
 }
 
@@ -43,9 +43,8 @@ export function whyUnsure(answer) {
 export function effect(explanation) {
   const { label, probability, drop } = explanation;
   if (drop < 0.005) return `No single region decides: hiding any of them lowers “${label}” by less than 0.01.`;
-  const rest = Math.max(probability - drop, 0).toFixed(2);
-  const change = `by ${drop.toFixed(2)}, from ${probability.toFixed(2)} to ${rest}`;
-  return `Hiding the brightest region lowers “${label}” ${change}.`;
+  const change = `from ${percent(probability)} to ${percent(Math.max(probability - drop, 0))}`;
+  return `Hiding the most important region lowers “${label}” by ${drop.toFixed(2)}, ${change}.`;
 }
 
 // Of the type that the server knows: a browser may have none for a file, or one of its own
