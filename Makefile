@@ -23,10 +23,15 @@ sweep: setup ## search settings: make sweep EXPERIMENT=gtsrb ARGS="hydra.sweeper
 	$(PY) src/train.py hparams_search=optuna experiment=$(EXPERIMENT) $(ARGS)
 
 test: setup ## the fast tests, about twelve minutes on two cores
-	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal -m "not slow and not realdata and not container" $(ARGS)
+	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal -m "not slow and not realdata and not container and not browser" $(ARGS)
 
 test-all: setup ## the slow tests too, and those on real data if SIGHTLINE_DATA (and SIGHTLINE_WEIGHTS) name folders
-	$(PY) -m pytest -m "not container" $(ARGS)
+	$(PY) -m pytest -m "not container and not browser" $(ARGS)
+
+test-browser: setup ## the page in a real browser: Playwright, with the chromium of the machine
+	@$(PY) -c 'import playwright' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check \
+	  --constraint constraints.txt --editable '.[browser]' || echo "no Playwright: its tests are skipped"
+	$(PY) -m pytest -m browser $(ARGS)
 
 test-container: setup .venv-sagemaker/installed ## what needs a container engine: the image and what runs in it
 	@if docker version >/dev/null 2>&1; then $(PY) -m pytest -m container $(ARGS); \
@@ -70,4 +75,4 @@ clean: ## remove the environment and caches; data and runs stay
 	rm -rf .venv .venv-sagemaker build dist .pytest_cache .ruff_cache src/*.egg-info
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep test test-all test-container check wheel image push-image sagemaker-train sagemaker-train-local format benchmark clean
+.PHONY: help setup train sweep test test-all test-browser test-container check wheel image push-image sagemaker-train sagemaker-train-local format benchmark clean

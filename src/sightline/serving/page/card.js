@@ -109,7 +109,7 @@ export class Card {
       type: contentType(this.file),
       signal: this.#stop.signal,
       onWait: (seconds, reason) => {
-        this.find(".doing p").textContent = `${reason} Trying again in ${Math.ceil(seconds)} s …`;
+        this.find(".doing p").textContent = `${reason}; trying again in ${Math.ceil(seconds)} s …`;
       },
     });
   }
@@ -161,6 +161,7 @@ export class Card {
     const isShown = button.getAttribute("aria-expanded") === "true";
     if (!isShown && !figure.dataset.ready && !(await this.#fetchHeatMap())) return;
     figure.hidden = isShown;
+    if (!isShown) figure.scrollIntoView({ block: "nearest" }); // on a phone it is above the button
     button.setAttribute("aria-expanded", String(!isShown));
     button.textContent = isShown ? "Show the heat map" : "Hide the heat map";
     button.setAttribute("aria-label", `${button.textContent}: ${this.file.name}`);
