@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.browser.stand_in import StandIn, stand_in
 from tests.conftest import write_image
 

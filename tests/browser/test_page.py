@@ -6,7 +6,6 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-
 from tests.browser.conftest import Opener
 from tests.browser.stand_in import Asked, Reply, StandIn, answer, problem, say_owl
 
@@ -37,9 +36,7 @@ def test_a_picture_gets_its_ranked_classes(server: StandIn, open_page: Opener, p
     assert (asked.body, asked.headers["Content-Type"]) == (photos[0].read_bytes(), "image/png")
 
 
-def test_below_the_threshold_it_says_why_it_is_not_sure(
-    server: StandIn, open_page: Opener, photos: list[Path]
-) -> None:
+def test_below_the_threshold_it_says_why_it_is_not_sure(server: StandIn, open_page: Opener, photos: list[Path]) -> None:
     server.replies["/invocations"] = lambda *_: (200, {}, answer("id-1", fox=0.541, dog=0.459))
     page = open_page(server.address)
     choose(page, photos[0])
@@ -192,9 +189,7 @@ def test_a_token_is_asked_for_and_kept_for_the_tab(server: StandIn, open_page: O
     expect(page.locator("#model-state")).to_contain_text("No model: the header Authorization must be")
 
 
-def test_the_right_class_goes_back_with_the_answers_id(
-    server: StandIn, open_page: Opener, photos: list[Path]
-) -> None:
+def test_the_right_class_goes_back_with_the_answers_id(server: StandIn, open_page: Opener, photos: list[Path]) -> None:
     page = open_page(server.address)
     choose(page, photos[0])
     page.get_by_text("Wrong?").click()
