@@ -59,6 +59,9 @@ wheel: setup ## dist/sightline_vision-….whl: package, configurations and progr
 image: setup ## build the image of jobs; an unchanged tree builds nothing
 	$(PY) -m sightline.launch.container.image build $(BUILD_ARGS)
 
+image-serve: setup ## build the image that serves a model, as endpoint, Lambda or anywhere: EXTRAS="tifffile imagecodecs"
+	$(PY) -m sightline.launch.container.image build --image serve --extras "$(EXTRAS)" $(BUILD_ARGS)
+
 push-image: setup ## put that image into the registry of the AWS account
 	$(PY) -m sightline.launch.container.image push $(BUILD_ARGS)
 
@@ -75,4 +78,4 @@ clean: ## remove the environment and caches; data and runs stay
 	rm -rf .venv .venv-sagemaker build dist .pytest_cache .ruff_cache src/*.egg-info
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep test test-all test-browser test-container check wheel image push-image sagemaker-train sagemaker-train-local format benchmark clean
+.PHONY: help setup train sweep test test-all test-browser test-container check wheel image push-image sagemaker-train sagemaker-train-local format benchmark clean image-serve

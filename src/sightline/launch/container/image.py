@@ -1,6 +1,6 @@
-"""The image that jobs run in: python -m sightline.launch.container.image build|push
+"""The images, of jobs and of serving: python -m sightline.launch.container.image build|push [--image serve]
 
-Its tag is a hash of what goes into it, so an unchanged tree builds and pushes nothing.
+A tag is a hash of what goes into the image, so an unchanged tree builds and pushes nothing.
 """
 
 import argparse
@@ -11,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any
 
@@ -26,42 +27,76 @@ DOCKERFILE = Path("dockers", "train", "Dockerfile")
 CONTENT = ("pyproject.toml", "constraints.txt", "src", "configs", str(DOCKERFILE), ".dockerignore")
 """What the image is made of; `.dockerignore` lets in the same."""
 LEFT_OUT = re.compile(r"(^|/)(__pycache__|[^/]*\.egg-info)/|\.pyc$|(^|/)\.env$|^configs/local/.*\.yaml$")
+SERVING = (
+    *("pyproject.toml", "constraints.txt"),
+    *(f"src/sightline/{name}.py" for name in ("__init__", "errors", "serve_settings", "task_spec")),
+    *(f"src/sightline/{room}" for room in ("aws", "runs", "serving")),
+    *(f"src/sightline/models/{name}.py" for name in ("__init__", "exported")),
+    *(
+        f"src/sightline/data/{name}.py"
+        for name in "__init__ arrays decoding deep_greys display levels transforms".split()
+    ),
+)
+NEEDS_HYDRA = re.compile(r"^src/sightline/serving/(predict|serve)\.py$")
+"""Task functions beside what serves; the image has neither torch nor Hydra."""
 DEFAULT_BASE = ""
 """The base image that the Dockerfile names."""
 NUM_DIGITS = 16
 
 
-def image_name(base_image: str = DEFAULT_BASE) -> str:
+@dataclass(frozen=True)
+class Recipe:
+    """What an image is called, and made of."""
+
+    repository: str
+    dockerfile: Path
+    content: tuple[str, ...]
+    left_out: tuple[re.Pattern[str], ...]
+    target: str
+    """Of make."""
+    extras: str = ""
+    """Names of further packages in it."""
+
+    def files(self, project: Path) -> Iterator[str]:
+        for each in self.content:
+            path = project / each
+            for file in path.rglob("*") if path.is_dir() else [path]:
+                name = file.relative_to(project).as_posix()
+                if file.is_file() and not any(each.search(name) for each in self.left_out):
+                    yield name
+
+
+TRAIN = Recipe(REPOSITORY, DOCKERFILE, CONTENT, (LEFT_OUT,), "make image")
+SERVE_DOCKERFILE = Path("dockers", "serve", "Dockerfile")
+SERVE_CONTENT = (*SERVING, str(SERVE_DOCKERFILE), f"{SERVE_DOCKERFILE}.dockerignore")
+SERVE = Recipe("sightline-serve", SERVE_DOCKERFILE, SERVE_CONTENT, (LEFT_OUT, NEEDS_HYDRA), "make image-serve")
+RECIPES = {"train": TRAIN, "serve": SERVE}
+
+
+def image_name(base_image: str = DEFAULT_BASE, recipe: Recipe = TRAIN) -> str:
     """`sightline-train:<tag>`, of this tree."""
-    return f"{REPOSITORY}:{content_tag(PROJECT, base_image)}"
+    return f"{recipe.repository}:{content_tag(PROJECT, base_image, recipe)}"
 
 
-def content_tag(project: Path = PROJECT, base_image: str = DEFAULT_BASE) -> str:
+def content_tag(project: Path = PROJECT, base_image: str = DEFAULT_BASE, recipe: Recipe = TRAIN) -> str:
     """The beginning of the hash of every file that goes into the image, and of what it is based on."""
-    total = hashlib.sha256(base_image.encode())
-    for name in sorted(_files(project)):
+    total = hashlib.sha256(" ".join([base_image, *sorted(recipe.extras.split())]).encode())
+    for name in sorted(recipe.files(project)):
         total.update(f"\n{name}\0{hashlib.sha256((project / name).read_bytes()).hexdigest()}".encode())
     return total.hexdigest()[:NUM_DIGITS]
 
 
-def _files(project: Path) -> Iterator[str]:
-    for each in CONTENT:
-        path = project / each
-        for file in path.rglob("*") if path.is_dir() else [path]:
-            name = file.relative_to(project).as_posix()
-            if file.is_file() and not LEFT_OUT.search(name):
-                yield name
-
-
-def build(base_image: str = DEFAULT_BASE, args: Sequence[str] = ()) -> str:
+def build(base_image: str = DEFAULT_BASE, args: Sequence[str] = (), recipe: Recipe = TRAIN) -> str:
     """The image's name, once it is there; `args` are further arguments of `docker build`.
 
     Raises: BadInput without an engine; RuntimeError when it cannot be built.
     """
-    if not (PROJECT / DOCKERFILE).is_file():
-        raise BadInput(f"{DOCKERFILE}: not here; images are built from a checkout of Sightline, with make image")
-    require_engine("make image")
-    name = image_name(base_image)
+    if not (PROJECT / recipe.dockerfile).is_file():
+        raise BadInput(
+            f"{recipe.dockerfile}: not here; images are built from a checkout of Sightline, with {recipe.target}"
+        )
+    require_engine(recipe.target)
+    name = image_name(base_image, recipe)
     if has_image(name):
         print(f"unchanged: {name}")
         return name
@@ -69,12 +104,13 @@ def build(base_image: str = DEFAULT_BASE, args: Sequence[str] = ()) -> str:
     build_args = {
         "COMMIT": f"{commit or ''}{DIRTY if is_dirty else ''}",
         **({"BASE_IMAGE": base_image} if base_image else {}),
+        **({"EXTRAS": recipe.extras} if recipe.extras else {}),
     }
     arguments = [part for key, value in build_args.items() for part in ("--build-arg", f"{key}={value}")]
-    command = [builder(), "build", "--file", str(DOCKERFILE), "--tag", name, *arguments, *args, "."]
+    command = [builder(), "build", "--file", str(recipe.dockerfile), "--tag", name, *arguments, *args, "."]
     if subprocess.run(command, cwd=PROJECT, env={**os.environ, "DOCKER_BUILDKIT": "1"}).returncode:
         raise RuntimeError(f"docker build of {name} failed; its output above says why")
-    if image_name(base_image) != name:
+    if image_name(base_image, recipe) != name:
         docker("rmi", name)
         raise RuntimeError(f"files changed while {name} was built, so it is not what its name says; build again")
     print(f"built: {name}")
@@ -120,18 +156,21 @@ def _push(address: str, client: Any) -> None:
 def main(args: Sequence[str] | None = None) -> int:
     load_env_file()
     parser = argparse.ArgumentParser(
-        prog="sightline.launch.container.image", description="Build and push the image of jobs."
+        prog="sightline.launch.container.image", description="Build and push the images of jobs and of serving."
     )
     parser.add_argument("verb", choices=("build", "push", "name"))
+    parser.add_argument("--image", choices=tuple(RECIPES), default="train")
+    parser.add_argument("--extras", default="", help="names of further packages of the image that serves")
     parser.add_argument("--base-image", default=os.environ.get("BASE_IMAGE", DEFAULT_BASE))
     parser.add_argument("--region", help="of the registry; else AWS's own configuration says it")
     given, further = parser.parse_known_args(args)
+    recipe = replace(RECIPES[given.image], extras=given.extras)
     try:
         if given.verb == "name":
-            print(image_name(given.base_image))
+            print(image_name(given.base_image, recipe))
             return 0
         client = _client(given.region) if given.verb == "push" else None
-        name = build(given.base_image, further)
+        name = build(given.base_image, further, recipe)
         if client is not None:
             _push_to_account(name, client)
     except (BadInput, RuntimeError) as error:
