@@ -45,7 +45,7 @@ def serve(environment: Mapping[str, str]) -> int:
     from sightline.serving.model_source import open_model
 
     settings = settings_of_image(environment)
-    source, sha256 = environment.get(SOURCE, OPT_ML_MODEL), environment.get(SHA256, "")
+    source, sha256 = environment.get(SOURCE) or OPT_ML_MODEL, environment.get(SHA256, "")
     return run_server(lambda: open_model(settings, source, sha256), settings, environment.get(f"{PREFIX}TOKEN", ""))
 
 
@@ -63,7 +63,7 @@ def selftest(environment: Mapping[str, str]) -> int:
     """Answer a made picture through every door."""
     from sightline.serving.image_selftest import selftest
 
-    return selftest(environment)
+    return selftest(environment, settings_of_image(environment))
 
 
 if __name__ == "__main__":
