@@ -4,9 +4,11 @@ Settings come from SIGHTLINE_SERVE_…, the model from MODEL_URI or /opt/ml/mode
 """
 
 import argparse
+import logging
 import os
 import sys
 from collections.abc import Mapping, Sequence
+from functools import partial
 
 from sightline.errors import BAD_INPUT, BadInput
 from sightline.serve_settings import PREFIX, ServeSettings, from_environment
@@ -42,11 +44,18 @@ def settings_of_image(environment: Mapping[str, str]) -> ServeSettings:
 def serve(environment: Mapping[str, str]) -> int:
     """Answer until a signal comes; the model is opened while /ping already says that it is."""
     from sightline.serving.app import run_server
+    from sightline.serving.http_server import is_of_this_machine
     from sightline.serving.model_source import open_model
 
-    settings = settings_of_image(environment)
+    logging.basicConfig(level=logging.INFO, format="%(message)s")
+    settings, token = settings_of_image(environment), environment.get(f"{PREFIX}TOKEN", "")
+    if not (token or settings.open or is_of_this_machine(settings.host)):
+        raise BadInput(
+            f"{PREFIX}TOKEN: is not set, and others than this container may ask at {settings.host}; set it, or "
+            f"{PREFIX}OPEN=true where something else decides who asks, as SageMaker does"
+        )
     source, sha256 = environment.get(SOURCE) or OPT_ML_MODEL, environment.get(SHA256, "")
-    return run_server(lambda: open_model(settings, source, sha256), settings, environment.get(f"{PREFIX}TOKEN", ""))
+    return run_server(partial(open_model, settings, source, sha256), settings, token)
 
 
 def answer_events(environment: Mapping[str, str]) -> int:

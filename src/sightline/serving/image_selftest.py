@@ -133,4 +133,5 @@ def _status(address: str) -> int:
         with urllib.request.urlopen(address, timeout=SECONDS) as answer:
             return answer.status
     except urllib.error.HTTPError as error:
-        return error.code
+        with error:
+            return error.code

@@ -179,6 +179,8 @@ def to_http(response: Response) -> Event:
     is_text = kind.startswith("text/") or kind.endswith("json")
     body = response.body.decode() if is_text else base64.b64encode(response.body).decode()
     headers = {"content-type": response.content_type, **{k.lower(): v for k, v in response.headers.items()}}
+    if response.status == 401:
+        headers["www-authenticate"] = "Bearer"
     return {"statusCode": response.status, "headers": headers, "body": body, "isBase64Encoded": not is_text}
 
 
