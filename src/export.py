@@ -11,7 +11,8 @@ from sightline import command
 def main(cfg: DictConfig, invocation: command.Invocation) -> None:
     from sightline.export.export import export
 
-    export(cfg, invocation)
+    result = export(cfg, invocation)
+    command.print_metrics(result.numbers, tuple(result.numbers), result.folder)
 
 
 if __name__ == "__main__":

@@ -52,8 +52,8 @@ SERVING_FROM_DATA |= {f"sightline.data.{name}" for name in ("arrays", "decoding"
 """What serving may take from the data room: how pixels are prepared, pictures loaded, shown and found, their table; and
 the headers of files and the errors of reading them, which a service says in its own words."""
 CONFIG_FROM_MODELS = {"models/listing.py", "models/own_network.py", "models/own_loss.py", "models/own_module.py"}
-CONFIG_FROM_MODELS |= {"models/own_metrics.py", "models/checkpoint.py", "models/classifier.py"}
-"""Task functions in a room below the configurations, and what makes a network of own code."""
+CONFIG_FROM_MODELS |= {"models/own_metrics.py", "models/checkpoint.py", "models/classifier.py", "models/onnx_graph.py"}
+"""Task functions in a room below the configurations, what makes a network of own code, and what writes a whole file."""
 
 HEAVY = {"torch", "torchvision", "timm", "pytorch_lightning", "albumentations", "matplotlib", "tensorboard", "sklearn"}
 HEAVY |= {"pyarrow"}
@@ -92,7 +92,7 @@ LIGHT_FILES = [
     *(f"data/collection/parquet_{name}.py" for name in "cells images names".split()),
     *("data/shards/packing.py", "data/shards/stores.py"),
     *("distributed/rank.py", "distributed/process_group.py", "models/listing.py"),
-    *("evaluation/evaluate.py", "explanation/explain.py", "serving/predict.py"),
+    *("evaluation/evaluate.py", "explanation/explain.py", "serving/predict.py", "export/export.py"),
 ]
 """Files that bad input passes through: they load nothing heavy at the top."""
 

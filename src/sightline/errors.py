@@ -11,7 +11,7 @@ class BadInput(ValueError):
 
 
 class GateNotMet(RuntimeError):
-    """Everything was measured and written, and a number is not what `evaluation.gates` asks for. Exit code 4."""
+    """A number is not what is asked for, by `evaluation.gates` or of an exported model's answers. Exit code 4."""
 
 
 class Interrupted(BaseException):

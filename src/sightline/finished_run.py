@@ -12,7 +12,16 @@ from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, overload
 
-from sightline.config import SPLITS, EvaluateConfig, ExplainConfig, find_code_of_run, is_own, open_code, targets_of
+from sightline.config import (
+    SPLITS,
+    EvaluateConfig,
+    ExplainConfig,
+    ExportTaskConfig,
+    find_code_of_run,
+    is_own,
+    open_code,
+    targets_of,
+)
 from sightline.data.audit.value_range import check_depth
 from sightline.data.collection.image_files import TABLE_KEYS, LayoutRule, find_files, parts_told
 from sightline.data.collection.sources import localise
@@ -90,7 +99,9 @@ class Predictions(Sequence[Prediction]):
 
 
 RunTask = EvaluateConfig | ExplainConfig
-"""Configurations of the tasks that use a finished run and its images."""
+"""Configurations of the tasks that use a finished run and its images, or others …"""
+OwnTask = RunTask | ExportTaskConfig
+"""… and of those that use its own images."""
 
 
 @dataclass(frozen=True)
@@ -378,7 +389,7 @@ def _layout_rule(cfg: RunTask, run: FinishedRun) -> LayoutRule:
     return LayoutRule.of({**told, "tables": cfg.data.tables})
 
 
-def find_own_images(cfg: RunTask, run: FinishedRun, split: str) -> TrainingData:
+def find_own_images(cfg: OwnTask, run: FinishedRun, split: str) -> TrainingData:
     """The images that the run kept the manifest of, with every file of the split as it was then.
 
     Raises: BadInput when the run is not here, had none, or they have changed.
@@ -406,7 +417,7 @@ def find_own_images(cfg: RunTask, run: FinishedRun, split: str) -> TrainingData:
     return FolderData(manifest, cache=decoded, max_pixels=cfg.data.max_pixels or run.max_pixels)
 
 
-def _open_same_datamodule(cfg: RunTask, run: FinishedRun, folder: Path, split: str) -> TrainingData:
+def _open_same_datamodule(cfg: OwnTask, run: FinishedRun, folder: Path, split: str) -> TrainingData:
     """The data module of the run, whose code is held to what the run's record states.
 
     Raises: BadInput when it has no such split, or is not what it was.
@@ -449,7 +460,7 @@ def _open_same_shards(data: dict[str, Any], cache: Path) -> ShardData:
 
 
 def make_loader_of(
-    cfg: RunTask, run: FinishedRun, images: TrainingData, split: str
+    cfg: OwnTask, run: FinishedRun, images: TrainingData, split: str
 ) -> "DataLoader[tuple[torch.Tensor, torch.Tensor]]":
     """Batches of a split in the manifest's order, without augmentation, from decoded images where there are some."""
     data, chosen = run.settings.get("data", {}), cfg.data
@@ -462,11 +473,11 @@ def make_loader_of(
     )
 
 
-def _are_own(cfg: RunTask, split: str) -> bool:
+def _are_own(cfg: OwnTask, split: str) -> bool:
     """Whether the images of a split are those of the run."""
     return cfg.data.root is None or split == "val"
 
 
-def batch_limit(cfg: RunTask, run: FinishedRun, split: str) -> int | float | None:
+def batch_limit(cfg: OwnTask, run: FinishedRun, split: str) -> int | float | None:
     """The limit of batches that training had, where its own images are measured."""
     return run.settings.get("trainer", {}).get(f"limit_{split}_batches") if _are_own(cfg, split) else None

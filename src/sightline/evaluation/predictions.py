@@ -78,7 +78,7 @@ def predict_split(
     labels: list[torch.Tensor] = []
 
     def images() -> Iterator[torch.Tensor]:
-        total = _num_batches(length_of(loader), limit)
+        total = num_batches(length_of(loader), limit)
         for batch, batch_labels in track(islice(loader, total), "Evaluating", total=total, transient=True):
             labels.append(batch_labels.cpu())
             yield batch
@@ -87,7 +87,8 @@ def predict_split(
     return Predictions(logits, torch.cat(labels))
 
 
-def _num_batches(available: int | None, limit: int | float | None) -> int | None:
+def num_batches(available: int | None, limit: int | float | None) -> int | None:
+    """How many batches a limit leaves of those that there are; None where that is not known."""
     if limit is None or available is None:
         return available if limit is None or isinstance(limit, float) else limit
     return max(1, int(limit * available) if isinstance(limit, float) else min(limit, available))

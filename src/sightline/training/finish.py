@@ -20,7 +20,10 @@ BEST = Path("checkpoints", "best.ckpt")
 
 
 def finish(plan: FitPlan, opened: TrainingData, trainer: "pl.Trainer", record: RunRecord) -> dict[str, float]:
-    """Write `model/` and all that is measured and explained."""
+    """Write `model/` and all that is measured, explained and exported.
+
+    Raises: GateNotMet when everything is there, and the exported model answers differently.
+    """
     from sightline.callbacks.throughput import Throughput
     from sightline.models.backbones import num_parameters
 
@@ -41,6 +44,7 @@ def finish(plan: FitPlan, opened: TrainingData, trainer: "pl.Trainer", record: R
     metrics |= _explain(plan, trainer, run_dir)
     write_json(run_dir / "metrics.json", metrics)
     _log_hparams(trainer, plan, metrics, run_dir)
+    _export(plan, opened, record)
     return metrics
 
 
@@ -98,6 +102,29 @@ def _explain(plan: FitPlan, trainer: "pl.Trainer", run_dir: Path) -> dict[str, f
         return {}
     saved, device = load_model(run_dir / "model", IMPORTED), trainer.strategy.root_device
     return explain_dataset(run_dir / "explanations", dataset, saved, device, cfg.explanation, cfg.name)
+
+
+def _export(plan: FitPlan, opened: TrainingData, record: RunRecord) -> None:
+    """Write the files that others run.
+
+    Raises: GateNotMet where their answers differ.
+    """
+    cfg, learner = plan.cfg, plan.learner
+    if "export" not in cfg.stages:
+        return
+    if learner.not_measured is not None:
+        log.warning("nothing is exported: the module %s", learner.not_measured)
+        return
+    from sightline.export.agreement import Batches
+    from sightline.export.export import Trained, export_model, summary
+    from sightline.models.checkpoint import IMPORTED, load_model
+
+    saved = load_model(record.folder / "model", IMPORTED)
+    val = Batches(plan.datamodule.measured("val"), saved.spec, cfg.trainer.limit_val_batches)
+    loading = {"batch_size": plan.datamodule.batch_size, "num_workers": plan.datamodule.num_workers}
+    train = Batches(opened.make_loader("train", saved.spec, **loading), saved.spec)
+    trained = Trained(record.folder, cfg.name, saved, val, train, cfg.model.channels_last)
+    record.update(exported=summary(export_model(trained, cfg.export)))
 
 
 def _log_hparams(trainer: "pl.Trainer", plan: FitPlan, metrics: dict[str, float], run_dir: Path) -> None:

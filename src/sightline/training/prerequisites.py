@@ -12,6 +12,7 @@ def check_prerequisites(cfg: TrainConfig) -> None:
     Raises: BadInput with the message that the training would end with.
     """
     check_root(cfg)
+    check_export_installed(cfg)
     if is_own(cfg.module):
         return
     if cfg.model.teacher is not None:
@@ -22,3 +23,11 @@ def check_prerequisites(cfg: TrainConfig) -> None:
         from sightline.models.backbones import check_pretrained
 
         check_pretrained(cfg.model.name)
+
+
+def check_export_installed(cfg: TrainConfig) -> None:
+    """Raises: BadInput where a stage `export` lacks a package."""
+    if "export" in cfg.stages:
+        from sightline.export.export import check_installed
+
+        check_installed("stages=[…,export]")

@@ -27,6 +27,7 @@ from sightline.training.find_lr import save_sweep, with_lr
 from sightline.training.fine_tuning import found_before, with_max_epochs, with_network
 from sightline.training.finish import BEST, finish
 from sightline.training.learner import build_learner
+from sightline.training.prerequisites import check_export_installed
 from sightline.training.resume import Start, find_run_to_continue, open_run, resume_fingerprint
 from sightline.training.statistics import with_statistics
 from sightline.training.trainer import FitPlan, plan_fit, run_fit
@@ -60,6 +61,7 @@ def train(cfg: "DictConfig | TrainConfig", invocation: Invocation = UNTOLD) -> T
     cfg, rank = _with_devices(validate(cfg), invocation)
     cfg, code = with_own_code(cfg, invocation)
     check_root(cfg)
+    check_export_installed(cfg)
     before = found_before(find_run_to_continue(cfg))
     cfg, guesses = with_network(cfg, before)
     processes = ProcessGroup(rank, train, cfg, invocation)
