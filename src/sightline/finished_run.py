@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 
     from sightline.data.pictures import Picture
     from sightline.models.checkpoint import SavedModel
+    from sightline.models.runtimes import Placement, Runtime
     from sightline.task_spec import TaskSpec
 
     Pictures = str | Path | Image.Image | np.ndarray | Iterable[str | Path | Image.Image | np.ndarray]
@@ -119,43 +120,53 @@ class FinishedRun:
     precision: str
     uncalibrated: str | None = None
     """Why its probabilities are not calibrated; None where they are."""
+    asked_runtime: str = "auto"
+    """What is to compute: `auto`, `torch`, `compiled` or `onnx`."""
+    cache: Path | None = None
+    """Where a graph is kept that `onnx` makes."""
 
     @classmethod
     def open(
         cls,
         path: str | Path,
         device: str = "auto",
-        precision: str | None = None,
+        precision: str = "32-true",
         data_root: str | Path | None = None,
         runs: str | Path | None = None,
         extensions: str | Path | None = None,
         trust_code: bool = False,
+        runtime: str = "auto",
     ) -> "FinishedRun":
         """Open a run folder, its `model/` folder, a checkpoint, `latest` (the newest training), or a path below `runs`.
 
         A run of evaluate, explain or predict stands for the run whose model it used; a checkpoint takes the calibration
         of its run where that is of the same weights. A line of the log says what was opened. `device` is `auto` (that
-        of the training where it is here), `cpu`, `gpu`, `cuda` or `mps`, `precision` Lightning's name (None: that of
-        the training), `data_root` where the run's own images lie now, `runs` the project's runs folder unless given.
-        `extensions` is the folder of the run's own code (None: where it lay); code that has changed since is refused
-        without `trust_code`.
+        of the training where it is here), `cpu`, `gpu`, `cuda` or `mps`, `precision` Lightning's name, `data_root`
+        where the run's own images lie now, `runs` the project's runs folder unless given. `extensions` is the folder of
+        the run's own code (None: where it lay); code that has changed since is refused without `trust_code`. `runtime`
+        says what computes: `torch`, `compiled`, `onnx`, or `auto`, which is the exported model on a processor where it
+        is there and agrees, else torch.
 
-        Raises: BadInput when there is no model there, or no such device, or its code is not to be trusted.
+        Raises: BadInput when there is no model there, or no such device, or nothing that computes so on it, or its code
+        is not to be trusted.
         """
         found = find_run(path, home() / "runs" if runs is None else Path(runs))
         from sightline.models.checkpoint import CodeOfRun, load_model
         from sightline.models.inference import choose_device, choose_precision
+        from sightline.models.runtimes import Placement, check_runtime
 
         folder = run_folder(found)
         trained = read_json(folder / "run.json") if folder else {}
         if "data" in trained and data_root is not None:
             trained["data"]["root"] = str(data_root)
         found_device = choose_device(device, preferred=trained.get("device"))
-        chosen = choose_precision(precision or trained.get("precision") or "auto", found_device)
+        chosen = choose_precision(precision, found_device)
+        check_runtime(runtime, Placement(found_device, chosen))
         saved, uncalibrated = _with_calibration(load_model(found, CodeOfRun(extensions, trust_code)), folder, trained)
         if saved.spec.kind != "single":
             raise BadInput(f"run={path}: its model tells {NOT_YET}; give one of a single class an image")
-        run = cls(found, folder, trained, saved, found_device, chosen, uncalibrated)
+        cache = home() / "data" / ".cache"
+        run = cls(found, folder, trained, saved, found_device, chosen, uncalibrated, runtime, cache)
         log.info("run: %s", run)
         return run
 
@@ -239,22 +250,37 @@ class FinishedRun:
         """
         from itertools import chain
 
-        from sightline.data.transforms import normalise
-        from sightline.models.inference import run_network
-        from sightline.models.views import with_views
+        from sightline.models.runtimes import compute_logits
 
-        spec, rest = self.task_spec, iter(batches)
+        rest = iter(batches)
         if (first := next(rest, None)) is None:
             return None
-        logits = run_network(
-            with_views(self.saved.network, spec.views),
-            chain([first], rest),
-            device=self.device,
-            precision=self.precision,
-            prepare=lambda batch: normalise(batch, spec),
-            channels_last=self.channels_last,
-        )
-        return (logits / spec.temperature).softmax(dim=1)
+        logits = compute_logits(self.runtime, chain([first], rest))
+        return (logits / self.task_spec.temperature).softmax(dim=1)
+
+    @cached_property
+    def runtime(self) -> "Runtime":
+        """What computes the model with its own views."""
+        return self.make_runtime(self.task_spec.views)
+
+    def make_runtime(self, views: str) -> "Runtime":
+        """What computes the model with these views; by `auto` torch where a data module of own code may give floats."""
+        from functools import partial
+
+        from sightline.data.transforms import normalise
+        from sightline.models.runtimes import make_runtime
+
+        saved = replace(self.saved, spec=replace(self.task_spec, views=views))
+        takes_floats = self.asked_runtime == "auto" and is_own(self.settings.get("datamodule", {}))
+        asked = "torch" if takes_floats else self.asked_runtime
+        return make_runtime(asked, saved, self.placement, partial(normalise, spec=saved.spec))
+
+    @property
+    def placement(self) -> "Placement":
+        """Where and how it is computed."""
+        from sightline.models.runtimes import Placement
+
+        return Placement(self.device, self.precision, self.channels_last, self.cache)
 
     @property
     def name(self) -> str:

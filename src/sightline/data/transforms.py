@@ -239,6 +239,14 @@ def denormalise(images: "torch.Tensor", spec: TaskSpec) -> "torch.Tensor":
     return (images * std + mean).clamp(0, 1)
 
 
+def to_pixels(images: "torch.Tensor", spec: TaskSpec) -> "torch.Tensor":
+    """Float `(B, C, H, W)` as the model sees it back to prepared pixels `(B, H, W, C)`: the nearest ones."""
+    import torch
+
+    levels = denormalise(images.float(), spec).mul_(spec.max_level).round_()
+    return levels.permute(0, 2, 3, 1).contiguous().to(getattr(torch, spec.dtype))
+
+
 class Augmentation:
     """Random changes of a training image, each draw a function of the key it is given.
 

@@ -76,7 +76,8 @@ def evaluate(cfg: "DictConfig | EvaluateConfig", invocation: Invocation = UNTOLD
         record.add_guesses(images.guesses)
         code.save(record)
         runner = _calibrated(cfg, run)
-        record.update(calibrated=runner.spec.calibration is not None)
+        assert runner.runtime is not None
+        record.update(calibrated=runner.spec.calibration is not None, runtime=runner.runtime.name)
         predictions = predict_split(runner, loader, batch_limit(cfg, run, cfg.split))
         manifest = run.manifest if images.manifest is None else images.manifest
         inputs = EvaluationInput(predictions, runner, cfg.split, loader, manifest, cfg.evaluation.seed)
@@ -89,7 +90,9 @@ def evaluate(cfg: "DictConfig | EvaluateConfig", invocation: Invocation = UNTOLD
 
 def _open(cfg: EvaluateConfig, run: str) -> FinishedRun:
     places = {"data_root": cfg.data.own_root, "runs": cfg.paths.runs, "extensions": cfg.extensions}
-    return FinishedRun.open(run, cfg.accelerator, cfg.precision, **places, trust_code=cfg.trust_code)
+    how = {"precision": cfg.precision, "runtime": cfg.runtime}
+    opened = FinishedRun.open(run, cfg.accelerator, **how, **places, trust_code=cfg.trust_code)
+    return replace(opened, cache=Path(cfg.paths.cache))
 
 
 def _with_metrics_of(cfg: EvaluateConfig, run: FinishedRun) -> EvaluateConfig:
@@ -166,7 +169,9 @@ def _runner(cfg: EvaluateConfig, run: FinishedRun) -> "Runner":
     from sightline.models.views import with_views
 
     spec = replace(run.task_spec, views=_views(cfg, run))
-    return Runner(with_views(run.saved.network, spec.views), spec, run.device, run.precision, run.channels_last)
+    network = with_views(run.saved.network, spec.views)
+    runtime = run.make_runtime(spec.views)
+    return Runner(network, spec, run.device, run.precision, run.channels_last, runtime)
 
 
 def _calibrated(cfg: EvaluateConfig, run: FinishedRun) -> "Runner":

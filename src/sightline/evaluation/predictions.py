@@ -2,7 +2,7 @@
 
 from collections.abc import Iterator
 from dataclasses import dataclass
-from functools import cached_property
+from functools import cached_property, partial
 from itertools import islice
 from typing import TYPE_CHECKING
 
@@ -12,7 +12,8 @@ from rich.progress import track
 
 from sightline.data.loader import length_of
 from sightline.data.transforms import normalise
-from sightline.models.inference import run_network
+from sightline.models.inference import TorchRuntime
+from sightline.models.runtimes import Runtime, compute_logits
 
 if TYPE_CHECKING:
     from torch import nn
@@ -48,24 +49,23 @@ class Predictions:
 
 @dataclass(frozen=True)
 class Runner:
-    """A network with the device and the precision that it runs on."""
+    """A network with its views, the device and the precision that it runs on, and what computes it."""
 
     network: "nn.Module"
     spec: "TaskSpec"
     device: torch.device
     precision: str
     channels_last: bool = True
+    runtime: Runtime | None = None
+    """None: torch."""
 
     def predict(self, batches: "Iterator[torch.Tensor]") -> torch.Tensor:
         """Logits float32 `(N, num_classes)` of prepared images, `(B, image_size, image_size, C)`."""
-        return run_network(
-            self.network,
-            batches,
-            device=self.device,
-            precision=self.precision,
-            prepare=lambda batch: normalise(batch, self.spec),
-            channels_last=self.channels_last,
-        )
+        runtime = self.runtime
+        if runtime is None:
+            prepare = partial(normalise, spec=self.spec)
+            runtime = TorchRuntime(self.network, prepare, self.device, self.precision, channels_last=self.channels_last)
+        return compute_logits(runtime, batches)
 
 
 def predict_split(

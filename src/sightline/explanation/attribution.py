@@ -2,7 +2,7 @@
 
 import copy
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from functools import cached_property
 from typing import Any
@@ -11,13 +11,14 @@ import torch
 from captum.attr import NoiseTunnel, Occlusion, Saliency
 from torch import nn
 
-from sightline.data.transforms import normalise
+from sightline.data.transforms import normalise, to_pixels
 from sightline.explanation.baselines import make_baselines
 from sightline.explanation.grad_cam import GradCam
 from sightline.explanation.map_layer import MapLayer, find_map_layer
 from sightline.explanation.memory import choose_batch_size, memory_budget
 from sightline.explanation.own_method import make_attribute
 from sightline.explanation.path_integral import PathIntegral, Settings, batches_of, integrate
+from sightline.models.runtimes import Runtime
 from sightline.task_spec import TaskSpec
 
 NUM_NOISY = 32
@@ -76,6 +77,8 @@ class Explainer:
         self.network = copied.float().eval().to(device, memory_format=torch.channels_last)  # pyright: ignore[reportCallIssue]
         self.network.requires_grad_(False)
         self.spec, self.device, self.name, self.baseline, self.seed = spec, device, name, baseline, seed
+        self.runtime: Runtime | None = None
+        """What computes answers alone; None, and whatever needs gradients: the network."""
         self.own: Mapping[str, Mapping[str, Any]] = {}
         """Nodes of further methods, by name."""
         self.budget = memory_budget(memory_gb, device)
@@ -96,9 +99,10 @@ class Explainer:
         return find_map_layer(self.network, self.spec.image_size, self.name, self.spec.channels)
 
     def with_network(self, network: nn.Module, settings: Settings) -> "Explainer":
-        """The same explainer for another network of the same shape; nobody waits for its maps."""
+        """The same explainer for another network of the same shape, by torch; nobody waits for its maps."""
         other = object.__new__(Explainer)
         other.__dict__.update(self.__dict__)
+        other.runtime = None
         other.on_progress = lambda done: None
         sizes = {"batch_size": self.settings.batch_size, "paths_at_once": self.settings.paths_at_once}
         other.network, other.settings = network, replace(settings, **sizes)
@@ -110,10 +114,21 @@ class Explainer:
 
     @torch.inference_mode()
     def logits(self, pixels: torch.Tensor) -> torch.Tensor:
-        """Float32 `(N, num_classes)` on the CPU."""
-        size = self.settings.batch_size
-        found = [self.network(self.prepare(pixels[part])).cpu() for part in batches_of(len(pixels), size)]
-        return torch.cat(found)
+        """Float32 `(N, num_classes)` on the CPU for prepared pixels `(N, H, W, C)`."""
+        return torch.cat([self.forward(self.prepare(pixels[part])).cpu() for part in self.parts(len(pixels))])
+
+    def parts(self, count: int) -> Iterator[slice]:
+        """So many images in batches that fit into memory."""
+        return batches_of(count, self.settings.batch_size)
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        """Logits, without gradients, for images `(B, C, H, W)` as the network sees them.
+
+        Another runtime than torch gets the nearest pixels: exact but for the mean colour of occlusion.
+        """
+        if self.runtime is None:
+            return self.network(images)
+        return self.runtime.logits(to_pixels(images, self.spec)).to(images.device)
 
     def explain(self, method: str, cases: Cases) -> list[Explained]:
         """The maps of one method, in the order of the cases."""
@@ -168,7 +183,7 @@ def explain_occlusion(explainer: Explainer, cases: Cases) -> list[Explained]:
     side = max(2, size // WINDOWS)
     stride = max(1, side // 2)
     window, strides = (explainer.spec.channels, side, side), (explainer.spec.channels, stride, stride)
-    method = Occlusion(explainer.network)
+    method = Occlusion(explainer.forward)
 
     def attribute(images: torch.Tensor, classes: torch.Tensor) -> torch.Tensor:
         with torch.no_grad():

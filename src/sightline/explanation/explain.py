@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from sightline.explanation.attribution import Explainer
     from sightline.models.checkpoint import SavedModel
+    from sightline.models.runtimes import Runtime
 
 log = logging.getLogger(__name__)
 CANDIDATES_PER_IMAGE = 32
@@ -58,11 +59,13 @@ def explain(cfg: "DictConfig | ExplainConfig", invocation: Invocation = UNTOLD) 
     files, base = find_named(cfg.images) if cfg.images else ([], Path())
     cfg, code = with_own_code(cfg, invocation)
     places = {"data_root": cfg.data.own_root, "runs": cfg.paths.runs, "extensions": cfg.extensions}
-    run = FinishedRun.open(cfg.run, cfg.accelerator, "32-true", **places, trust_code=cfg.trust_code)
+    run = FinishedRun.open(cfg.run, cfg.accelerator, **places, trust_code=cfg.trust_code, runtime=cfg.runtime)
+    run = replace(run, cache=Path(cfg.paths.cache))
+    runtime = run.make_runtime(views="none")
     named = {file: to_text(file.relative_to(base).as_posix()) for file in files}
     max_pixels = cfg.data.max_pixels or run.max_pixels
-    photos = _read_photos(named, run, str(cfg.images), max_pixels) if files else _choose_photos(cfg, run)
-    explainer = make_explainer(run.saved, run.device, cfg.explanation)
+    photos = _read_photos(named, run, str(cfg.images), max_pixels) if files else _choose_photos(cfg, run, runtime)
+    explainer = make_explainer(run.saved, run.device, cfg.explanation, runtime)
     output = open_folder(Path(cfg.paths.runs), "explain", run.name, cfg.output)
     facts: dict[str, Any] = {
         "task": "explain",
@@ -70,7 +73,8 @@ def explain(cfg: "DictConfig | ExplainConfig", invocation: Invocation = UNTOLD) 
         "run": str(run.path),
         "config": to_plain(cfg),
         "device": str(run.device),
-        "precision": "32-true",
+        "precision": run.precision,
+        "runtime": runtime.name,
         "model": run.saved.architecture.to_dict(),
         "data": {"root": cfg.images or cfg.data.root or run.trained.get("data", {}).get("root")},
         "calibrated": run.uncalibrated is None,
@@ -86,22 +90,30 @@ def explain(cfg: "DictConfig | ExplainConfig", invocation: Invocation = UNTOLD) 
 
 
 def explain_dataset(
-    folder: Path, dataset: Any, saved: "SavedModel", device: "torch.device", explanation: ExplanationConfig, name: str
+    folder: Path,
+    dataset: Any,
+    saved: "SavedModel",
+    device: "torch.device",
+    explanation: ExplanationConfig,
+    name: str,
+    runtime: "Runtime",
 ) -> dict[str, float]:
     """The stage of training: explain representative images; a method that cannot explain the network is left out."""
     others = [method for method in explanation.methods if method != "grad_cam"]
     try:
-        explainer = make_explainer(saved, device, explanation)
+        explainer = make_explainer(saved, device, explanation, runtime)
     except BadInput as error:
         log.warning("grad_cam is left out: %s", error)
         explanation = replace(explanation, methods=others or ["integrated_gradients"])
-        explainer = make_explainer(saved, device, explanation)
-    photos = choose_photos(dataset, saved, device, explanation)
+        explainer = make_explainer(saved, device, explanation, runtime)
+    photos = choose_photos(dataset, runtime, explanation)
     return explain_photos(folder, explainer, photos, explanation, name)
 
 
-def make_explainer(saved: "SavedModel", device: "torch.device", explanation: ExplanationConfig) -> "Explainer":
-    """The object that explains with these settings.
+def make_explainer(
+    saved: "SavedModel", device: "torch.device", explanation: ExplanationConfig, runtime: "Runtime"
+) -> "Explainer":
+    """The object that explains with these settings; where no gradient is needed, the runtime answers.
 
     Raises: BadInput when a method cannot explain this architecture.
     """
@@ -122,6 +134,7 @@ def make_explainer(saved: "SavedModel", device: "torch.device", explanation: Exp
         memory_gb=explanation.memory_gb,
         seed=explanation.seed,
     )
+    explainer.runtime = None if runtime.name == "torch" else runtime
     explainer.own = explanation.own_methods()
     check_own_methods(explainer.own, saved.network, saved.spec)
     if "grad_cam" in explanation.methods:
@@ -198,21 +211,20 @@ def _read_photos(files: dict[Path, str], run: FinishedRun, given: str, max_pixel
     return Photos(torch.cat(pixels), names, None, left_out)
 
 
-def _choose_photos(cfg: ExplainConfig, run: FinishedRun) -> Photos:
+def _choose_photos(cfg: ExplainConfig, run: FinishedRun, runtime: "Runtime") -> Photos:
     images = find_images(cfg, run)
     loader = make_loader_of(cfg, run, images, cfg.split)
-    photos = choose_photos(loader.dataset, run.saved, run.device, cfg.explanation)
+    photos = choose_photos(loader.dataset, runtime, cfg.explanation)
     return replace(photos, guesses=images.guesses)
 
 
-def choose_photos(dataset: Any, saved: "SavedModel", device: "torch.device", explanation: ExplanationConfig) -> Photos:
+def choose_photos(dataset: Any, runtime: "Runtime", explanation: ExplanationConfig) -> Photos:
     """Representative images of a data set: every class in turn, right and wrong, sure and unsure."""
     import numpy as np
     import torch
 
-    from sightline.data.transforms import normalise
     from sightline.explanation.sample_selection import choose_representative
-    from sightline.models.inference import run_network
+    from sightline.models.runtimes import compute_logits
 
     if why := getattr(dataset, "why_unshown", None):
         raise BadInput(f"images=null: nothing can be shown, because {why}; name pictures with images=FOLDER")
@@ -227,14 +239,7 @@ def choose_photos(dataset: Any, saved: "SavedModel", device: "torch.device", exp
             labels.append(batch_labels.cpu())
             yield pixels
 
-    logits = run_network(
-        saved.network,
-        batches(),
-        device=device,
-        precision="32-true",
-        prepare=lambda batch: normalise(batch, saved.spec),
-    )
-    confidences, predicted = logits.softmax(dim=1).max(dim=1)
+    confidences, predicted = compute_logits(runtime, batches()).softmax(dim=1).max(dim=1)
     chosen = choose_representative(
         torch.cat(labels).numpy(), predicted.numpy(), confidences.numpy(), count, explanation.seed
     )

@@ -11,7 +11,7 @@ from torch import nn
 
 from sightline.explanation.attribution import Cases, Explained, Explainer
 from sightline.explanation.baselines import make_baselines
-from sightline.explanation.path_integral import Settings, batches_of
+from sightline.explanation.path_integral import Settings
 
 NUM_POINTS = 16
 GRID = 14
@@ -57,9 +57,9 @@ def _mixtures(start: torch.Tensor, end: torch.Tensor, order: np.ndarray) -> torc
 @torch.inference_mode()
 def _probabilities(explainer: Explainer, images: torch.Tensor, label: int) -> np.ndarray:
     found = []
-    for part in batches_of(len(images), explainer.settings.batch_size):
+    for part in explainer.parts(len(images)):
         batch = images[part].to(explainer.device).contiguous(memory_format=torch.channels_last)
-        logits = explainer.network(batch) / explainer.spec.temperature
+        logits = explainer.forward(batch) / explainer.spec.temperature
         found.append(logits.softmax(dim=1)[:, label].cpu())
     return torch.cat(found).numpy()
 

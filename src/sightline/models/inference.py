@@ -81,7 +81,41 @@ def autocast(precision: str, device: torch.device) -> AbstractContextManager:
     return torch.autocast(device.type, DTYPES[width]) if kind == "mixed" else nullcontext()
 
 
-@torch.inference_mode()
+class TorchRuntime:
+    """A network as it was written, on one device and in one precision."""
+
+    name = "torch"
+
+    def __init__(
+        self,
+        network: nn.Module,
+        prepare: Callable[[torch.Tensor], torch.Tensor],
+        device: torch.device,
+        precision: str,
+        *,
+        channels_last: bool = True,
+    ) -> None:
+        """`prepare` makes a batch into what the network takes, `(B, C, H, W)`; the network itself is moved and put into
+        eval mode."""
+        self.prepare, self.device, self.precision = prepare, device, precision
+        self.memory_format = torch.channels_last if channels_last else torch.contiguous_format
+        width, kind = precision.split("-")
+        self.dtype = DTYPES[width] if kind == "true" else torch.float32
+        moved = network.eval().to(device, memory_format=self.memory_format)  # pyright: ignore[reportCallIssue]
+        self.network: nn.Module = moved.to(self.dtype)
+
+    @torch.inference_mode()
+    def logits(self, batch: torch.Tensor) -> torch.Tensor:
+        """Logits float32 `(B, num_classes)` on the CPU."""
+        with autocast(self.precision, self.device):
+            images = self.prepare(batch.to(self.device, non_blocking=True))
+            images = images.to(self.dtype).contiguous(memory_format=self.memory_format)
+            return self.forward(images).float().cpu()
+
+    def forward(self, images: torch.Tensor) -> torch.Tensor:
+        return self.network(images)
+
+
 def run_network(
     network: nn.Module,
     batches: Iterable[torch.Tensor],
@@ -91,15 +125,6 @@ def run_network(
     prepare: Callable[[torch.Tensor], torch.Tensor],
     channels_last: bool = True,
 ) -> torch.Tensor:
-    """Logits float32 `(N, num_classes)` on the CPU for batches that `prepare` makes into `(B, 3, H, W)`."""
-    memory_format = torch.channels_last if channels_last else torch.contiguous_format
-    network = network.eval().to(device, memory_format=memory_format)  # pyright: ignore[reportCallIssue]
-    width, kind = precision.split("-")
-    dtype = DTYPES[width] if kind == "true" else torch.float32
-    network = network.to(dtype)
-    outputs = []
-    with autocast(precision, device):
-        for batch in batches:
-            images = prepare(batch.to(device, non_blocking=True)).to(dtype).contiguous(memory_format=memory_format)
-            outputs.append(network(images).float().cpu())
-    return torch.cat(outputs)
+    """Logits float32 `(N, num_classes)` on the CPU for batches that `prepare` makes into `(B, C, H, W)`."""
+    runtime = TorchRuntime(network, prepare, device, precision, channels_last=channels_last)
+    return torch.cat([runtime.logits(batch) for batch in batches])

@@ -2,7 +2,7 @@
 
 import logging
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from itertools import chain
 from pathlib import Path
@@ -53,7 +53,9 @@ def predict(cfg: "DictConfig | PredictConfig", invocation: Invocation = UNTOLD) 
 
     keep_freed_memory()
     places = {"runs": cfg.paths.runs, "extensions": cfg.extensions}
-    run = FinishedRun.open(cfg.run, cfg.accelerator, cfg.precision, **places, trust_code=cfg.trust_code)
+    how = {"precision": cfg.precision, "runtime": cfg.runtime}
+    run = FinishedRun.open(cfg.run, cfg.accelerator, **how, **places, trust_code=cfg.trust_code)
+    run = replace(run, cache=Path(cfg.paths.cache))
     max_pixels = cfg.data.max_pixels or run.max_pixels
     loading = {"batch_size": cfg.batch_size, "num_workers": cfg.num_workers}
     batches = PictureBatches(files, run.task_spec, max_pixels=max_pixels, **loading)
@@ -72,6 +74,7 @@ def predict(cfg: "DictConfig | PredictConfig", invocation: Invocation = UNTOLD) 
         "config": to_plain(cfg),
         "device": str(run.device),
         "precision": run.precision,
+        "runtime": run.runtime.name,
         "calibrated": run.uncalibrated is None,
     }
     run.warn_if_uncalibrated()

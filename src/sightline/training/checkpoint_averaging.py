@@ -61,14 +61,12 @@ def _score(
     from sightline.evaluation.measurement import measure_further
     from sightline.evaluation.predictions import Runner, predict_split
     from sightline.evaluation.scores import measure
+    from sightline.models.inference import choose_precision
 
-    runner = Runner(
-        copy.deepcopy(network),  # it may be put into 16 bits
-        best.spec,
-        trainer.strategy.root_device,
-        str(trainer.precision),
-        cfg.model.channels_last,
-    )
+    device = trainer.strategy.root_device
+    precision = choose_precision(cfg.precision, device)
+    copied = copy.deepcopy(network)  # it may be put into 16 bits
+    runner = Runner(copied, best.spec, device, precision, cfg.model.channels_last)
     predictions = predict_split(runner, datamodule.measured("val"), cfg.trainer.limit_val_batches)
     found = {**measure(predictions, "val"), **measure_further(predictions, "val", cfg.evaluation)}
     return found[cfg.checkpoint.monitor]

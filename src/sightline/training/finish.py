@@ -1,6 +1,8 @@
 """What follows the fit: the exported model, all that is measured and explained of it, and what loggers get of that."""
 
 import logging
+from dataclasses import replace
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -74,18 +76,23 @@ def _export_and_measure(plan: FitPlan, trainer: "pl.Trainer", record: RunRecord)
     limits = {"val": cfg.trainer.limit_val_batches, "test": cfg.trainer.limit_test_batches}
     chosen = build_evaluators(cfg.evaluation) if "test" in cfg.stages else None
     runner = _runner(plan, trainer, run_dir)
+    assert runner.runtime is not None
+    record.update(runtime=runner.runtime.name)
     return measure_run(run_dir, runner, loaders, limits, chosen, cfg.evaluation, name=cfg.name)
 
 
 def _runner(plan: FitPlan, trainer: "pl.Trainer", run_dir: Path) -> "Runner":
-    """The network of `model/` as it lies there, with the run's views, device and precision."""
+    """The network of `model/` as it lies there, with the run's views and device; what computes is as configured."""
+    from sightline.data.transforms import normalise
     from sightline.evaluation.predictions import Runner
     from sightline.models.checkpoint import IMPORTED, load_model
+    from sightline.models.runtimes import make_runtime
     from sightline.models.views import with_views
 
     saved = load_model(run_dir / "model", IMPORTED)
-    network, device = with_views(saved.network, saved.spec.views), trainer.strategy.root_device
-    return Runner(network, saved.spec, device, str(trainer.precision), plan.cfg.model.channels_last)
+    network, placement = with_views(saved.network, saved.spec.views), plan.placement_in(trainer)
+    runtime = make_runtime(plan.runtime, saved, placement, partial(normalise, spec=saved.spec))
+    return Runner(network, saved.spec, placement.device, placement.precision, placement.channels_last, runtime)
 
 
 def _explain(plan: FitPlan, trainer: "pl.Trainer", run_dir: Path) -> dict[str, float]:
@@ -93,15 +100,21 @@ def _explain(plan: FitPlan, trainer: "pl.Trainer", run_dir: Path) -> dict[str, f
     cfg, datamodule = plan.cfg, plan.datamodule
     if "explain" not in cfg.stages or plan.learner.not_measured is not None:
         return {}
+    from sightline.data.transforms import normalise
     from sightline.explanation.explain import explain_dataset
     from sightline.models.checkpoint import IMPORTED, load_model
+    from sightline.models.runtimes import make_runtime
 
     dataset = datamodule.val if datamodule.test is None else datamodule.test
     if why := getattr(dataset, "why_unshown", None):
         log.warning("nothing is explained, because %s", why)
         return {}
-    saved, device = load_model(run_dir / "model", IMPORTED), trainer.strategy.root_device
-    return explain_dataset(run_dir / "explanations", dataset, saved, device, cfg.explanation, cfg.name)
+    saved = load_model(run_dir / "model", IMPORTED)
+    placement = replace(plan.placement_in(trainer), precision="32-true")
+    plain = replace(saved, spec=replace(saved.spec, views="none"))
+    runtime = make_runtime(plan.runtime, plain, placement, partial(normalise, spec=saved.spec))
+    folder = run_dir / "explanations"
+    return explain_dataset(folder, dataset, saved, placement.device, cfg.explanation, cfg.name, runtime)
 
 
 def _export(plan: FitPlan, opened: TrainingData, record: RunRecord) -> None:

@@ -6,7 +6,8 @@ import logging
 import math
 import sys
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.config import STRATEGIES, TrainConfig, build, build_each, is_own, locate, taken_by_name, to_plain
@@ -24,6 +25,7 @@ if TYPE_CHECKING:  # imported inside functions: bad input is refused before torc
     from sightline.callbacks.rollback import Rollback
     from sightline.data.datamodule import ImageDataModule
     from sightline.models.learner import Learner
+    from sightline.models.runtimes import Placement
 
 log = logging.getLogger(__name__)
 PROFILERS = {"simple": "SimpleProfiler", "advanced": "AdvancedProfiler", "pytorch": "PyTorchProfiler"}
@@ -46,9 +48,22 @@ class FitPlan:
     """Those of the configuration, beyond the ones that every run has."""
     loggers: list[Any]
 
+    placement: "Placement"
+    """Where and how the finished model is measured."""
+
     @property
     def precision(self) -> str:
+        """Of the training."""
         return self.arguments["precision"]
+
+    @property
+    def runtime(self) -> str:
+        """What computes where no gradient is needed: what lies in the folder already decides nothing."""
+        return "torch" if self.cfg.runtime == "auto" else self.cfg.runtime
+
+    def placement_in(self, trainer: "pl.Trainer") -> "Placement":
+        """The same on the very device that this process trained on."""
+        return replace(self.placement, device=trainer.strategy.root_device)
 
 
 def plan_fit(cfg: TrainConfig, rank: Rank, learner: "Learner", datamodule: "ImageDataModule") -> FitPlan:
@@ -56,14 +71,18 @@ def plan_fit(cfg: TrainConfig, rank: Rank, learner: "Learner", datamodule: "Imag
 
     Raises: BadInput when Lightning or a callback or logger refuses its settings.
     """
-    from sightline.models.inference import choose_device
+    from sightline.models.inference import choose_device, choose_precision
+    from sightline.models.runtimes import Placement, check_runtime
 
+    device = choose_device(cfg.trainer.accelerator)
+    precision = choose_precision(cfg.precision, device)
+    placement = Placement(device, precision, cfg.model.channels_last, Path(cfg.paths.cache))
+    check_runtime(cfg.runtime, placement)
     callbacks: list[Any] = [*recipe_callbacks(cfg), *_build_callbacks(cfg)]
     loggers = _build_loggers(cfg)
-    device = choose_device(cfg.trainer.accelerator)
     arguments = _accepted_arguments(cfg, rank, device)
     _check_batches(arguments, datamodule, learner)
-    return FitPlan(cfg, rank, learner, datamodule, device.type, arguments, callbacks, loggers)
+    return FitPlan(cfg, rank, learner, datamodule, device.type, arguments, callbacks, loggers, placement)
 
 
 def _build_callbacks(cfg: TrainConfig) -> list[Any]:
