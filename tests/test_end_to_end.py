@@ -32,8 +32,8 @@ def metrics_of(folder: Path) -> dict[str, float]:
 def test_the_run_folder_holds_what_the_contract_names(trained: Path, runs: Path) -> None:
     for name in (
         "run.json metrics.json config.yaml metrics.csv manifest.csv confusion_matrix.csv confusion_matrix.png "
-        "per_class.csv per_class.png checkpoints/best.ckpt checkpoints/last.ckpt model/model.safetensors "
-        "model/task_spec.json model/model.json"
+        "per_class.csv per_class.png learning_curves.png checkpoints/best.ckpt checkpoints/last.ckpt "
+        "model/model.safetensors model/task_spec.json model/model.json"
     ).split():
         assert (trained / name).is_file(), name
     assert list((trained / "tensorboard").glob("events.*"))

@@ -99,6 +99,7 @@ def measure_run(
     evaluation: EvaluationConfig,
     *,
     name: str,
+    further: Sequence[Section] = (),
 ) -> dict[str, float]:
     """Measure a trained network: calibrate it on `loaders["val"]`, then report on test, or on validation without one.
 
@@ -119,5 +120,5 @@ def measure_run(
         evaluation.seed,
     )
     chosen = [Scores(), PerClass()] if evaluators is None else evaluators
-    metrics = measure_split(folder, inputs, chosen, name=name, evaluation=evaluation)
+    metrics = measure_split(folder, inputs, chosen, name=name, evaluation=evaluation, further=further)
     return {**measure(validation, "val"), **measure_further(validation, "val", evaluation), **metrics}

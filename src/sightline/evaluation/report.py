@@ -21,7 +21,7 @@ from sightline.runs.folder import heading
 from sightline.runs.pages import render
 
 TEMPLATE = "report.html.j2"
-IN_RUN_FOLDER = ("confusion_matrix", "per_class")
+IN_RUN_FOLDER = ("confusion_matrix", "per_class", "learning_curves")
 """Tables and figures that lie beside metrics.json; the others in evaluation/."""
 MAX_ROWS = 25
 PICTURE_SIZE = 128
@@ -38,14 +38,19 @@ HEADLINES = {
 
 def write_sections(folder: Path, sections: Sequence[Section]) -> None:
     """Every table and figure of the sections as a file in a run's folder."""
-    inner = folder / "evaluation"
-    inner.mkdir(parents=True, exist_ok=True)
     for section in sections:
         for name, table in section.tables.items():
-            _write_csv((folder if name in IN_RUN_FOLDER else inner) / f"{name}.csv", table)
+            _write_csv(_place(folder, name) / f"{name}.csv", table)
         for name, figure in section.figures.items():
             arrange(figure)
-            figure.savefig((folder if name in IN_RUN_FOLDER else inner) / f"{name}.png", dpi=110)
+            figure.savefig(_place(folder, name) / f"{name}.png", dpi=110)
+
+
+def _place(folder: Path, name: str) -> Path:
+    """The folder for a table or a figure of a run; it is made."""
+    place = folder if name in IN_RUN_FOLDER else folder / "evaluation"
+    place.mkdir(parents=True, exist_ok=True)
+    return place
 
 
 def write_report(
@@ -60,6 +65,7 @@ def write_report(
     """Write everything below `folder` and return the metrics of all sections; `modes` are of the user's own metrics."""
     metrics = {key: value for section in sections for key, value in section.metrics.items()}
     write_sections(folder, sections)
+    (folder / "evaluation").mkdir(parents=True, exist_ok=True)
     write_json(folder / "evaluation" / "evaluation.json", describe_quality(inputs))
     page = folder / "evaluation" / "report.html"
     text = render(

@@ -1,6 +1,7 @@
 """What follows the fit: the exported model, all that is measured and explained of it, and what loggers get of that."""
 
 import logging
+from collections.abc import Sequence
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
@@ -15,6 +16,7 @@ from sightline.training.unlabelled import predict_unlabelled
 if TYPE_CHECKING:  # imported inside functions: bad input is refused before torch loads
     import pytorch_lightning as pl
 
+    from sightline.evaluation.evaluation_input import Section
     from sightline.evaluation.predictions import Runner
 
 log = logging.getLogger(__name__)
@@ -27,6 +29,8 @@ def finish(plan: FitPlan, opened: TrainingData, trainer: "pl.Trainer", record: R
     Raises: GateNotMet when everything is there, and the exported model answers differently.
     """
     from sightline.callbacks.throughput import Throughput
+    from sightline.evaluation.learning_curves import learning_curves
+    from sightline.evaluation.report import write_sections
     from sightline.models.backbones import num_parameters
 
     callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]  (Lightning's stub lacks it)
@@ -39,7 +43,11 @@ def finish(plan: FitPlan, opened: TrainingData, trainer: "pl.Trainer", record: R
         from sightline.training.own_module import measure_itself
 
         metrics |= measure_itself(plan.cfg, plan.learner, plan.datamodule, run_dir / BEST)
-    metrics |= _export_and_measure(plan, trainer, record) if plan.learner.not_measured is None else {}
+    curves = list(filter(None, [learning_curves(run_dir)]))
+    if plan.learner.not_measured is None:
+        metrics |= _export_and_measure(plan, trainer, record, curves)
+    else:
+        write_sections(run_dir, curves)
     write_json(run_dir / "metrics.json", metrics)
     if opened.unlabelled and "test" in plan.cfg.stages and plan.learner.not_measured is None:
         predict_unlabelled(plan.cfg, opened, _runner(plan, trainer, run_dir), record)
@@ -55,7 +63,9 @@ def _last_train_metrics(trainer: "pl.Trainer") -> dict[str, float]:
     return {name: float(trainer.callback_metrics[name]) for name in names if name in trainer.callback_metrics}
 
 
-def _export_and_measure(plan: FitPlan, trainer: "pl.Trainer", record: RunRecord) -> dict[str, float]:
+def _export_and_measure(
+    plan: FitPlan, trainer: "pl.Trainer", record: RunRecord, further: "Sequence[Section]"
+) -> dict[str, float]:
     """Write `model/` from the best checkpoint, then measure that file: validation always, test if there is one."""
     from sightline.evaluation.measurement import build_evaluators, measure_run
     from sightline.models.checkpoint import IMPORTED, load_model, save_model
@@ -78,7 +88,7 @@ def _export_and_measure(plan: FitPlan, trainer: "pl.Trainer", record: RunRecord)
     runner = _runner(plan, trainer, run_dir)
     assert runner.runtime is not None
     record.update(runtime=runner.runtime.name)
-    return measure_run(run_dir, runner, loaders, limits, chosen, cfg.evaluation, name=cfg.name)
+    return measure_run(run_dir, runner, loaders, limits, chosen, cfg.evaluation, name=cfg.name, further=further)
 
 
 def _runner(plan: FitPlan, trainer: "pl.Trainer", run_dir: Path) -> "Runner":
