@@ -56,7 +56,7 @@ def run(root: Path, runs: Path, cli: Cli) -> Path:
 
 def texts_in(folder: Path) -> Iterator[tuple[Path, str]]:
     for path in sorted(folder.rglob("*")):
-        if path.suffix in (".json", ".csv", ".html", ".yaml", ".log"):
+        if path.suffix in (".json", ".csv", ".html", ".yaml", ".log", ".md"):
             yield path, path.read_text(encoding="utf-8", errors="strict")
 
 

@@ -44,7 +44,7 @@ def test_a_run_has_them_as_a_picture_and_in_its_report(trained: Path) -> None:
         assert len(set(picture.convert("L").resize((200, 60)).tobytes())) > 20
     text = plain(trained / "evaluation" / "report.html")
     assert "Learning curves" in text
-    assert "of 4, the best by val/accuracy (dotted)," in text
+    assert "of 4, the best by val/accuracy," in text
     assert "on augmented images" in text, "experiment=photos crops and mirrors"
 
 
@@ -54,14 +54,14 @@ def test_a_run_of_one_epoch_that_measures_nothing_has_them_too(cli: Cli, colors:
     assert done.returncode == 0, done.stderr
     assert (tmp_path / "run" / "learning_curves.png").is_file()
     text = plain(tmp_path / "run" / "evaluation" / "report.html")
-    assert "In epoch 1 of 1, the best by val/accuracy (dotted)," in text
+    assert "In epoch 1 of 1, the best by val/accuracy," in text
 
 
 def test_the_gap_is_that_of_the_epoch_that_is_kept(tmp_path: Path) -> None:
     text, panels = curves_of(tmp_path, FALLING)
     assert panels == ["loss", "accuracy", "learning rate"]
     assert text.startswith(
-        "In epoch 2 of 3, the best by val/accuracy (dotted), 85 % of the training images and 76 % of the validation "
+        "In epoch 2 of 3, the best by val/accuracy, 85 % of the training images and 76 % of the validation "
         "images were answered right: 9 percentage points fewer of validation."
     )
     assert "knows its training images better than new ones (95 % interval of validation, 1,000 images: 0.73" in text
@@ -103,7 +103,7 @@ def test_what_makes_training_another_measurement_is_named(tmp_path: Path) -> Non
 
 def test_without_validation_or_with_one_that_was_trained_on_there_is_no_gap(tmp_path: Path) -> None:
     text, panels = curves_of(tmp_path, [{"train/loss": 1.0, "train/accuracy": 0.5}] * 2)
-    assert "In epoch 2 of 2, the last, which is kept (dotted), no gap can be told: no number of training has" in text
+    assert "In epoch 2 of 2, the last, which is kept, no gap can be told: no number of training has" in text
     assert panels == ["loss", "accuracy", "learning rate"]
     seen, _ = curves_of(tmp_path, FALLING, data={"with_validation": True})
     assert "no gap can be told: the validation images were trained on too" in seen
@@ -114,7 +114,7 @@ def test_what_modules_of_ones_own_log_is_drawn_under_their_names(tmp_path: Path)
     own: dict[str, Any] = {"module": {"_target_": "mine.Net"}, "checkpoint": {"monitor": "val_margin", "mode": "min"}}
     text, panels = curves_of(tmp_path, rows, **own)
     assert panels == ["f1", "margin", "learning rate"]
-    assert "In epoch 1 of 2, the best by val_margin (dotted), train_f1 is 0.5 and val_f1 0.4. Whether the two" in text
+    assert "In epoch 1 of 2, the best by val_margin, train_f1 is 0.5 and val_f1 0.4. Whether the two" in text
     assert curves_of(tmp_path, [{"speed": 1.0}], **own)[1] == ["learning rate"]
 
 

@@ -27,14 +27,24 @@ Rows = Sequence[Mapping[str, float]]
 
 def learning_curves(folder: Path) -> Section | None:
     """The section of a training's report, from `metrics.csv` and `run.json` in its folder; None without an epoch."""
-    rows, record = _read_rows(folder / "metrics.csv"), read_json(folder / "run.json")
+    rows = _read_rows(folder / "metrics.csv")
     if not rows:
         return None
+    monitor, best = _best_row(rows, read_json(folder / "run.json").get("config", {}))
+    figure = _draw(rows, _panels(rows, monitor), best)
+    text = f"{describe_curves(folder)} Dotted: the epoch that is kept."
+    return Section("Learning curves", text=text, figures={NAME: figure})
+
+
+def describe_curves(folder: Path) -> str:
+    """The gap between training and validation in sentences; nothing without an epoch."""
+    rows, record = _read_rows(folder / "metrics.csv"), read_json(folder / "run.json")
+    if not rows:
+        return ""
     config = record.get("config", {})
     monitor, best = _best_row(rows, config)
     told = (_describe_gap(rows, best, monitor, record), _describe_rise(rows), _describe_losses(config))
-    figure = _draw(rows, _panels(rows, monitor), best)
-    return Section("Learning curves", text=" ".join(filter(None, told)), figures={NAME: figure})
+    return " ".join(filter(None, told))
 
 
 def _read_rows(path: Path) -> list[dict[str, float]]:
@@ -104,7 +114,7 @@ def _describe_gap(rows: Rows, best: int, monitor: str | None, record: Mapping[st
     """How far training and validation are apart in the epoch that is kept, and what may be read from that."""
     row, config = rows[best], record.get("config", {})
     place = f"In epoch {row['epoch'] + 1:.0f} of {rows[-1]['epoch'] + 1:.0f}, "
-    place += f"the best by {monitor} (dotted)," if monitor else "the last, which is kept (dotted),"
+    place += f"the best by {monitor}," if monitor else "the last, which is kept,"
     if config.get("data", {}).get("with_validation"):
         return f"{place} no gap can be told: the validation images were trained on too."
     pairs = {title: columns for title, columns in _panels(rows, monitor) if {"train", "val"} <= columns.keys()}

@@ -161,6 +161,7 @@ PAGES = {
     "report": "evaluation/report.html",
     "explanations": "explanations/index.html",
     "data audit": "audit.html",
+    "model card": "model/model_card.md",
     "numbers": "metrics.json",
     "record": "run.json",
 }
@@ -180,7 +181,7 @@ class Heading:
 def heading(page: Path) -> Heading:
     """The heading of a page that will lie in a folder of a run's folder, from the run's record.
 
-    Linked is what lies there, or will: the numbers, and of a training the explanations.
+    Linked is what lies there, or will: the numbers, and of a training the explanations and the card of its model.
     """
     folder = page.parent.parent
     record = read_json(folder / "run.json")
@@ -194,6 +195,8 @@ def heading(page: Path) -> Heading:
     to_come = {"numbers"} | {
         "explanations" for stage in record.get("config", {}).get("stages", ()) if stage == "explain"
     }
+    if record.get("task") == "train" and (folder / "model" / "model.json").is_file():
+        to_come.add("model card")
     pages = {title: folder / path for title, path in PAGES.items() if title in to_come or (folder / path).is_file()}
     if model_run != folder:
         others = {f"the run's {title}": model_run / path for title, path in PAGES.items()}

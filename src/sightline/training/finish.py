@@ -31,6 +31,7 @@ def finish(plan: FitPlan, opened: TrainingData, trainer: "pl.Trainer", record: R
     from sightline.callbacks.throughput import Throughput
     from sightline.evaluation.learning_curves import learning_curves
     from sightline.evaluation.report import write_sections
+    from sightline.export.model_card import write_model_card
     from sightline.models.backbones import num_parameters
 
     callbacks: list[Any] = trainer.callbacks  # pyright: ignore[reportAttributeAccessIssue]  (Lightning's stub lacks it)
@@ -53,6 +54,8 @@ def finish(plan: FitPlan, opened: TrainingData, trainer: "pl.Trainer", record: R
         predict_unlabelled(plan.cfg, opened, _runner(plan, trainer, run_dir), record)
     metrics |= _explain(plan, trainer, run_dir)
     write_json(run_dir / "metrics.json", metrics)
+    if plan.learner.not_measured is None:
+        write_model_card(run_dir)
     _log_hparams(trainer, plan, metrics, run_dir)
     _export(plan, opened, record)
     return metrics
