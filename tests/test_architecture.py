@@ -51,6 +51,8 @@ SERVING_FROM_DATA |= {"sightline.data.collection.image_files"}
 SERVING_FROM_DATA |= {f"sightline.data.{name}" for name in ("arrays", "decoding", "levels")}
 """What serving may take from the data room: how pixels are prepared, pictures loaded, shown and found, their table; and
 the headers of files and the errors of reading them, which a service says in its own words."""
+SERVING_FROM_DATA |= {"sightline.data.collection.image_files", "sightline.data.collection.named_pictures"}
+"""What serving may take from the data room: how pixels are prepared, pictures loaded, shown and found, their table."""
 CONFIG_FROM_MODELS = {"models/listing.py", "models/own_network.py", "models/own_loss.py", "models/own_module.py"}
 CONFIG_FROM_MODELS |= {"models/own_metrics.py", "models/checkpoint.py", "models/classifier.py", "models/onnx_graph.py"}
 """Task functions in a room below the configurations, what makes a network of own code, and what writes a whole file."""

@@ -3,7 +3,7 @@
 from collections.abc import Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from sightline.errors import BadInput
 from sightline.runs.content_hash import files_of
@@ -25,6 +25,14 @@ def split_address(address: str) -> tuple[str, str]:
 def _mark(prefix: str) -> str:
     """Key of the marker object that says that an upload is complete."""
     return f"{prefix.rstrip('/')}.complete"
+
+
+class Stored(NamedTuple):
+    """An object: its key, its bytes, and when it was changed, in seconds since 1970."""
+
+    key: str
+    size: int
+    changed: float
 
 
 class Storage:
@@ -78,6 +86,24 @@ class Storage:
                 f"launch.bucket={bucket}: {error.response['Error'].get('Message', code)} ({code})"
             ) from error
         return True
+
+    def find(self, bucket: str, prefix: str) -> Iterator[Stored]:
+        """The objects whose keys begin with a prefix, in the order of their keys, as the pages of the list come.
+
+        Raises: BadInput where there is no such bucket, or these credentials may not list it.
+        """
+        from botocore.exceptions import ClientError
+
+        try:
+            for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
+                for each in page.get("Contents", ()):
+                    yield Stored(each["Key"], each["Size"], each["LastModified"].timestamp())
+        except ClientError as error:
+            said = error.response["Error"]
+            raise BadInput(
+                f"s3://{bucket}/{prefix}: cannot be listed ({said.get('Message', said['Code'])}); correct it, or ask "
+                "its owner"
+            ) from error
 
     def _list(self, bucket: str, prefix: str) -> Iterator[tuple[str, int]]:
         from botocore.exceptions import ClientError

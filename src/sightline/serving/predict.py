@@ -1,134 +1,138 @@
-"""Classify photos with a trained model."""
+"""Classify photos with a trained model, here or where it is deployed."""
 
 import logging
-from collections.abc import Callable, Sequence
-from dataclasses import dataclass, replace
-from functools import partial
+from collections.abc import Iterator
 from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from sightline.config import PredictConfig, to_plain, validate_task, with_own_code
-from sightline.data.collection.image_files import find_named
-from sightline.data.display import load_displayed
-from sightline.data.predicted_classes import most_probable, write_predictions
+from sightline.data.collection.named_pictures import FileList, name_pictures
+from sightline.data.predicted_classes import Row
 from sightline.errors import BadInput
-from sightline.finished_run import FinishedRun
-from sightline.runs.file_names import fit_name, to_text
+from sightline.runs.file_names import fit_name, to_name, to_text
+from sightline.runs.files import read_json, write_json
 from sightline.runs.folder import find_run
 from sightline.runs.invocation import UNTOLD, Invocation
-from sightline.runs.record import RunRecord, open_folder
+from sightline.runs.record import RunRecord
+from sightline.serving.answering import Answering, open_answering, warn_of
+from sightline.serving.merge import merge
+from sightline.serving.parts import Part, alone
+from sightline.serving.predict_result import PredictResult, certainty_of
+from sightline.serving.prediction_files import Journal, check_format, read_table, write_table
+from sightline.serving.prediction_place import Place
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
-    from PIL import Image
-
-    from sightline.task_spec import TaskSpec
 
 log = logging.getLogger(__name__)
 
 
-@dataclass(frozen=True)
-class PredictResult:
-    """Files with their most probable classes, and those that could not be read."""
-
-    files: list[Path]
-    classes: list[list[tuple[str, float]]]
-    unreadable: list[Path]
-    run_dir: Path
-    is_calibrated: bool
-    """Whether the probabilities are."""
-
-
 def predict(cfg: "DictConfig | PredictConfig", invocation: Invocation = UNTOLD) -> PredictResult:
-    """Write `predictions.csv` and, with `pictures`, each photo with its class as the title."""
+    """Write `predictions.csv` and, with `pictures`, each photo with its class as the title.
+
+    Rows go into a journal as they come, which a killed process leaves: the same command with the same folder goes on
+    behind them. One of several parts writes a file of its own, and is not computed twice.
+    """
     cfg = validate_task(cfg, PredictConfig)
-    files, base = find_named(cfg.images)
-    find_run(cfg.run, Path(cfg.paths.runs))  # before torch loads, which takes seconds
+    if cfg.merge is not None:
+        return merge(cfg, invocation)
+    check_format(cfg.format)
+    pictures = name_pictures(cfg.images, Path(cfg.paths.cache))
+    if cfg.run is not None:
+        find_run(cfg.run, Path(cfg.paths.runs))  # before torch loads, which takes seconds
     cfg, code = with_own_code(cfg, invocation)
-    from rich.progress import track
-
-    from sightline.data.pictures import PictureBatches
-    from sightline.models.inference import keep_freed_memory
-
-    keep_freed_memory()
-    places = {"runs": cfg.paths.runs, "extensions": cfg.extensions}
-    how = {"precision": cfg.precision, "runtime": cfg.runtime}
-    run = FinishedRun.open(cfg.run, cfg.accelerator, **how, **places, trust_code=cfg.trust_code)
-    run = replace(run, cache=Path(cfg.paths.cache))
-    max_pixels = cfg.data.max_pixels or run.max_pixels
-    loading = {"batch_size": cfg.batch_size, "num_workers": cfg.num_workers}
-    batches = PictureBatches(files, run.task_spec, max_pixels=max_pixels, **loading)
-    batches.watch = lambda loader: track(loader, "Predicting", total=len(loader), transient=True)
-    rest = iter(batches)
-    first = next(rest, None)
-    if first is None:
+    answering = open_answering(cfg, invocation.serve_token)
+    part = Part(cfg.part, cfg.num_parts)
+    files, listed = part.of(pictures.files), {"list_sha256": pictures.files.sha256(), "num_listed": len(pictures.files)}
+    computed_with = {**answering.computed_with, **listed}
+    place = Place.find(cfg, part, answering.name, computed_with, is_job=invocation.is_job)
+    if (note := place.finished(computed_with)) is not None:
+        return _finished(place, files.base, note)
+    done = place.rows_done(computed_with)
+    pictures.fetch(files if cfg.pictures else files[done:])
+    chunks = answering.rows(files[done:])
+    first = next(chunks, [])
+    if place.is_new and cfg.run is not None and len(first) == len(files) and all(row.error for row in first):
         raise BadInput(
-            f"images={cfg.images}: none of the {len(files)} file(s) can be read, the first is {batches.unreadable[0]}"
+            f"images={cfg.images}: none of the {len(files)} file(s) can be read, the first is {first[0].error}"
         )
-    output = open_folder(Path(cfg.paths.runs), "predict", run.name, cfg.output)
-    facts: dict[str, Any] = {
-        "task": "predict",
-        "name": run.trained.get("name"),
-        "run": str(run.path),
-        "config": to_plain(cfg),
-        "device": str(run.device),
-        "precision": run.precision,
-        "runtime": run.runtime.name,
-        "calibrated": run.uncalibrated is None,
-    }
-    run.warn_if_uncalibrated()
-    with RunRecord(output, invocation, **facts) as record:
+    place = place.opened(cfg, answering.name)
+    facts = {"task": "predict", **answering.facts, "config": to_plain(cfg)}
+    earlier = read_json(place.record / "run.json")
+    with alone(place.journal), RunRecord(place.record, invocation, earlier=earlier, **facts) as record:
         code.save(record)
-        probabilities = run.predict_batches(chain([first], rest))
-        assert probabilities is not None
-        for error in batches.unreadable.values():
-            log.warning("skipped %s", error)
-        unreadable = [files[number] for number in sorted(batches.unreadable)]
-        readable = [file for number, file in enumerate(files) if number not in batches.unreadable]
-        classes = most_probable(probabilities, run.task_spec.class_names)
-        write_predictions(output / "predictions.csv", [file.relative_to(base) for file in readable], classes)
+        with Journal(place.journal, computed_with) as journal:
+            if journal.done != done:
+                raise BadInput(f"{place.journal}: another process has added rows to it; name another output")
+            _write_down(journal, chain([first], chunks), len(files))
+        result = PredictResult(place.folder, place.table, files.base, answering.certainty)
         if cfg.pictures:
-            spec = run.task_spec
-            bands = {"channels": spec.channels, "display_bands": spec.display_bands}
-            load = partial(load_displayed, value_range=spec.value_range, max_pixels=max_pixels, **bands)
-            _draw_pictures(output / "pictures", base, readable, classes, load)
-        record.update(num_images=len(readable), unreadable=[to_text(str(file)) for file in unreadable])
-        record.update(**_count_unsure(run.task_spec, classes))
-    return PredictResult(readable, classes, unreadable, output, run.uncalibrated is None)
+            _draw_pictures(place.folder / "pictures", journal.rows(), files, answering)
+        write_table(place.table, result.watch(journal.rows()), with_errors=part.count > 1 or answering.names_errors)
+        if part.count > 1:
+            write_json(place.note, {**computed_with, **_note(place, files, answering, result)})
+        place.journal.unlink()
+        unreadable = [to_text(str(file)) for file in result.unreadable]
+        record.update(**result.counts, unreadable=unreadable)
+    result.warn_of_unsure()
+    return result
 
 
-def _count_unsure(spec: "TaskSpec", classes: Sequence[Sequence[tuple[str, float]]]) -> dict[str, Any]:
-    """How many answers lie below the model's threshold; nothing where it has none."""
-    calibration = spec.calibration
-    if calibration is None or calibration.threshold is None:
-        return {}
-    threshold = calibration.threshold
-    unsure = sum(ranked[0][1] < threshold for ranked in classes)
-    if unsure:
-        log.info(
-            "%d of %d photos are uncertain (confidence below %.3g %%, above which %.3g %% were right on validation)",
-            unsure,
-            len(classes),
-            100 * threshold,
-            100 * calibration.target_accuracy,
-        )
-    return {"threshold": threshold, "num_below_threshold": unsure}
+def _write_down(journal: Journal, chunks: Iterator[list[Row]], total: int) -> None:
+    """Rows into the journal, as they come."""
+    from rich.progress import Progress
+
+    warned = 0
+    with Progress(transient=True) as bar:
+        task = bar.add_task("Predicting", total=total, completed=journal.done)
+        for rows in chunks:
+            journal.add(rows)
+            warned = warn_of(rows, warned)
+            bar.advance(task, len(rows))
 
 
-def _draw_pictures(
-    folder: Path,
-    base: Path,
-    files: Sequence[Path],
-    classes: Sequence[Sequence[tuple[str, float]]],
-    load: "Callable[[Path], Image.Image]",
-) -> None:
+def _note(place: Place, files: FileList, answering: Answering, result: PredictResult) -> dict[str, Any]:
+    """What stands beside the table of a part, besides what it was computed with."""
+    return {
+        "part": place.part.number,
+        "num_parts": place.part.count,
+        "num_images": len(files),
+        "files_sha256": files.sha256(),
+        "num_unsure": result.num_unsure,
+        "names_errors": answering.names_errors,
+        "base": to_text(str(files.base)),
+        "name": answering.name,
+        **vars(answering.certainty),
+    }
+
+
+def _finished(place: Place, base: Path, note: dict[str, Any]) -> PredictResult:
+    """The result of a part that is there."""
+    log.info("%s is there already", place.part)
+    result = PredictResult(place.folder, place.table, base, certainty_of(note))
+    for _ in result.watch(read_table(place.table)):
+        pass
+    result.num_unsure = note["num_unsure"]
+    return result
+
+
+def _draw_pictures(folder: Path, rows: Iterator[Row], files: FileList, answering: Answering) -> None:
+    """Each picture that has an answer, with it as the title."""
     from rich.progress import track
 
+    from sightline.data.transforms import UnreadableImage
     from sightline.serving.pictures import draw_titled
 
-    for file, ranked in track(list(zip(files, classes, strict=True)), "Drawing", transient=True):
-        path = folder / to_text(str(file.relative_to(base)))
+    for row in track(rows, "Drawing", len(files), transient=True):
+        if row.error is not None:
+            continue
+        name, probability = row.ranked[0]
+        path = folder / row.file
         path.parent.mkdir(parents=True, exist_ok=True)
-        name, probability = ranked[0]
-        draw_titled(load(file), name, f"{probability:.1%}").save(path.with_name(fit_name(path.name, ".png")))
+        try:
+            shown = answering.show(files.base / to_name(row.file))
+        except UnreadableImage as error:  # of a kind that an endpoint reads and this machine does not
+            log.warning("not drawn: %s", error)
+            continue
+        draw_titled(shown, name, f"{probability:.1%}").save(path.with_name(fit_name(path.name, ".png")))

@@ -1,0 +1,277 @@
+"""A client of what is deployed: a server, a SageMaker endpoint or a Lambda function, asked as the contract says."""
+
+import base64
+import json
+import random
+import uuid
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from functools import cached_property
+from pathlib import Path
+from typing import Any, NamedTuple, Protocol
+
+from sightline.errors import BadInput
+from sightline.runs.files import read_json
+from sightline.serving.contract import Answer, HeatMap, ModelIdentity, Problem, Timings
+
+CONNECTIONS, RETRIES, TIMEOUT_SECONDS = 8, 8, 60.0
+BUSY = (429, 503)
+"""What is asked again, after as long as the answer says."""
+UNREACHABLE, TIMED_OUT = 502, 504
+"""Statuses of problems that are ours: nothing answered, or not in time."""
+FORMS = "http://HOST:PORT, https://…, sagemaker:NAME, lambda:NAME or deployment:NAME/STAGE"
+TOKEN = "SIGHTLINE_SERVE_TOKEN"
+
+
+class Reply(NamedTuple):
+    """What came back for a request."""
+
+    status: int
+    headers: Mapping[str, str]
+    """Names in lower case."""
+    body: bytes
+
+
+class Transport(Protocol):
+    """How requests reach an endpoint; calls may come from several threads at once."""
+
+    def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+        """Raises: Problem where nothing answers (502), not in time (504), or there is no such door (501)."""
+        ...
+
+
+class Endpoint:
+    """An endpoint that is asked like a model; several requests are under way at a time."""
+
+    def __init__(self, address: str, transport: Transport, connections: int = CONNECTIONS) -> None:
+        self.address, self.transport, self.connections = address, transport, connections
+        self._pool = ThreadPoolExecutor(connections, "asking")
+
+    def close(self) -> None:
+        self._pool.shutdown(cancel_futures=True)
+
+    def answer(self, pictures: Sequence[bytes], ids: Sequence[str]) -> list[Answer | Problem]:
+        """An answer for each picture's bytes in order, or the problem in its place."""
+        return list(self._pool.map(self.ask, pictures, ids))
+
+    def answer_each(self, reads: Iterable[Callable[[], bytes]]) -> Iterator[Answer | Problem]:
+        """The same for any number of pictures, of which a few are in memory; what a read raises is its answer."""
+
+        def ask(read: Callable[[], bytes]) -> Answer | Problem:
+            try:
+                return self.ask(read(), uuid.uuid4().hex)
+            except Problem as problem:
+                return problem
+
+        waiting: deque[Future[Answer | Problem]] = deque()
+        try:
+            for read in reads:
+                waiting.append(self._pool.submit(ask, read))
+                if len(waiting) >= 2 * self.connections:
+                    yield waiting.popleft().result()
+            while waiting:
+                yield waiting.popleft().result()
+        finally:
+            for one in waiting:
+                one.cancel()
+
+    def ask(self, picture: bytes, own_id: str) -> Answer | Problem:
+        """The answer to one picture, or the problem."""
+        headers = {"Content-Type": "application/octet-stream", "Accept": "application/json", "X-Request-Id": own_id}
+        try:
+            reply = self.transport.send("POST", "/invocations", picture, headers)
+            return read_answer(self._read(reply))
+        except Problem as problem:
+            return problem
+
+    def explain(self, picture: bytes) -> HeatMap:
+        """Raises: Problem, 501 where the endpoint has no such door."""
+        headers = {"Content-Type": "application/octet-stream", "Accept": "application/json"}
+        said = self._read(self.transport.send("POST", "/explain", picture, headers))
+        try:
+            png = base64.b64decode(said["image"].partition("base64,")[2], validate=True)
+            return HeatMap(png, said["label"], float(said["probability"]), float(said["drop"]))
+        except (KeyError, TypeError, ValueError, AttributeError) as error:
+            raise self._stranger("no heat map came back") from error
+
+    def describe(self) -> dict[str, Any]:
+        """What the endpoint says of itself; of one that has the door of answers alone, what an answer says.
+
+        Raises: BadInput where there is no endpoint of ours, or it wants a token.
+        """
+        return dict(self._described)
+
+    @cached_property
+    def _described(self) -> dict[str, Any]:
+        try:
+            said = self._read(self.transport.send("GET", "/model", b"", {"Accept": "application/json"}))
+            if not {"name", "sha256", "classes"} <= said.keys():
+                raise self._stranger("GET /model does not name a model")
+            return said
+        except Problem as problem:
+            if problem.status == 501:
+                return self._described_by_an_answer()
+            raise self._refused(problem) from problem
+
+    def _described_by_an_answer(self) -> dict[str, Any]:
+        answer = self.ask(_made_picture(), uuid.uuid4().hex)
+        if isinstance(answer, Problem):
+            raise self._refused(answer) from answer
+        unknown = dict.fromkeys(("created", "precision", "accuracy", "classes", "image_size", "channels", "bit_depth"))
+        return {**vars(answer.model), **unknown, "threshold": answer.threshold}
+
+    def _refused(self, problem: Problem) -> BadInput:
+        hint = f"; set {TOKEN} to its token" if problem.status == 401 else ""
+        hint = hint or (f"; is it one of ours, and does it run? Give {FORMS}" if problem.status != 503 else "")
+        return BadInput(f"endpoint={self.address}: {problem.detail}{hint}")
+
+    def _read(self, reply: Reply) -> dict[str, Any]:
+        """The JSON of a good reply.
+
+        Raises: Problem, the endpoint's own where it is one.
+        """
+        try:
+            said = json.loads(reply.body)
+        except ValueError:
+            said = None
+        if reply.status < 300 and isinstance(said, dict):
+            return said
+        said = said if isinstance(said, dict) and "detail" in said else {}
+        if reply.status < 300 or not said:
+            raise self._stranger(f"its answer is no JSON of ours (status {reply.status})", reply.status)
+        after = reply.headers.get("retry-after", "")
+        retry_after = int(after) if after.isdecimal() else None
+        title = str(said.get("title", "Refused"))
+        raise Problem(reply.status, title, str(said["detail"]), said.get("field"), retry_after)
+
+    def _stranger(self, what: str, status: int = UNREACHABLE) -> Problem:
+        return Problem(status if status >= 400 else UNREACHABLE, "Not a Sightline service", f"{self.address}: {what}")
+
+
+def read_answer(said: Mapping[str, Any]) -> Answer:
+    """An answer from its JSON.
+
+    Raises: Problem for JSON that is none.
+    """
+    try:
+        model, timings = ModelIdentity(**said["model"]), Timings(**said.get("timings", {}))
+        probabilities = {str(name): float(share) for name, share in said["probabilities"].items()}
+        rest = (bool(said["unsure"]), said["threshold"], model, timings)
+        return Answer(said["id"], said["label"], float(said["probability"]), probabilities, *rest)
+    except (KeyError, TypeError, ValueError, AttributeError) as error:
+        raise Problem(
+            UNREACHABLE, "Not a Sightline service", f"the answer is none of the contract ({error!r})"
+        ) from error
+
+
+def _made_picture() -> bytes:
+    """A grey picture, to ask who answers."""
+    import io
+
+    from PIL import Image
+
+    buffer = io.BytesIO()
+    Image.new("RGB", (64, 64), (128, 128, 128)).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+# where it is
+
+
+def open_endpoint(
+    address: str,
+    token: str | None = None,
+    *,
+    runs: Path = Path("runs"),
+    connections: int = CONNECTIONS,
+    retries: int = RETRIES,
+    timeout_seconds: float = TIMEOUT_SECONDS,
+) -> Endpoint:
+    """The endpoint at an address; nothing is sent yet. `runs` has the deployments, whose addresses they name.
+
+    Raises: BadInput for an address of another form, a deployment that there is not, or a library that is missing.
+    """
+    kind, _, name = address.partition(":")
+    if kind == "deployment":
+        found = _address_of(address, name, runs)
+        options = {"connections": connections, "retries": retries, "timeout_seconds": timeout_seconds}
+        return open_endpoint(found, token, **options)
+    if kind in ("http", "https"):
+        transport: Transport = HttpTransport(address, token, connections, retries, timeout_seconds)
+    elif kind in ("sagemaker", "lambda") and name:
+        from sightline.serving.aws_transport import LambdaTransport, SageMakerTransport
+
+        made = SageMakerTransport if kind == "sagemaker" else LambdaTransport
+        transport = made(name, token, connections, retries, timeout_seconds)
+    else:
+        raise BadInput(f"endpoint={address}: no address of an endpoint; give {FORMS}")
+    return Endpoint(address, transport, connections)
+
+
+def _address_of(address: str, name: str, runs: Path) -> str:
+    deployment, _, stage = name.partition("/")
+    record = runs / "deployments" / deployment / f"{stage}.json"
+    if not stage or "/" in stage or ".." in (deployment, stage):
+        raise BadInput(f"endpoint={address}: give the deployment and its stage, like deployment:{deployment}/staging")
+    found = read_json(record).get("address")
+    if not found:
+        there = sorted(each.stem for each in record.parent.glob("*.json"))
+        known = f"its stages are {', '.join(there)}" if there else "nothing of this name is deployed from here"
+        raise BadInput(f"endpoint={address}: {record} names no address; {known}")
+    return str(found)
+
+
+class HttpTransport:
+    """Over HTTP, with connections that stay open."""
+
+    def __init__(self, address: str, token: str | None, connections: int, retries: int, timeout_seconds: float) -> None:
+        import urllib3
+
+        self.address, self.retries = address.rstrip("/"), retries
+        self._headers = {"Authorization": f"Bearer {token}"} if token else {}
+        self._pool = urllib3.PoolManager(
+            maxsize=connections,
+            timeout=urllib3.Timeout(connect=min(10.0, timeout_seconds), read=timeout_seconds),
+            retries=_retries(retries),
+        )
+
+    def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
+        from urllib3.exceptions import HTTPError, LocationParseError, MaxRetryError, TimeoutError
+
+        try:
+            found = self._pool.request(
+                method, self.address + path, body=body or None, headers={**self._headers, **headers}
+            )
+        except LocationParseError as error:
+            raise BadInput(f"endpoint={self.address}: no address of an endpoint; give {FORMS}") from error
+        except HTTPError as error:
+            reason = error.reason if isinstance(error, MaxRetryError) and error.reason is not None else error
+            if isinstance(reason, TimeoutError):
+                raise Problem(TIMED_OUT, "Timed out", f"{self.address} did not answer in time ({reason})") from error
+            raise Problem(UNREACHABLE, "Unreachable", f"{self.address} does not answer ({reason})") from error
+        return Reply(found.status, {name.lower(): text for name, text in found.headers.items()}, found.data)
+
+
+def _retries(count: int) -> Any:
+    """When to ask again: as the answer says and up to a fifth longer, so that clients do not come back all at once."""
+    import urllib3
+
+    class Patient(urllib3.Retry):
+        def get_retry_after(self, response: Any) -> float | None:
+            seconds = super().get_retry_after(response)
+            return seconds and seconds * (1 + random.random() / 5)
+
+    return Patient(
+        total=count,
+        connect=min(count, 3),
+        read=min(count, 2),
+        status_forcelist=BUSY,
+        allowed_methods=None,
+        raise_on_status=False,
+        redirect=0,
+        raise_on_redirect=False,
+        backoff_factor=0.25,
+        backoff_max=20,
+        backoff_jitter=0.25,
+    )
