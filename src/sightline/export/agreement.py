@@ -62,6 +62,24 @@ class Batches:
         for images, labels in track(islice(self.loader, total), said, total=total, transient=True):
             yield prepared(images, self.spec), labels.cpu()
 
+    def some(self, count: int) -> np.ndarray:
+        """So many prepared images `(N, H, W, C)`, drawn at random where they can be read in any order, else the first.
+
+        The draw is the same each time.
+        """
+        from sightline.data.shards.loading import ShardDataset
+
+        dataset: Any = getattr(self.loader, "dataset", None)
+        if hasattr(dataset, "__getitems__") and not isinstance(dataset, ShardDataset):  # which shuffles when it packs
+            drawn = np.random.default_rng(0).permutation(len(dataset))[:count]
+            return prepared(dataset.__getitems__([int(index) for index in sorted(drawn)])[0], self.spec).numpy()
+        found: list[np.ndarray] = []
+        for images, _ in self.loader:
+            found.append(prepared(images, self.spec).numpy())
+            if sum(map(len, found)) >= count:
+                break
+        return np.concatenate(found)[:count]
+
 
 def prepared(images: "torch.Tensor", spec: "TaskSpec") -> "torch.Tensor":
     """Prepared images as they are; floats `(B, C, H, W)` of a data module of own code, back to the nearest levels."""

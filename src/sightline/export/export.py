@@ -1,37 +1,30 @@
 """Export a trained model for serving: ONNX files, written when they answer as the network does."""
 
-import json
-import logging
-import tempfile
 from dataclasses import dataclass
-from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from sightline.config import ExportConfig, ExportTaskConfig, validate_task, with_own_code
+from sightline.config import ExportTaskConfig, validate_task, with_own_code
 from sightline.errors import BadInput
+from sightline.export.model_files import NEEDED, Trained, export_model, summary
 from sightline.finished_run import FinishedRun, batch_limit, find_own_images, make_loader_of
 from sightline.runs.files import read_json, write_json
 from sightline.runs.folder import find_run
 from sightline.runs.invocation import UNTOLD, Invocation
-from sightline.runs.record import now
 
 if TYPE_CHECKING:
     from omegaconf import DictConfig
 
-    from sightline.export.agreement import Answers, Batches
-    from sightline.models.checkpoint import SavedModel
-
-log = logging.getLogger(__name__)
-NEEDED = ("onnx", "onnxscript", "onnxruntime")
 SHOWN = (
     "max_probability_difference",
     "agreement",
     "accuracy",
     "accuracy_low",
     "accuracy_high",
+    "accuracy_drop",
     "milliseconds",
+    "memory_mb",
     "bytes",
 )
 """What the program prints of each file."""
@@ -47,22 +40,8 @@ class ExportResult:
     @property
     def numbers(self) -> dict[str, float]:
         """By `precision/name`."""
-        of_files = {each: self.facts[each] for each in ("fp32", "int8") if each in self.facts}
+        of_files = {each: self.facts[each] for each in ("fp32", "int8", "torch") if each in self.facts}
         return {f"{each}/{name}": of_files[each][name] for each in of_files for name in SHOWN if name in of_files[each]}
-
-
-@dataclass(frozen=True)
-class Trained:
-    """A trained model, and the images of its run that its files are held to."""
-
-    folder: Path
-    """The run folder."""
-    name: str
-    saved: "SavedModel"
-    val: "Batches"
-    train: "Batches"
-    """Without augmentation; int8 learns its ranges from some."""
-    channels_last: bool = True
 
 
 def check_installed(why: str = "export.py") -> None:
@@ -117,95 +96,6 @@ def _of_run(cfg: ExportTaskConfig, run: FinishedRun, folder: Path) -> Trained:
     spec = run.task_spec
     loaders = {split: make_loader_of(cfg, run, images, split) for split in ("val", "train")}
     limit = batch_limit(cfg, run, "val")
-    return Trained(
-        folder,
-        run.name,
-        run.saved,
-        Batches(loaders["val"], spec, limit),
-        Batches(loaders["train"], spec),
-        run.channels_last,
-    )
-
-
-def summary(facts: dict[str, Any]) -> dict[str, Any]:
-    """For run.json."""
-    return {"precisions": [each for each in ("fp32", "int8") if each in facts], "created": facts["created"]}
-
-
-def export_model(trained: Trained, settings: ExportConfig) -> dict[str, Any]:
-    """Write all files into a hidden folder, compare them, and put them into the run's `model/` together.
-
-    Raises: BadInput for a network that has no ONNX, GateNotMet for one that answers differently in it.
-    """
-    from sightline.export.agreement import answer_both, check_fp32
-    from sightline.models.exported import FILES, ExportedModel
-    from sightline.models.onnx_graph import write_onnx
-
-    model = trained.folder / "model"
-    identity = _identity(trained)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=model) as place:
-        folder = Path(place)
-        fp32 = folder / FILES["fp32"]
-        write_onnx(fp32, trained.saved.network, trained.saved.spec, {**identity, "precision": "fp32"})
-        exported = ExportedModel.open(fp32, num_threads=_num_threads())
-        network, answers = answer_both(_runner(trained), exported, trained.val, lambda _: None)
-        difference, agreement = check_fp32(network, answers.probabilities)
-        facts: dict[str, Any] = {
-            "fp32": {
-                "max_probability_difference": difference,
-                "agreement": agreement,
-                **accuracy_of(answers),
-                "bytes": fp32.stat().st_size,
-            },
-            "images": len(answers),
-            "runtime_versions": {name: version(name) for name in ("torch", *NEEDED)},
-            "sha256": identity["sha256"],
-            "created": identity["created"],
-        }
-        write_json(folder / "export.json", facts)
-        for name in (FILES["fp32"], "export.json"):
-            (folder / name).replace(model / name)
-    return facts
-
-
-def _identity(trained: Trained) -> dict[str, str]:
-    """What the files say of themselves, by name."""
-    metrics, record = read_json(trained.folder / "metrics.json"), read_json(trained.folder / "run.json")
-    split = "test" if "test/accuracy" in metrics else "val"
-    facts = {
-        "name": trained.name,
-        "version": trained.folder.name,
-        "sha256": read_json(trained.folder / "model" / "model.json")["sha256"],
-        "created": now(),
-    }
-    if f"{split}/accuracy" in metrics:
-        names = {"value": "accuracy", "low": "accuracy_low", "high": "accuracy_high"}
-        measured = {key: metrics.get(f"{split}/{name}") for key, name in names.items()}
-        images = record.get("data", {}).get("num_images", {}).get(split)
-        facts["accuracy"] = json.dumps({**measured, "images": images, "split": split})
-    return facts
-
-
-def accuracy_of(answers: "Answers") -> dict[str, float]:
-    """With its 95 % interval (Wilson's)."""
-    from sightline.evaluation.intervals import wilson
-
-    low, high = wilson(int((answers.predicted == answers.labels).sum()), len(answers))
-    return {"accuracy": answers.accuracy, "accuracy_low": low, "accuracy_high": high}
-
-
-def _runner(trained: Trained) -> Any:
-    """The network as evaluation runs it, on the processor at 32 bits."""
-    import torch
-
-    from sightline.evaluation.predictions import Runner
-    from sightline.models.views import with_views
-
-    network = with_views(trained.saved.network, trained.saved.spec.views)
-    return Runner(network, trained.saved.spec, torch.device("cpu"), "32-true", trained.channels_last)
-
-
-def _num_threads() -> int:
-    import torch
-
-    return torch.get_num_threads()
+    val, train = Batches(loaders["val"], spec, limit), Batches(loaders["train"], spec)
+    told = (images.manifest, run.channels_last, cfg.extensions, cfg.trust_code)
+    return Trained(folder, run.name, run.saved, val, train, *told)

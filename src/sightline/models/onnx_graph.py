@@ -107,13 +107,8 @@ def write_onnx(path: Path, network: nn.Module, spec: TaskSpec, facts: Mapping[st
 
 def _translate(network: nn.Module, image: torch.Tensor) -> Any:
     """The exporter's program; what it says on the way is not passed on."""
-    noisy = [logging.getLogger(name) for name in ("torch.onnx", "torch.export", "torch._dynamo", "onnxscript")]
-    levels = [each.level for each in noisy]
-    for each in noisy:
-        each.setLevel(logging.ERROR)
     try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
+        with quiet():
             return torch.onnx.export(
                 network,
                 (image,),
@@ -125,9 +120,19 @@ def _translate(network: nn.Module, image: torch.Tensor) -> Any:
             )
     except Exception as error:  # the exporter's own kinds, and whatever the network's code raises while it is traced
         raise BadInput(f"export: {_what_is_refused(error)} ") from error
+
+
+@contextmanager
+def quiet() -> Iterator[None]:
+    """Within it, what libraries say of their work on graphs is not passed on: their errors are exceptions."""
+    before = logging.root.manager.disable
+    logging.disable(logging.WARNING)
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            yield
     finally:
-        for each, level in zip(noisy, levels, strict=True):
-            each.setLevel(level)
+        logging.disable(before)
 
 
 def _what_is_refused(error: BaseException) -> str:

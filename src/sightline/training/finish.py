@@ -142,14 +142,15 @@ def _export(plan: FitPlan, opened: TrainingData, record: RunRecord) -> None:
         log.warning("nothing is exported: the module %s", learner.not_measured)
         return
     from sightline.export.agreement import Batches
-    from sightline.export.export import Trained, export_model, summary
+    from sightline.export.model_files import Trained, export_model, summary
     from sightline.models.checkpoint import IMPORTED, load_model
 
     saved = load_model(record.folder / "model", IMPORTED)
     val = Batches(plan.datamodule.measured("val"), saved.spec, cfg.trainer.limit_val_batches)
     loading = {"batch_size": plan.datamodule.batch_size, "num_workers": plan.datamodule.num_workers}
     train = Batches(opened.make_loader("train", saved.spec, **loading), saved.spec)
-    trained = Trained(record.folder, cfg.name, saved, val, train, cfg.model.channels_last)
+    told = (opened.manifest, cfg.model.channels_last, cfg.extensions, cfg.trust_code)
+    trained = Trained(record.folder, cfg.name, saved, val, train, *told)
     record.update(exported=summary(export_model(trained, cfg.export)))
 
 

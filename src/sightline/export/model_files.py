@@ -1,0 +1,181 @@
+"""The files of an exported model: made in a hidden folder, held to the network's answers, and put in place together."""
+
+import json
+import logging
+import tempfile
+from dataclasses import dataclass
+from importlib.metadata import version
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from sightline.config import ExportConfig
+from sightline.errors import GateNotMet
+from sightline.models.exported import FILES
+from sightline.runs.files import read_json, write_json
+from sightline.runs.record import now
+
+if TYPE_CHECKING:
+    from sightline.data.manifest import Manifest
+    from sightline.export.agreement import Answers, Batches
+    from sightline.models.checkpoint import SavedModel
+
+log = logging.getLogger(__name__)
+NEEDED = ("onnx", "onnxscript", "onnxruntime")
+EXPORT = "export.json"
+WRITTEN = (*FILES.values(), "baseline.npz", EXPORT)
+"""In the run's `model/`, in the order in which they are put there."""
+
+
+@dataclass(frozen=True)
+class Trained:
+    """A trained model, and the images of its run that its files are held to."""
+
+    folder: Path
+    """The run folder."""
+    name: str
+    saved: "SavedModel"
+    val: "Batches"
+    train: "Batches"
+    """Without augmentation; int8 learns its ranges from some."""
+    manifest: "Manifest | None" = None
+    channels_last: bool = True
+    extensions: str | None = None
+    """The folder of its own code, where the record does not say it."""
+    trusts: bool = False
+    """Whether that code may have changed since."""
+
+
+def summary(facts: dict[str, Any]) -> dict[str, Any]:
+    """For run.json."""
+    return {"precisions": [each for each in FILES if each in facts], "created": facts["created"]}
+
+
+def export_model(trained: Trained, settings: ExportConfig) -> dict[str, Any]:
+    """Write all files into a hidden folder, compare them, and put them into the run's `model/` together.
+
+    Returns what `export.json` holds.
+
+    Raises: BadInput for a network that has no ONNX, GateNotMet for one that answers differently in it.
+    """
+    from sightline.models.onnx_graph import write_onnx
+
+    model, facts = trained.folder / "model", _identity(trained)
+    with tempfile.TemporaryDirectory(prefix=".export-", dir=model) as place:
+        folder = Path(place)
+        write_onnx(folder / FILES["fp32"], trained.saved.network, trained.saved.spec, {**facts, "precision": "fp32"})
+        answers, kept = _check(trained, folder)
+        kept |= {"images": len(answers), "sha256": facts["sha256"], "created": facts["created"]}
+        kept["runtime_versions"] = {name: version(name) for name in ("torch", *NEEDED)}
+        if settings.int8 is not False:
+            kept |= _add_int8(trained, settings, folder, answers, facts)
+        if settings.cost:
+            _add_cost(trained, folder, kept)
+        write_json(folder / EXPORT, kept)
+        for name in WRITTEN:  # what tells of the others comes last
+            if (folder / name).is_file():
+                (folder / name).replace(model / name)
+            else:
+                (model / name).unlink(missing_ok=True)
+    return kept
+
+
+def _identity(trained: Trained) -> dict[str, str]:
+    """What the files say of themselves, by name."""
+    metrics, record = read_json(trained.folder / "metrics.json"), read_json(trained.folder / "run.json")
+    split = "test" if "test/accuracy" in metrics else "val"
+    facts = {
+        "name": trained.name,
+        "version": trained.folder.name,
+        "sha256": read_json(trained.folder / "model" / "model.json")["sha256"],
+        "created": now(),
+    }
+    if f"{split}/accuracy" in metrics:
+        names = {"value": "accuracy", "low": "accuracy_low", "high": "accuracy_high"}
+        measured = {key: metrics.get(f"{split}/{name}") for key, name in names.items()}
+        images = record.get("data", {}).get("num_images", {}).get(split)
+        facts["accuracy"] = json.dumps({**measured, "images": images, "split": split})
+    return facts
+
+
+def _check(trained: Trained, folder: Path) -> "tuple[Answers, dict[str, Any]]":
+    """Compare the fp32 file with the network, and write what later images are compared with.
+
+    Raises: GateNotMet when it answers differently.
+    """
+    import torch
+
+    from sightline.evaluation.predictions import Runner
+    from sightline.export.agreement import answer_both, check_fp32
+    from sightline.export.baseline import FILE, look, save_baseline, sizes
+    from sightline.models.exported import ExportedModel
+    from sightline.models.views import with_views
+
+    spec, path = trained.saved.spec, folder / FILES["fp32"]
+    network, looks = with_views(trained.saved.network, spec.views), []
+    runner = Runner(network, spec, torch.device("cpu"), "32-true", trained.channels_last)
+    exported = ExportedModel.open(path, num_threads=torch.get_num_threads())
+    right, answers = answer_both(
+        runner, exported, trained.val, lambda images: looks.append(look(images, spec.max_level))
+    )
+    difference, agreement = check_fp32(right, answers.probabilities)
+    save_baseline(folder / FILE, answers, looks, sizes(trained.manifest, len(answers)))
+    compared = {"max_probability_difference": difference, "agreement": agreement}
+    return answers, {"fp32": {**compared, **_accuracy(answers), "bytes": path.stat().st_size}}
+
+
+def _add_int8(
+    trained: Trained, settings: ExportConfig, folder: Path, answers: "Answers", facts: dict[str, str]
+) -> dict[str, Any]:
+    """Write the int8 file, or say why there is none.
+
+    Raises: GateNotMet where it was asked for and does not meet its bounds.
+    """
+    from sightline.export.int8 import finish, write_int8
+
+    path, spec = folder / FILES["int8"], trained.saved.spec
+    images = trained.train.some(settings.calibration_images)
+    try:
+        made = write_int8(folder / FILES["fp32"], path, trained.val, images, answers, settings)
+    except GateNotMet as error:
+        if settings.int8 is True:
+            raise
+        path.unlink(missing_ok=True)
+        log.warning("%s", error)
+        return {"int8_refused": str(error)}
+    measured = _accuracy(made.answers)
+    value, low, high = measured.values()
+    accuracy = {"value": value, "low": low, "high": high, "images": len(answers), "split": "val"}
+    finish(path, made.spec, spec, {**facts, "precision": "int8", "accuracy": json.dumps(accuracy)})
+    calibration = made.spec.calibration
+    return {
+        "int8": {
+            "max_probability_difference": float(np.abs(made.answers.probabilities - answers.probabilities).max()),
+            "agreement": made.agreement,
+            **measured,
+            "accuracy_drop": made.accuracy_drop,
+            "temperature": made.spec.temperature,
+            "threshold": None if calibration is None else calibration.threshold,
+            "float_layers": list(made.float_layers),
+            "calibration_images": len(images),
+            "bytes": path.stat().st_size,
+        }
+    }
+
+
+def _add_cost(trained: Trained, folder: Path, facts: dict[str, Any]) -> None:
+    from sightline.export.cost import cost_of_onnx, cost_of_torch
+
+    for precision, name in FILES.items():
+        if precision in facts:
+            facts[precision] |= cost_of_onnx(folder / name)
+    facts["torch"] = cost_of_torch(trained.folder / "model", trained.extensions, trained.trusts)
+
+
+def _accuracy(answers: "Answers") -> dict[str, float]:
+    """With its 95 % interval (Wilson's)."""
+    from sightline.evaluation.intervals import wilson
+
+    low, high = wilson(int((answers.predicted == answers.labels).sum()), len(answers))
+    return {"accuracy": answers.accuracy, "accuracy_low": low, "accuracy_high": high}
