@@ -208,6 +208,10 @@ def _exported_rows(run: RunFiles) -> list[tuple[str, ...]]:
             ends = f" ({found['accuracy_low']:.4f} to {found['accuracy_high']:.4f})" if "accuracy_low" in found else ""
             difference = f"{found['max_probability_difference']:.2g} in probability at most; "
             agreement = f"the same class on {percent(found['agreement'])}"
-            size, time = f"{found['bytes'] / 1e6:.1f}", f"{found['milliseconds']:.1f}"
+            size, time = f"{found['bytes'] / 1e6:.1f}", _milliseconds(found)
             rows.append((f"{file} ({precision})", f"{found['accuracy']:.4f}{ends}", difference + agreement, size, time))
     return rows
+
+
+def _milliseconds(found: dict[str, Any]) -> str:
+    return f"{found['milliseconds']:.1f}" if "milliseconds" in found else "not measured"

@@ -59,6 +59,7 @@ def export_model(trained: Trained, settings: ExportConfig) -> dict[str, Any]:
 
     Raises: BadInput for a network that has no ONNX, GateNotMet for one that answers differently in it.
     """
+    from sightline.export.model_card import write_model_card
     from sightline.models.onnx_graph import write_onnx
 
     model, facts = trained.folder / "model", _identity(trained)
@@ -78,6 +79,7 @@ def export_model(trained: Trained, settings: ExportConfig) -> dict[str, Any]:
                 (folder / name).replace(model / name)
             else:
                 (model / name).unlink(missing_ok=True)
+    write_model_card(trained.folder)
     return kept
 
 

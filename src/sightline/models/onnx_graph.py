@@ -1,5 +1,6 @@
 """A network as an ONNX file that holds all between prepared pixels and probabilities."""
 
+import copy
 import json
 import logging
 import warnings
@@ -32,12 +33,15 @@ class ExportedNetwork(nn.Module):
 
     def __init__(self, network: nn.Module, spec: TaskSpec) -> None:
         super().__init__()
-        network = network.eval().cpu().float()
+        if any(each.device.type != "cpu" or each.dtype != torch.float32 for each in network.parameters()):
+            network = copy.deepcopy(network).cpu().float()  # the one that was given stays where it is
+        network = network.eval()
         self.network = with_views(network, spec.views)
         self.register_buffer("mean", torch.tensor(spec.mean).view(1, -1, 1, 1) * spec.max_level)
         self.register_buffer("std", torch.tensor(spec.std).view(1, -1, 1, 1) * spec.max_level)
         self.register_buffer(TEMPERATURE, torch.tensor(spec.temperature))
-        self.head = find_head(network, torch.rand(2, spec.channels, spec.image_size, spec.image_size))
+        shape, generator = (2, spec.channels, spec.image_size, spec.image_size), torch.Generator().manual_seed(0)
+        self.head = find_head(network, torch.rand(shape, generator=generator))
 
     def forward(self, image: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
         """Probabilities `(B, num_classes)` and features `(B, D)` of prepared `(B, H, W, C)`.

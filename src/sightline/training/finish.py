@@ -57,7 +57,7 @@ def finish(plan: FitPlan, opened: TrainingData, trainer: "pl.Trainer", record: R
     if plan.learner.not_measured is None:
         write_model_card(run_dir)
     _log_hparams(trainer, plan, metrics, run_dir)
-    _export(plan, opened, record)
+    _export_files(plan, opened, record)
     return metrics
 
 
@@ -130,7 +130,7 @@ def _explain(plan: FitPlan, trainer: "pl.Trainer", run_dir: Path) -> dict[str, f
     return explain_dataset(folder, dataset, saved, placement.device, cfg.explanation, cfg.name, runtime)
 
 
-def _export(plan: FitPlan, opened: TrainingData, record: RunRecord) -> None:
+def _export_files(plan: FitPlan, opened: TrainingData, record: RunRecord) -> None:
     """Write the files that others run.
 
     Raises: GateNotMet where their answers differ.
