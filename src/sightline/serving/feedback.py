@@ -7,12 +7,17 @@ import uuid
 from dataclasses import asdict
 from datetime import UTC, datetime
 from difflib import get_close_matches
+from functools import cached_property
 from pathlib import Path
-from typing import Any, Protocol
+from typing import TYPE_CHECKING, Any, Protocol
 
 from sightline.serving.content_negotiation import media_type
 from sightline.serving.contract import JSON, MAX_COMMENT, Feedback, ModelIdentity, Problem, Request
 from sightline.serving.request_reading import check_id, read_json_object, read_shape
+from sightline.serving.s3_pictures import open_storage
+
+if TYPE_CHECKING:
+    from sightline.aws.s3 import Storage
 
 RETRY_AFTER = 5
 
@@ -57,15 +62,16 @@ class S3Output:
     def __init__(self, address: str) -> None:
         self.address = address.rstrip("/")
 
+    @cached_property
+    def storage(self) -> "Storage":
+        return open_storage()
+
     def write(self, kind: str, record: dict[str, Any]) -> str:
         from botocore.exceptions import BotoCoreError, ClientError
 
-        from sightline.aws.s3 import Storage
-        from sightline.serving.s3_pictures import s3_client
-
         name = f"{kind}/{datetime.now(UTC):%Y/%m/%d/%H%M%S}-{uuid.uuid4().hex[:12]}.json"
         try:
-            Storage(s3_client()).write(f"{self.address}/{name}", json_line(record))
+            self.storage.write(f"{self.address}/{name}", json_line(record))
         except (BotoCoreError, ClientError) as error:
             raise _not_kept() from error
         return name

@@ -10,7 +10,6 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-from sightline.serve_settings import ServeSettings
 from sightline.serving.contract import (
     JSON,
     MAX_PICTURES,
@@ -29,6 +28,7 @@ from sightline.serving.request_reading import (
     picture_of_text,
     read_json_object,
 )
+from sightline.serving.s3_pictures import S3Pictures
 from sightline.task_spec import TaskSpec
 
 SERVER = {"name": "sightline", "version": "2", "extensions": ["binary_tensor_data"]}
@@ -78,7 +78,7 @@ def describe_model(model: ModelIdentity, spec: TaskSpec) -> dict[str, Any]:
     }
 
 
-def read_request(request: Request, settings: ServeSettings) -> InferRequest:
+def read_request(request: Request, s3: S3Pictures) -> InferRequest:
     """Raises: Problem for what is no request of the protocol, or has not one input of BYTES."""
     length = request.headers.get(JSON_LENGTH)
     head, rest = request.body, b""
@@ -95,7 +95,7 @@ def read_request(request: Request, settings: ServeSettings) -> InferRequest:
         raise Problem(422, "Wrong inputs", f"the input's name is {INPUT}", "inputs[0].name")
     if tensor.get("datatype") != "BYTES":
         raise Problem(422, "Wrong type", "must be BYTES: each element is a picture's file", "inputs[0].datatype")
-    pictures = _binary_pictures(tensor, rest) if _binary_size(tensor) is not None else _pictures(tensor, settings)
+    pictures = _binary_pictures(tensor, rest) if _binary_size(tensor) is not None else _pictures(tensor, s3)
     _check_shape(tensor.get("shape"), len(pictures))
     own_id = values.get("id")
     if own_id is not None:
@@ -114,7 +114,7 @@ def _parameters(of: dict[str, Any], field: str) -> dict[str, Any]:
     return found
 
 
-def _pictures(tensor: dict[str, Any], settings: ServeSettings) -> list[SentPicture]:
+def _pictures(tensor: dict[str, Any], s3: S3Pictures) -> list[SentPicture]:
     """Elements as text: what `image` may be in JSON."""
     texts = tensor.get("data")
     while isinstance(texts, list) and len(texts) == 1 and isinstance(texts[0], list):
@@ -125,7 +125,7 @@ def _pictures(tensor: dict[str, Any], settings: ServeSettings) -> list[SentPictu
         raise Problem(422, "Wrong type", "must be a list of texts: base64 of each picture's file", "inputs[0].data")
     check_number(len(texts), "inputs[0].data")
     return [
-        SentPicture(field, lambda text=text, field=field: picture_of_text(text, field, settings))
+        SentPicture(field, lambda text=text, field=field: picture_of_text(text, field, s3))
         for field, text in ((f"inputs[0].data[{number}]", text) for number, text in enumerate(texts))
     ]
 

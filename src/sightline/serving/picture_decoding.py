@@ -38,6 +38,8 @@ BRANDS = {
     b"heix": "image/heic",
     b"mif1": "image/heic",
 }
+USUAL_WIDTH = 4
+"""Bytes of a pixel in memory (RGBA) up to which as many are taken as the limit says; of wider ones fewer are."""
 LARGE = 12_000_000
 """Pictures of more pixels are decoded one at a time: memory stays bounded however many are sent at once."""
 _large_ones = threading.Lock()
@@ -107,8 +109,10 @@ def _check_size(header: Header, spec: TaskSpec, max_pixels: int, field: str) -> 
     num_pixels = header.width * header.height
     if num_pixels > max_pixels:
         raise _too_large(max_pixels, field, f"{header.width} x {header.height} = {num_pixels:,} pixels")
-    if num_pixels * header.channels > max_pixels * max(4, spec.channels):
-        raise _too_large(max_pixels, field, f"{num_pixels:,} pixels of {header.channels:,} channels")
+    kind = header.mode.partition(" ")[2]  # of arrays, by numpy's name
+    width = header.channels * (np.dtype(kind).itemsize if kind else 2 if header.is_deep else 1)
+    if num_pixels * width > max_pixels * USUAL_WIDTH:
+        raise _too_large(max_pixels * USUAL_WIDTH // width, field, f"{num_pixels:,} pixels of {width:,} bytes")
 
 
 def _too_large(max_pixels: int, field: str, size: str = "its pixels") -> Problem:

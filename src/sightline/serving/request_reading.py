@@ -3,13 +3,13 @@
 import base64
 import binascii
 import json
+import logging
 import re
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import MISSING, dataclass, fields
 from difflib import get_close_matches
 from typing import Any, TypeVar
 
-from sightline.serve_settings import ServeSettings
 from sightline.serving.content_negotiation import media_type
 from sightline.serving.contract import (
     JSON,
@@ -20,7 +20,7 @@ from sightline.serving.contract import (
     Request,
     SeveralPictures,
 )
-from sightline.serving.s3_pictures import read_s3_picture
+from sightline.serving.s3_pictures import S3Pictures
 
 OTHER_NAMES = {
     "image/jpg": "image/jpeg",
@@ -33,6 +33,7 @@ ID = re.compile(r"[!-~]([ -~]{0,126}[!-~])?")
 """Of a request: up to 128 visible characters of ASCII."""
 ID_HEADERS = ("x-request-id", "x-amzn-sagemaker-inference-id")
 Shape = TypeVar("Shape")
+logging.getLogger("python_multipart").setLevel(logging.CRITICAL)  # it warns of each damaged form that is answered 400
 
 
 @dataclass(frozen=True)
@@ -56,18 +57,18 @@ class PictureRequest:
     """Whether a list is answered, of however many."""
 
 
-def read_pictures(request: Request, settings: ServeSettings, types: tuple[str, ...]) -> PictureRequest:
+def read_pictures(request: Request, types: tuple[str, ...], s3: S3Pictures) -> PictureRequest:
     """The pictures of a request, whose bytes may be pictures of these content types.
 
     Raises: Problem for what is no such request; a single picture that is broken says so when it is read.
     """
-    check_body(request, settings.max_bytes)
+    check_body(request, s3.max_bytes)
     kind, parameters = media_type(request.headers.get("content-type") or "application/octet-stream")
     kind = OTHER_NAMES.get(kind, kind)
     if kind in types:
         return PictureRequest(None, [SentPicture("image", lambda: request.body)], are_several=False)
     if kind == JSON:
-        return _of_json(request, settings)
+        return _of_json(request, s3)
     if kind == MULTIPART:
         return _of_form(request, parameters.get("boundary", ""))
     hint = "; curl says so unless told otherwise: add -H 'Content-Type: image/jpeg'" if "urlencoded" in kind else ""
@@ -149,13 +150,13 @@ def read_shape(values: Mapping[str, Any], shape: type[Shape]) -> Shape:
     return shape(**values)
 
 
-def _of_json(request: Request, settings: ServeSettings) -> PictureRequest:
+def _of_json(request: Request, s3: S3Pictures) -> PictureRequest:
     values = read_json_object(request.body)
     if "image" in values and "images" in values:
         raise Problem(422, "Unknown field", "image and images: give one of the two", "images")
     if "images" not in values:
         one = read_shape(values, OnePicture)
-        pictures = [_of_text(one.image, "image", settings)]
+        pictures = [_of_text(one.image, "image", s3)]
         return PictureRequest(_said_id(one.id), pictures, are_several=False)
     several = read_shape(values, SeveralPictures)
     check_number(len(several.images), "images")
@@ -163,7 +164,7 @@ def _of_json(request: Request, settings: ServeSettings) -> PictureRequest:
     for number, text in enumerate(several.images):
         if not isinstance(text, str):
             raise Problem(422, "Wrong type", "must be a text", f"images[{number}]")
-        pictures.append(_of_text(text, f"images[{number}]", settings))
+        pictures.append(_of_text(text, f"images[{number}]", s3))
     return PictureRequest(_said_id(several.id), pictures, are_several=True)
 
 
@@ -173,17 +174,17 @@ def check_number(number: int, field: str) -> None:
         raise Problem(422, "Too many pictures" if number else "No pictures", detail, field)
 
 
-def _of_text(text: str, field: str, settings: ServeSettings) -> SentPicture:
-    return SentPicture(field, lambda: picture_of_text(text, field, settings))
+def _of_text(text: str, field: str, s3: S3Pictures) -> SentPicture:
+    return SentPicture(field, lambda: picture_of_text(text, field, s3))
 
 
-def picture_of_text(text: str, field: str, settings: ServeSettings) -> bytes:
+def picture_of_text(text: str, field: str, s3: S3Pictures) -> bytes:
     """The bytes that base64, a data URL or an address of S3 stands for.
 
     Raises: Problem with the field.
     """
     if text.startswith("s3://"):
-        return read_s3_picture(text, field, settings.s3_prefixes, settings.max_bytes)
+        return s3.read(text, field)
     if re.match(r"(https?|file|ftp)://", text[:10], re.IGNORECASE):
         raise Problem(422, "Not fetched", "addresses are not fetched; send the picture itself as base64", field)
     if text[:5].lower() == "data:":

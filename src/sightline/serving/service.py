@@ -22,6 +22,7 @@ from sightline.serving.contract import (
 from sightline.serving.feedback import open_output, read_feedback, to_record
 from sightline.serving.request_reading import SentPicture, check_body, header_id, read_pictures
 from sightline.serving.responses import answers_response, heat_map_response, json_response, to_response
+from sightline.serving.s3_pictures import S3Pictures
 from sightline.task_spec import TaskSpec
 
 __all__ = ["Answerer", "Service", "to_response"]
@@ -54,6 +55,7 @@ class Service:
 
     def __init__(self, answerer: Answerer, settings: ServeSettings) -> None:
         self.answerer, self.settings = answerer, settings
+        self.s3 = S3Pictures(settings.s3_prefixes, settings.max_bytes)
         self.output = open_output(settings.output)
         """Where feedback and the answers to events go; None where nothing is kept."""
 
@@ -64,7 +66,7 @@ class Service:
             given = header_id(request)
             own_id = given or own_id
             kind = choose(request.headers.get("accept"), (JSON, CSV))
-            asked = read_pictures(request, self.settings, picture_types(self.answerer.spec))
+            asked = read_pictures(request, picture_types(self.answerer.spec), self.s3)
             own_id = given or asked.id or own_id
             ids = [f"{own_id}-{number}" for number in range(len(asked.pictures))] if asked.are_several else [own_id]
             found = self.answer(asked.pictures, ids)
@@ -110,7 +112,7 @@ class Service:
             given = header_id(request)
             own_id = given or own_id
             kind, _ = choose(request.headers.get("accept"), (PNG, JSON))
-            asked = read_pictures(request, self.settings, picture_types(self.answerer.spec))
+            asked = read_pictures(request, picture_types(self.answerer.spec), self.s3)
             own_id = given or asked.id or own_id
             if len(asked.pictures) != 1:
                 raise Problem(422, "Too many pictures", "one picture is explained at a time", "images")
@@ -143,7 +145,7 @@ class Service:
         try:
             open_inference.check_model(self.answerer.model, model_name, version)
             check_body(request, self.settings.max_bytes)
-            asked = open_inference.read_request(request, self.settings)
+            asked = open_inference.read_request(request, self.s3)
             own_id = header_id(request) or asked.id or uuid.uuid4().hex
             found = self.answer(asked.pictures, [f"{own_id}-{number}" for number in range(len(asked.pictures))])
             if len(found) == 1 and isinstance(found[0], Problem):
