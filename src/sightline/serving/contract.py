@@ -19,6 +19,8 @@ PICTURE_TYPES = (
 """Content types of a request that is the bytes of one picture …"""
 DEEP_TYPES = ("image/tiff", "application/x-npy")
 """… and those that are allowed besides where the TaskSpec is not 3 channels of 8 bits."""
+DOCUMENTED = {"use_attribute_docstrings": True, "extra": "forbid"}
+"""For pydantic, which makes the OpenAPI document's schemas of these classes: the text below a field describes it."""
 JSON, MULTIPART, CSV, PNG, PROBLEM = (
     "application/json",
     "multipart/form-data",
@@ -46,6 +48,8 @@ def picture_types(spec: TaskSpec) -> tuple[str, ...]:
 class OnePicture:
     """A request as JSON: one picture, one answer."""
 
+    __pydantic_config__ = DOCUMENTED
+
     image: str
     """Base64 of the file, a data URL, or `s3://bucket/key` below what the server may read."""
     id: str | None = None
@@ -56,6 +60,8 @@ class OnePicture:
 class SeveralPictures:
     """A request as JSON: as many answers as pictures, in their order."""
 
+    __pydantic_config__ = DOCUMENTED
+
     images: list[str]
     """Each like `image` of one picture."""
     id: str | None = None
@@ -65,6 +71,8 @@ class SeveralPictures:
 @dataclass(frozen=True)
 class Feedback:
     """What a person says is right."""
+
+    __pydantic_config__ = DOCUMENTED
 
     id: str
     """Of the answer."""
@@ -77,6 +85,8 @@ class Feedback:
 class ModelIdentity:
     """Which model answered."""
 
+    __pydantic_config__ = DOCUMENTED
+
     name: str
     version: str
     sha256: str
@@ -87,6 +97,8 @@ class ModelIdentity:
 class Timings:
     """Milliseconds of an answer's parts."""
 
+    __pydantic_config__ = DOCUMENTED
+
     decode: float = 0.0
     """From the bytes of the picture to prepared pixels."""
     model: float = 0.0
@@ -96,6 +108,8 @@ class Timings:
 @dataclass(frozen=True)
 class Answer:
     """What a model says of one picture."""
+
+    __pydantic_config__ = DOCUMENTED
 
     id: str
     label: str
