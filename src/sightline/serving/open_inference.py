@@ -165,7 +165,7 @@ def _wanted(values: dict[str, Any]) -> dict[str, bool]:
     wanted = {}
     for number, each in enumerate(asked):
         name = each.get("name")
-        if name not in OUTPUTS:
+        if not isinstance(name, str) or name not in OUTPUTS:
             detail = f"there is no such output; known are {', '.join(OUTPUTS)}"
             raise Problem(422, "Unknown output", detail, f"outputs[{number}].name")
         wanted[name] = _parameters(each, f"outputs[{number}]").get("binary_data", is_binary) is True
