@@ -3,7 +3,7 @@
 import math
 import os
 import random
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 from PIL import Image, ImageOps
 
-from sightline.data.arrays import GREY_MODES, Picture, as_picture, read, turned
+from sightline.data.arrays import GREY_MODES, Header, Picture, as_picture, read, turned
 from sightline.data.decoding import LARGE, Source, TooManyPixels, reduction, strips, turn, values_of
 from sightline.data.deep_greys import is_deep, to_8_bit, usual_range
 from sightline.data.levels import OtherChannels, by_band, check_channels, in_8_bits, to_levels
@@ -66,14 +66,18 @@ def load(path: str | Path, spec: TaskSpec, max_pixels: int = MAX_PIXELS) -> Pict
         return read_picture(path, spec, max_pixels)
 
 
-def read_picture(source: Source, spec: TaskSpec, max_pixels: int = MAX_PIXELS) -> Picture:
-    """The same of a file in memory, too, with the errors of what reads it."""
-    return with_depth_of(decode_for(source, spec, max_pixels), spec)
+def read_picture(
+    source: Source, spec: TaskSpec, max_pixels: int = MAX_PIXELS, look: Callable[[Header], None] | None = None
+) -> Picture:
+    """The same of a file in memory, too, with the errors of what reads it; `look` sees the header before any pixel."""
+    return with_depth_of(decode_for(source, spec, max_pixels, look), spec)
 
 
-def decode_for(source: Source, spec: TaskSpec, max_pixels: int = MAX_PIXELS) -> Picture:
+def decode_for(
+    source: Source, spec: TaskSpec, max_pixels: int = MAX_PIXELS, look: Callable[[Header], None] | None = None
+) -> Picture:
     """A file's picture as it is, of as many bits and bands as the spec has use for."""
-    return read(source, max_pixels, channels=spec.channels, bit_depth=spec.bit_depth)
+    return read(source, max_pixels, channels=spec.channels, bit_depth=spec.bit_depth, look=look)
 
 
 def with_depth_of(picture: Picture, spec: TaskSpec) -> Picture:

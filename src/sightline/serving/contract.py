@@ -3,7 +3,7 @@
 The OpenAPI document is made from these classes, and requests are checked by their fields.
 """
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import dataclass, field
 from typing import Any
 
 from sightline.task_spec import TaskSpec
@@ -129,7 +129,16 @@ class Answer:
 
     def to_dict(self) -> dict[str, Any]:
         """What is sent, fit for JSON."""
-        return {name: value for name, value in asdict(self).items() if name not in ("features", "picture_sha256")}
+        return {
+            "id": self.id,
+            "label": self.label,
+            "probability": self.probability,
+            "probabilities": self.probabilities,
+            "unsure": self.unsure,
+            "threshold": self.threshold,
+            "model": vars(self.model),
+            "timings": vars(self.timings),
+        }
 
 
 @dataclass(frozen=True)

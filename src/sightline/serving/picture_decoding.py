@@ -2,11 +2,11 @@
 
 import io
 import threading
-from contextlib import nullcontext
+from contextlib import ExitStack
 
 import numpy as np
 
-from sightline.data.arrays import Header, read_header
+from sightline.data.arrays import Header
 from sightline.data.decoding import TooManyPixels
 from sightline.data.levels import OtherChannels
 from sightline.data.transforms import prepare, read_picture
@@ -42,7 +42,7 @@ USUAL_WIDTH = 4
 """Bytes of a pixel in memory (RGBA) up to which as many are taken as the limit says; of wider ones fewer are."""
 LARGE = 12_000_000
 """Pictures of more pixels are decoded one at a time: memory stays bounded however many are sent at once."""
-_large_ones = threading.Lock()
+_large_ones = threading.RLock()  # a file that is decoded a second time, without its remarks, looks again
 
 
 def content_type_of(data: bytes) -> str | None:
@@ -67,42 +67,43 @@ def decode_picture(data: bytes, spec: TaskSpec, max_pixels: int, field: str = "i
         raise Problem(400, "Not a picture", f"{what}; send the bytes of a whole file", field)
     if kind not in picture_types(spec):
         raise Problem(415, "Unsupported media type", _not_taken(kind, spec), field)
-    header = _header(data, spec)
-    try:
-        if header is not None:
-            _check_size(header, spec, max_pixels, field)
-        is_large = header is None or header.width * header.height > LARGE
-        with _large_ones if is_large else nullcontext():
-            return np.ascontiguousarray(prepare(read_picture(io.BytesIO(data), spec, max_pixels), spec))
-    except Problem:
-        raise
-    except (TooManyPixels, MemoryError) as error:
-        raise _too_large(max_pixels, field) from error
-    except OtherChannels as error:
+    header: Header | None = None
+    with ExitStack() as held:
+
+        def look(found: Header) -> None:
+            nonlocal header
+            header = found
+            _check_size(found, spec, max_pixels, field)
+            if found.width * found.height > LARGE:
+                held.enter_context(_large_ones)
+
+        try:
+            return np.ascontiguousarray(prepare(read_picture(io.BytesIO(data), spec, max_pixels, look), spec))
+        except Problem:
+            raise
+        except Exception as error:  # Pillow's plugins raise OSError, ValueError, SyntaxError, struct.error and more
+            raise _problem_of(error, kind, header, spec, max_pixels, field) from error
+
+
+def _problem_of(
+    error: Exception, kind: str, header: Header | None, spec: TaskSpec, max_pixels: int, field: str
+) -> Problem:
+    """What went wrong, in words that say nothing of training, of paths or of objects in memory."""
+    if isinstance(error, TooManyPixels | MemoryError):
+        return _too_large(max_pixels, field)
+    if isinstance(error, OtherChannels):
         has = f"{header.channels} channel(s)" if header else "other channels"
-        detail = f"the picture has {has}, and the model takes {spec.channels}"
-        raise Problem(422, "Other channels", detail, field) from error
-    except (BadInput, ImportError) as error:  # tifffile or OpenCV, which only models of many bands or bits need
-        raise Problem(
-            415, "Unsupported media type", f"this server was built without a reader of such {kind}", field
-        ) from error
-    except Exception as error:  # Pillow's plugins raise OSError, ValueError, SyntaxError, struct.error and more
-        what = "truncated" if "truncated" in str(error) or isinstance(error, EOFError) else "damaged"
-        raise Problem(400, "Not a picture", f"the file begins as {kind} and is {what}; send it whole", field) from error
+        return Problem(422, "Other channels", f"the picture has {has}, and the model takes {spec.channels}", field)
+    if isinstance(error, BadInput | ImportError):  # tifffile or OpenCV, which only models of many bands or bits need
+        return Problem(415, "Unsupported media type", f"this server was built without a reader of such {kind}", field)
+    what = "truncated" if "truncated" in str(error) or isinstance(error, EOFError) else "damaged"
+    return Problem(400, "Not a picture", f"the file begins as {kind} and is {what}; send it whole", field)
 
 
 def _not_taken(kind: str, spec: TaskSpec) -> str:
     deep = " (models of other than 3 channels of 8 bits take it)" if kind in DEEP_TYPES else ""
     taken = ", ".join(each for each in picture_types(spec) if each in SIGNATURES.values() or each == WEBP)
     return f"the file is {kind}{deep}; taken are {taken}"
-
-
-def _header(data: bytes, spec: TaskSpec) -> Header | None:
-    """None where it cannot be read: then decoding says what is wrong, or does without the part that is damaged."""
-    try:
-        return read_header(io.BytesIO(data), spec.channels)
-    except Exception:  # noqa: BLE001 (as of decoding, which follows)
-        return None
 
 
 def _check_size(header: Header, spec: TaskSpec, max_pixels: int, field: str) -> None:
