@@ -1,21 +1,28 @@
-"""The service over HTTP: `make_app` for an ASGI server of one's own, `run_server` for ours."""
+"""The service over HTTP: its routes, and the server that answers them."""
 
-import logging
 import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
+from typing import TYPE_CHECKING
 
 from fastapi import FastAPI
+from starlette.exceptions import HTTPException
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response as HttpResponse
 
 from sightline.serve_settings import ServeSettings
-from sightline.serving.contract import Problem, Response
-from sightline.serving.doors import Doors, to_http
-from sightline.serving.service import Answerer, to_response
+from sightline.serving import open_inference
+from sightline.serving.contract import Problem, Request, Response
+from sightline.serving.doors import Doors, Say, Work, to_http
+from sightline.serving.page_files import page_names, page_response
+from sightline.serving.pool import Pool
+from sightline.serving.service import Answerer, Service, to_response
 
-log = logging.getLogger(__name__)
+if TYPE_CHECKING:
+    from sightline.serving.http_server import HttpServer
+
+MODEL = "/v2/models/{name}", "/v2/models/{name}/versions/{version}"
 
 
 def make_app(open_answerer: Callable[[], Answerer], settings: ServeSettings, token: str | None = None) -> FastAPI:
@@ -30,62 +37,124 @@ def make_app(open_answerer: Callable[[], Answerer], settings: ServeSettings, tok
 
     app = FastAPI(lifespan=lifespan, docs_url=None, redoc_url=None, openapi_url=None)
     app.state.doors = doors
-    for path, pool, work in (
-        ("/invocations", doors.pool, lambda service, asked, _: service.invoke(asked)),
-        ("/explain", doors.pool, lambda service, asked, _: service.explain(asked)),
-        ("/feedback", doors.notes, lambda service, asked, _: service.feedback(asked)),
-    ):
-        app.add_route(path, partial(doors.compute, pool, work), ["POST"])
+    routes = Routes(app, doors)
+    routes.compute("/invocations", doors.pool, lambda service, asked: service.invoke(asked))
+    routes.compute("/explain", doors.pool, lambda service, asked: service.explain(asked))
+    routes.compute("/feedback", doors.notes, lambda service, asked: service.feedback(asked))
+    routes.tell("/ping", lambda _: doors.ping(), is_open=True)
+    routes.tell("/model", lambda _: doors.readiness.ready_service().describe_model())
+    routes.tell("/execution-parameters", lambda _: doors.execution_parameters())
+    routes.tell("/metrics", lambda _: doors.metrics.respond())
+    for name in ("", *page_names()):
+        routes.tell(f"/{name}", partial(_page, name), is_open=True)
+    _add_open_inference(routes, doors)
 
-    def tell(path: str, what: Callable[[HttpRequest], Response], *, needs_token: bool = True) -> None:
-        async def answer(request: HttpRequest) -> HttpResponse:
-            try:
-                if needs_token:
-                    doors.check_token(request)
-                return to_http(what(request))
-            except Problem as problem:
-                return to_http(to_response(problem))
+    async def no_route(request: HttpRequest, error: Exception) -> HttpResponse:
+        assert isinstance(error, HTTPException)
+        problem = Problem(error.status_code, error.detail, f"there is no {request.method} {request.url.path} here")
+        response = to_response(problem)
+        doors.metrics.count_request("other", error.status_code, 0.0)
+        return to_http(Response(response.status, response.body, response.content_type, dict(error.headers or {})))
 
-        app.add_route(path, answer, ["GET"])
-
-    tell("/ping", lambda _: doors.ping(), needs_token=False)
-    tell("/model", lambda _: doors.readiness.ready_service().describe_model())
-    tell("/execution-parameters", lambda _: doors.execution_parameters())
+    app.add_exception_handler(HTTPException, no_route)
     return app
 
 
-def run_server(
+class Routes:
+    """Adds routes to an application, all of them through the same doors."""
+
+    def __init__(self, app: FastAPI, doors: Doors) -> None:
+        self.app, self.doors = app, doors
+
+    def compute(self, path: str, pool: Pool, work: Work) -> None:
+        """A POST whose body is read and whose answer is computed by a pool."""
+
+        async def respond(request: HttpRequest) -> HttpResponse:
+            return await self.doors.handle(request, path, partial(self.doors.compute, pool, work))
+
+        self.app.add_route(path, respond, ["POST"])
+
+    def infer(self, path: str) -> None:
+        """The same for a model of the Open Inference Protocol, whose problems have a form of their own."""
+
+        async def respond(request: HttpRequest) -> HttpResponse:
+            name, version = request.path_params["name"], request.path_params.get("version")
+
+            def work(service: Service, asked: Request) -> Response:
+                return service.infer(asked, name, version)
+
+            computed = partial(self.doors.compute, self.doors.pool, work)
+            return await self.doors.handle(request, path, computed, open_inference.to_response)
+
+        self.app.add_route(path, respond, ["POST"])
+
+    def tell(
+        self,
+        path: str,
+        what: Callable[[HttpRequest], Response],
+        say: Say = to_response,
+        *,
+        is_open: bool = False,
+    ) -> None:
+        """A GET that is answered at once."""
+
+        async def told(request: HttpRequest) -> HttpResponse:
+            return to_http(what(request))
+
+        async def respond(request: HttpRequest) -> HttpResponse:
+            return await self.doors.handle(request, path, told, say, is_open=is_open)
+
+        self.app.add_route(path, respond, ["GET"])
+
+
+def _page(name: str, request: HttpRequest) -> Response:
+    body, content_type, headers = page_response(name)
+    return Response(200, body, content_type, headers)
+
+
+def _add_open_inference(routes: Routes, doors: Doors) -> None:
+    ready = doors.readiness.ready_service
+
+    def tell(path: str, what: Callable[[Service, str, str | None], Response]) -> None:
+        def told(request: HttpRequest) -> Response:
+            return what(ready(), request.path_params["name"], request.path_params.get("version"))
+
+        routes.tell(path, told, open_inference.to_response)
+
+    routes.tell("/v2/health/live", lambda _: Response(200, b'{"live": true}'), is_open=True)
+    routes.tell("/v2/health/ready", lambda _: doors.ping(), is_open=True)
+    routes.tell("/v2", lambda _: ready().server_metadata(), open_inference.to_response)
+    for path in MODEL:
+        tell(path, lambda service, name, version: service.model_metadata(name, version))
+        tell(f"{path}/ready", lambda service, name, version: service.model_ready(name, version))
+        routes.infer(f"{path}/infer")
+
+
+def make_server(
     open_answerer: Callable[[], Answerer],
     settings: ServeSettings,
     token: str | None = None,
     *,
     ends_with_error: bool = False,
-    stopped: Callable[[int], None] = lambda number: None,
-) -> int:
-    """Serve until SIGTERM or SIGINT; 0 once what was taken is answered. `stopped` gets the signal's number.
-
-    A model that does not open leaves a server whose `/ping` says why, or, with `ends_with_error`, is raised.
+) -> "HttpServer":
+    """A server that listens already; its `serve_until_stopped` answers.
 
     Raises: BadInput for an address that is taken, or that others reach without a token.
     """
-    import uvicorn
+    from sightline.serving.http_server import HttpServer, check_who_may_ask, listen
 
-    from sightline.serving.http_server import CLOSE_SECONDS, HttpServer, address_of, check_who_may_ask, listen
-
-    token = token or None
     check_who_may_ask(settings, token)
     opened = listen(settings)
     app = make_app(open_answerer, settings, token)
-    doors: Doors = app.state.doors
-    config = uvicorn.Config(
-        app, log_config=None, log_level="warning", access_log=False, ws="none", timeout_graceful_shutdown=CLOSE_SECONDS
-    )
-    server = HttpServer(config, doors, ends_with_error=ends_with_error)
-    guard = "with a token" if token else "without a token"
-    log.info("%s, %d threads, %s", address_of(opened), doors.pool.threads, guard)
-    server.run([opened])
-    if ends_with_error and doors.readiness.error is not None:
-        raise doors.readiness.error
-    if server.stopped_by is not None:
-        stopped(server.stopped_by)
+    return HttpServer(app, app.state.doors, opened, ends_with_error=ends_with_error)
+
+
+def run_server(open_answerer: Callable[[], Answerer], settings: ServeSettings, token: str | None = None) -> int:
+    """Serve until SIGTERM or SIGINT; 0 once what was taken is answered.
+
+    A model that does not open leaves a server whose `/ping` says why.
+
+    Raises: BadInput for an address that is taken, or that others reach without a token.
+    """
+    make_server(open_answerer, settings, token).serve_until_stopped()
     return 0

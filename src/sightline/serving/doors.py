@@ -4,7 +4,8 @@ import asyncio
 import hmac
 import json
 import logging
-from collections.abc import Callable
+import time
+from collections.abc import Awaitable, Callable
 from functools import partial
 
 from starlette.requests import ClientDisconnect
@@ -13,68 +14,111 @@ from starlette.responses import Response as HttpResponse
 
 from sightline.serve_settings import ServeSettings
 from sightline.serving.body import BodyReader, LastResponse, wait_until_left
+from sightline.serving.capture import Capture
 from sightline.serving.contract import Problem, Request, Response
 from sightline.serving.pool import ClientLeft, Pool, count_cores
 from sightline.serving.readiness import Readiness
-from sightline.serving.service import Service, to_response
+from sightline.serving.server_metrics import ServerMetrics
+from sightline.serving.service import Answerer, Service, to_response
+from sightline.serving.watched import Watched, Watcher
 
 log = logging.getLogger(__name__)
-Handler = Callable[[HttpRequest], HttpResponse]
-Work = Callable[[Service, Request, HttpRequest], Response]
-"""What a service does with a request that came by a route."""
+Say = Callable[[Problem], Response]
+Work = Callable[[Service, Request], Response]
+"""What a service does with the body and the headers of a request."""
 NOT_READ = 499
 """The status of a request whose client left, by the custom of nginx; nobody reads it."""
+RETRY_AFTER = 2
+NOTE_THREADS = 2
+MAX_MEGABYTES = 1_000_000
 
 
 class Doors:
-    """What the routes of one server share."""
+    """What the routes of one server share: its pool, its model, its numbers."""
 
     def __init__(self, settings: ServeSettings, token: str | None) -> None:
         self.settings, self.token = settings, token
         threads = count_cores() if settings.threads == "auto" else settings.threads
         self.pool = Pool(threads, settings.queue, settings.deadline_seconds)
-        self.notes = Pool(2, settings.queue, settings.deadline_seconds)
+        self.notes = Pool(NOTE_THREADS, settings.queue, settings.deadline_seconds)
         """For what waits for a disk or a network, not for a core."""
+        self.metrics = ServerMetrics(lambda: self.pool.num_waiting, lambda: self.pool.num_running)
         self.bodies = BodyReader(settings.max_bytes)
-        self.readiness = Readiness(settings)
+        self.readiness = Readiness(settings, self._watch)
         self.num_taken = 0
         """Requests with a body that are being read, wait or are computed."""
+        self._capture = None
+        if settings.capture is not None:
+            how = {"percent": settings.capture_percent, "has_pictures": settings.capture_images}
+            self._capture = Capture(settings.capture, self.metrics.count_captured, **how)
+
+    def _watch(self, answerer: Answerer) -> Answerer:
+        self.metrics.name_model(answerer)
+        watchers: list[Watcher] = [self.metrics.count_answer]
+        if self._capture is not None:
+            watchers.append(self._capture.take)
+        return Watched(answerer, tuple(watchers))
+
+    async def handle(
+        self,
+        request: HttpRequest,
+        route: str,
+        respond: Callable[[HttpRequest], Awaitable[HttpResponse]],
+        say: Say = to_response,
+        *,
+        is_open: bool = False,
+    ) -> HttpResponse:
+        """The response to a request, whatever happens; `is_open` needs no token, `say` gives problems their form."""
+        start = time.perf_counter()
+        try:
+            if not is_open:
+                self._check_token(request)
+            response = await respond(request)
+        except Problem as problem:
+            response = to_http(say(problem), _kind(request))
+        except (ClientDisconnect, ClientLeft):
+            response = HttpResponse(status_code=NOT_READ)
+        except Exception:
+            own_id = request.headers.get("x-request-id", "none")[:100]
+            log.exception("%s %s failed, request id %r", request.method, route, own_id)
+            detail = "the server failed; its log has the reason"
+            response = to_http(say(Problem(500, "Internal error", detail)), _kind(request))
+        self.metrics.count_request(route, response.status_code, time.perf_counter() - start)
+        return response
 
     async def compute(self, pool: Pool, work: Work, request: HttpRequest) -> HttpResponse:
-        """Read a body and let the pool answer."""
-        is_read = False
-        try:
-            self.check_token(request)
-            service = self.readiness.ready_service()
-            pool.check_room()
-            self.num_taken += 1
-            try:
-                asked = Request(await self.bodies.read(request), dict(request.headers))
-                is_read = True
-                left = asyncio.ensure_future(wait_until_left(request.receive))
-                try:
-                    return to_http(await pool.run(partial(work, service, asked, request), left))
-                finally:
-                    left.cancel()
-            finally:
-                self.num_taken -= 1
-        except Problem as problem:
-            return to_http(to_response(problem), HttpResponse if is_read else LastResponse)
-        except (ClientDisconnect, ClientLeft):
-            return HttpResponse(status_code=NOT_READ)
+        """Read a body and let a pool answer.
 
-    def check_token(self, request: HttpRequest) -> None:
+        Raises: Problem, ClientDisconnect or ClientLeft.
+        """
+        service = self.readiness.ready_service()
+        pool.check_room()
+        self.num_taken += 1
+        try:
+            body = await self.bodies.read(request)
+            request.state.is_read = True
+            asked = Request(body, dict(request.headers))
+            left = asyncio.ensure_future(wait_until_left(request.receive))
+            try:
+                return to_http(await pool.run(partial(work, service, asked), left))
+            finally:
+                left.cancel()
+        finally:
+            self.num_taken -= 1
+
+    def _check_token(self, request: HttpRequest) -> None:
         """Raises: Problem 401."""
         if self.token is None:
             return
         kind, _, given = request.headers.get("authorization", "").partition(" ")
-        if kind.lower() != "bearer" or not hmac.compare_digest(given.strip().encode(), self.token.encode()):
+        is_right = hmac.compare_digest(given.strip().encode("latin-1", "replace"), self.token.encode())
+        if kind.lower() != "bearer" or not is_right:
             raise Problem(401, "Unauthorized", "the header Authorization must be Bearer and the token of this server")
 
     def ping(self) -> Response:
         """200 once the model has answered, else 503 with the reason."""
         if self.readiness.reason:
-            return to_response(Problem(503, "Not ready", self.readiness.reason, retry_after=2))
+            return to_response(Problem(503, "Not ready", self.readiness.reason, retry_after=RETRY_AFTER))
         return Response(200, b'{"status": "ready"}')
 
     def execution_parameters(self) -> Response:
@@ -82,13 +126,16 @@ class Doors:
         facts = {
             "MaxConcurrentTransforms": 2 * self.pool.threads,
             "BatchStrategy": "SINGLE_RECORD",
-            "MaxPayloadInMB": max(1, self.settings.max_bytes // 1_000_000),
+            "MaxPayloadInMB": max(1, self.settings.max_bytes // MAX_MEGABYTES),
         }
         return Response(200, json.dumps(facts).encode())
 
     def close(self) -> None:
+        """For the end of the process: what is captured is written, threads end."""
         self.pool.close()
         self.notes.close()
+        if self._capture is not None:
+            self._capture.close()
 
 
 def to_http(response: Response, kind: type[HttpResponse] = HttpResponse) -> HttpResponse:
@@ -96,3 +143,9 @@ def to_http(response: Response, kind: type[HttpResponse] = HttpResponse) -> Http
     if response.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
     return kind(response.body, response.status, headers, response.content_type)
+
+
+def _kind(request: HttpRequest) -> type[HttpResponse]:
+    """How a refusal ends: where a body was not read, with the connection."""
+    is_read = request.method != "POST" or getattr(request.state, "is_read", False)
+    return HttpResponse if is_read else LastResponse

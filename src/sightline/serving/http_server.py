@@ -1,9 +1,11 @@
 """The process around an application: its socket, its signals and its end."""
 
 import ipaddress
+import logging
 import socket
 import time
 from types import FrameType
+from typing import TYPE_CHECKING
 
 import uvicorn
 
@@ -11,6 +13,10 @@ from sightline.errors import BadInput
 from sightline.serve_settings import ServeSettings
 from sightline.serving.doors import Doors
 
+if TYPE_CHECKING:
+    from fastapi import FastAPI
+
+log = logging.getLogger(__name__)
 DRAIN_SECONDS, CLOSE_SECONDS = 20.0, 5
 """After a signal: in which what was taken is computed, and then what is sent to slow readers."""
 BACKLOG = 2048
@@ -22,11 +28,29 @@ class HttpServer(uvicorn.Server):
     With `ends_with_error` it also ends when the model does not open.
     """
 
-    def __init__(self, config: uvicorn.Config, doors: Doors, *, ends_with_error: bool) -> None:
+    def __init__(self, app: "FastAPI", doors: Doors, opened: socket.socket, *, ends_with_error: bool) -> None:
+        config = uvicorn.Config(
+            app,
+            log_config=None,
+            log_level="warning",
+            access_log=False,
+            ws="none",
+            timeout_graceful_shutdown=CLOSE_SECONDS,
+        )
         super().__init__(config)
-        self.doors, self.ends_with_error = doors, ends_with_error
+        self.doors, self.opened, self.ends_with_error = doors, opened, ends_with_error
+        self.address = address_of(opened)
         self.stopped_by: int | None = None
+        """The number of the signal that ended it."""
         self._end = 0.0
+
+    def serve_until_stopped(self) -> None:
+        """Raises: with `ends_with_error`, what kept the model from opening."""
+        guard = "without a token" if self.doors.token is None else "with a token"
+        log.info("%s, %d thread(s), %s", self.address, self.doors.pool.threads, guard)
+        self.run([self.opened])
+        if self.ends_with_error and self.doors.readiness.error is not None:
+            raise self.doors.readiness.error
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         """The first signal lets it finish, a second one does not."""

@@ -25,12 +25,12 @@ def serve(cfg: "DictConfig | ServeConfig", invocation: Invocation = UNTOLD) -> N
     """
     cfg = validate_task(cfg, ServeConfig)
     open_answerer = _opener(cfg, invocation.serve_token)
-    from sightline.serving.app import run_server
+    from sightline.serving.app import make_server
 
-    def stopped(number: int) -> None:
-        raise Interrupted(number)
-
-    run_server(open_answerer, cfg.serve, invocation.serve_token, ends_with_error=True, stopped=stopped)
+    server = make_server(open_answerer, cfg.serve, invocation.serve_token, ends_with_error=True)
+    server.serve_until_stopped()
+    if server.stopped_by is not None:
+        raise Interrupted(server.stopped_by)
 
 
 def _opener(cfg: ServeConfig, token: str | None) -> "Callable[[], Answerer]":
