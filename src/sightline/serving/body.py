@@ -1,11 +1,12 @@
 """A request's body, read as it comes and no further than allowed; and how a refused one ends."""
 
 import asyncio
+import contextlib
 
 from starlette.requests import ClientDisconnect
 from starlette.requests import Request as HttpRequest
 from starlette.responses import Response as HttpResponse
-from starlette.types import Message, Receive, Scope, Send
+from starlette.types import Receive, Scope, Send
 
 from sightline.serving.contract import Problem
 
@@ -29,6 +30,7 @@ class BodyReader:
         told = request.headers.get("content-length", "")
         if told.isdecimal() and int(told) > self.max_bytes:
             raise self._too_large()  # before the body is asked for: a sender that waits for 100-continue sends none
+        request.state.is_begun = True
         parts: list[bytes] = []
         size = 0
         try:
@@ -46,8 +48,10 @@ class BodyReader:
                         raise Problem(429, "Too many requests", "too many bodies are being read", retry_after=1)
                     parts.append(part)
                     if not message.get("more_body", False):
+                        request.state.is_read = True
                         return parts[0] if len(parts) == 1 else b"".join(parts)
         except TimeoutError:
+            request.state.is_begun = False  # nothing of it comes
             detail = f"the body had not come after {self.seconds:g} s"
             raise Problem(408, "Request timeout", detail) from None
         finally:
@@ -72,17 +76,19 @@ class LastResponse(HttpResponse):
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         self.headers["connection"] = "close"
-        start: Message = {"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers}
-        await send(start)
-        await send({"type": "http.response.body", "body": self.body, "more_body": True})  # whole by its length
+        await send({"type": "http.response.start", "status": self.status_code, "headers": self.raw_headers})
+        await send({"type": "http.response.body", "body": self.body, "more_body": True})  # whole, by its length
+        waits_to_send = any(name == b"expect" for name, _ in scope["headers"])
+        if scope.get("state", {}).get("is_begun", not waits_to_send):
+            await self._throw_away(receive)
+        await send({"type": "http.response.body", "body": b"", "more_body": False})
+
+    async def _throw_away(self, receive: Receive) -> None:
         left = LINGERING_BYTES
-        try:
+        with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(LINGERING_SECONDS):
                 while left > 0:
                     message = await receive()
                     left -= len(message.get("body", b""))
                     if message["type"] == "http.disconnect" or not message.get("more_body", False):
                         break
-        except TimeoutError:
-            pass
-        await send({"type": "http.response.body", "body": b"", "more_body": False})

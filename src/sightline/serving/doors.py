@@ -75,14 +75,14 @@ class Doors:
                 self._check_token(request)
             response = await respond(request)
         except Problem as problem:
-            response = to_http(say(problem), _kind(request))
+            response = _refuse(request, say(problem))
         except (ClientDisconnect, ClientLeft):
             response = HttpResponse(status_code=NOT_READ)
         except Exception:
             own_id = request.headers.get("x-request-id", "none")[:100]
             log.exception("%s %s failed, request id %r", request.method, route, own_id)
             detail = "the server failed; its log has the reason"
-            response = to_http(say(Problem(500, "Internal error", detail)), _kind(request))
+            response = _refuse(request, say(Problem(500, "Internal error", detail)))
         self.metrics.count_request(route, response.status_code, time.perf_counter() - start)
         return response
 
@@ -96,7 +96,6 @@ class Doors:
         self.num_taken += 1
         try:
             body = await self.bodies.read(request)
-            request.state.is_read = True
             asked = Request(body, dict(request.headers))
             left = asyncio.ensure_future(wait_until_left(request.receive))
             try:
@@ -138,14 +137,15 @@ class Doors:
             self._capture.close()
 
 
-def to_http(response: Response, kind: type[HttpResponse] = HttpResponse) -> HttpResponse:
+def to_http(response: Response) -> HttpResponse:
+    return HttpResponse(response.body, response.status, response.headers, response.content_type)
+
+
+def _refuse(request: HttpRequest, response: Response) -> HttpResponse:
+    """A refusal; where a body was not read, the connection ends with it."""
     headers = dict(response.headers)
     if response.status == 401:
         headers["WWW-Authenticate"] = "Bearer"
-    return kind(response.body, response.status, headers, response.content_type)
-
-
-def _kind(request: HttpRequest) -> type[HttpResponse]:
-    """How a refusal ends: where a body was not read, with the connection."""
     is_read = request.method != "POST" or getattr(request.state, "is_read", False)
-    return HttpResponse if is_read else LastResponse
+    kind = HttpResponse if is_read else LastResponse
+    return kind(response.body, response.status, headers, response.content_type)

@@ -135,6 +135,7 @@ class Pool:
                         return
                     self._changed.wait()
                 job = self._waiting.popleft()
+                job.future.set_running_or_notify_cancel()  # from here on nobody can cancel it
                 self._num_running += 1
             start = time.perf_counter()
             try:
