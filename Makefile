@@ -1,6 +1,7 @@
 # Sightline: `make help` lists the targets.
 PYTHON ?= python3
 EXPERIMENT ?= digits
+RUN ?= latest
 ARGS ?=
 SAGEMAKER_SDK := 3.27.0
 PY := .venv/bin/python
@@ -71,6 +72,9 @@ sagemaker-train: setup ## train as a job of SageMaker, and fetch the results: ma
 sagemaker-train-local: image ## train in a container here, as a SageMaker job would: EXPERIMENT=gtsrb
 	$(PY) src/train.py experiment=$(EXPERIMENT) launch=local_container $(ARGS)
 
+serve: setup ## answer for pictures with a trained model, and a page for people: make serve RUN=latest
+	$(PY) src/serve.py run=$(RUN) $(ARGS)
+
 benchmark: setup ## images per second: the bare PyTorch step against train.py
 	$(PY) scripts/benchmark.py
 
@@ -78,4 +82,4 @@ clean: ## remove the environment and caches; data and runs stay
 	rm -rf .venv .venv-sagemaker build dist .pytest_cache .ruff_cache src/*.egg-info
 
 .DEFAULT_GOAL := help
-.PHONY: help setup train sweep test test-all test-browser test-container check wheel image push-image sagemaker-train sagemaker-train-local format benchmark clean image-serve
+.PHONY: help setup train sweep test test-all test-browser test-container check wheel image push-image sagemaker-train sagemaker-train-local format serve benchmark clean image-serve

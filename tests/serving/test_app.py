@@ -82,6 +82,19 @@ def test_the_page_comes_from_here_alone(server: Served) -> None:
     assert server.ask("GET", "/page.js").status == 200
 
 
+def test_the_routes_are_described_by_the_server_itself(server: Served) -> None:
+    document = server.ask("GET", "/openapi.json").json
+    there = {getattr(route, "path", "") for route in server.server.app.routes}
+    page = server.ask("GET", "/docs")
+    assert {*document["paths"]} <= there
+    assert page.headers["content-type"].startswith("text/html")
+    for path in document["paths"]:
+        assert path in page.body.decode()
+    assert b"http://" not in page.body, "nothing is asked for from outside"
+    assert b"https://" not in page.body
+    assert b"<script" not in page.body
+
+
 def test_what_there_is_not_is_a_problem(server: Served) -> None:
     lacking, wrong = server.ask("GET", "/nothing"), server.ask("GET", "/invocations")
     assert (lacking.status, wrong.status) == (404, 405)

@@ -4,7 +4,7 @@ import threading
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from functools import partial
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from fastapi import FastAPI
 from starlette.exceptions import HTTPException
@@ -13,10 +13,13 @@ from starlette.responses import Response as HttpResponse
 
 from sightline.serve_settings import ServeSettings
 from sightline.serving import open_inference
+from sightline.serving.api_page import HEADERS, api_page
 from sightline.serving.contract import Problem, Request, Response
 from sightline.serving.doors import Doors, Say, Work, to_http
+from sightline.serving.openapi import openapi_document
 from sightline.serving.page_files import page_names, page_response
 from sightline.serving.pool import Pool
+from sightline.serving.responses import json_response
 from sightline.serving.service import Answerer, Service, to_response
 
 if TYPE_CHECKING:
@@ -44,6 +47,8 @@ def make_app(open_answerer: Callable[[], Answerer], settings: ServeSettings, tok
     routes.tell("/ping", lambda _: doors.ping(), is_open=True)
     routes.tell("/model", lambda _: doors.readiness.ready_service().describe_model())
     routes.tell("/execution-parameters", lambda _: doors.execution_parameters())
+    routes.tell("/openapi.json", lambda _: json_response(200, _document(doors)))
+    routes.tell("/docs", lambda _: Response(200, api_page(_document(doors)), "text/html; charset=utf-8", HEADERS))
     routes.tell("/metrics", lambda _: doors.metrics.respond())
     for name in ("", *page_names()):
         routes.tell(f"/{name}", partial(_page, name), is_open=True)
@@ -105,6 +110,12 @@ class Routes:
             return await self.doors.handle(request, path, told, say, is_open=is_open)
 
         self.app.add_route(path, respond, ["GET"])
+
+
+def _document(doors: Doors) -> dict[str, Any]:
+    service = doors.readiness.service
+    described = None if service is None else service.answerer.describe()
+    return openapi_document(described, needs_token=doors.token is not None)
 
 
 def _page(name: str, request: HttpRequest) -> Response:

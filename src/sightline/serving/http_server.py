@@ -38,7 +38,7 @@ class HttpServer(uvicorn.Server):
             timeout_graceful_shutdown=CLOSE_SECONDS,
         )
         super().__init__(config)
-        self.doors, self.opened, self.ends_with_error = doors, opened, ends_with_error
+        self.app, self.doors, self.opened, self.ends_with_error = app, doors, opened, ends_with_error
         self.address = address_of(opened)
         self.stopped_by: int | None = None
         """The number of the signal that ended it."""

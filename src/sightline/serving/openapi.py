@@ -33,6 +33,7 @@ PROBLEMS = {
     401: "The token is missing or wrong.",
     404: "No such model or version.",
     406: "`Accept` names nothing that can be sent.",
+    408: "The body did not come in time.",
     409: "Nothing is kept here: `serve.output` is not set.",
     413: "Too many bytes; or too many pixels, by the picture's header.",
     415: "The content type, or the picture's format, is not taken.",
@@ -155,10 +156,10 @@ def _pictures(types: tuple[str, ...] | list[str]) -> Schema:
     mapped = {PNG: {"schema": {}}, JSON: {"schema": _object(heat_map)}}
     told = {"required": True, "content": {JSON: {"schema": _ref("Feedback")}}}
     kept = _answered("Kept.", {JSON: {"schema": _object({"id": TEXT, "label": TEXT})}}, "201")
-    refused = (400, 406, 413, 415, 422, 429, 503)
+    refused = (400, 406, 408, 413, 415, 422, 429, 503)
     invoke = _operation("Classify pictures", _answered("The answers.", found), *refused, **body)
     explain = _operation("Show where it looked", _answered("The map.", mapped), *refused, 501, **body)
-    feedback = _operation("Say the right class", kept, 400, 409, 413, 415, 422, 429, 503, requestBody=told)
+    feedback = _operation("Say the right class", kept, *(400, 408, 409, 413, 415, 422, 429, 503), requestBody=told)
     return {"/invocations": {"post": invoke}, "/explain": {"post": explain}, "/feedback": {"post": feedback}}
 
 
@@ -172,7 +173,7 @@ def _facts() -> Schema:
         "/model": get("Which model answers, and what it takes", JSON, 503),
         "/execution-parameters": get("What a batch transform asks"),
         "/metrics": get("Counters for Prometheus", "text/plain"),
-        "/v2": get("The server, in the Open Inference Protocol"),
+        "/v2": get("The server, in the Open Inference Protocol", JSON, 503),
         "/v2/health/live": get("Whether the process lives"),
         "/v2/health/ready": get("Whether the model can answer", JSON, 503),
     }
@@ -206,7 +207,7 @@ def _open_inference() -> Schema:
     infer = _operation(
         "Classify a tensor of pictures",
         _answered("A tensor for each output.", {JSON: {"schema": answer}, "application/octet-stream": {"schema": {}}}),
-        *(400, 404, 413, 415, 422, 429, 503),
+        *(400, 404, 408, 413, 415, 422, 429, 503),
         requestBody={"required": True, "content": content},
     )
     paths: Schema = {}
