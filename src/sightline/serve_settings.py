@@ -4,13 +4,16 @@ Standard library alone: the image has no Hydra.
 """
 
 import json
+import math
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import MISSING, dataclass, field, fields
 from typing import Any
 
 from sightline.errors import BadInput
 
 PREFIX = "SIGHTLINE_SERVE_"
+TOKEN = f"{PREFIX}TOKEN"
+"""What a server asks for; no setting, so that it is never written anywhere."""
 
 
 def _key(default: Any, meaning: str, **rules: Any) -> Any:
@@ -43,23 +46,46 @@ class ServeSettings:
 
 
 def from_environment(environment: Mapping[str, str]) -> ServeSettings:
-    """Settings from `SIGHTLINE_SERVE_<KEY>`; lists and other values as JSON, or as plain text.
+    """Settings from `SIGHTLINE_SERVE_<KEY>`: text, numbers, `true` or `false`, and lists as JSON.
 
     Raises: BadInput with the variable for one that is not known or does not fit.
     """
     known = {f"{PREFIX}{each.name.upper()}": each for each in fields(ServeSettings)}
     chosen = {}
     for name, text in environment.items():
-        if not name.startswith(PREFIX) or name == f"{PREFIX}TOKEN":
+        if not name.startswith(PREFIX) or name == TOKEN:
             continue
         if name not in known:
-            raise BadInput(f"{name}: no such setting; known: {', '.join(known)}")
+            raise BadInput(f"{name}: no such setting; known: {', '.join((*known, TOKEN))}")
         chosen[known[name].name] = _value(name, text, known[name])
     return ServeSettings(**chosen)
 
 
 def _value(name: str, text: str, of: Any) -> Any:
+    """The value of a variable, which fits the rules of its key."""
+    rules = of.metadata
+    if of.type in (str, str | None):
+        if "choices" in rules and text not in rules["choices"]:
+            raise BadInput(f"{name}={text}: must be one of {', '.join(rules['choices'])}")
+        return text or of.default
+    if text in rules.get("words", ()):
+        return text
+    kind = {bool: bool, float: float}.get(of.type, list if of.default is MISSING else int)
     try:
-        return text if of.type in (str, str | None) else json.loads(text)
-    except ValueError as error:
-        raise BadInput(f'{name}={text}: must be JSON, like 8 or true or ["s3://bucket/prefix"]') from error
+        value = json.loads(text)
+    except ValueError:
+        value = None
+    is_right = isinstance(value, (int, float) if kind is float else kind) and isinstance(value, bool) == (kind is bool)
+    if isinstance(value, list):
+        is_right &= all(isinstance(each, str) for each in value)
+    if not is_right:
+        raise BadInput(f"{name}={text}: must be {_EXPECTED[kind]}")
+    low, high, above = rules.get("minimum", -math.inf), rules.get("maximum", math.inf), rules.get("above", -math.inf)
+    if kind in (int, float) and not (low <= value <= high and value > above):
+        bounds = [f"{word} {rules[rule]:,}" for rule, word in _BOUNDS.items() if rule in rules]
+        raise BadInput(f"{name}={text}: must be {' and '.join(bounds)}")
+    return value
+
+
+_EXPECTED = {bool: "true or false", int: "a whole number", float: "a number", list: 'like ["s3://bucket/prefix"]'}
+_BOUNDS = {"minimum": "at least", "maximum": "at most", "above": "above"}

@@ -219,6 +219,19 @@ def test_a_body_that_does_not_come_ends_the_connection() -> None:
     assert said.startswith(b"HTTP/1.1 408 ")
 
 
+def test_a_head_that_does_not_come_ends_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sightline.serving.http_server.HEAD_SECONDS", 0.2)
+    with serving(HeldUp) as served:
+        assert exchange(served) == b""
+        assert exchange(served, b"POST /invocations HTTP/1.1\r\nHost: ") == b""
+        connection = served.connect()
+        connection.request("GET", "/ping")
+        assert connection.getresponse().read()
+        connection.sock.sendall(b"GET /pi")
+        assert connection.sock.recv(100) == b""
+        connection.close()
+
+
 def test_bodies_together_have_a_limit() -> None:
     with serving(HeldUp) as served:
         served.server.doors.bodies = BodyReader(1000, most_held=150)

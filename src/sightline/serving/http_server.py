@@ -1,5 +1,6 @@
 """The process around an application: its socket, its signals and its end."""
 
+import asyncio
 import ipaddress
 import logging
 import socket
@@ -8,6 +9,7 @@ from types import FrameType
 from typing import TYPE_CHECKING
 
 import uvicorn
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from sightline.errors import BadInput
 from sightline.serve_settings import ServeSettings
@@ -19,7 +21,36 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 DRAIN_SECONDS, CLOSE_SECONDS = 20.0, 5
 """After a signal: in which what was taken is computed, and then what is sent to slow readers."""
+HEAD_SECONDS, KEEP_ALIVE_SECONDS = 20.0, 75
+"""In which a request's head must have come; and between requests, longer than load balancers keep a connection."""
 BACKLOG = 2048
+
+
+class PatientProtocol(H11Protocol):
+    """uvicorn's HTTP/1.1, which does not wait for ever for the head of a request."""
+
+    _given_up: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # pyright: ignore[reportIncompatibleMethodOverride]
+        super().connection_made(transport)
+        self._given_up = self.loop.call_later(HEAD_SECONDS, self.timeout_keep_alive_handler)
+
+    def data_received(self, data: bytes) -> None:
+        known = self.cycle
+        super().data_received(data)
+        if self.cycle is not known:  # a head is complete
+            self._wait_no_longer()
+        elif self._given_up is None and (known is None or known.response_complete):
+            self._given_up = self.loop.call_later(HEAD_SECONDS, self.timeout_keep_alive_handler)
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        self._wait_no_longer()
+        super().connection_lost(exc)
+
+    def _wait_no_longer(self) -> None:
+        if self._given_up is not None:
+            self._given_up.cancel()
+            self._given_up = None
 
 
 class HttpServer(uvicorn.Server):
@@ -31,6 +62,8 @@ class HttpServer(uvicorn.Server):
     def __init__(self, app: "FastAPI", doors: Doors, opened: socket.socket, *, ends_with_error: bool) -> None:
         config = uvicorn.Config(
             app,
+            http=PatientProtocol,
+            timeout_keep_alive=KEEP_ALIVE_SECONDS,
             log_config=None,
             log_level="warning",
             access_log=False,

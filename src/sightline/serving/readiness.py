@@ -59,13 +59,14 @@ class Readiness:
             (answer,) = answerer.answer([made_picture(answerer.spec)], ["first"])
             if isinstance(answer, Problem):
                 raise answer
+            service = Service(self.watch(answerer), self.settings)
         except Exception as error:  # whatever it is, /ping says it and the process goes on
             self.error = error
             said = isinstance(error, BadInput | Problem)
             self.reason = FOLDERS.sub("", str(error)) if said else f"the model does not open ({type(error).__name__})"
             log.error("%s", error, exc_info=None if said else error)
             return
-        self.service, self.reason = Service(self.watch(answerer), self.settings), ""
+        self.service, self.reason = service, ""
         log.info("ready: %s", describe(answerer))
 
     def stop(self) -> None:
