@@ -1,6 +1,7 @@
 // What the page asks the server: with its token, again when it is busy, and problems as words.
 
 const MOST_TRIES = 8;
+const MOST_UNTOLD = 3; // where a refusal does not say when to come again
 const LONGEST_WAIT = 30; // seconds before another try, whatever Retry-After says
 
 export class Problem extends Error {
@@ -44,8 +45,9 @@ export class Server {
       if (response.ok) return this.#json(response, signal);
       const problem = await problemOf(response);
       const isBusy = response.status === 429 || response.status === 503;
-      if (!isBusy || tries === MOST_TRIES) throw problem;
-      const seconds = Math.min(retryAfter(response) ?? 2 ** (tries - 1), LONGEST_WAIT);
+      const told = retryAfter(response);
+      if (!isBusy || tries >= (told === null ? MOST_UNTOLD : MOST_TRIES)) throw problem;
+      const seconds = Math.min(told ?? 2 ** (tries - 1), LONGEST_WAIT);
       onWait(seconds, problem.message);
       await pause(seconds, signal);
     }
