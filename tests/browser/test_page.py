@@ -212,7 +212,7 @@ def test_a_heat_map_comes_with_its_number(server: StandIn, open_page: Opener, ph
     page = open_page(server.address)
     choose(page, photos[0])
     page.get_by_role("button", name="Show the heat map").click()
-    caption = "Hiding the most important region lowers “owl” by 0.31, from 95.5% to 64.5%."
+    caption = "Hiding the framed region lowers “owl” by 0.31, from 95.5% to 64.5%."
     expect(page.get_by_role("img", name=caption)).to_be_visible()
     assert server.bodies("/explain") == [photos[0].read_bytes()]
     page.get_by_role("button", name="Hide the heat map").click()

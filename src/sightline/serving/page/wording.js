@@ -44,7 +44,7 @@ export function effect(explanation) {
   const { label, probability, drop } = explanation;
   if (drop < 0.005) return `No single region decides: hiding any of them lowers “${label}” by less than 0.01.`;
   const change = `from ${percent(probability)} to ${percent(Math.max(probability - drop, 0))}`;
-  return `Hiding the most important region lowers “${label}” by ${drop.toFixed(2)}, ${change}.`;
+  return `Hiding the framed region lowers “${label}” by ${drop.toFixed(2)}, ${change}.`;
 }
 
 // Of the type that the server knows: a browser may have none for a file, or one of its own
