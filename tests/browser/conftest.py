@@ -2,6 +2,7 @@
 
 import shutil
 from collections.abc import Callable, Iterator
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -14,15 +15,26 @@ ARGUMENTS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-u
 """The camera shows a test picture; a root user, as in a container, has no sandbox."""
 
 
+def find_browser() -> str | None:
+    return next(filter(None, map(shutil.which, BROWSERS)), None)
+
+
+def why_no_browser() -> str | None:
+    """What is missing here; None where nothing is."""
+    if find_spec("playwright") is None:
+        return "no Playwright is installed: pip install 'sightline-vision[browser]'"
+    return None if find_browser() else f"no browser is on the path: {', '.join(BROWSERS)}"
+
+
 @pytest.fixture(scope="session")
 def browser() -> Iterator[Any]:
-    api = pytest.importorskip("playwright.sync_api", reason="needs Playwright: pip install 'sightline-vision[browser]'")
-    found = next(filter(None, map(shutil.which, BROWSERS)), None)
-    if found is None:
-        pytest.skip(f"needs a browser on the path: {', '.join(BROWSERS)}")
-    api.expect.set_options(timeout=20_000)
-    with api.sync_playwright() as playwright:
-        started = playwright.chromium.launch(executable_path=found, args=ARGUMENTS)
+    if (why := why_no_browser()) is not None:
+        pytest.skip(why)
+    from playwright.sync_api import expect, sync_playwright  # pyright: ignore[reportMissingImports]
+
+    expect.set_options(timeout=20_000)
+    with sync_playwright() as playwright:
+        started = playwright.chromium.launch(executable_path=find_browser(), args=ARGUMENTS)
         yield started
         started.close()
 
