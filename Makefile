@@ -32,7 +32,7 @@ test-all: setup ## the slow tests too, and those on real data if SIGHTLINE_DATA 
 test-browser: setup ## the page in a real browser: Playwright, with the chromium of the machine
 	@$(PY) -c 'import playwright' 2>/dev/null || $(PY) -m pip install --quiet --disable-pip-version-check \
 	  --constraint constraints.txt --editable '.[browser]' || true
-	@why=$$($(PY) -c 'from tests.browser.conftest import why_no_browser as why; print(why() or "")') && \
+	@why=$$($(PY) -c 'from tests.browser.pages import why_no_browser as why; print(why() or "")') && \
 	if [ -z "$$why" ]; then $(PY) -m pytest tests/browser $(ARGS); else echo "skipped: $$why"; fi
 
 test-container: setup .venv-sagemaker/installed ## what needs a container engine: the image and what runs in it

@@ -1,29 +1,16 @@
 """A real browser; without one nothing here can run."""
 
-import shutil
-from collections.abc import Callable, Iterator
-from importlib.util import find_spec
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from tests.browser.pages import Opener, find_browser, why_no_browser
 from tests.browser.stand_in import StandIn, stand_in
 from tests.conftest import write_image
 
-BROWSERS = ("chromium", "chromium-browser", "google-chrome")
 ARGUMENTS = ["--no-sandbox", "--use-fake-device-for-media-stream", "--use-fake-ui-for-media-stream"]
 """The camera shows a test picture; a root user, as in a container, has no sandbox."""
-
-
-def find_browser() -> str | None:
-    return next(filter(None, map(shutil.which, BROWSERS)), None)
-
-
-def why_no_browser() -> str | None:
-    """What is missing here; None where nothing is."""
-    if find_spec("playwright") is None:
-        return "no Playwright is installed: pip install 'sightline-vision[browser]'"
-    return None if find_browser() else f"no browser is on the path: {', '.join(BROWSERS)}"
 
 
 @pytest.fixture(scope="session")
@@ -39,9 +26,6 @@ def browser() -> Iterator[Any]:
         started.close()
 
 
-Opener = Callable[..., Any]
-
-
 @pytest.fixture
 def open_page(browser: Any) -> Iterator[Opener]:
     """Opens an address; at the end, nothing was asked of anybody else and no script has failed."""
@@ -50,7 +34,7 @@ def open_page(browser: Any) -> Iterator[Opener]:
     failed: list[str] = []
 
     def open_at(address: str, **options: Any) -> Any:
-        context = browser.new_context(**{"permissions": ["clipboard-read"], **options})
+        context = browser.new_context(**options)
         page = context.new_page()
         page.set_default_timeout(20_000)
         page.on("request", lambda request: asked.append((request.url, address)))

@@ -7,9 +7,8 @@ from typing import Any
 
 import pytest
 from PIL import Image
-from tests.browser.conftest import Opener
+from tests.browser.pages import Opener, choose, expect
 from tests.browser.stand_in import StandIn, answer, problem
-from tests.browser.test_page import choose, expect
 
 pytestmark = pytest.mark.browser
 

@@ -6,20 +6,10 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from tests.browser.conftest import Opener
+from tests.browser.pages import Opener, choose, expect
 from tests.browser.stand_in import Asked, Reply, StandIn, answer, problem, say_owl
 
 pytestmark = pytest.mark.browser
-
-
-def expect(what: Any) -> Any:
-    from playwright.sync_api import expect  # pyright: ignore[reportMissingImports]
-
-    return expect(what)
-
-
-def choose(page: Any, *files: Path) -> None:
-    page.set_input_files("#files", [*map(str, files)])
 
 
 def test_a_picture_gets_its_ranked_classes(server: StandIn, open_page: Opener, photos: list[Path]) -> None:
