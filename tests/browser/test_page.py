@@ -179,6 +179,18 @@ def test_a_token_is_asked_for_and_kept_for_the_tab(server: StandIn, open_page: O
     expect(page.locator("#model-state")).to_contain_text("No model: the header Authorization must be")
 
 
+def test_who_has_no_token_is_asked_once_for_all_pictures(
+    server: StandIn, open_page: Opener, photos: list[Path]
+) -> None:
+    server.replies["/invocations"] = lambda *_: problem(401, "Unauthorized", "the token has changed")
+    page = open_page(server.address)
+    choose(page, *photos)
+    page.get_by_role("dialog").get_by_role("button", name="Cancel").click()
+    expect(page.locator("#summary")).to_have_text("9 pictures · 9 without an answer")
+    expect(page.get_by_role("dialog")).to_be_hidden()
+    expect(page.get_by_role("heading", name="Cancelled")).to_have_count(9)
+
+
 def test_the_right_class_goes_back_with_the_answers_id(server: StandIn, open_page: Opener, photos: list[Path]) -> None:
     page = open_page(server.address)
     choose(page, photos[0])

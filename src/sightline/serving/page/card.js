@@ -43,7 +43,7 @@ export class Card {
       const answer = await this.#post("invocations", await this.#bytes(model));
       this.#showAnswer(answer, model);
     } catch (error) {
-      if (error.name === "AbortError") return; // said where it was cancelled
+      if (error.name === "AbortError" || this.state === "cancelled") return; // said where it was cancelled
       this.#showProblem(error instanceof Problem ? error : new Problem("The page failed", error.message));
     }
   }

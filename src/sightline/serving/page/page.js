@@ -134,9 +134,12 @@ function askForToken(reason) {
   dialog.returnValue = "cancel"; // of Escape
   dialog.showModal();
   return new Promise((resolve) => {
-    dialog.addEventListener("close", () => resolve(dialog.returnValue === "use" ? field.value.trim() : ""), {
-      once: true,
-    });
+    const onClose = () => {
+      const isGiven = dialog.returnValue === "use";
+      if (!isGiven) cards.forEach((card) => card.cancel()); // each of them would ask again
+      resolve(isGiven ? field.value.trim() : "");
+    };
+    dialog.addEventListener("close", onClose, { once: true });
   });
 }
 
