@@ -118,6 +118,7 @@ def _download(source: str, file: Path, shown: str) -> None:
                     raise BadInput(f"{shown}: is larger than the {in_units(MAX_BYTES)} that are allowed")
                 target.write(chunk)
     except urllib.error.HTTPError as error:
+        error.close()
         raise BadInput(f"{shown}: answered {error.code} {error.reason}") from error
     except OSError as error:
         raise BadInput(f"{shown}: cannot be fetched ({error})") from error
