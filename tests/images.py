@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from sightline.launch.container.engine import builder, why_no_engine
-from sightline.launch.container.image import build
+from sightline.launch.container.image import SERVE, build
 from tests.conftest import PROJECT
 
 PROGRAM = "tests/launch/contract/program.py"
@@ -23,6 +23,15 @@ def image() -> str:
         pytest.skip(f"no container engine answers: {why}", allow_module_level=True)
     given = os.environ.get("SIGHTLINE_TEST_IMAGE")
     return given or build(os.environ.get("BASE_IMAGE", ""), shlex.split(os.environ.get("BUILD_ARGS", "")))
+
+
+@functools.cache
+def serving_image() -> str:
+    """The image that serves, likewise; SIGHTLINE_TEST_SERVING_IMAGE may name it."""
+    if (why := why_no_engine()) is not None:
+        pytest.skip(f"no container engine answers: {why}", allow_module_level=True)
+    given, args = os.environ.get("SIGHTLINE_TEST_SERVING_IMAGE"), shlex.split(os.environ.get("BUILD_ARGS", ""))
+    return given or build(os.environ.get("BASE_IMAGE", ""), args, SERVE)
 
 
 @functools.cache

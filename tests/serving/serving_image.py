@@ -1,5 +1,6 @@
 """What tests of the serving image share: a model that needs no torch, pictures, and the image's first process."""
 
+import base64
 import io
 import json
 import os
@@ -26,11 +27,21 @@ def picture(name: str = "red", kind: str = "PNG") -> bytes:
     return buffer.getvalue()
 
 
+def in_base64(name: str = "red") -> str:
+    return base64.b64encode(picture(name)).decode()
+
+
+def free_port() -> int:
+    with socket.socket() as free:
+        free.bind(("127.0.0.1", 0))
+        return free.getsockname()[1]
+
+
 @dataclass
 class Served:
-    """A process of the image's entry point that serves."""
+    """The image's entry point that serves: a process of its own, or something in a container."""
 
-    process: subprocess.Popen[str]
+    process: subprocess.Popen[str] | None
     address: str
 
     def ask(
@@ -49,7 +60,7 @@ class Served:
         """What /ping says once it has that status and does not load any more."""
         until = time.monotonic() + 60
         while True:
-            assert self.process.poll() is None, self.process.communicate()[0]
+            assert self.process is None or self.process.poll() is None, self.process.communicate()[0]
             assert time.monotonic() < until
             try:
                 found, said = self.ask("/ping")
@@ -62,9 +73,7 @@ class Served:
 
 @contextmanager
 def served(environment: Mapping[str, str], *, host: str = "127.0.0.1") -> Iterator[Served]:
-    with socket.socket() as free:
-        free.bind(("127.0.0.1", 0))
-        port = free.getsockname()[1]
+    port = free_port()
     told = {"SIGHTLINE_SERVE_HOST": host, "SIGHTLINE_SERVE_PORT": str(port), **environment}
     process = subprocess.Popen(
         [sys.executable, "-m", "sightline.serving.entrypoint", "serve"],

@@ -143,6 +143,7 @@ def test_it_serves_a_model_of_an_archive_and_ends_on_a_signal(folder: Path) -> N
         assert server.ask(*asked)[0] == 401
         status, answer = server.ask(*asked, {"Authorization": "Bearer secret", "Content-Type": "image/png"})
         assert (status, answer["label"], answer["model"]["name"]) == (200, "green", "made")
+        assert server.process is not None
         server.process.send_signal(signal.SIGTERM)
         said, _ = server.process.communicate(timeout=60)
         assert server.process.returncode == 0, said

@@ -12,7 +12,7 @@ from typing import Any
 
 import pytest
 from tests.serving.runtime_api import Function, function
-from tests.serving.serving_image import picture
+from tests.serving.serving_image import in_base64, picture
 
 from sightline.errors import BadInput
 from sightline.serving.lambda_handler import open_handler
@@ -44,10 +44,6 @@ def http(path: str, method: str = "POST", body: bytes = b"", stage: str = "$defa
         "body": base64.b64encode(body).decode(),
         "isBase64Encoded": True,
     }
-
-
-def in_base64(name: str = "red") -> str:
-    return base64.b64encode(picture(name)).decode()
 
 
 def test_an_http_event_is_answered_by_what_the_contract_says(running: Function) -> None:
