@@ -37,8 +37,9 @@ SERVING = (
         for name in "__init__ arrays decoding deep_greys display levels transforms".split()
     ),
 )
-NEEDS_HYDRA = re.compile(r"^src/sightline/serving/(predict|serve)\.py$")
-"""Task functions beside what serves; the image has neither torch nor Hydra."""
+ASKS = r"answering|aws_transport|client|merge|parts|pictures|predict(ion_\w+|_result)?|remote"
+NOT_SERVING = re.compile(rf"^src/sightline/serving/({ASKS}|serve)\.py$")
+"""What asks, beside what serves, and task functions: the image has neither torch nor Hydra."""
 DEFAULT_BASE = ""
 """The base image that the Dockerfile names."""
 NUM_DIGITS = 16
@@ -69,7 +70,7 @@ class Recipe:
 TRAIN = Recipe(REPOSITORY, DOCKERFILE, CONTENT, (LEFT_OUT,), "make image")
 SERVE_DOCKERFILE = Path("dockers", "serve", "Dockerfile")
 SERVE_CONTENT = (*SERVING, str(SERVE_DOCKERFILE), f"{SERVE_DOCKERFILE}.dockerignore")
-SERVE = Recipe("sightline-serve", SERVE_DOCKERFILE, SERVE_CONTENT, (LEFT_OUT, NEEDS_HYDRA), "make image-serve")
+SERVE = Recipe("sightline-serve", SERVE_DOCKERFILE, SERVE_CONTENT, (LEFT_OUT, NOT_SERVING), "make image-serve")
 RECIPES = {"train": TRAIN, "serve": SERVE}
 
 
