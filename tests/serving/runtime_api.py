@@ -89,7 +89,7 @@ class RuntimeApi(ThreadingHTTPServer):
 
 
 class _Requests(BaseHTTPRequestHandler):
-    server: RuntimeApi
+    server: RuntimeApi  # pyright: ignore[reportIncompatibleVariableOverride]
     protocol_version = "HTTP/1.1"
     disable_nagle_algorithm = True  # or each answer waits 40 ms for an acknowledgement
     wbufsize = -1

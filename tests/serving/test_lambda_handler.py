@@ -133,7 +133,7 @@ def test_awss_client_calls_it(running: Function, monkeypatch: pytest.MonkeyPatch
 
 def test_a_token_guards_the_http_doors_and_not_the_page(model: Path) -> None:
     with function({"MODEL_URI": str(model), "SIGHTLINE_SERVE_TOKEN": "geheim é"}) as guarded:
-        asked = {"body": picture(), "content_type": "image/png"}
+        asked: dict[str, Any] = {"body": picture(), "content_type": "image/png"}
         for given in ({}, {"authorization": "Bearer geheim"}, {"authorization": "geheim é"}):
             said = guarded(http("/invocations", **asked, **given))
             assert (said["statusCode"], json.loads(said["body"])["title"]) == (401, "Unauthorized")
@@ -148,6 +148,7 @@ def test_a_token_guards_the_http_doors_and_not_the_page(model: Path) -> None:
     ("environment", "reason"),
     [
         ({"MODEL_URI": "/nowhere"}, "MODEL_URI=/nowhere: no such folder"),
+        ({"SIGHTLINE_SERVE_CAPTURE": "/tmp/capture"}, "SIGHTLINE_SERVE_CAPTURE: is not for Lambda"),
         ({"SIGHTLINE_SERVE_THREAD": "2"}, "SIGHTLINE_SERVE_THREAD: no such setting"),
         (
             {"SIGHTLINE_SERVE_OUTPUT": "s3://photos/in/out", "SIGHTLINE_SERVE_S3_PREFIXES": '["s3://photos/in"]'},
@@ -163,6 +164,20 @@ def test_what_cannot_be_opened_is_the_error_of_the_init(environment: dict[str, s
         assert failing.api.init_error is not None
         assert failing.api.init_error["errorType"] == "BadInput"
         assert reason in failing.api.init_error["errorMessage"]
+
+
+def test_what_would_take_longer_than_the_function_may_is_a_problem(model: Path) -> None:
+    """Lambda itself would end the process, and tell the sender nothing."""
+
+    class Context:
+        def get_remaining_time_in_millis(self) -> int:
+            return 100
+
+    handler = open_handler({"MODEL_URI": str(model)})
+    for path in ("/invocations", "/explain"):
+        said = handler(http(path, body=picture(), content_type="image/png"), Context())
+        assert (said["statusCode"], json.loads(said["body"])["title"]) == (503, "Took too long")
+    assert handler({"image": in_base64()}, Context())["status"] == 503
 
 
 def test_events_come_from_several_threads_at_once(model: Path) -> None:

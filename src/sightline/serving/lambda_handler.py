@@ -13,13 +13,13 @@ import os
 import re
 from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
-from functools import partial
 from typing import Any
 from urllib.parse import unquote, unquote_plus
 
 from sightline.errors import BadInput
 from sightline.serve_settings import PREFIX, ServeSettings, from_environment
 from sightline.serving.contract import Problem, Request, Response
+from sightline.serving.lambda_deadline import TimedModel
 from sightline.serving.model_source import OPT_ML_MODEL, SHA256, SOURCE, open_model
 from sightline.serving.page_files import page_response
 from sightline.serving.readiness import Readiness
@@ -41,6 +41,8 @@ class LambdaHandler:
 
     def __call__(self, event: Event, context: Any) -> Event:
         """Raises: RuntimeError where an event of S3 is to be sent again, and BadInput for one of another kind."""
+        if isinstance(self.service.answerer, TimedModel):
+            self.service.answerer.begin(context)
         if "http" in event.get("requestContext", {}):
             return to_http(self._answer_http(event))
         if (objects := objects_of(event)) is not None:
@@ -199,9 +201,13 @@ def open_handler(environment: Mapping[str, str]) -> LambdaHandler:
     """
     settings = from_environment(environment)
     check_output(settings)
+    if settings.capture:
+        raise BadInput(
+            f"{PREFIX}CAPTURE: is not for Lambda, where nothing runs between two events to write it; unset it"
+        )
     source, sha256 = environment.get(SOURCE) or OPT_ML_MODEL, environment.get(SHA256, "")
     readiness = Readiness(settings)
-    readiness.load(partial(open_model, settings, source, sha256, num_threads(environment, settings)))
+    readiness.load(lambda: TimedModel(open_model(settings, source, sha256, num_threads(environment, settings))))
     if readiness.service is None:
         raise readiness.error or BadInput(readiness.reason)
     return LambdaHandler(readiness.service, environment.get(f"{PREFIX}TOKEN", ""))

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
@@ -87,12 +88,12 @@ class RuntimePredictor:
             found.append(replace(answer, features=features.astype("<f2").tobytes(), picture_sha256=sha256))
         return found
 
-    def explain(self, picture: bytes) -> HeatMap:
-        """Raises: Problem where the picture is none, or where it takes too long."""
-        from sightline.serving.occlusion import explain
+    def explain(self, picture: bytes, seconds: float = math.inf) -> HeatMap:
+        """Raises: Problem where the picture is none, or where it takes too long: at most so many seconds."""
+        from sightline.serving.occlusion import SECONDS, explain
 
         pixels = self.prepare(picture)
-        return explain(lambda images: self.exported.run(images)[0], pixels, self.spec)
+        return explain(lambda images: self.exported.run(images)[0], pixels, self.spec, min(seconds, SECONDS))
 
     def describe(self) -> dict[str, Any]:
         """What `GET /model` says of the model."""
