@@ -134,7 +134,8 @@ def test_awss_client_calls_it(running: Function, monkeypatch: pytest.MonkeyPatch
 def test_a_token_guards_the_http_doors_and_not_the_page(model: Path) -> None:
     with function({"MODEL_URI": str(model), "SIGHTLINE_SERVE_TOKEN": "geheim é"}) as guarded:
         asked: dict[str, Any] = {"body": picture(), "content_type": "image/png"}
-        for given in ({}, {"authorization": "Bearer geheim"}, {"authorization": "geheim é"}):
+        refused: list[dict[str, Any]] = [{}, {"authorization": "Bearer geheim"}, {"authorization": "geheim é"}]
+        for given in refused:
             said = guarded(http("/invocations", **asked, **given))
             assert (said["statusCode"], json.loads(said["body"])["title"]) == (401, "Unauthorized")
             assert said["headers"]["www-authenticate"] == "Bearer"
