@@ -113,6 +113,9 @@ def test_an_event_of_another_kind_is_the_callers_error_and_the_next_is_answered(
     with pytest.raises(RuntimeError, match="BadInput") as failed:
         running({"picture": "a"})
     assert "an event with picture" in json.loads(str(failed.value))["errorMessage"]
+    for event in ([], "s3://photos/in/a.png", None):
+        with pytest.raises(RuntimeError, match="BadInput"):
+            running(event)
     with pytest.raises(RuntimeError, match="payload"):
         running({"httpMethod": "POST", "path": "/invocations", "body": ""})
     assert running({"image": in_base64("green")})["label"] == "green"

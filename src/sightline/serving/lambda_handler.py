@@ -43,7 +43,9 @@ class LambdaHandler:
         """Raises: RuntimeError where an event of S3 is to be sent again, and BadInput for one of another kind."""
         if isinstance(self.service.answerer, TimedModel):
             self.service.answerer.begin(context)
-        if "http" in event.get("requestContext", {}):
+        if not isinstance(event, dict):
+            raise BadInput(f'an event that is a {type(event).__name__}: give an object, like {{"image": "s3://…"}}')
+        if "http" in (event.get("requestContext") or {}):
             return to_http(self._answer_http(event))
         if (objects := objects_of(event)) is not None:
             return self._answer_objects(objects)
@@ -210,7 +212,10 @@ def open_handler(environment: Mapping[str, str]) -> LambdaHandler:
     readiness.load(lambda: TimedModel(open_model(settings, source, sha256, num_threads(environment, settings))))
     if readiness.service is None:
         raise readiness.error or BadInput(readiness.reason)
-    return LambdaHandler(readiness.service, environment.get(f"{PREFIX}TOKEN", ""))
+    token = environment.get(f"{PREFIX}TOKEN", "")
+    if not (token or settings.open):
+        log.warning("%sTOKEN is not set: who may ask over HTTP is for the API or the function URL to decide", PREFIX)
+    return LambdaHandler(readiness.service, token)
 
 
 def check_output(settings: ServeSettings) -> None:
