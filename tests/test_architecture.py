@@ -47,12 +47,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "own_project": LOWEST,
 }
 SERVING_FROM_DATA = {f"sightline.data.{name}" for name in ("transforms", "pictures", "display", "predicted_classes")}
-SERVING_FROM_DATA |= {"sightline.data.collection.image_files"}
+SERVING_FROM_DATA |= {"sightline.data.collection.image_files", "sightline.data.collection.named_pictures"}
 SERVING_FROM_DATA |= {f"sightline.data.{name}" for name in ("arrays", "decoding", "levels")}
 """What serving may take from the data room: how pixels are prepared, pictures loaded, shown and found, their table; and
 the headers of files and the errors of reading them, which a service says in its own words."""
-SERVING_FROM_DATA |= {"sightline.data.collection.image_files", "sightline.data.collection.named_pictures"}
-"""What serving may take from the data room: how pixels are prepared, pictures loaded, shown and found, their table."""
 CONFIG_FROM_MODELS = {"models/listing.py", "models/own_network.py", "models/own_loss.py", "models/own_module.py"}
 CONFIG_FROM_MODELS |= {"models/own_metrics.py", "models/checkpoint.py", "models/classifier.py", "models/onnx_graph.py"}
 """Task functions in a room below the configurations, what makes a network of own code, and what writes a whole file."""
@@ -94,7 +92,10 @@ LIGHT_FILES = [
     *(f"data/collection/parquet_{name}.py" for name in "cells images names".split()),
     *("data/shards/packing.py", "data/shards/stores.py"),
     *("distributed/rank.py", "distributed/process_group.py", "models/listing.py"),
-    *("evaluation/evaluate.py", "explanation/explain.py", "serving/predict.py", "export/export.py"),
+    *("evaluation/evaluate.py", "explanation/explain.py", "export/export.py"),
+    *(f"serving/{name}.py" for name in "predict predict_result prediction_files prediction_place parts merge".split()),
+    *(f"serving/{name}.py" for name in "answering client aws_transport".split()),
+    "data/collection/named_pictures.py",
 ]
 """Files that bad input passes through: they load nothing heavy at the top."""
 
