@@ -313,7 +313,7 @@ def test_a_journal_that_was_never_begun_is_begun(tmp_path: Path) -> None:
 
 def test_pictures_of_a_part_are_drawn(exported: Path, photos: Path, tmp_path: Path) -> None:
     words = [f"run={exported}", f"images={photos / 'red'}", f"output={tmp_path / 'out'}", f"paths.runs={tmp_path}"]
-    classify(*words, "part=0", "num_parts=2", "pictures=true")
+    classify(*words, "part=1", "num_parts=2", "pictures=true")
     drawn = sorted((tmp_path / "out" / "pictures").rglob("*.png"))
     assert len(drawn) == 2
     with Image.open(drawn[0]) as picture:
