@@ -237,7 +237,7 @@ class HttpTransport:
         )
 
     def send(self, method: str, path: str, body: bytes, headers: Mapping[str, str]) -> Reply:
-        from urllib3.exceptions import HTTPError, LocationParseError, MaxRetryError, TimeoutError
+        from urllib3.exceptions import HTTPError, LocationParseError, MaxRetryError, NewConnectionError, TimeoutError
 
         try:
             found = self._pool.request(
@@ -247,7 +247,7 @@ class HttpTransport:
             raise BadInput(f"endpoint={self.address}: no address of an endpoint; give {FORMS}") from error
         except HTTPError as error:
             reason = error.reason if isinstance(error, MaxRetryError) and error.reason is not None else error
-            if isinstance(reason, TimeoutError):
+            if isinstance(reason, TimeoutError) and not isinstance(reason, NewConnectionError):
                 raise Problem(TIMED_OUT, "Timed out", f"{self.address} did not answer in time ({reason})") from error
             raise Problem(UNREACHABLE, "Unreachable", f"{self.address} does not answer ({reason})") from error
         return Reply(found.status, {name.lower(): text for name, text in found.headers.items()}, found.data)
