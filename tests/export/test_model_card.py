@@ -77,7 +77,8 @@ def write_classes(folder: Path, rows: Sequence[tuple[str, int, float, float]]) -
 
 def test_a_training_has_a_card_that_its_report_links(trained: Path, card: str) -> None:
     assert links_of(trained / "evaluation" / "report.html")["model card"] == trained / "model" / "model_card.md"
-    assert card.count("\n## ") == 8
+    titles = re.findall("^## (.+)$", card, re.MULTILINE)
+    assert {"What it is for", "Data", "Training", "Results", "Calibration", "Limits", "How to call it"} <= {*titles}
     assert "# colors\n" in body_of(card)
 
 
