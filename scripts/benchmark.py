@@ -7,6 +7,7 @@
     python scripts/benchmark.py sweep [--trials 60 --places 4]
     python scripts/benchmark.py validation|logging|start|parquet [experiment=gtsrb …]
     python scripts/benchmark.py trial [--trials 5]
+    python scripts/benchmark.py serve [--parts rate start memory lambda overload]
 
 The first: images per second of train.py's own fit against the bare PyTorch step, in one process. Both sides train the
 same network on synthetic images with the same size, batch, precision, memory format and optimizer.
@@ -26,8 +27,8 @@ own, whose peak memory counts everything in it.
 The fourth: images per second of evaluate.py, with and without corruptions, against bare forward passes.
 
 The fifth is in benchmark_sweep.py: what a sweep waits, and what pruning saves; what a trial costs beside its training
-is in benchmark_trial.py. The others are in benchmark_parts.py: the rate of validation, what logging costs, the
-seconds until a first step, and a parquet file against a folder.
+is in benchmark_trial.py, and the service in benchmark_serve.py. The others are in benchmark_parts.py: the rate of
+validation, what logging costs, the seconds until a first step, and a parquet file against a folder.
 """
 
 import argparse
@@ -481,6 +482,8 @@ if __name__ == "__main__":
         benchmark_sweep.main(sys.argv[2:])
     elif sys.argv[1:2] in (["validation"], ["logging"], ["start"], ["parquet"]):
         os.execv(sys.executable, [sys.executable, str(Path(__file__).with_name("benchmark_parts.py")), *sys.argv[1:]])
+    elif sys.argv[1:2] == ["serve"]:
+        os.execv(sys.executable, [sys.executable, str(Path(__file__).with_name("benchmark_serve.py")), *sys.argv[2:]])
     elif sys.argv[1:2] == ["trial"]:
         import benchmark_trial
 
