@@ -90,8 +90,8 @@ class _Connection:
         self.socket.close()
         self.socket, self.outgoing = None, b""
 
-    def read(self) -> tuple[int, bytes] | bool:
-        """Status and body of a whole answer; True where more has to come, False where nothing will."""
+    def read(self) -> tuple[int, bytes, bool] | bool:
+        """Status, body and whether it is the last of a whole answer; True: more has to come, False: nothing will."""
         assert self.socket is not None
         try:
             new = self.socket.recv(1 << 16)
@@ -106,7 +106,7 @@ class _Connection:
                 int(line.split(b":")[1]) for line in head.lower().split(b"\r\n") if line.startswith(b"content-length:")
             )
             if len(body) >= length:
-                return int(head.split(b" ", 2)[1]), body[:length]
+                return int(head.split(b" ", 2)[1]), body[:length], b"\r\nconnection: close" in head.lower()
         return bool(new)
 
 
@@ -184,10 +184,10 @@ def _receive(
         busy.discard(connection)
         idle[path].append(connection)
         if isinstance(found, tuple):
-            status, body = found
+            status, body, _ = found
             load.times[path, status].append(time.perf_counter() - connection.due)
             load.wrong += status == 200 and b'"id"' in body and b'"%s"' % connection.id not in body
         else:
             load.lost[path] += 1
-    if not isinstance(found, tuple):
+    if not isinstance(found, tuple) or found[2]:
         connection.close(selector)
