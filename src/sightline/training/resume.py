@@ -69,6 +69,8 @@ def resume_fingerprint(cfg: TrainConfig, precision: str, data: dict[str, Any]) -
     """What must be the same before a stop and after it, as plain values."""
     config = with_absolute_paths(to_plain(cfg), Path.cwd())
     config["trainer"]["precision"] = precision  # `auto` means another one elsewhere
+    if config["runtime"] == "torch":
+        config["runtime"] = "auto"  # the same in a fit, and what runs had before there was a choice
     return {"config": config, "data_sha256": data["sha256"]}
 
 

@@ -235,6 +235,7 @@ def run_fit(plan: FitPlan, start: Start, record: RunRecord, facts: dict[str, Any
     if hasattr(module, "schedule_from"):
         module.schedule_from = start.schedule_from  # pyright: ignore[reportArgumentType]  (ours has it)
     first = [_make_resumable(plan, start, facts), divergence, rollback, *_of_own_code(plan, record)]
+    first += _validation_runtime(plan)
     make_trainer = _trainer_maker(plan, start, first)
     checkpoint = start.checkpoint
     while True:
@@ -265,6 +266,16 @@ def _make_resumable(plan: FitPlan, start: Start, facts: dict[str, Any]) -> "pl.C
         every_minutes=plan.cfg.checkpoint.every_minutes,
         schedule_from=start.schedule_from,
     )
+
+
+def _validation_runtime(plan: FitPlan) -> "list[pl.Callback]":
+    """What validates in the place of torch."""
+    if plan.runtime == "torch":
+        return []
+    from sightline.callbacks.validation_runtime import ValidationRuntime
+    from sightline.data.transforms import to_pixels
+
+    return [ValidationRuntime(plan.runtime, functools.partial(to_pixels, spec=plan.learner.spec))]
 
 
 def _make_watchers(plan: FitPlan, record: RunRecord) -> "tuple[Divergence, Rollback]":

@@ -57,6 +57,13 @@ def check_own_code(cfg: Any) -> None:
         ):
             if value:
                 raise BadInput(f"{name}: not with a data module of your own, which makes the batches; set {name}={off}")
+    if cfg.runtime in ("compiled", "onnx"):
+        for name, node in (("module", cfg.module), ("datamodule", cfg.datamodule)):
+            if is_own(node):
+                raise BadInput(
+                    f"runtime={cfg.runtime}: not with {name}._target_={node['_target_']}, whose validation is its own; "
+                    f"leave it at auto here, and measure with evaluate.py run=RUN runtime={cfg.runtime}"
+                )
     if not is_own(cfg.module):
         own = cfg.evaluation.metrics_of("val")
         validate_choice("checkpoint.monitor", cfg.checkpoint.monitor, (*FIT_METRICS, *own))
