@@ -29,7 +29,6 @@ TYPED = [
     ("device", "cpu", "trainer.accelerator=cpu"),
     ("accelerator", "gpu", "trainer.accelerator=gpu"),
     ("precision", "16", "trainer.precision=16-mixed"),
-    ("precision", "bf16-mixed", "trainer.precision=bf16-mixed"),
     ("workers", "4", "data.num_workers=4"),
     ("num_workers", "4", "data.num_workers=4"),
     ("data.workers", "4", "data.num_workers=4"),

@@ -21,6 +21,7 @@ from sightline.data.training_data import TrainingData
 from sightline.distributed.process_group import ProcessGroup
 from sightline.distributed.rank import Rank, all_devices, rank_from_environment, silence_other_ranks
 from sightline.runs.invocation import UNTOLD, Invocation
+from sightline.runs.override_text import key_of
 from sightline.runs.record import RunRecord, now
 from sightline.training.build import check_augmentation, with_batch_size
 from sightline.training.find_lr import save_sweep, with_lr
@@ -60,6 +61,7 @@ def train(cfg: "DictConfig | TrainConfig", invocation: Invocation = UNTOLD) -> T
     """
     cfg, rank = _with_devices(validate(cfg), invocation)
     cfg, code = with_own_code(cfg, invocation)
+    _explain_precision(cfg, invocation)
     check_root(cfg)
     check_export_installed(cfg)
     before = found_before(find_run_to_continue(cfg))
@@ -125,6 +127,17 @@ def _with_devices(cfg: TrainConfig, invocation: Invocation) -> tuple[TrainConfig
     if not rank.is_main:
         silence_other_ranks()
     return cfg, rank
+
+
+def _explain_precision(cfg: TrainConfig, invocation: Invocation) -> None:
+    """Say which precision it is that was typed, where the other one may be meant."""
+    typed = {key_of(word) for word in invocation.overrides}
+    if "precision" in typed and "trainer.precision" not in typed:
+        log.warning(
+            "precision=%s: that is how the finished model is measured; the training's own is trainer.precision=%s",
+            cfg.precision,
+            cfg.trainer.precision,
+        )
 
 
 @contextmanager

@@ -61,7 +61,7 @@ class TrainConfig:
     test_time_augmentation: str = key(
         "none", "answers are averages over views: flip, shifts, zooms, flip_and_…", choices=VIEWS
     )
-    precision: str = key("32-true", PRECISION, choices=PRECISIONS)
+    precision: str = key("32-true", f"{PRECISION}; of the training itself: trainer.precision", choices=PRECISIONS)
     runtime: str = key("auto", RUNTIME, choices=RUNTIMES)
     output: str | None = key(None, "the run folder itself, instead of a new one below paths.runs", path="stays")
     resume: str | None = key(
