@@ -191,8 +191,8 @@ def make_models(work: Path) -> dict[str, Path]:
 def make_model(name: str, run: Path) -> None:
     """Weights are random: speed and size do not depend on them."""
     import torch
-    from sightline.export.int8 import Quantiser, finish
 
+    from sightline.export.int8 import Quantiser, finish
     from sightline.models.backbones import create_backbone
     from sightline.models.checkpoint import save_model
     from sightline.models.onnx_graph import write_onnx
