@@ -94,7 +94,7 @@ LIGHT_FILES = [
     *("distributed/rank.py", "distributed/process_group.py", "models/listing.py"),
     *("evaluation/evaluate.py", "explanation/explain.py", "export/export.py"),
     *(f"serving/{name}.py" for name in "predict predict_result prediction_files prediction_place parts merge".split()),
-    *(f"serving/{name}.py" for name in "answering client aws_transport".split()),
+    *(f"serving/{name}.py" for name in "answering client aws_transport serve".split()),
     "data/collection/named_pictures.py",
 ]
 """Files that bad input passes through: they load nothing heavy at the top."""
@@ -262,7 +262,7 @@ def test_plugins_are_thin() -> None:
     )
 
 
-@pytest.mark.parametrize("task", ["train", "evaluate", "explain", "predict", "find_lr", "models"])
+@pytest.mark.parametrize("task", ["train", "evaluate", "explain", "predict", "serve", "find_lr", "models"])
 def test_composing_never_loads_torch(task: str) -> None:
     program = (
         "import sys, runpy\n"

@@ -127,7 +127,16 @@ def test_a_full_queue_refuses_and_ping_answers() -> None:
             refused = served.ask("POST", path, b"picture", Content_Type=KIND)
             assert refused.status == 429
             assert int(refused.headers["retry-after"]) >= 1
-        assert served.ask("GET", "/ping").status == 200
+        refused_twice = served.connect()  # and goes on with the same connection, whose bodies were not read
+        refused_twice.connect()
+        opened = refused_twice.sock
+        for _ in range(2):
+            refused_twice.request("POST", "/invocations", b"x" * 100_000, {"Content-Type": KIND})
+            assert Reply.of(refused_twice.getresponse()).status == 429
+        refused_twice.request("GET", "/ping")
+        assert Reply.of(refused_twice.getresponse()).status == 200
+        assert refused_twice.sock is opened
+        refused_twice.close()
         assert b"sightline_queue_length 2.0" in served.ask("GET", "/metrics").body
         held.gate.set()
         assert [each.result().status for each in taken] == [200, 200, 200]

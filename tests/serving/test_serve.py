@@ -1,5 +1,6 @@
 """`serve.py` as a person types it."""
 
+import json
 import os
 import signal
 import subprocess
@@ -13,7 +14,7 @@ from pathlib import Path
 import pytest
 from tests.commands import PROJECT
 from tests.conftest import Cli
-from tests.serving.servers import SECONDS, wait_until
+from tests.serving.servers import SECONDS, HeldUp, serving, wait_until
 
 PROGRAM = [sys.executable, str(PROJECT / "src" / "serve.py")]
 
@@ -54,6 +55,17 @@ def test_serving_never_loads_torch(exported: Path, tmp_path: Path) -> None:
     blocked.write_text("raise AssertionError('torch was imported')")
     with started(tmp_path / "log", f"run={exported}", PYTHONPATH=str(tmp_path)) as (_, address):
         assert urllib.request.urlopen(f"http://{address}/ping", timeout=SECONDS).status == 200
+
+
+def test_an_endpoint_answers_in_the_place_of_a_model(tmp_path: Path) -> None:
+    with serving(HeldUp, "secret", threads=2) as behind:
+        words = f"endpoint=http://{behind.host}"
+        with started(tmp_path / "log", words, SIGHTLINE_SERVE_TOKEN="secret") as (_, address):
+            shown = {"Authorization": "Bearer secret", "Content-Type": "application/octet-stream"}
+            asked = urllib.request.Request(f"http://{address}/invocations", b"picture", shown)
+            answer = json.loads(urllib.request.urlopen(asked, timeout=SECONDS).read())
+        straight = behind.ask("POST", "/invocations", b"picture", Authorization="Bearer secret").json
+    assert {**answer, "id": "", "timings": {}} == {**straight, "id": "", "timings": {}}
 
 
 def test_a_run_that_is_not_exported_is_refused_with_the_command_that_exports_it(cli: Cli, tmp_path: Path) -> None:

@@ -75,14 +75,14 @@ class Doors:
                 self._check_token(request)
             response = await respond(request)
         except Problem as problem:
-            response = _refuse(request, say(problem))
+            response = self._refuse(request, say(problem))
         except (ClientDisconnect, ClientLeft):
             response = HttpResponse(status_code=NOT_READ)
         except Exception:
             own_id = request.headers.get("x-request-id", "none")[:100]
             log.exception("%s %s failed, request id %r", request.method, route, own_id)
             detail = "the server failed; its log has the reason"
-            response = _refuse(request, say(Problem(500, "Internal error", detail)))
+            response = self._refuse(request, say(Problem(500, "Internal error", detail)))
         self.metrics.count_request(route, response.status_code, time.perf_counter() - start)
         return response
 
@@ -114,6 +114,18 @@ class Doors:
         if kind.lower() != "bearer" or not is_right:
             raise Problem(401, "Unauthorized", "the header Authorization must be Bearer and the token of this server")
 
+    def _refuse(self, request: HttpRequest, response: Response) -> HttpResponse:
+        """A refusal. A connection on which more comes than is worth throwing away ends with it."""
+        headers = dict(response.headers)
+        if response.status == 401:
+            headers["WWW-Authenticate"] = "Bearer"
+        told = request.headers.get("content-length", "")
+        is_small = told.isdecimal() and int(told) <= self.bodies.max_bytes and "expect" not in request.headers
+        is_read = request.method != "POST" or getattr(request.state, "is_read", False)
+        goes_on = is_read or (is_small and response.status != 408)
+        kind = HttpResponse if goes_on else LastResponse
+        return kind(response.body, response.status, headers, response.content_type)
+
     def ping(self) -> Response:
         """200 once the model has answered, else 503 with the reason."""
         if self.readiness.reason:
@@ -139,13 +151,3 @@ class Doors:
 
 def to_http(response: Response) -> HttpResponse:
     return HttpResponse(response.body, response.status, response.headers, response.content_type)
-
-
-def _refuse(request: HttpRequest, response: Response) -> HttpResponse:
-    """A refusal; where a body was not read, the connection ends with it."""
-    headers = dict(response.headers)
-    if response.status == 401:
-        headers["WWW-Authenticate"] = "Bearer"
-    is_read = request.method != "POST" or getattr(request.state, "is_read", False)
-    kind = HttpResponse if is_read else LastResponse
-    return kind(response.body, response.status, headers, response.content_type)

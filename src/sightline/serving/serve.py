@@ -1,6 +1,7 @@
 """The task of serve.py: a finished run, or another endpoint, as a service."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 
     from sightline.serving.service import Answerer
 
+THREADS_THAT_WAIT = 16
+"""For another endpoint's answers, which need no core here."""
+
 
 def serve(cfg: "DictConfig | ServeConfig", invocation: Invocation = UNTOLD) -> None:
     """Answer requests until a signal comes, finish what was taken, and end as that signal ends a program.
@@ -27,7 +31,9 @@ def serve(cfg: "DictConfig | ServeConfig", invocation: Invocation = UNTOLD) -> N
     open_answerer = _opener(cfg, invocation.serve_token)
     from sightline.serving.app import make_server
 
-    server = make_server(open_answerer, cfg.serve, invocation.serve_token, ends_with_error=True)
+    is_elsewhere = cfg.endpoint is not None and cfg.serve.threads == "auto"
+    settings = replace(cfg.serve, threads=THREADS_THAT_WAIT) if is_elsewhere else cfg.serve
+    server = make_server(open_answerer, settings, invocation.serve_token, ends_with_error=True)
     server.serve_until_stopped()
     if server.stopped_by is not None:
         raise Interrupted(server.stopped_by)
@@ -36,9 +42,9 @@ def serve(cfg: "DictConfig | ServeConfig", invocation: Invocation = UNTOLD) -> N
 def _opener(cfg: ServeConfig, token: str | None) -> "Callable[[], Answerer]":
     """What opens that which answers."""
     if cfg.endpoint is not None:
-        from sightline.serving.remote import RemoteAnswerer  # pyright: ignore
+        from sightline.serving.remote import RemoteAnswerer
 
-        return partial(RemoteAnswerer.open, cfg.endpoint, token)
+        return partial(RemoteAnswerer.open, cfg.endpoint, token, Path(cfg.paths.runs))
     assert cfg.run is not None
     folder, file = model_folder(find_run(cfg.run, Path(cfg.paths.runs))), FILES[cfg.serve.precision]
     if not (folder / file).is_file():
