@@ -20,6 +20,8 @@ NAME = "learning_curves"
 SPLIT = re.compile(r"^(train|val)(?:id|idation|ing)?[/_.]?(.+)$")
 """`train/loss`, `val_f1`, `valid_loss`: the split, and what was measured."""
 MOST_PANELS = 3
+MOST_MARKED = 30
+"""Epochs, each of which is a point of its own."""
 RISE = 1.05
 """Losses differ from epoch to epoch: what is called a rise is more than that."""
 Rows = Sequence[Mapping[str, float]]
@@ -95,11 +97,13 @@ def _draw(rows: Rows, panels: Sequence[tuple[str, Mapping[str, str]]], best: int
         ):
             for split, name in columns.items():
                 points = [(row["epoch"] + 1, row[name]) for row in rows if name in row]
-                marker = "o" if len(points) <= 30 else ""
+                marker = "o" if len(rows) <= MOST_MARKED else ""
                 xs, ys = [x for x, _ in points], [y for _, y in points]
                 label = {"train": "training", "val": "validation"}.get(split)
                 axes.plot(xs, ys, marker=marker, markersize=4, color=colors[split], label=label)
             axes.axvline(rows[best]["epoch"] + 1, color="0.6", linestyle=":", linewidth=1.2, zorder=0)
+            if len(rows) <= MOST_MARKED:
+                axes.set_xlim(rows[0]["epoch"] + 0.5, rows[-1]["epoch"] + 1.5)
             axes.set_title(title, fontsize=10)
             axes.set_xlabel("epoch", fontsize=9)
             axes.tick_params(labelsize=8)
