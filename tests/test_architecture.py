@@ -94,7 +94,7 @@ LIGHT_FILES = [
     *("distributed/rank.py", "distributed/process_group.py", "models/listing.py"),
     *("evaluation/evaluate.py", "explanation/explain.py", "export/export.py"),
     *(f"serving/{name}.py" for name in "predict predict_result prediction_files prediction_place parts merge".split()),
-    *(f"serving/{name}.py" for name in "answering client aws_transport serve".split()),
+    *(f"serving/{name}.py" for name in "answering client aws_transport endpoint_transport serve".split()),
     "data/collection/named_pictures.py",
 ]
 """Files that bad input passes through: they load nothing heavy at the top."""

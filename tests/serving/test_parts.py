@@ -3,6 +3,7 @@
 import csv
 import json
 import os
+import sys
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -298,6 +299,12 @@ def test_a_table_says_what_was_written(kind: str, tmp_path: Path) -> None:
     table.write_bytes(b"\x93 no table\n" * 3)
     with pytest.raises(BadInput, match="cannot be read as a table"):
         list(read_table(table))
+
+
+def test_parquet_needs_its_library(monkeypatch: pytest.MonkeyPatch, photos: Path, tmp_path: Path) -> None:
+    monkeypatch.setitem(sys.modules, "pyarrow", None)
+    with pytest.raises(BadInput, match=r'pip install "sightline-vision\[parquet\]", or set format=jsonl'):
+        classify("run=a", f"images={photos}", "format=parquet", f"paths.runs={tmp_path}")
 
 
 def test_a_journal_that_was_never_begun_is_begun(tmp_path: Path) -> None:

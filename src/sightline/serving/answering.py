@@ -12,8 +12,9 @@ from typing import TYPE_CHECKING, Any, Protocol
 from sightline.config import PredictConfig
 from sightline.data.predicted_classes import Row, most_probable
 from sightline.runs.file_names import readable, to_text
-from sightline.serving.client import BUSY, TIMED_OUT, UNREACHABLE, Endpoint, open_endpoint
+from sightline.serving.client import Endpoint, open_endpoint
 from sightline.serving.contract import MAX_BYTES, Answer, Problem
+from sightline.serving.endpoint_transport import BUSY, TIMED_OUT, UNREACHABLE
 from sightline.serving.predict_result import Certainty
 
 if TYPE_CHECKING:

@@ -9,8 +9,8 @@ from contextlib import contextmanager
 from typing import Any
 
 from sightline.errors import BadInput
-from sightline.serving.client import BUSY, TIMED_OUT, UNREACHABLE, Reply
 from sightline.serving.contract import Problem
+from sightline.serving.endpoint_transport import BUSY, TIMED_OUT, UNREACHABLE, Reply
 
 MAX_WAIT = 20.0
 """Seconds between two attempts where nothing says how long to wait."""

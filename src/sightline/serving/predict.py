@@ -14,6 +14,7 @@ from sightline.runs.file_names import fit_name, to_name, to_text
 from sightline.runs.files import read_json, write_json
 from sightline.runs.folder import find_run
 from sightline.runs.invocation import UNTOLD, Invocation
+from sightline.runs.override_text import typed
 from sightline.runs.record import RunRecord
 from sightline.serving.answering import Answering, open_answering, warn_of
 from sightline.serving.merge import merge
@@ -65,7 +66,12 @@ def predict(cfg: "DictConfig | PredictConfig", invocation: Invocation = UNTOLD) 
         with Journal(place.journal, computed_with) as journal:
             if journal.done != done:
                 raise BadInput(f"{place.journal}: another process has added rows to it; name another output")
-            _write_down(journal, chain([first], chunks), len(files))
+            try:
+                _write_down(journal, chain([first], chunks), len(files))
+            except BaseException:
+                with_folder = "" if cfg.output or part.count > 1 else f" with {typed('output', str(place.folder))}"
+                log.info("%d of %d rows are kept; the same command%s goes on", journal.done, len(files), with_folder)
+                raise
         result = PredictResult(place.folder, place.table, files.base, answering.certainty)
         if cfg.pictures:
             _draw_pictures(place.folder / "pictures", journal.rows(), files, answering)

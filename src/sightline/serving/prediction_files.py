@@ -3,7 +3,7 @@
 import csv
 import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
@@ -84,8 +84,9 @@ class Journal:
                     self.done += 1
         return end
 
-    def add(self, rows: Iterable[Row]) -> None:
+    def add(self, rows: Sequence[Row]) -> None:
         self._write(map(to_json, rows))
+        self.done += len(rows)
 
     def _write(self, lines: Iterable[Mapping[str, Any]]) -> None:
         self._file.write("".join(json.dumps(line, ensure_ascii=False) + "\n" for line in lines).encode())

@@ -15,6 +15,7 @@ from tests.launch.fake_sagemaker import FakeSageMaker
 from sightline.env_file import load_env_file
 from sightline.errors import BadInput
 from sightline.launch.source_changes import check_source, source_changes
+from sightline.runs.override_text import unquoted
 
 NOTHING = {
     "AWS_CONFIG_FILE": "/nonexistent",
@@ -133,6 +134,29 @@ def test_other_programs_take_a_run_with_them(cli: Cli, tmp_path: Path) -> None:
         assert str(tmp_path) not in json.dumps(request)
     prepared = cli("prepare", "launch=sagemaker", "launch.dry_run=true", DIRTY, **COMPLETE)
     assert json.loads(prepared.stdout)["request"]["HyperParameters"]["_script"] == "src/prepare.py"
+
+
+def test_parts_of_a_folder_travel_with_their_run(cli: Cli, tmp_path: Path) -> None:
+    trained, images = tmp_path / "a run", tmp_path / "new pictures"
+    for folder in (trained, images):
+        folder.mkdir()
+    (trained / "run.json").write_text("{}")
+    words = ["-m", "part=0,1", "num_parts=2", f"run='{trained}'", f"images='{images}'", "format=jsonl"]
+    launch = ["launch=sagemaker", "launch.dry_run=true", DIRTY, f"paths.runs={tmp_path / 'runs'}"]
+    done = cli("predict", *words, *launch, **COMPLETE)
+    assert done.returncode == 0, done.stderr
+    for part, plan in enumerate(json.loads(done.stdout)):
+        request = plan["request"]
+        assert {each["ChannelName"] for each in request["InputDataConfig"]} == {"run", "images"}
+        told = request["HyperParameters"]
+        assert (told["part"], told["num_parts"], told["format"]) == (str(part), "2", "jsonl")
+        assert told["images"] == "${paths.inputs}/images"
+        assert str(tmp_path) not in json.dumps(request)
+    words = ["endpoint=sagemaker:live", "images=s3://pictures/new", "num_parts=2", "part=1"]
+    request = json.loads(cli("predict", *words, *launch, **COMPLETE).stdout)["request"]
+    (channel,) = request["InputDataConfig"]
+    assert channel["DataSource"]["S3DataSource"]["S3Uri"] == "s3://pictures/new"
+    assert unquoted(request["HyperParameters"]["endpoint"]) == "sagemaker:live"
 
 
 def test_leaving_at_once(service: FakeSageMaker, cli: Cli, tmp_path: Path) -> None:
