@@ -335,6 +335,22 @@ def test_what_was_taken_is_answered_before_the_end() -> None:
         served.ask("GET", "/ping")
 
 
+def test_the_end_does_not_wait_for_ever(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sightline.serving.http_server.DRAIN_SECONDS", 0.1)
+    monkeypatch.setattr("sightline.serving.http_server.CLOSE_SECONDS", 1)
+    held = HeldUp(is_open=False)
+    with serving(lambda: held) as served, ThreadPoolExecutor(2) as pool:
+        taken = [later(pool, served, own_id) for own_id in ("0", "1")]
+        wait_until(lambda: served.server.doors.num_taken == 2)
+        served.stop()
+        served.thread.join(SECONDS)
+        assert not served.thread.is_alive()
+        assert [each.result().status for each in taken] == [503, 503]
+        assert taken[0].result().json["title"] == "Stopping"
+    held.gate.set()
+    assert held.asked in (["0"], ["1"]), "the other one was never begun"
+
+
 @pytest.mark.parametrize(
     ("settings", "said"),
     [({"host": "0.0.0.0"}, "SIGHTLINE_SERVE_TOKEN"), ({"host": "no.such.host.invalid"}, "serve.host")],

@@ -76,6 +76,11 @@ class Doors:
             response = await respond(request)
         except Problem as problem:
             response = self._refuse(request, say(problem))
+        except asyncio.CancelledError:
+            if not self.readiness.is_stopping:
+                raise
+            detail = "the server ended before the answer was there; ask another one"  # uvicorn's patience is over
+            response = self._refuse(request, say(Problem(503, "Stopping", detail, retry_after=RETRY_AFTER)))
         except (ClientDisconnect, ClientLeft):
             response = HttpResponse(status_code=NOT_READ)
         except Exception:
