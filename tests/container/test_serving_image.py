@@ -3,6 +3,7 @@
 import json
 import logging
 import os
+import shutil
 import subprocess
 import tarfile
 from collections.abc import Iterator
@@ -15,7 +16,7 @@ from tests.images import serving_image
 from tests.serving.runtime_api import function
 from tests.serving.serving_image import COLOURS, Served, free_port, in_base64, picture
 
-from sightline.launch.container.engine import docker
+from sightline.launch.container.engine import ask, docker
 from sightline.launch.container.image import SERVE
 from sightline.serving.made_model import write_made_model
 
@@ -23,6 +24,8 @@ pytestmark = pytest.mark.container
 MAX_BYTES = 430_000_000
 MAX_MEMORY = 250_000_000
 LOCKED = ("--read-only", "--tmpfs", "/tmp", "--cap-drop", "ALL", "--security-opt", "no-new-privileges")
+MAY_BECOME = ("--cap-add", "SETUID", "--cap-add", "SETGID")
+"""What root needs to become somebody else."""
 PYTHON = Path(os.environ.get("SAGEMAKER_PYTHON", PROJECT / ".venv-sagemaker" / "bin" / "python"))
 BUCKET = "models"
 
@@ -41,7 +44,7 @@ def test_it_holds_what_serves_and_nothing_else() -> None:
     (config,) = json.loads(docker("image", "inspect", serving_image()))
     assert config["Size"] <= MAX_BYTES, docker("history", serving_image())
     assert config["Config"]["Entrypoint"] == ["python", "-m", "sightline.serving.entrypoint"]
-    assert (config["Config"]["Cmd"], config["Config"]["User"]) == (["serve"], "1000:1000")
+    assert config["Config"]["Cmd"] == ["serve"]
     assert not [name for name in config["Config"]["Env"] if "AWS" in name or "TOKEN" in name or "SECRET" in name]
     program = "import importlib.metadata as m; print(*sorted(each.name.lower() for each in m.distributions()))"
     packages = docker("run", "--rm", "--entrypoint", "python", serving_image(), "-c", program).split()
@@ -67,22 +70,33 @@ def container(*args: str) -> Iterator[str]:
         docker("rm", "--force", name)
 
 
-def test_it_serves_what_is_mounted_and_ends_within_the_time_that_sagemaker_gives(model: Path) -> None:
-    port = free_port()
+def test_it_serves_what_only_root_may_read_and_is_nobody_in_particular_then(model: Path, tmp_path: Path) -> None:
+    """As SageMaker starts it, and ends it."""
+    mounted, port = shutil.copytree(model, tmp_path / "model"), free_port()
+    mounted.chmod(0o700)
+    (mounted / "model.onnx").chmod(0o600)
     told = {"SIGHTLINE_SERVE_PORT": str(port), "SIGHTLINE_SERVE_HOST": "127.0.0.1"}
     variables = [word for name, value in told.items() for word in ("--env", f"{name}={value}")]
-    with container("-v", f"{model}:/opt/ml/model:ro", *variables, serving_image(), "serve") as name:
+    with container(*MAY_BECOME, "-v", f"{mounted}:/opt/ml/model:ro", *variables, serving_image(), "serve") as name:
         server = Served(None, f"http://127.0.0.1:{port}")
         server.wait_until(200)
         for label in COLOURS:
             assert (
                 server.ask("/invocations", picture(label, "JPEG"), {"Content-Type": "image/jpeg"})[1]["label"] == label
             )
-        memory = docker("exec", name, "python", "-c", "print(open('/proc/1/status').read())")
-        (kilobytes,) = [line.split()[1] for line in memory.splitlines() if line.startswith("VmRSS")]
-        assert int(kilobytes) * 1024 <= MAX_MEMORY
+        said = docker("exec", name, "python", "-c", "print(open('/proc/1/status').read())")
+        status = {line.split(":")[0]: line.split()[1:] for line in said.splitlines()}
+        assert (status["Uid"], status["Gid"], status["Groups"]) == (["1000"] * 4, ["1000"] * 4, [])
+        assert (status["CapEff"], status["CapPrm"]) == (["0" * 16], ["0" * 16])
+        assert int(status["VmRSS"][0]) * 1024 <= MAX_MEMORY
         docker("stop", "--time", "30", name)
         assert docker("inspect", "--format", "{{.State.ExitCode}}", name).strip() == "0"
+
+
+def test_root_that_may_not_become_somebody_else_does_not_serve() -> None:
+    done = ask("run", "--rm", *LOCKED, "--env", "SIGHTLINE_SERVE_OPEN=true", serving_image())
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--user 1000:1000" in done.stderr
 
 
 def test_it_answers_lambdas_events(model: Path) -> None:

@@ -171,6 +171,29 @@ def test_beyond_the_container_only_with_a_token_or_where_sagemaker_asks() -> Non
     assert settings_of_image({"SIGHTLINE_SERVE_HOST": "127.0.0.1"}).host == "127.0.0.1"
 
 
+@pytest.mark.skipif(os.getuid() != 0, reason="needs root")
+def test_root_reads_the_model_and_becomes_somebody_else_before_anybody_asks(folder: Path, tmp_path: Path) -> None:
+    """In a process of its own: there is no way back."""
+    only_roots = tmp_path / "model"
+    write_made_model(only_roots).chmod(0o700)
+    program = (
+        "import os, sys\n"
+        "from sightline.serving.entrypoint import opener, settings_of_image\n"
+        "import onnxruntime, sightline.serving.runtime_predictor\n"
+        "told = {'SIGHTLINE_USER': '1000', 'MODEL_URI': sys.argv[1]}\n"
+        "open_it = opener(told, settings_of_image(told))\n"
+        "print(os.getresuid(), os.getresgid(), os.getgroups())\n"
+        "print(open_it().spec.class_names)\n"
+    )
+    env = without_settings()
+    done = subprocess.run(
+        [sys.executable, "-c", program, only_roots], capture_output=True, text=True, timeout=60, env=env
+    )
+    assert done.stdout.splitlines() == ["(1000, 1000, 1000) (1000, 1000, 1000) []", "('blue', 'green', 'red')"], (
+        done.stderr
+    )
+
+
 def without_settings(**further: str) -> dict[str, str]:
     kept = {k: v for k, v in os.environ.items() if not k.startswith(("SIGHTLINE_", "MODEL_", "SAGEMAKER_", "AWS_"))}
     return {**kept, **further}

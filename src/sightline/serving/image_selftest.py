@@ -8,7 +8,7 @@ import threading
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 from importlib.metadata import version
@@ -20,7 +20,7 @@ from sightline.serve_settings import PREFIX, ServeSettings
 from sightline.serving.contract import Problem
 from sightline.serving.lambda_handler import LambdaHandler
 from sightline.serving.made_model import write_made_model
-from sightline.serving.model_source import OPT_ML_MODEL, SHA256, SOURCE, open_model
+from sightline.serving.model_source import OPT_ML_MODEL, SOURCE
 from sightline.serving.pool import count_cores
 from sightline.serving.readiness import Readiness, describe, made_picture
 from sightline.serving.runtime_predictor import RuntimePredictor
@@ -29,9 +29,11 @@ PACKAGES = ("onnxruntime", "numpy", "pillow", "fastapi", "uvicorn", "awslambdari
 MOST_DIFFERENCE = 1e-4
 """Between the probabilities that two doors give for the same picture."""
 SECONDS = 30.0
+Opener = Callable[[Mapping[str, str], ServeSettings], Callable[[], RuntimePredictor]]
+"""The entry point's: variables and settings to what opens the model, as the user that is to answer."""
 
 
-def selftest(environment: Mapping[str, str], settings: ServeSettings) -> int:
+def selftest(environment: Mapping[str, str], settings: ServeSettings, opener: Opener) -> int:
     """Answer a made picture through every door; 0, or 1 with the reason.
 
     The model is that of the environment, or a made one where none is given and none is mounted.
@@ -41,7 +43,8 @@ def selftest(environment: Mapping[str, str], settings: ServeSettings) -> int:
     print(f"commit {environment.get('SIGHTLINE_COMMIT') or 'unknown'}, {count_cores()} cores", flush=True)
     try:
         with _model_source(environment) as source:
-            answers = _ask_every_door(source, environment, replace(settings, capture=None))
+            open_it = opener({**environment, SOURCE: source}, settings)
+            answers = _ask_every_door(open_it, environment, replace(settings, capture=None))
     except (BadInput, Problem, OSError) as error:
         print(f"self-test failed: {error}")
         return FAILED
@@ -62,14 +65,16 @@ def _model_source(environment: Mapping[str, str]) -> Iterator[str]:
         yield source
         return
     print(f"no model: {SOURCE} is not set and nothing is in {OPT_ML_MODEL}; a made one stands in")
-    with tempfile.TemporaryDirectory() as folder:
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # it may be root's, and we not any more
         yield str(write_made_model(Path(folder)))
 
 
-def _ask_every_door(source: str, environment: Mapping[str, str], settings: ServeSettings) -> dict[str, dict[str, Any]]:
+def _ask_every_door(
+    open_it: Callable[[], RuntimePredictor], environment: Mapping[str, str], settings: ServeSettings
+) -> dict[str, dict[str, Any]]:
     """What the model itself, the server and the function say of a made picture."""
     readiness = Readiness(settings)
-    readiness.load(lambda: open_model(settings, source, environment.get(SHA256, "")))
+    readiness.load(open_it)
     if readiness.service is None:
         raise readiness.error or BadInput(readiness.reason)
     model = readiness.service.answerer

@@ -1,6 +1,7 @@
 """Where the image's model comes from: a folder, an archive, S3 or an address of the web."""
 
 import hashlib
+import os
 import tempfile
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -23,11 +24,17 @@ SOURCE, SHA256 = "MODEL_URI", "MODEL_SHA256"
 MAX_BYTES = 2_000_000_000
 """Of an archive, and of what is in it: an ONNX file cannot be larger."""
 CHUNK_BYTES = 1 << 20
+REMOTE = ("s3", "http", "https")
 SECONDS = 60.0
 """Without a byte, after which a download is given up."""
 EXPECTED = (
     "a folder, file://…, s3://bucket/prefix, or an archive like s3://bucket/model.tar.gz or https://…/model.tar.gz"
 )
+
+
+def is_remote(source: str) -> bool:
+    """Whether it is fetched."""
+    return urlsplit(source).scheme in REMOTE
 
 
 def open_model(
@@ -54,35 +61,39 @@ def model_folder(source: str, file_name: str, sha256: str = "") -> Iterator[Path
     url = urlsplit(source)
     shown = f"{SOURCE}={url._replace(query='').geturl()}"  # the query of a signed address is a secret
     local = Path(unquote(url.path)) if url.scheme == "file" else Path(source)
-    is_remote = url.scheme in ("s3", "http", "https")
-    if url.scheme not in ("", "file") and not is_remote:
+    is_far = is_remote(source)
+    if url.scheme not in ("", "file") and not is_far:
         raise BadInput(f"{shown}: not a place that is known; give {EXPECTED}")
     with tempfile.TemporaryDirectory(prefix="sightline-model-") as made:
         scratch = Path(made)
         if is_archive(url.path):
-            archive = scratch / Path(url.path).name if is_remote else local
-            if is_remote:
+            archive = scratch / Path(url.path).name if is_far else local
+            if is_far:
                 _download(source, archive, shown)
             _check(archive, sha256, shown)
             unpacked = scratch / "unpacked"
             unpacked.mkdir()
             unpack(archive, unpacked, title=shown, max_bytes=MAX_BYTES)
-            if is_remote:
+            if is_far:
                 archive.unlink()
             yield _find(unpacked, file_name, shown)
             return
-        if is_remote:
+        if is_far:
             _download_files(source, scratch, file_name, shown)
-        folder = _find(scratch if is_remote else local, file_name, shown)
+        folder = _find(scratch if is_far else local, file_name, shown)
         _check(folder / file_name, sha256, shown)
         yield folder
 
 
 def _find(folder: Path, file_name: str, shown: str) -> Path:
     """The folder itself or its `model/`, whichever has the file."""
-    for each in (folder, folder / "model"):
-        if (each / file_name).is_file():
-            return each
+    try:
+        for each in (folder, folder / "model"):
+            if (each / file_name).is_file():
+                return each
+        there = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) if folder.is_dir() else ""
+    except PermissionError as error:
+        raise BadInput(f"{shown}: user {os.getuid()} may not read it; chmod -R a+rX lets everybody read it") from error
     if not folder.is_dir():
         raise BadInput(f"{shown}: no such folder; mount the model there, or give {EXPECTED}")
     there = ", ".join(sorted(path.name for path in folder.iterdir())[:10]) or "nothing"
@@ -94,6 +105,8 @@ def _find(folder: Path, file_name: str, shown: str) -> Path:
 def _check(file: Path, sha256: str, shown: str) -> None:
     if not file.is_file():
         raise BadInput(f"{shown}: no such file")
+    if not os.access(file, os.R_OK):
+        raise BadInput(f"{shown}: user {os.getuid()} may not read {file.name}; chmod a+r lets everybody read it")
     if not sha256:
         return
     with file.open("rb") as opened:
