@@ -57,6 +57,7 @@ else:
         TransformInput={"DataSource": source, "ContentType": "image/png"},
         TransformOutput={"S3OutputPath": f"s3://{bucket}/answers", "Accept": "application/json"},
         TransformResources={"InstanceType": "local", "InstanceCount": 1},
+        BatchStrategy="SingleRecord",
     )
     for each in s3.list_objects_v2(Bucket=bucket, Prefix="answers/")["Contents"]:
         body = s3.get_object(Bucket=bucket, Key=each["Key"])["Body"].read()

@@ -151,7 +151,11 @@ def test_awss_client_starts_it(what: str, environment: dict[str, str], tmp_path:
         pytest.skip(f"{PROJECT.name}: no SageMaker SDK; make .venv-sagemaker/installed, or name a SAGEMAKER_PYTHON")
     program = str(PROJECT / "tests" / "container" / "sdk_local_serving.py")
     command = [str(PYTHON), program, what, serving_image(), BUCKET, str(tmp_path / "work"), str(free_port())]
-    done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=300)
+    try:
+        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=180)
+    finally:
+        if left := docker("ps", "--quiet", "--filter", f"ancestor={serving_image()}").split():
+            docker("rm", "--force", *left)
     assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
     answers = json.loads(done.stdout.splitlines()[-1])
     assert {name: answer["label"] for name, answer in answers.items()} == {f"{name}.png": name for name in COLOURS}

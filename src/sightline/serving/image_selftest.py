@@ -3,6 +3,7 @@
 import base64
 import json
 import platform
+import shutil
 import tempfile
 import threading
 import time
@@ -65,8 +66,11 @@ def _model_source(environment: Mapping[str, str]) -> Iterator[str]:
         yield source
         return
     print(f"no model: {SOURCE} is not set and nothing is in {OPT_ML_MODEL}; a made one stands in")
-    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:  # it may be root's, and we not any more
-        yield str(write_made_model(Path(folder)))
+    folder = Path(tempfile.mkdtemp(prefix="sightline-selftest-"))
+    try:
+        yield str(write_made_model(folder))
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)  # it is root's, and by now we may be somebody else
 
 
 def _ask_every_door(
