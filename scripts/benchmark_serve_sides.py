@@ -10,6 +10,7 @@ import tempfile
 import threading
 import time
 from collections.abc import Callable, Iterator
+from concurrent.futures import ProcessPoolExecutor
 from contextlib import contextmanager
 from multiprocessing import get_context
 from pathlib import Path
@@ -86,8 +87,8 @@ def torch_eager(run: Path, picture: bytes, is_channels_last: bool, seconds: floa
 
 def in_process(function: Callable[..., Any], *arguments: Any) -> Any:
     """What a function returns in a process of its own."""
-    with get_context("spawn").Pool(1) as pool:
-        return pool.apply(function, arguments)
+    with ProcessPoolExecutor(1, get_context("spawn")) as pool:
+        return pool.submit(function, *arguments).result()
 
 
 def invocations(picture: bytes, connections: int, rate: float | None = None, count: int | None = None) -> Stream:
