@@ -1,26 +1,48 @@
 """Exporting a finished run: what is written, what it is held to, and what is refused."""
 
 import json
+import shutil
+from collections.abc import Callable, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from PIL import Image
-from tests.conftest import BARE, Cli
+from tests.commands import Starter
+from tests.conftest import BARE, Cli, compose_task
 
+from sightline.export.export import ExportResult, export
+from sightline.finished_run import FinishedRun
+from sightline.models.checkpoint import load_model, save_model
 from sightline.models.exported import ExportedModel
+
+FILES = ("baseline.npz", "export.json", "model.int8.onnx", "model.onnx", "model_card.md")
+NAMES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
+QUICK = "export.cost=false"
+CANNOT_MISS = ("export.min_agreement=0", "export.max_accuracy_drop=1")
 
 
 @pytest.fixture(scope="module")
-def exported_run(cli: Cli, trained: Path) -> Path:
-    done = cli("export", f"run={trained}")
+def exported_run(cli: Cli, trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    run = tmp_path_factory.mktemp("exported") / trained.name
+    shutil.copytree(trained, run)
+    done = cli("export", f"run={run}", *CANNOT_MISS)
     assert done.returncode == 0, done.stderr
-    return trained
+    assert "fp32/accuracy" in done.stdout
+    return run
+
+
+def contents(run: Path) -> dict[str, bytes]:
+    """Of the files that are not hidden, by name."""
+    return {path.name: path.read_bytes() for path in (run / "model").glob("[!.]*")}
+
+
+def facts_of(run: Path) -> dict[str, Any]:
+    return json.loads((run / "model" / "export.json").read_text())
 
 
 def test_the_file_answers_as_the_run_does(exported_run: Path, colors: Path) -> None:
-    from sightline.finished_run import FinishedRun
-
     run = FinishedRun.open(exported_run, "cpu", "32-true")
     model = ExportedModel.open(exported_run / "model" / "model.onnx")
     assert model.spec == run.task_spec
@@ -31,19 +53,145 @@ def test_the_file_answers_as_the_run_does(exported_run: Path, colors: Path) -> N
     assert features.shape == (18, run.saved.network.num_features)
 
 
+def test_the_files_say_whose_they_are(exported_run: Path) -> None:
+    described = json.loads((exported_run / "model" / "model.json").read_text())
+    metrics = json.loads((exported_run / "metrics.json").read_text())
+    for precision, file in NAMES.items():
+        facts = ExportedModel.open(exported_run / "model" / file).facts
+        assert (facts["name"], facts["version"]) == ("colors", exported_run.name)
+        assert (facts["sha256"], facts["precision"]) == (described["sha256"], precision)
+        assert facts["created"] == facts_of(exported_run)["created"]
+    accuracy = json.loads(ExportedModel.open(exported_run / "model" / "model.onnx").facts["accuracy"])
+    assert accuracy["value"] == metrics["test/accuracy"]
+    assert (accuracy["low"], accuracy["images"], accuracy["split"]) == (metrics["test/accuracy_low"], 18, "test")
+
+
 def test_what_is_kept_of_an_export(exported_run: Path) -> None:
-    facts = json.loads((exported_run / "model" / "export.json").read_text())
+    facts = facts_of(exported_run)
+    assert sorted(set(contents(exported_run)) & set(FILES)) == sorted(FILES)
     assert facts["images"] == 9
+    for precision in ("fp32", "int8"):
+        found = facts[precision]
+        assert 0 <= found["accuracy_low"] <= found["accuracy"] <= found["accuracy_high"] <= 1
+        assert found["bytes"] == (exported_run / "model" / NAMES[precision]).stat().st_size
+        assert found["milliseconds"] > 0
+        assert found["memory_mb"] < facts["torch"]["memory_mb"]
     assert facts["fp32"]["max_probability_difference"] <= 1e-4
     assert facts["fp32"]["agreement"] == 1
-    assert facts["fp32"]["accuracy_low"] <= facts["fp32"]["accuracy"] <= facts["fp32"]["accuracy_high"]
+    record = json.loads((exported_run / "run.json").read_text())
+    assert record["exported"] == {"precisions": ["fp32", "int8"], "created": facts["created"]}
+    assert record["status"] == "finished"
+
+
+def test_int8_is_smaller_and_has_a_calibration_of_its_own_answers(exported_run: Path, colors: Path) -> None:
+    run, facts = FinishedRun.open(exported_run, "cpu", "32-true"), facts_of(exported_run)
+    model = ExportedModel.open(exported_run / "model" / "model.int8.onnx")
+    assert facts["int8"]["bytes"] < 0.5 * facts["fp32"]["bytes"]
+    assert facts["int8"]["calibration_images"] == 51
+    calibration, before = model.spec.calibration, run.task_spec.calibration
+    assert calibration is not None
+    assert before is not None
+    assert (calibration.temperature, calibration.target_accuracy) == (facts["int8"]["temperature"], 0.95)
+    files = sorted((colors / "train").rglob("*.png"))
+    pixels = np.stack([np.asarray(Image.open(file)) for file in files])
+    fp32, int8 = (ExportedModel.open(exported_run / "model" / name) for name in NAMES.values())
+    logits = [np.log(each.run(pixels)[0]) * each.spec.temperature for each in (fp32, int8)]
+    centred = [each - each.mean(axis=1, keepdims=True) for each in logits]
+    assert np.abs(centred[0] - centred[1]).max() < 0.2 * np.abs(centred[0]).max()  # at whatever temperature
+
+
+def test_the_baseline_describes_the_validation_images(exported_run: Path) -> None:
+    run = FinishedRun.open(exported_run, "cpu", "32-true")
+    assert run.manifest is not None
+    files = list(run.manifest.select("val").paths)
+    with np.load(exported_run / "model" / "baseline.npz") as baseline:
+        arrays = dict(baseline)
+    expected = run.predict(files).probabilities
+    np.testing.assert_allclose(arrays["confidence"], expected.max(axis=1), atol=1e-5)
+    np.testing.assert_array_equal(arrays["predicted"], expected.argmax(axis=1))
+    np.testing.assert_array_equal(arrays["label"], run.manifest.select("val").labels)
+    np.testing.assert_array_equal(arrays["size"], [[32, 32]] * 9)
+    pixels = np.stack([np.asarray(Image.open(file)) for file in files]) / 255
+    np.testing.assert_allclose(arrays["brightness"], pixels.mean(axis=(1, 2, 3)), rtol=1e-4)
+    np.testing.assert_allclose(arrays["contrast"], pixels.mean(axis=3).std(axis=(1, 2)), rtol=1e-4)
+    assert (arrays["sharpness"] > arrays["contrast"]).all()  # they are noise
+    assert arrays["features"].shape == (9, 96)
 
 
 def test_a_training_exports_at_its_end(cli: Cli, colors: Path, tmp_path: Path) -> None:
-    words = ["data=folder", f"data.root={colors}", f"output={tmp_path / 'run'}", *BARE, "stages=[fit,export]"]
-    done = cli("train", *words)
+    words = ["data=folder", f"data.root={colors}", f"output={tmp_path / 'run'}", *BARE, "stages=[fit,export]", QUICK]
+    done = cli("train", *words, "export.int8=false")
     assert done.returncode == 0, done.stderr
-    record, facts = (json.loads((tmp_path / "run" / name).read_text()) for name in ("run.json", "model/export.json"))
-    assert record["status"] == "finished"
-    assert "fp32" in record["exported"]["precisions"]
-    assert facts["sha256"] == json.loads((tmp_path / "run" / "model" / "model.json").read_text())["sha256"]
+    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    assert (record["status"], record["exported"]["precisions"]) == ("finished", ["fp32"])
+    described = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
+    assert facts_of(tmp_path / "run")["sha256"] == described["sha256"]
+
+
+def test_a_stage_that_lacks_a_package_is_refused_before_the_training(
+    starter: Starter, colors: Path, tmp_path: Path
+) -> None:
+    words = ["src/train.py", "data=folder", f"data.root={colors}", f"output={tmp_path / 'run'}", *BARE]
+    done = starter.run([*words, "stages=[fit,export]"], first=("tests.export.planted:plant", "lacking"))
+    assert done.returncode == 2
+    assert "needs onnxscript: pip install 'sightline-vision[export]'" in done.stderr
+    assert not (tmp_path / "run").exists()
+
+
+@pytest.mark.parametrize("fault", ["weight", "layout", "colours"])
+def test_a_wrong_export_is_refused_and_nothing_is_written(starter: Starter, trained: Path, fault: str) -> None:
+    before = contents(trained)
+    done = starter.run(["src/export.py", f"run={trained}"], first=("tests.export.planted:plant", fault))
+    assert done.returncode == 4, done.stderr
+    assert "model.onnx answers differently than the network" in done.stderr.splitlines()[-1]
+    assert contents(trained) == before
+
+
+def test_an_export_that_is_killed_leaves_the_files_of_the_last_one(starter: Starter, exported_run: Path) -> None:
+    before = contents(exported_run)
+    done = starter.run(["src/export.py", f"run={exported_run}"], first=("tests.export.planted:plant", "killed"))
+    assert done.returncode == -9
+    assert contents(exported_run) == before
+
+
+def export_here(run: Path, *words: str) -> ExportResult:
+    return export(compose_task("export", f"run={run}", QUICK, *words))
+
+
+@pytest.fixture
+def copied(trained: Path, tmp_path: Path) -> Callable[..., Path]:
+    """A copy of the trained run, whose network is changed by a function."""
+
+    def copy(change: Callable[[Any], None]) -> Path:
+        run = tmp_path / "copy"
+        shutil.copytree(trained, run)
+        saved = load_model(run / "model")
+        change(saved.network)
+        save_model(run / "model", saved.network, saved.spec, saved.architecture)
+        return run
+
+    return copy
+
+
+def spread(network: Any, layers: Sequence[tuple[str, str]]) -> None:
+    """Make all but one channel of a layer tiny beside that one, and make up for it in the next: nothing changes at
+    32 bits, and with a range for all channels together the others become 0."""
+    for norm, convolution in layers:
+        before, after = network.get_submodule(norm), network.get_submodule(convolution)
+        before.weight.data[0] *= 3e3
+        before.bias.data[0] = before.bias.data[0] * 3e3
+        after.weight.data[:, 0] /= 3e3
+
+
+STEM = [("conv1.1", "conv1.3"), ("conv1.4", "conv1.6")]
+
+
+def test_layers_that_do_not_bear_8_bits_are_left_at_float_and_named(
+    copied: Callable[..., Path], caplog: pytest.LogCaptureFixture
+) -> None:
+    run = copied(lambda network: spread(network, STEM[:1]))
+    with caplog.at_level("INFO"):
+        facts = export_here(run, "export.int8=true").facts
+    assert any(name.startswith("conv1.") for name in facts["int8"]["float_layers"])
+    assert facts["int8"]["float_layers"][0] in caplog.text
+    assert facts["int8"]["agreement"] >= 0.98

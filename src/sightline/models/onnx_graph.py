@@ -1,11 +1,14 @@
 """A network as an ONNX file that holds all between prepared pixels and probabilities."""
 
 import copy
+import io
 import json
 import logging
+import re
+import traceback
 import warnings
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import contextmanager, redirect_stderr
 from pathlib import Path
 from typing import Any
 
@@ -98,6 +101,11 @@ def write_onnx(path: Path, network: nn.Module, spec: TaskSpec, facts: Mapping[st
     size = spec.image_size
     image = torch.zeros((2, size, size, spec.channels), dtype=getattr(torch, spec.dtype))
     program = _translate(ExportedNetwork(network, spec).eval(), image)
+    if isinstance(program.model.graph.inputs[0].shape[0], int):
+        raise BadInput(
+            "export: the network was traced for one number of images alone; its code must take any: where it says "
+            "view(2, …) or the like, let it say view(len(images), …)"
+        )
     program.model.metadata_props.update({**facts, METADATA: json.dumps(spec.to_dict(), ensure_ascii=False)})
     num_bytes = sum(each.const_value.nbytes for each in program.model.graph.initializers.values() if each.const_value)
     if num_bytes >= MAX_BYTES:
@@ -123,7 +131,7 @@ def _translate(network: nn.Module, image: torch.Tensor) -> Any:
                 verbose=False,
             )
     except Exception as error:  # the exporter's own kinds, and whatever the network's code raises while it is traced
-        raise BadInput(f"export: {_what_is_refused(error)} ") from error
+        raise BadInput(f"export: {_what_is_refused(error)}") from error
 
 
 @contextmanager
@@ -134,10 +142,23 @@ def quiet() -> Iterator[None]:
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            yield
+            with redirect_stderr(io.StringIO()):  # where the tracer prints half a graph
+                yield
     finally:
         logging.disable(before)
 
 
 def _what_is_refused(error: BaseException) -> str:
-    return repr(error)
+    """The operation that ONNX does not have, or what the tracer says, and the line of code where that is known."""
+    while error.__cause__ is not None:
+        error = error.__cause__
+    said = str(error).strip().split("\n")[0] or type(error).__name__
+    if found := re.search(r"OpOverload\(op='([\w.]+)'", said):
+        return f"ONNX has no operation {found[1]}, which the network uses; replace it, or serve with torch"
+    frames = traceback.extract_tb(error.__traceback__)
+    theirs = [each for each in frames if not {"torch", "onnxscript", "sightline"} & {*Path(each.filename).parts}]
+    place = f" ({Path(theirs[-1].filename).name}:{theirs[-1].lineno}: {theirs[-1].line})" if theirs else ""
+    return (
+        f"the network cannot be traced: {said}{place}; what it computes may not depend on the values or the number of "
+        "images, nor leave torch: change that, or serve with torch"
+    )
