@@ -9,19 +9,22 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from tests.conftest import WITHOUT_FIGURES, Cli
+from tests.conftest import BARE, WITHOUT_FIGURES, Cli, compose_config, compose_train
 from tests.saved_models import save_tiny_model
 from torch import nn
 
 from sightline import FinishedRun
 from sightline.data.transforms import normalise, to_pixels
 from sightline.errors import BadInput, GateNotMet
+from sightline.evaluation.evaluate import evaluate
+from sightline.explanation.explain import explain
 from sightline.models.checkpoint import load_model
 from sightline.models.exported import FILES
 from sightline.models.onnx_graph import write_onnx
 from sightline.models.runtimes import MAX_DIFFERENCE, Placement, make_runtime
 from sightline.runs.files import read_json, write_json
 from sightline.task_spec import Calibration, TaskSpec
+from sightline.training.train import train
 
 CPU = torch.device("cpu")
 
@@ -37,49 +40,80 @@ def exported_run(trained: Path, tmp_path_factory: pytest.TempPathFactory) -> Pat
     return run
 
 
-def results(done: object) -> Path:
-    assert getattr(done, "returncode") == 0, getattr(done, "stderr")  # noqa: B009
-    return Path(getattr(done, "stdout").strip().splitlines()[-1].removeprefix("results: "))  # noqa: B009
+def read_rows(table: Path) -> list[dict[str, str]]:
+    return [*csv.DictReader(table.read_text(encoding="utf-8").splitlines())]
 
 
-def test_predictions_are_the_same(exported_run: Path, colors: Path, runs: Path, cli: Cli) -> None:
-    words = (f"run={exported_run}", f"images={colors / 'test'}", f"paths.runs={runs}", "num_workers=0")
-    folders = {name: results(cli("predict", *words, f"runtime={name}")) for name in ("torch", "auto")}
-    rows = {name: [*csv.DictReader((folder / "predictions.csv").open())] for name, folder in folders.items()}
-    for mine, theirs in zip(rows["torch"], rows["auto"], strict=True):
+def test_predictions_are_the_same(exported_run: Path, colors: Path, tmp_path: Path, cli: Cli) -> None:
+    words = (f"run={exported_run}", f"images={colors / 'test'}", "num_workers=0")
+    for name in ("torch", "auto"):
+        done = cli("predict", *words, f"runtime={name}", f"output={tmp_path / name}")
+        assert done.returncode == 0, done.stderr
+    rows = [read_rows(tmp_path / name / "predictions.csv") for name in ("torch", "auto")]
+    assert len(rows[0]) == 18
+    for mine, theirs in zip(*rows, strict=True):
         assert (mine["file"], mine["class"]) == (theirs["file"], theirs["class"])
         assert float(mine["probability"]) == pytest.approx(float(theirs["probability"]), abs=MAX_DIFFERENCE)
-    told = {name: read_json(folder / "run.json") for name, folder in folders.items()}
-    assert {name: each["runtime"] for name, each in told.items()} == {"torch": "torch", "auto": "onnx"}
-    assert {each["precision"] for each in told.values()} == {"32-true"}
+    told = [read_json(tmp_path / name / "run.json") for name in ("torch", "auto")]
+    assert [(each["runtime"], each["precision"]) for each in told] == [("torch", "32-true"), ("onnx", "32-true")]
 
 
-def test_what_is_measured_is_the_same(trained: Path, exported_run: Path, runs: Path, cli: Cli) -> None:
-    words = (f"run={exported_run}", f"paths.runs={runs}", "data.num_workers=0", *WITHOUT_FIGURES)
-    by_torch = results(cli("evaluate", *words, "runtime=torch"))
-    by_graph = results(cli("evaluate", *words))
-    expected = {name: value for name, value in read_json(trained / "metrics.json").items() if name.startswith("test/")}
-    measured = read_json(by_torch / "metrics.json")
-    assert {name: measured[name] for name in measured if name in expected} == {
-        name: expected[name] for name in measured if name in expected
-    }
-    assert read_json(by_graph / "metrics.json") == pytest.approx(measured, abs=MAX_DIFFERENCE)
-    assert [read_json(each / "run.json")["runtime"] for each in (by_torch, by_graph)] == ["torch", "onnx"]
+def test_what_is_measured_is_the_same(trained: Path, exported_run: Path, tmp_path: Path) -> None:
+    """By torch to the last bit what the training measured, and by the graph nearly."""
+    words = (f"run={exported_run}", "data.num_workers=0", "evaluation=short", *WITHOUT_FIGURES)
+    by_torch, by_graph = (
+        evaluate(compose_config("evaluate", *words, f"runtime={name}", f"output={tmp_path / name}")).metrics
+        for name in ("torch", "auto")
+    )
+    of_training = read_json(trained / "metrics.json")
+    assert {name: value for name, value in by_torch.items() if of_training.get(name) != value} == {}
+    assert by_graph == pytest.approx(by_torch, abs=MAX_DIFFERENCE)
+    assert [read_json(tmp_path / name / "run.json")["runtime"] for name in ("torch", "auto")] == ["torch", "onnx"]
 
 
-def test_explanations_are_the_same(exported_run: Path, runs: Path, cli: Cli) -> None:
+def test_explanations_are_the_same(exported_run: Path, tmp_path: Path) -> None:
     """But for the mean colour of occlusion, which a picture has to the nearest level alone."""
-    methods = "explanation.methods=[integrated_gradients,occlusion]"
-    words = (f"run={exported_run}", f"paths.runs={runs}", methods, "explanation.num_images=3", "data.num_workers=0")
-    folders = [results(cli("explain", *words, f"runtime={name}")) for name in ("torch", "onnx")]
-    mine, theirs = (read_json(each / "explanations" / "explanations.json") for each in folders)
+    words = (f"run={exported_run}", "data.num_workers=0", "explanation.num_images=2", "explanation.max_steps=16")
+    words = (*words, "explanation.methods=[integrated_gradients,occlusion]")
+    for name in ("torch", "onnx"):
+        explain(compose_config("explain", *words, f"runtime={name}", f"output={tmp_path / name}"))
+    mine, theirs = (read_json(tmp_path / name / "explanations" / "explanations.json") for name in ("torch", "onnx"))
     for row, other in zip(mine["images"], theirs["images"], strict=True):
         assert (row["image"], row["method"]) == (other["image"], other["method"])
         assert row["probability"] == pytest.approx(other["probability"], abs=MAX_DIFFERENCE)
         allowed = MAX_DIFFERENCE if row["method"] == "integrated_gradients" else 0.05
         for key in ("insertion_auc", "deletion_auc"):
             assert row[key] == pytest.approx(other[key], abs=allowed)
-    assert [read_json(each / "run.json")["runtime"] for each in folders] == ["torch", "onnx"]
+    assert [read_json(tmp_path / name / "run.json")["runtime"] for name in ("torch", "onnx")] == ["torch", "onnx"]
+
+
+@pytest.mark.parametrize(
+    ("runtime", "kind"), [("onnx", "onnx"), pytest.param("compiled", "compiled", marks=pytest.mark.slow)]
+)
+def test_a_training_validates_and_measures_by_it(runtime: str, kind: str, colors: Path, tmp_path: Path) -> None:
+    words = ("data=folder", f"data.root={colors}", *BARE, "trainer.max_epochs=2", "seed=3", "trainer.precision=32-true")
+    words = (*words, f"paths.cache={tmp_path / 'cache'}")
+    for name in ("torch", runtime):
+        train(compose_config("train", *words, f"runtime={name}", f"output={tmp_path / name}"))
+    rows = [read_rows(tmp_path / name / "metrics.csv") for name in ("torch", runtime)]
+    for mine, theirs in zip(*rows, strict=True):
+        assert mine["train/loss"] == theirs["train/loss"], "what validates changes no step"
+        assert float(mine["val/loss"]) == pytest.approx(float(theirs["val/loss"]), abs=1e-4)
+    found = [read_json(tmp_path / name / "metrics.json") for name in ("torch", runtime)]
+    assert found[1]["test/loss"] == pytest.approx(found[0]["test/loss"], abs=1e-4)
+    assert [read_json(tmp_path / name / "run.json")["runtime"] for name in ("torch", runtime)] == ["torch", kind]
+    more = (*words[:-1], "trainer.max_epochs=3")
+    with pytest.raises(BadInput, match=rf"runtime=auto \(was {runtime}\)"):
+        train(compose_config("train", *more, f"resume={tmp_path / runtime}"))
+    train(compose_config("train", *more, f"resume={tmp_path / 'torch'}"))  # which is what auto is in a fit
+    assert len(read_rows(tmp_path / "torch" / "metrics.csv")) == 3
+
+
+def test_own_code_validates_itself() -> None:
+    with pytest.raises(
+        BadInput, match=r"runtime=onnx: not with module\._target_=my\.Module, whose validation is its own"
+    ):
+        compose_train("data=folder", "data.root=/photos", "runtime=onnx", "module._target_=my.Module")
 
 
 @pytest.mark.parametrize(
@@ -126,9 +160,7 @@ def test_auto_takes_a_graph_that_answers_as_the_model(
         np.testing.assert_allclose(found.probabilities, by_torch.probabilities, atol=MAX_DIFFERENCE)
 
 
-@pytest.mark.parametrize(
-    ("channels", "bit_depth", "views"), [(3, 8, "flip_and_shifts"), (1, 16, "none"), (5, 8, "none")]
-)
+@pytest.mark.parametrize(("channels", "bit_depth", "views"), [(3, 8, "flip"), (1, 16, "none"), (5, 8, "none")])
 def test_a_graph_is_made_once(channels: int, bit_depth: int, views: str, tmp_path: Path) -> None:
     """Of any channels, depth and views, and kept by what it is made of."""
     saved = load_model(save_tiny_model(tmp_path / "model", channels, bit_depth=bit_depth))
