@@ -90,6 +90,8 @@ OTHER_TASKS: dict[str, tuple[str, str, str, str]] = {
     "batch_size": ("models", "batch_size=4", "", "time=true"),
     "accelerator": ("models", "accelerator=cpu", "", "time=true"),
     "precision": ("models", "precision=32-true", "", "time=true"),
+    "runtime": ("predict", "runtime=onnx", "endpoint=http://a images=photos", "run=RUN images=photos"),
+    "connections": ("predict", "connections=2", "run=RUN images=photos", "endpoint=http://a images=photos"),
 }
 CASES = {key: ("train", *words) for key, words in EXAMPLES.items()} | OTHER_TASKS
 MAY_STAY = {

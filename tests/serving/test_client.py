@@ -54,16 +54,14 @@ def stand_in(exported: Path) -> Iterator[str]:
 @pytest.fixture(params=["http", "sagemaker", "lambda", "deployment"])
 def endpoint(
     request: pytest.FixtureRequest, server: str, stand_in: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Iterator[Endpoint]:
+) -> Endpoint:
     for name, text in aws_environment(stand_in).items():
         monkeypatch.setenv(name, text)
     record = tmp_path / "deployments" / "colors" / "staging.json"
     record.parent.mkdir(parents=True)
     record.write_text(json.dumps({"address": server}))
     addresses = {"http": server, "deployment": "deployment:colors/staging"}
-    opened = open_endpoint(addresses.get(request.param, f"{request.param}:live"), TOKEN, runs=tmp_path)
-    yield opened
-    opened.close()
+    return open_endpoint(addresses.get(request.param, f"{request.param}:live"), TOKEN, runs=tmp_path)
 
 
 def classify(*words: str, token: str | None = TOKEN) -> PredictResult:
@@ -158,17 +156,20 @@ def test_a_busy_endpoint_is_asked_again_when_it_says(exported: Path, photos: Pat
     assert not result.unreadable
 
 
-def test_what_is_lost_ends_the_command_and_the_rows_stay(exported: Path, photos: Path, tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_what_is_lost_ends_the_command_and_the_rows_stay(
+    number: signal.Signals, exported: Path, photos: Path, tmp_path: Path
+) -> None:
     """An endpoint that refuses from some picture on, and a killed process: each time the same command goes on."""
     gate, asked, lock = threading.Event(), list[bytes](), threading.Lock()
 
     def hold_up(picture: bytes) -> None:
         with lock:
             asked.append(picture)
-            number = len(asked)
-        if number == 5:
+            count = len(asked)
+        if count == 5:
             raise Problem(403, "Forbidden", "no more today")
-        assert number < 8 or gate.wait(30)
+        assert count < 8 or gate.wait(60)
 
     out = tmp_path / "out"
     with served(lambda: guarded(exported, hold_up), threads=1) as address:
@@ -179,8 +180,8 @@ def test_what_is_lost_ends_the_command_and_the_rows_stay(exported: Path, photos:
         command = [sys.executable, str(PROJECT / "src" / "predict.py"), *words]
         process = subprocess.Popen(command, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
         wait_until(lambda: len(asked) >= 8 or process.poll() is not None)
-        process.kill()
-        assert process.wait(30) == -signal.SIGKILL
+        process.send_signal(number)
+        assert process.wait(30) == (143 if number == signal.SIGTERM else -number)  # while its request is not answered
         gate.set()
         result = classify(*words, token=None)
     assert result.num_images == 10

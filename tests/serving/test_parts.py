@@ -249,13 +249,20 @@ def test_a_prefix_in_s3_is_classified_and_a_part_fetches_its_own(
         f"paths.cache={tmp_path / 'cache'}",
     ]
     classify(*words, f"output={tmp_path / 'out'}", "part=0", "num_parts=2")
-    fetched = {file.name for file in (tmp_path / "cache").rglob("*.png")}
-    assert len(fetched) == 6
+    copies = sorted((tmp_path / "cache").rglob("*.png"))
+    assert len(copies) == 6
+    state = [copy.stat().st_ino for copy in copies]
     classify(*words, f"output={tmp_path / 'out'}", "part=1", "num_parts=2")
     merged = classify(f"merge={tmp_path / 'out'}")
+    classify(*words, f"output={tmp_path / 'once more'}")
+    assert [copy.stat().st_ino for copy in copies] == state, "what has not changed is not copied again"
     here = classify(f"run={exported}", f"images={photos}", f"paths.runs={tmp_path}", f"output={tmp_path / 'here'}")
     in_order = {row["file"]: row for row in rows_of(merged.table)}
     assert in_order == {row["file"]: row for row in rows_of(here.table)}
+    bucket.put_object(Bucket="pictures", Key="new/list.csv", Body=b"picture\nred/5.png\nred/2.png\n")
+    listed = classify(words[0], "images=s3://pictures/new/list.csv", *words[2:], f"output={tmp_path / 'listed'}")
+    assert [in_order[row["file"]] for row in rows_of(listed.table)] == rows_of(listed.table)
+    assert [row["file"] for row in rows_of(listed.table)] == ["red/5.png", "red/2.png"]
     one = classify(words[0], "images=s3://pictures/new/red/2.png", *words[2:], f"output={tmp_path / 'one'}")
     assert [row["file"] for row in rows_of(one.table)] == ["2.png"]
     for address, reason in (

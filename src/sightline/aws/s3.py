@@ -7,9 +7,11 @@ from typing import Any, NamedTuple
 
 from sightline.errors import BadInput
 from sightline.runs.content_hash import files_of
+from sightline.runs.files import whole_file
 
 NUM_TRANSFERS = 16
 MISSING = ("404", "NoSuchKey", "NotFound")
+NOT_CHANGED = ("304", "NotModified")
 
 
 class ObjectTooLarge(ValueError):
@@ -28,11 +30,10 @@ def _mark(prefix: str) -> str:
 
 
 class Stored(NamedTuple):
-    """An object: its key, its bytes, and when it was changed, in seconds since 1970."""
+    """An object: its key and its number of bytes."""
 
     key: str
     size: int
-    changed: float
 
 
 class Storage:
@@ -97,7 +98,7 @@ class Storage:
         try:
             for page in self.client.get_paginator("list_objects_v2").paginate(Bucket=bucket, Prefix=prefix):
                 for each in page.get("Contents", ()):
-                    yield Stored(each["Key"], each["Size"], each["LastModified"].timestamp())
+                    yield Stored(each["Key"], each["Size"])
         except ClientError as error:
             said = error.response["Error"]
             raise BadInput(
@@ -172,3 +173,29 @@ class Storage:
         """Put one object."""
         bucket, key = split_address(address)
         self.client.put_object(Bucket=bucket, Key=key, Body=content, **self._encryption)
+
+    def refresh_file(self, address: str, file: Path) -> bool:
+        """Get one object, whole or not at all, if it is there and was changed since the file was got so."""
+        import os
+        from datetime import UTC, datetime
+
+        from botocore.exceptions import ClientError
+
+        bucket, key = split_address(address)
+        known = {"IfModifiedSince": datetime.fromtimestamp(file.stat().st_mtime, UTC)} if file.is_file() else {}
+        try:
+            found = self.client.get_object(Bucket=bucket, Key=key, **known)
+        except ClientError as error:
+            code = error.response["Error"]["Code"]
+            if code in NOT_CHANGED:
+                return True
+            if code in (*MISSING, "NoSuchBucket"):
+                return False
+            raise
+        file.parent.mkdir(parents=True, exist_ok=True)
+        with whole_file(file) as partial:
+            with partial.open("wb") as target:
+                for chunk in found["Body"].iter_chunks(1 << 20):
+                    target.write(chunk)
+            os.utime(partial, (found["LastModified"].timestamp(),) * 2)
+        return True

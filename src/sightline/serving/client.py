@@ -5,8 +5,8 @@ import json
 import uuid
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor
 from functools import cached_property
+from multiprocessing.pool import AsyncResult, ThreadPool
 from pathlib import Path
 from typing import Any
 
@@ -25,14 +25,13 @@ class Endpoint:
 
     def __init__(self, address: str, transport: Transport, connections: int = CONNECTIONS) -> None:
         self.address, self.transport, self.connections = address, transport, connections
-        self._pool = ThreadPoolExecutor(connections, "asking")
-
-    def close(self) -> None:
-        self._pool.shutdown(cancel_futures=True)
 
     def answer(self, pictures: Sequence[bytes], ids: Sequence[str]) -> list[Answer | Problem]:
         """An answer for each picture's bytes in order, or the problem in its place."""
-        return list(self._pool.map(self.ask, pictures, ids))
+        if len(pictures) == 1:
+            return [self.ask(pictures[0], ids[0])]
+        with ThreadPool(self.connections) as pool:
+            return pool.starmap(self.ask, zip(pictures, ids, strict=True), chunksize=1)
 
     def answer_each(self, reads: Iterable[Callable[[], bytes]]) -> Iterator[Answer | Problem]:
         """The same for any number of pictures, of which a few are in memory; what a read raises is its answer."""
@@ -43,17 +42,14 @@ class Endpoint:
             except Problem as problem:
                 return problem
 
-        waiting: deque[Future[Answer | Problem]] = deque()
-        try:
+        waiting: deque[AsyncResult[Answer | Problem]] = deque()
+        with ThreadPool(self.connections) as pool:  # of daemons: a program that is told to end waits for no answer
             for read in reads:
-                waiting.append(self._pool.submit(ask, read))
+                waiting.append(pool.apply_async(ask, (read,)))
                 if len(waiting) >= 2 * self.connections:
-                    yield waiting.popleft().result()
+                    yield waiting.popleft().get()
             while waiting:
-                yield waiting.popleft().result()
-        finally:
-            for one in waiting:
-                one.cancel()
+                yield waiting.popleft().get()
 
     def ask(self, picture: bytes, own_id: str) -> Answer | Problem:
         """The answer to one picture, or the problem."""

@@ -33,7 +33,9 @@ class PredictConfig:
     num_parts: int = key(1, "parts that the images are divided into; each writes a file of its own", minimum=1)
     merge: Any = key(None, "a folder of parts, or several: put together, when none lacks", path="path", several=True)
     pictures: bool = key(False, "also save each photo with its class as the title")
-    connections: int = key(8, "requests to the endpoint that are under way at a time", minimum=1, maximum=256)
+    connections: int = key(
+        8, "requests to the endpoint that are under way at a time", minimum=1, maximum=256, needs=THERE
+    )
     data: PicturesConfig = field(default_factory=PicturesConfig)
     batch_size: int = key(64, "images at a time", minimum=1)
     num_workers: int = key(2, "processes that decode images", minimum=0)

@@ -8,20 +8,23 @@ from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import overload
+from typing import TYPE_CHECKING, overload
 
 from sightline.config import TABLE_SUFFIXES
 from sightline.data.collection.image_files import ImageSearch, find_named, has_image_suffix, is_hidden
 from sightline.data.collection.parquet_images import unpack
 from sightline.data.collection.sources import localise
 from sightline.data.collection.table_columns import choose_columns, find_header
-from sightline.data.collection.table_files import LocalFiles
+from sightline.data.collection.table_files import Files, LocalFiles, NamedFiles
 from sightline.data.collection.table_parquet import find_packed, is_parquet, parquet_file, read_parquet
 from sightline.data.collection.table_paths import find_paths
 from sightline.data.collection.table_text import read_rows
 from sightline.errors import BadInput
 from sightline.runs.archives import is_archive
 from sightline.runs.file_names import to_text
+
+if TYPE_CHECKING:
+    from sightline.aws.s3 import Storage
 
 log = logging.getLogger(__name__)
 ONLY_PATHS = {"label": False, "split": False, "group": False}
@@ -104,13 +107,16 @@ def name_pictures(images: str | Sequence[str], cache: Path) -> NamedPictures:
     several = [] if one else [each for each in images if "://" in each or _is_table(each)]
     if several:
         raise BadInput(f"images={several[0]}: a table or an address is given alone; name one, or folders and files")
-    if one.startswith(S3) and not (_is_table(one) or is_archive(one)):
-        return _list_s3(one, cache)
     try:
+        if one.startswith(S3) and not is_archive(one):
+            return _name_stored(one, cache)
         if "://" in one or is_archive(one):
             one = str(localise(one, cache))
         if _is_table(one):
-            return NamedPictures(_list_table(Path(one).expanduser().absolute(), cache))
+            table = Path(one).expanduser().absolute()
+            if not table.is_file():
+                raise BadInput(f"images={table}: no such file; name a table of images, or a folder of them")
+            return NamedPictures(_list_table(table, LocalFiles(table.parent), cache))
     except BadInput as error:  # the readers of data sets speak of their key
         raise BadInput(str(error).replace("data.root=", "images=").replace(" data.columns.path=", " path=")) from error
     if one and Path(one).expanduser().is_dir():
@@ -134,14 +140,11 @@ def _list_folder(name: str) -> FileList:
     return files
 
 
-def _list_table(table: Path, cache: Path) -> FileList:
-    """The pictures that a table's rows name, each once, in their order.
+def _list_table(table: Path, beside: Files, cache: Path) -> FileList:
+    """The pictures that a table's rows name, each once, in their order, among the files of its folder.
 
     Raises: BadInput that names the line, or the column that is lacking.
     """
-    if not table.is_file():
-        raise BadInput(f"images={table}: no such file; name a table of images, or a folder of them")
-    beside = LocalFiles(table.parent)
     if is_parquet(table.name):
         parquet = parquet_file(table, str(table))
         found = read_parquet(parquet, {})
@@ -151,7 +154,7 @@ def _list_table(table: Path, cache: Path) -> FileList:
             return _list_folder(str(unpack(parquet, found, cache / "extracted" / f"{table.stem}-{key}-pictures")))
         header, rows, told = found.header, found.rows, {**found.roles, **ONLY_PATHS}
     else:
-        header, rows = find_header(rows := read_rows(table, str(table), {}), beside, None)
+        header, rows = find_header(read_rows(table, str(table), {}), beside, None)
         told = dict(ONLY_PATHS)
     columns, guesses = choose_columns(rows, header, told, beside)
     paths, more = find_paths(rows, columns.path.values, beside, {})
@@ -163,8 +166,55 @@ def _list_table(table: Path, cache: Path) -> FileList:
 # what lies in S3
 
 
-def _list_s3(address: str, cache: Path) -> NamedPictures:
-    """The pictures below a prefix by their names; their bytes come when they are asked for, and stay in the cache.
+@dataclass(frozen=True)
+class _Folder:
+    """A folder in S3 and its copy here."""
+
+    storage: "Storage"
+    bucket: str
+    prefix: str
+    """Ends in a slash, or is empty."""
+    copy: Path
+
+    def names(self, only: str = "") -> Iterator[str]:
+        """The pictures below it whose names begin so, in the order of their names.
+
+        Raises: BadInput for a name that no file here can have.
+        """
+        for each in self.storage.find(self.bucket, self.prefix + only):
+            name = each.key[len(self.prefix) :]
+            if has_image_suffix(name) and not any(map(is_hidden, name.split("/"))):
+                if not all(name.split("/")):
+                    raise BadInput(
+                        f"images=s3://{self.bucket}/{each.key}: cannot be a file's name here; rename it there"
+                    )
+                yield name
+
+    def bring(self, name: str) -> Path:
+        """The copy of a file, made anew where it has changed.
+
+        Raises: BadInput where it is gone.
+        """
+        address = f"{S3}{self.bucket}/{self.prefix}{name}"
+        if not self.storage.refresh_file(address, self.copy / name):
+            raise BadInput(
+                f"images={address}: there is no such file; correct it, or list it anew with the same command"
+            )
+        return self.copy / name
+
+    def fetch(self, part: FileList) -> None:
+        """Copies of files of the list, several at once."""
+        from rich.progress import track
+
+        names = (part.name(number) for number in range(len(part)))
+        with ThreadPoolExecutor(NUM_TRANSFERS) as pool:
+            shown = f"copying s3://{self.bucket}/{self.prefix}"
+            for _ in track(pool.map(self.bring, names), shown, len(part), transient=True):
+                pass
+
+
+def _name_stored(address: str, cache: Path) -> NamedPictures:
+    """The pictures below a prefix, one of them, or those of a table; bytes come when they are asked for.
 
     Raises: BadInput where there are none, or no such bucket.
     """
@@ -172,40 +222,16 @@ def _list_s3(address: str, cache: Path) -> NamedPictures:
     from sightline.aws.s3 import Storage, split_address
 
     client = make_client("s3", needs=f'images={address}: S3 needs boto3; pip install "sightline-vision[s3]"')
-    storage, (bucket, key) = Storage(client), split_address(address)
-    is_one = has_image_suffix(key)
-    top = key.rpartition("/")[0] if is_one else key.rstrip("/")
+    bucket, key = split_address(address)
+    is_file = _is_table(address) or has_image_suffix(key)
+    top, _, name = key.rpartition("/") if is_file else (key.rstrip("/"), "", "")
     prefix = f"{top}/" if top else ""
-    sizes, times = array("Q"), array("d")
-
-    def names() -> Iterator[str]:
-        for each in storage.find(bucket, key if is_one else prefix):
-            name = each.key[len(prefix) :]
-            if not has_image_suffix(name) or any(map(is_hidden, name.split("/"))) or (is_one and each.key != key):
-                continue
-            if not all(name.split("/")):
-                raise BadInput(f"images={address}: {each.key} cannot be the name of a file here; rename it there")
-            sizes.append(each.size)
-            times.append(each.changed)
-            yield name
-
-    folder = cache / "remote" / f"pictures-{hashlib.sha256(f'{bucket}/{prefix}'.encode()).hexdigest()[:12]}"
-    files = FileList.of(folder, names())
+    copy = cache / "remote" / f"pictures-{hashlib.sha256(f'{bucket}/{prefix}'.encode()).hexdigest()[:12]}"
+    folder = _Folder(Storage(client), bucket, prefix, copy)
+    if _is_table(address):
+        files = _list_table(folder.bring(name), NamedFiles([*folder.names()], f"{S3}{bucket}/{top}"), cache)
+        return NamedPictures(files, folder.fetch) if files.base == copy else NamedPictures(files)
+    files = FileList.of(copy, (each for each in folder.names(name) if not is_file or each == name))
     if not files:
         raise BadInput(f"images={address}: no images found below it; correct the bucket or the prefix")
-
-    def fetch(part: FileList) -> None:
-        def get(number: int) -> None:
-            path, index = part[number], part.first + number
-            if path.is_file() and (path.stat().st_size, int(path.stat().st_mtime)) == (sizes[index], int(times[index])):
-                return
-            if not storage.download_file(f"{S3}{bucket}/{prefix}{part.name(number)}", path):
-                raise BadInput(f"images={address}: {part.name(number)} is gone; the same command lists them anew")
-
-        from rich.progress import track
-
-        with ThreadPoolExecutor(NUM_TRANSFERS) as pool:
-            for _ in track(pool.map(get, range(len(part))), f"copying {address}", len(part), transient=True):
-                pass
-
-    return NamedPictures(files, fetch)
+    return NamedPictures(files, folder.fetch)
