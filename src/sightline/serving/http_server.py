@@ -125,10 +125,12 @@ def listen(settings: ServeSettings) -> socket.socket:
     """
     where = f"serve.host={settings.host}, serve.port={settings.port}"
     try:
-        family, _, _, _, address = socket.getaddrinfo(
-            settings.host, settings.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        family, kind, protocol, _, address = socket.getaddrinfo(
+            settings.host, settings.port, type=socket.SOCK_STREAM, proto=socket.IPPROTO_TCP, flags=socket.AI_PASSIVE
         )[0]
-        opened = socket.socket(family, socket.SOCK_STREAM)
+        opened = socket.socket(
+            family, kind, protocol
+        )  # asyncio sends at once (TCP_NODELAY) where it knows the protocol
     except OSError as error:
         raise BadInput(f"{where}: no address of this machine ({error.strerror or error})") from error
     try:
