@@ -53,7 +53,9 @@ SERVING_FROM_DATA |= {f"sightline.data.{name}" for name in ("arrays", "decoding"
 the headers of files and the errors of reading them, which a service says in its own words."""
 CONFIG_FROM_MODELS = {"models/listing.py", "models/own_network.py", "models/own_loss.py", "models/own_module.py"}
 CONFIG_FROM_MODELS |= {"models/own_metrics.py", "models/checkpoint.py", "models/classifier.py", "models/onnx_graph.py"}
-"""Task functions in a room below the configurations, what makes a network of own code, and what writes a whole file."""
+CONFIG_FROM_MODELS |= {"models/runtimes.py"}
+"""Task functions in a room below the configurations, what makes a network of own code, and what reads or writes whole
+files."""
 
 HEAVY = {"torch", "torchvision", "timm", "pytorch_lightning", "albumentations", "matplotlib", "tensorboard", "sklearn"}
 HEAVY |= {"pyarrow"}

@@ -37,6 +37,7 @@ if TYPE_CHECKING:  # imported inside functions: bad input is refused before torc
     import pytorch_lightning as pl
     from omegaconf import DictConfig
 
+    from sightline.models.learner import Learner
     from sightline.training.lr_finder import LrSweep
 
 log = logging.getLogger(__name__)
@@ -60,8 +61,8 @@ def train(cfg: "DictConfig | TrainConfig", invocation: Invocation = UNTOLD) -> T
     Raises: BadInput before anything is written when the configuration or the data cannot work.
     """
     cfg, rank = _with_devices(validate(cfg), invocation)
+    _say_which_precision(cfg, invocation)
     cfg, code = with_own_code(cfg, invocation)
-    _explain_precision(cfg, invocation)
     check_root(cfg)
     check_export_installed(cfg)
     before = found_before(find_run_to_continue(cfg))
@@ -89,10 +90,7 @@ def train(cfg: "DictConfig | TrainConfig", invocation: Invocation = UNTOLD) -> T
     found |= {"data.channels": opened.channels, "data.bit_depth": opened.bit_depth}
     pl.seed_everything(cfg.seed, verbose=False)
     learner, datamodule = build_learner(cfg, opened, rank.rank, rank.world_size)
-    if "explain" in cfg.stages and (own := cfg.explanation.own_methods()) and learner.not_measured is None:
-        from sightline.explanation.own_method import check_own_methods
-
-        check_own_methods(own, learner.module, learner.spec)
+    _check_own_methods(cfg, learner)
     plan = plan_fit(cfg, rank, learner, datamodule)
     data = {"name": cfg.data.name, **opened.describe()}
     facts = resume_fingerprint(cfg, plan.precision, data)
@@ -129,8 +127,8 @@ def _with_devices(cfg: TrainConfig, invocation: Invocation) -> tuple[TrainConfig
     return cfg, rank
 
 
-def _explain_precision(cfg: TrainConfig, invocation: Invocation) -> None:
-    """Say which precision it is that was typed, where the other one may be meant."""
+def _say_which_precision(cfg: TrainConfig, invocation: Invocation) -> None:
+    """A line where one was typed, and the other one may be meant."""
     typed = {key_of(word) for word in invocation.overrides}
     if "precision" in typed and "trainer.precision" not in typed:
         log.warning(
@@ -138,6 +136,14 @@ def _explain_precision(cfg: TrainConfig, invocation: Invocation) -> None:
             cfg.precision,
             cfg.trainer.precision,
         )
+
+
+def _check_own_methods(cfg: TrainConfig, learner: "Learner") -> None:
+    """Raises: BadInput for a method of own code that cannot explain what is trained."""
+    if "explain" in cfg.stages and (own := cfg.explanation.own_methods()) and learner.not_measured is None:
+        from sightline.explanation.own_method import check_own_methods
+
+        check_own_methods(own, learner.module, learner.spec)
 
 
 @contextmanager

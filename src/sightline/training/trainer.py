@@ -272,10 +272,9 @@ def _validation_runtime(plan: FitPlan) -> "list[pl.Callback]":
     """What validates in the place of torch."""
     if plan.runtime == "torch":
         return []
-    from sightline.callbacks.validation_runtime import ValidationRuntime
-    from sightline.data.transforms import to_pixels
+    from sightline.training.validation_runtime import ValidationRuntime
 
-    return [ValidationRuntime(plan.runtime, functools.partial(to_pixels, spec=plan.learner.spec))]
+    return [ValidationRuntime(plan.runtime)]
 
 
 def _make_watchers(plan: FitPlan, record: RunRecord) -> "tuple[Divergence, Rollback]":

@@ -1,7 +1,6 @@
 """Validates a fit by another runtime than torch: the network compiled, or its graph of each validation."""
 
 import tempfile
-from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -10,24 +9,23 @@ import pytorch_lightning as pl
 import torch
 from pytorch_lightning import Callback
 
+from sightline.data.transforms import to_pixels
 from sightline.models.exported import ExportedModel
 from sightline.models.onnx_graph import write_onnx
 from sightline.models.runtimes import FilledForward, OnnxRuntime
-
-ToPixels = Callable[[torch.Tensor], torch.Tensor]
 
 
 class ValidationRuntime(Callback):
     """Lets our module validate through a network that is compiled once, or through the graph of its present weights."""
 
-    def __init__(self, runtime: str, to_pixels: ToPixels) -> None:
-        """`runtime` is `compiled` or `onnx`; `to_pixels` makes prepared pixels of what the network sees."""
-        self.runtime, self.to_pixels = runtime, to_pixels
+    def __init__(self, runtime: str) -> None:
+        """`runtime` is `compiled` or `onnx`."""
+        self.runtime = runtime
         self._compiled: FilledForward | None = None
 
     def on_validation_start(self, trainer: pl.Trainer, pl_module: Any) -> None:
         if self.runtime == "onnx":
-            pl_module.validation_forward = _GraphForward(pl_module, self.to_pixels)
+            pl_module.validation_forward = _GraphForward(pl_module)
         elif not pl_module.is_compiled:
             self._compiled = self._compiled or FilledForward(pl_module.backbone)
             pl_module.validation_forward = self._compiled
@@ -39,11 +37,11 @@ class ValidationRuntime(Callback):
 class _GraphForward:
     """The graph of the weights that a module has when the first batch comes, by when an average has taken its place."""
 
-    def __init__(self, module: Any, to_pixels: ToPixels) -> None:
-        self.module, self.to_pixels, self.runtime = module, to_pixels, OnnxRuntime(self._export)
+    def __init__(self, module: Any) -> None:
+        self.module, self.runtime = module, OnnxRuntime(self._export)
 
     def __call__(self, images: torch.Tensor) -> torch.Tensor:
-        return self.runtime.logits(self.to_pixels(images))
+        return self.runtime.logits(to_pixels(images, self.module.spec))
 
     def _export(self, batch: torch.Tensor) -> ExportedModel:
         spec = replace(self.module.spec, views="none", calibration=None)
