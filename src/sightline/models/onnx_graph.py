@@ -14,6 +14,7 @@ from typing import Any
 
 import torch
 from torch import nn
+from torch.nn.attention import SDPBackend, sdpa_kernel
 
 from sightline.errors import BadInput
 from sightline.models.exported import FEATURES, IMAGE, METADATA, PROBABILITIES
@@ -120,7 +121,7 @@ def write_onnx(path: Path, network: nn.Module, spec: TaskSpec, facts: Mapping[st
 def _translate(network: nn.Module, image: torch.Tensor) -> Any:
     """The exporter's program; what it says on the way is not passed on."""
     try:
-        with quiet():
+        with quiet(), sdpa_kernel(SDPBackend.MATH):  # others lay their results out as what is written does not
             return torch.onnx.export(
                 network,
                 (image,),
