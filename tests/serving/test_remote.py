@@ -55,6 +55,19 @@ def test_a_busy_endpoint_is_passed_on(exported: Path) -> None:
     assert (status, problem["detail"]) == (429, "come back later")
 
 
+def test_an_endpoint_that_is_busy_at_first_is_asked_again(exported: Path) -> None:
+    asked: list[bytes] = []
+
+    def refuse(body: bytes) -> None:
+        asked.append(body)
+        if 1 < len(asked) < 4:  # the server behind has asked itself once
+            raise Problem(503, "Not ready", "wait", retry_after=0)
+
+    with served(lambda: guarded(exported, refuse)) as behind, served(lambda: RemoteAnswerer.open(behind)) as front:
+        status, answer = ask(front, "/invocations", picture())
+    assert (status, len(asked)) == (200, 5), answer
+
+
 def test_an_endpoint_with_the_door_of_answers_alone(exported: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with aws(RuntimePredictor.open(exported)) as address:
         for name, text in aws_environment(address).items():

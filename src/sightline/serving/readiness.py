@@ -4,6 +4,7 @@ import io
 import logging
 import platform
 import re
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -19,6 +20,8 @@ from sightline.task_spec import TaskSpec
 log = logging.getLogger(__name__)
 INT8_FLAGS = {"avx512_vnni", "avx_vnni", "avx_vnni_int8", "amx_int8", "asimddp"}
 """Of a processor that multiplies bytes several at a time; the last one is Arm's."""
+SECONDS_BETWEEN = 1.0
+"""The longest pause before an endpoint that was busy is asked again."""
 FOLDERS = re.compile(r"(?<![\w:/.])(?:\w+://)?(?:[\w.~-]*/)+(?=[\w.-])")
 """Of a path in a message; a server tells nobody where its files are."""
 
@@ -56,9 +59,7 @@ class Readiness:
             return
         try:
             answerer = open_answerer()
-            (answer,) = answerer.answer([made_picture(answerer.spec)], ["first"])
-            if isinstance(answer, Problem):
-                raise answer
+            self._ask_once(answerer)
             service = Service(self.watch(answerer), self.settings)
         except Exception as error:  # whatever it is, /ping says it and the process goes on
             self.error = error
@@ -68,6 +69,20 @@ class Readiness:
             return
         self.service, self.reason = service, ""
         log.info("ready: %s", describe(answerer))
+
+    def _ask_once(self, answerer: Answerer) -> None:
+        """Let the model answer; an endpoint that is busy, or not ready yet, is asked again.
+
+        Raises: Problem for any other that it answers.
+        """
+        while not self.is_stopping:
+            (answer,) = answerer.answer([made_picture(answerer.spec)], ["first"])
+            if not isinstance(answer, Problem):
+                return
+            if answer.status not in (429, 503):
+                raise answer
+            self.reason = f"what answers is busy, and is asked again: {answer.detail}"
+            time.sleep(min(answer.retry_after or SECONDS_BETWEEN, SECONDS_BETWEEN))
 
     def stop(self) -> None:
         """Refuse what comes from now on."""
