@@ -5,7 +5,8 @@
 A folder of JPEGs of the network's size (about 11 kB each) is made, and a model with random weights with its exported
 graph. Each side is a process of its own that has done some images before; turn by turn all of them predict the whole
 folder as predict.py does, results written, start not counted. `reading` decodes and prepares alone: the limit of any
-runtime. Beside the rate stands the processor time of an image, which another load on the machine changes less.
+runtime. `--before FOLDER` names a checkout of an earlier commit, whose predict.py is one more side, the first. Beside
+the rate stands the processor time of an image, which another load on the machine changes less.
 """
 
 import argparse
@@ -32,6 +33,7 @@ SIDES = {
     "onnx": ("runtime=onnx",),
     "compiled": ("runtime=compiled",),
     "reading": (),
+    "before": (),
 }
 
 
@@ -43,14 +45,18 @@ def main() -> None:
     parser.add_argument("--images", type=int, default=2000)
     parser.add_argument("--turns", type=int, default=5)
     parser.add_argument("--sides", default="torch,onnx,reading", help=f"of {', '.join(SIDES)}")
+    parser.add_argument("--before", type=Path, help="a checkout of an earlier commit")
     arguments = parser.parse_args()
-    sides = arguments.sides.split(",")
+    sides = [*(["before"] if arguments.before else []), *arguments.sides.split(",")]
+    projects = dict.fromkeys(sides, PROJECT) | {"before": arguments.before}
     with tempfile.TemporaryDirectory() as place, ExitStack() as stack:
-        write_images(Path(place, "few"), 128, arguments.size)
+        write_images(Path(place, "few"), 96, arguments.size)
         write_images(Path(place, "images"), arguments.images, arguments.size)
         write_model(Path(place, "model"), arguments.model, arguments.size)
         spawn = multiprocessing.get_context("spawn")
-        pools = {side: stack.enter_context(ProcessPoolExecutor(1, spawn)) for side in sides}
+        pools = {
+            side: stack.enter_context(ProcessPoolExecutor(1, spawn, use_project, (projects[side],))) for side in sides
+        }
         print(
             f"{date.today()}  {arguments.model} {arguments.size} px, {arguments.images} JPEGs, {os.cpu_count()} cores"
         )
@@ -69,6 +75,14 @@ def main() -> None:
             f"{statistics.median(costs):6.2f} ms of a core an image, "
             f"{statistics.median(ratio):5.2f} times {sides[0]} ({min(ratio):.2f} to {max(ratio):.2f})"
         )
+
+
+def use_project(project: Path) -> None:
+    """In a process of its own: the code of a checkout."""
+    global PROJECT
+    PROJECT = project.resolve()
+    sys.path.insert(0, str(PROJECT / "src"))
+    multiprocessing.set_start_method("fork", force=True)  # of what it starts itself, as in a command
 
 
 def write_images(folder: Path, count: int, size: int) -> None:

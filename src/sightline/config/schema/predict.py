@@ -38,7 +38,7 @@ class PredictConfig:
     )
     data: PicturesConfig = field(default_factory=PicturesConfig)
     batch_size: int = key(64, "images at a time", minimum=1)
-    num_workers: int = key(2, "processes that decode images", minimum=0)
+    num_workers: int = key(2, "threads that decode images", minimum=0)
     accelerator: str = key("auto", "auto: the best that this machine has", needs=HERE)
     precision: str = key("32-true", PRECISION, choices=PRECISIONS, needs=HERE)
     runtime: str = key("auto", RUNTIME, choices=RUNTIMES, needs=HERE)
