@@ -11,7 +11,7 @@ import numpy as np
 
 
 def plant(name: str) -> None:
-    {"lacking": _lack_onnxscript, "killed": _kill_at_the_end}.get(name, lambda: _write_wrongly(WRONG[name]))()
+    {"lacking": _lack_onnxscript, "killed": _kill_at_the_end, "layout": _swap_sides}[name]()
 
 
 def _lack_onnxscript() -> None:
@@ -29,21 +29,25 @@ def _kill_at_the_end() -> None:
     cost.cost_of_onnx = end
 
 
-def _write_wrongly(change: Callable[[Any], None]) -> None:
-    """The exporter writes its file, and then it is changed, as a fault of it would."""
-    import onnx
-
+def _swap_sides() -> None:
     from sightline.models import onnx_graph
 
-    right = onnx_graph.write_onnx
+    onnx_graph.write_onnx = writing_wrongly(swap_sides)
+
+
+def writing_wrongly(change: Callable[[Any], None]) -> Callable[..., None]:
+    """The exporter's function, whose file is changed after it, as a fault of it would."""
+    import onnx
+
+    from sightline.models.onnx_graph import write_onnx
 
     def write(path: Path, *arguments: Any) -> None:
-        right(path, *arguments)
+        write_onnx(path, *arguments)
         model = onnx.load(path)
         change(model.graph)
         onnx.save(model, path)
 
-    onnx_graph.write_onnx = write
+    return write
 
 
 def change_weight(graph: Any) -> None:
@@ -68,6 +72,3 @@ def _change(graph: Any, name: str, change: Callable[[np.ndarray], np.ndarray]) -
     tensor = next(each for each in graph.initializer if each.name == name)
     changed = np.ascontiguousarray(change(numpy_helper.to_array(tensor)))
     tensor.CopyFrom(numpy_helper.from_array(changed, name))
-
-
-WRONG = {"weight": change_weight, "layout": swap_sides, "colours": swap_colours}

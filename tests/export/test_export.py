@@ -11,15 +11,21 @@ import pytest
 from PIL import Image
 from tests.commands import Starter
 from tests.conftest import BARE, Cli, compose_task
+from tests.export import planted
+from tests.own_code import with_network, write_code
 
+from sightline.errors import BadInput, GateNotMet
+from sightline.export import int8
 from sightline.export.export import ExportResult, export
 from sightline.finished_run import FinishedRun
+from sightline.models import onnx_graph
 from sightline.models.checkpoint import load_model, save_model
 from sightline.models.exported import ExportedModel
 
 FILES = ("baseline.npz", "export.json", "model.int8.onnx", "model.onnx", "model_card.md")
 NAMES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
 QUICK = "export.cost=false"
+STAGE = ("stages=[fit,export]", QUICK)
 CANNOT_MISS = ("export.min_agreement=0", "export.max_accuracy_drop=1")
 
 
@@ -118,32 +124,50 @@ def test_the_baseline_describes_the_validation_images(exported_run: Path) -> Non
     assert arrays["features"].shape == (9, 96)
 
 
-def test_a_training_exports_at_its_end(cli: Cli, colors: Path, tmp_path: Path) -> None:
-    words = ["data=folder", f"data.root={colors}", f"output={tmp_path / 'run'}", *BARE, "stages=[fit,export]", QUICK]
-    done = cli("train", *words, "export.int8=false")
+def test_a_training_of_own_code_exports_at_its_end_and_again_later(cli: Cli, colors: Path, tmp_path: Path) -> None:
+    run, own = tmp_path / "run", with_network(write_code(tmp_path / "own"))
+    bare = [word for word in BARE if not word.startswith("model.name")]
+    done = cli("train", *own, "data=folder", f"data.root={colors}", f"output={run}", *bare, *STAGE, "export.int8=false")
     assert done.returncode == 0, done.stderr
-    record = json.loads((tmp_path / "run" / "run.json").read_text())
+    record = json.loads((run / "run.json").read_text())
     assert (record["status"], record["exported"]["precisions"]) == ("finished", ["fp32"])
-    described = json.loads((tmp_path / "run" / "model" / "model.json").read_text())
-    assert facts_of(tmp_path / "run")["sha256"] == described["sha256"]
+    described = json.loads((run / "model" / "model.json").read_text())
+    before = facts_of(run)
+    assert before["sha256"] == described["sha256"]
+    assert ExportedModel.open(run / "model" / "model.onnx").run(np.zeros((1, 32, 32, 3), np.uint8))[1].shape == (1, 4)
+    done = cli("export", f"run={run}", "export.int8=false")
+    assert done.returncode == 0, done.stderr
+    after = facts_of(run)
+    assert after["torch"]["milliseconds"] > 0  # in a process that has to find the code of its own accord
+    assert after["fp32"]["max_probability_difference"] == before["fp32"]["max_probability_difference"]
 
 
 def test_a_stage_that_lacks_a_package_is_refused_before_the_training(
     starter: Starter, colors: Path, tmp_path: Path
 ) -> None:
     words = ["src/train.py", "data=folder", f"data.root={colors}", f"output={tmp_path / 'run'}", *BARE]
-    done = starter.run([*words, "stages=[fit,export]"], first=("tests.export.planted:plant", "lacking"))
+    done = starter.run([*words, *STAGE], first=("tests.export.planted:plant", "lacking"))
     assert done.returncode == 2
     assert "needs onnxscript: pip install 'sightline-vision[export]'" in done.stderr
     assert not (tmp_path / "run").exists()
 
 
-@pytest.mark.parametrize("fault", ["weight", "layout", "colours"])
-def test_a_wrong_export_is_refused_and_nothing_is_written(starter: Starter, trained: Path, fault: str) -> None:
+def test_a_wrong_export_is_refused_and_nothing_is_written(starter: Starter, trained: Path) -> None:
     before = contents(trained)
-    done = starter.run(["src/export.py", f"run={trained}"], first=("tests.export.planted:plant", fault))
+    done = starter.run(["src/export.py", f"run={trained}"], first=("tests.export.planted:plant", "layout"))
     assert done.returncode == 4, done.stderr
     assert "model.onnx answers differently than the network" in done.stderr.splitlines()[-1]
+    assert contents(trained) == before
+
+
+@pytest.mark.parametrize("fault", [planted.change_weight, planted.swap_colours])
+def test_other_faults_of_an_exporter_are_found_too(
+    trained: Path, monkeypatch: pytest.MonkeyPatch, fault: Callable[[Any], None]
+) -> None:
+    before = contents(trained)
+    monkeypatch.setattr(onnx_graph, "write_onnx", planted.writing_wrongly(fault))
+    with pytest.raises(GateNotMet, match="answers differently than the network: probabilities differ by up to 0"):
+        export_here(trained)
     assert contents(trained) == before
 
 
@@ -195,3 +219,50 @@ def test_layers_that_do_not_bear_8_bits_are_left_at_float_and_named(
     assert any(name.startswith("conv1.") for name in facts["int8"]["float_layers"])
     assert facts["int8"]["float_layers"][0] in caplog.text
     assert facts["int8"]["agreement"] >= 0.98
+
+
+def test_where_8_bits_do_not_meet_their_bounds_there_are_none_unless_they_were_asked_for(
+    copied: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    run = copied(lambda network: spread(network, STEM))
+    monkeypatch.setattr(int8, "STEPS", ())  # no layer may stay at float
+    with pytest.raises(GateNotMet, match="model.int8.onnx agrees with fp32 on 0"):
+        export_here(run, "export.int8=true")
+    assert not (run / "model" / "model.onnx").exists()
+    (run / "model" / "model.int8.onnx").write_bytes(b"of an export before")
+    facts = export_here(run).facts
+    assert "agrees with fp32 on" in facts["int8_refused"]
+    assert (run / "model" / "model.onnx").exists()
+    assert not (run / "model" / "model.int8.onnx").exists()
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["data.root=/elsewhere"], "data.own_root=/elsewhere"),
+        (["launch=local_process"], "launch=local_process: export.py writes into the run's own folder"),
+        (["export.int8=maybe"], "export.int8=maybe: must be auto, true or false"),
+    ],
+)
+def test_what_an_export_does_not_take_is_refused_by_name(trained: Path, words: list[str], said: str) -> None:
+    with pytest.raises(BadInput, match=said):
+        export_here(trained, *words)
+
+
+def test_what_is_no_run_with_its_images_is_refused(trained: Path, tmp_path: Path) -> None:
+    with pytest.raises(BadInput, match="best.ckpt: a checkpoint; what is exported is the model/ of a run"):
+        export_here(trained / "checkpoints" / "best.ckpt")
+    shutil.copytree(trained / "model", tmp_path / "model")
+    with pytest.raises(BadInput, match="came without its run folder"):
+        export_here(tmp_path / "model")
+
+
+def test_an_export_is_compared_on_the_images_where_they_lie_now(trained: Path, colors: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    record = json.loads((run / "run.json").read_text())
+    record["data"]["root"] = record["config"]["data"]["root"] = str(tmp_path / "gone")
+    (run / "run.json").write_text(json.dumps(record))
+    with pytest.raises(BadInput, match="data.own_root=FOLDER"):
+        export_here(run)
+    assert export_here(run, f"data.own_root={colors}", "export.int8=false").facts["images"] == 9

@@ -76,7 +76,7 @@ def write_int8(
             )
         names = tuple(quantiser.name_of(each) for each in excluded)
     if names:
-        log.info("int8: left at float, because they alone change answers too much: %s", ", ".join(names))
+        log.info("int8: left at float, as 8 bits there change answers most: %s", ", ".join(names))
     return Quantised(found, agreement, drop, names, _calibrated(found, val.spec))
 
 
