@@ -133,7 +133,7 @@ def _describe_gap(rows: Rows, best: int, monitor: str | None, record: Mapping[st
             "code that logs them tells."
         )
     train, val = row["train/accuracy"], row["val/accuracy"]
-    count = record.get("data", {}).get("num_images", {}).get("val", 0)
+    count = record.get("data", {}).get("num_images", {}).get("val") or 0
     gap = f"{100 * abs(train - val):.2g} percentage points " + ("fewer" if train > val else "more")
     text = (
         f"{place} {percent(train)} of the training images and {percent(val)} of the validation images were answered "

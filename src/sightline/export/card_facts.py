@@ -69,6 +69,11 @@ class RunFiles:
         return read_json(self.folder / "run.json")
 
     @cached_property
+    def data(self) -> dict[str, Any]:
+        """What the record says of the data; what it does not know (an audit that was skipped) is left out."""
+        return {key: value for key, value in self.record.get("data", {}).items() if value is not None}
+
+    @cached_property
     def config(self) -> dict[str, Any]:
         return self.record.get("config", {})
 
@@ -101,7 +106,8 @@ class RunFiles:
     @property
     def num_images(self) -> dict[str, int]:
         """By split."""
-        return self.record.get("data", {}).get("num_images", {})
+        known = self.data.get("num_images", {})
+        return {split: count for split, count in known.items() if count is not None}
 
     @cached_property
     def classes(self) -> list[ClassResult]:

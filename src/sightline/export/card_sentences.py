@@ -107,7 +107,7 @@ def describe_limits(run: RunFiles, worst: Sequence[ClassResult]) -> list[str]:
         )
     if (coverage := metrics.get(f"{split}/coverage")) is not None and coverage < 1:
         limits.append(f"Unsure about {percent(1 - coverage)} of the {SPLITS[split]} images: these need a person.")
-    if leaks := run.record.get("data", {}).get("findings", {}).get("leak"):
+    if leaks := run.data.get("findings", {}).get("leak"):
         limits.append(
             f"The audit counts {leaks:,} pictures that lie in two splits, alike or nearly: results may be too good."
         )

@@ -80,7 +80,7 @@ def _eval_results(run: RunFiles) -> "list[EvalResult]":
     """The `model-index`: each metric with the ends of its interval."""
     from huggingface_hub import EvalResult
 
-    data, found = run.record.get("data", {}), []
+    data, found = run.data, []
     name = str(data.get("name") or run.record.get("name") or "images")
     for key, (title, kind) in RESULTS.items():
         if (value := run.metrics.get(f"{run.split}/{key}")) is None or _says_nothing(run, key):
@@ -112,7 +112,7 @@ def _says_nothing(run: RunFiles, key: str) -> bool:
 
 def _sections(run: RunFiles) -> dict[str, Any]:
     """Everything that the template shows."""
-    spec, data = run.spec, run.record.get("data", {})
+    spec, data = run.spec, run.data
     is_grouped = f"{run.split}/accuracy_low_grouped" in run.metrics
     worst = sorted((each for each in run.classes if each.num_images), key=lambda each: (each.recall, each.num_images))
     shown = run.classes if len(run.classes) <= MOST_CLASSES else worst[:MOST_CLASSES]

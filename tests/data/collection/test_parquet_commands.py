@@ -1,5 +1,6 @@
 """Parquet by the commands of a person: looked at, trained on, evaluated, gone on with; and those of docs/data.md."""
 
+import csv
 import io
 import re
 import shlex
@@ -147,11 +148,15 @@ def test_without_pyarrow(cold_cli: Cli, tmp_path: Path) -> None:
     assert not (tmp_path / "out").exists()
 
 
-def test_a_parquet_file_is_not_predicted(run: Path, place: Path, cli: Cli, tmp_path: Path) -> None:
+def test_the_pictures_in_a_parquet_file_are_predicted(run: Path, place: Path, cli: Cli, tmp_path: Path) -> None:
     done = cli("predict", f"run={run}", f"images={place / 'colors.parquet'}", f"output={tmp_path / 'out'}")
-    assert done.returncode == 2
-    assert "is a parquet file, and images are files or folders" in done.stderr
-    assert not (tmp_path / "out").exists()
+    assert done.returncode == 0, done.stderr
+    import pyarrow.parquet as pq
+
+    with (tmp_path / "out" / "predictions.csv").open(newline="") as table:
+        rows = list(csv.DictReader(table))
+    assert len(rows) == pq.read_metadata(place / "colors.parquet").num_rows
+    assert {row["class"] for row in rows} <= {"blue", "green", "red"}
 
 
 def documented() -> list[tuple[str, str]]:
