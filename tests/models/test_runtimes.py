@@ -102,7 +102,7 @@ def test_a_training_validates_and_measures_by_it(runtime: str, kind: str, colors
     found = [read_json(tmp_path / name / "metrics.json") for name in ("torch", runtime)]
     assert found[1]["test/loss"] == pytest.approx(found[0]["test/loss"], abs=1e-4)
     assert [read_json(tmp_path / name / "run.json")["runtime"] for name in ("torch", runtime)] == ["torch", kind]
-    more = (*words[:-1], "trainer.max_epochs=2")
+    more = (*words, "trainer.max_epochs=2")
     with pytest.raises(BadInput, match=rf"runtime=auto \(was {runtime}\)"):
         train(compose_config("train", *more, f"resume={tmp_path / runtime}"))
     train(compose_config("train", *more, f"resume={tmp_path / 'torch'}"))  # which is what auto is in a fit
