@@ -221,6 +221,17 @@ def test_layers_that_do_not_bear_8_bits_are_left_at_float_and_named(
     assert facts["int8"]["agreement"] >= 0.98
 
 
+def test_the_views_of_a_run_and_their_mean_are_in_its_int8_file_too(trained: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run)
+    spec = json.loads((run / "model" / "task_spec.json").read_text())
+    (run / "model" / "task_spec.json").write_text(json.dumps({**spec, "views": "flip_and_zooms"}))
+    facts = export_here(run, "export.int8=true").facts
+    assert facts["fp32"]["max_probability_difference"] < 1e-5
+    assert facts["int8"]["max_probability_difference"] < 0.1
+    assert facts["int8"]["float_layers"] == []
+
+
 def test_where_8_bits_do_not_meet_their_bounds_there_are_none_unless_they_were_asked_for(
     copied: Callable[..., Path], monkeypatch: pytest.MonkeyPatch
 ) -> None:
