@@ -42,7 +42,6 @@ class ServeSettings:
     capture: str | None = _key(None, "a folder or s3://… for what was asked and answered", path="target")
     capture_percent: float = _key(100.0, "of the answers that are captured", minimum=0, maximum=100)
     capture_images: bool = _key(False, "also capture the pictures themselves")
-    label_studio: bool = _key(False, "also answer Label Studio's machine-learning backend protocol")
 
 
 def from_environment(environment: Mapping[str, str]) -> ServeSettings:
