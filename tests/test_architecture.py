@@ -264,7 +264,7 @@ def test_plugins_are_thin() -> None:
     )
 
 
-@pytest.mark.parametrize("task", ["train", "evaluate", "explain", "predict", "serve", "find_lr", "models"])
+@pytest.mark.parametrize("task", ["train", "evaluate", "explain", "predict", "export", "serve", "find_lr", "models"])
 def test_composing_never_loads_torch(task: str) -> None:
     program = (
         "import sys, runpy\n"

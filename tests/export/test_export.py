@@ -8,19 +8,23 @@ from typing import Any
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tests.commands import Starter
 from tests.conftest import BARE, Cli, compose_task
 from tests.export import planted
 from tests.own_code import with_network, write_code
 
+from sightline.data.transforms import normalise
 from sightline.errors import BadInput, GateNotMet
 from sightline.export import int8
+from sightline.export.agreement import prepared
 from sightline.export.export import ExportResult, export
 from sightline.finished_run import FinishedRun
 from sightline.models import onnx_graph
 from sightline.models.checkpoint import load_model, save_model
 from sightline.models.exported import ExportedModel
+from sightline.task_spec import TaskSpec
 
 FILES = ("baseline.npz", "export.json", "model.int8.onnx", "model.onnx", "model_card.md")
 NAMES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
@@ -277,3 +281,10 @@ def test_an_export_is_compared_on_the_images_where_they_lie_now(trained: Path, c
     with pytest.raises(BadInput, match="data.own_root=FOLDER"):
         export_here(run)
     assert export_here(run, f"data.own_root={colors}", "export.int8=false").facts["images"] == 9
+
+
+def test_normalised_floats_of_own_data_are_compared_as_the_pixels_they_were() -> None:
+    spec = TaskSpec(("a", "b"), 8, (0.5, 0.4, 0.3), (0.2, 0.3, 0.1))
+    pixels = torch.from_numpy(np.random.default_rng(0).integers(0, 256, (4, 8, 8, 3), dtype=np.uint8))
+    assert torch.equal(prepared(normalise(pixels, spec).contiguous(), spec), pixels)
+    assert prepared(pixels, spec) is pixels
