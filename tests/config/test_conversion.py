@@ -60,7 +60,8 @@ def test_yaml_reads_back_with_the_same_types(tmp_path: Path) -> None:
 
 def test_keys_that_name_a_place_are_told_apart() -> None:
     kinds = path_keys()
-    assert {key for key, kind in kinds.items() if kind == "run"} == {"run", "against", "resume", "model.teacher"}
+    runs = {"run", "against", "resume", "model.teacher", "pipeline.champion"}
+    assert {key for key, kind in kinds.items() if kind == "run"} == runs
     assert {key for key, kind in kinds.items() if kind == "stays"} == {
         *("output", "into"),
         *(f"paths.{name}" for name in ("data", "cache", "inputs", "runs")),

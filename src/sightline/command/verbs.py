@@ -5,7 +5,7 @@ import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import redirect_stdout
-from dataclasses import asdict, dataclass, field, is_dataclass
+from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any, NoReturn
 
 from hydra.core.utils import configure_log
@@ -14,9 +14,10 @@ from omegaconf import DictConfig, OmegaConf
 from sightline.command.arguments import HELP, VERSION, read_overrides
 from sightline.command.composition import compose
 from sightline.command.help import describe_keys, table_lines, version_text
-from sightline.command.program import run_and_exit
+from sightline.command.program import invocation, run_and_exit
 from sightline.config import TASKS, did_you_mean, refuse_unknown_keys, validate_task
 from sightline.errors import BadInput
+from sightline.runs.override_text import override
 from sightline.runs.project import IS_INSTALLED
 
 
@@ -27,17 +28,18 @@ class Verbs:
     A function of `functions` takes the configuration, as the dataclass of `configs/<task>.yaml`, and the names; its
     first line of documentation is its help. It returns what JSON can hold, dataclasses and iterators included;
     `printed` has the functions that show results to people, where `print` will not do. `options` are further spellings
-    of keys: `--into DIR` for `into=DIR`.
+    of keys: `--into DIR` for `into=DIR`. With `takes_invocation` functions take what was typed, too, before the names.
     """
 
     task: str
     functions: Mapping[str, Callable[..., Any]]
     printed: Mapping[str, Callable[[Any], None]] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
+    takes_invocation: bool = False
 
     def usage(self, verb: str) -> str:
         """`status JOB`; names that may be left out in brackets."""
-        _, *names = inspect.signature(self.functions[verb]).parameters.values()
+        names = [*inspect.signature(self.functions[verb]).parameters.values()][1 + self.takes_invocation :]
         upper = [f"{each.name.upper()}{' …' if each.kind is each.VAR_POSITIONAL else ''}" for each in names]
         required = [each.default is each.empty and each.kind is not each.VAR_POSITIONAL for each in names]
         shown = [name if needed else f"[{name}]" for name, needed in zip(upper, required, strict=True)]
@@ -69,7 +71,7 @@ def do_verb(verbs: Verbs, args: Sequence[str], *, sets_up_logging: bool = False)
     if verb not in verbs.functions and (verb or not flags & {*HELP}):
         problem = f"{verb}: no such verb{did_you_mean(verb, verbs.functions)}" if verb else "say what to do"
         raise BadInput(f"{problem}; the verbs are {', '.join(verbs.functions)}")
-    overrides, _ = read_overrides(verbs.task, [arg for arg in args if arg not in (verb, *names)])
+    overrides, guesses = read_overrides(verbs.task, [arg for arg in args if arg not in (verb, *names)])
     cfg = compose(verbs.task, overrides, with_hydra=True)
     if sets_up_logging:
         configure_log(cfg.hydra.job_logging)
@@ -82,7 +84,9 @@ def do_verb(verbs: Verbs, args: Sequence[str], *, sets_up_logging: bool = False)
         print(_help_of_verbs(verbs, verb, cfg))
         return
     settings_of_task = validate_task(cfg, TASKS[verbs.task])
-    _call_and_print(verbs, verb, (settings_of_task, *names), as_json="--json" in flags)
+    typed = [*overrides, *(override(key, value) for key, value in settings.items())]
+    told = [replace(invocation(), overrides=tuple(typed), guesses=tuple(guesses))] if verbs.takes_invocation else []
+    _call_and_print(verbs, verb, (settings_of_task, *told), names, as_json="--json" in flags)
 
 
 def _take_options(verbs: Verbs, args: Sequence[str]) -> tuple[list[str], dict[str, str]]:
@@ -102,17 +106,17 @@ def _take_options(verbs: Verbs, args: Sequence[str]) -> tuple[list[str], dict[st
     return kept, settings
 
 
-def _call_and_print(verbs: Verbs, verb: str, arguments: tuple[Any, ...], *, as_json: bool) -> None:
+def _call_and_print(verbs: Verbs, verb: str, told: tuple[Any, ...], names: Sequence[str], *, as_json: bool) -> None:
     function = verbs.functions[verb]
     try:
-        inspect.signature(function).bind(*arguments)
+        inspect.signature(function).bind(*told, *names)
     except TypeError:
-        raise BadInput(f"{' '.join([verb, *arguments[1:]])}: write it as {verbs.usage(verb)}") from None
+        raise BadInput(f"{' '.join([verb, *names])}: write it as {verbs.usage(verb)}") from None
     if not as_json:
-        verbs.printed.get(verb, print)(function(*arguments))
+        verbs.printed.get(verb, print)(function(*told, *names))
         return
     with redirect_stdout(sys.stderr):
-        text = json.dumps(function(*arguments), default=_plain, ensure_ascii=False, indent=2)
+        text = json.dumps(function(*told, *names), default=_plain, ensure_ascii=False, indent=2)
     print(text)
 
 

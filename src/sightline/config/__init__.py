@@ -22,12 +22,15 @@ from sightline.config.own_code import OwnCode, open_code, targets_of
 from sightline.config.registration import all_keys, path_keys, register, with_absolute_paths
 from sightline.config.schema.augmentation import AugmentationConfig, BatchAugmentationConfig
 from sightline.config.schema.data import DataConfig, PathsConfig
+from sightline.config.schema.data_versions import DataVersionsConfig
 from sightline.config.schema.evaluation import EvaluationConfig
 from sightline.config.schema.explanation import METHODS, ExplanationConfig
 from sightline.config.schema.export import ExportConfig, ExportTaskConfig
 from sightline.config.schema.model import ModelConfig
 from sightline.config.schema.own_code import is_own
+from sightline.config.schema.pipeline import STEPS, GateConfig, GateTaskConfig, PipelineConfig, PipelineSettings
 from sightline.config.schema.predict import PredictConfig
+from sightline.config.schema.registry import RegistryConfig
 from sightline.config.schema.rules import check_processes, check_views
 from sightline.config.schema.run_data import RunDataConfig
 from sightline.config.schema.serve import ServeConfig
@@ -60,6 +63,7 @@ __all__ = [
     "PRECISIONS",
     "RUNTIMES",
     "SPLITS",
+    "STEPS",
     "STRATEGIES",
     "TABLE_SUFFIXES",
     "TASKS",
@@ -67,6 +71,7 @@ __all__ = [
     "BatchAugmentationConfig",
     "CheckpointConfig",
     "DataConfig",
+    "DataVersionsConfig",
     "DivergenceConfig",
     "EvaluateConfig",
     "EvaluationConfig",
@@ -75,6 +80,8 @@ __all__ = [
     "ExportConfig",
     "ExportTaskConfig",
     "FindLrConfig",
+    "GateConfig",
+    "GateTaskConfig",
     "JobsConfig",
     "LrFinderConfig",
     "ModelConfig",
@@ -82,8 +89,11 @@ __all__ = [
     "NewConfig",
     "OwnCode",
     "PathsConfig",
+    "PipelineConfig",
+    "PipelineSettings",
     "PredictConfig",
     "PrepareConfig",
+    "RegistryConfig",
     "RunDataConfig",
     "ServeConfig",
     "TrainConfig",

@@ -26,6 +26,12 @@ class PathsConfig:
     cache: str = key(MISSING, "downloads, decoded images and audits: all of it can be made again", path="stays")
     inputs: str = key(MISSING, "of a job: a folder for each place that came with it", path="stays")
     runs: str = key(MISSING, "run folders are made here", path="stays")
+    registry: str = key(
+        "${paths.runs}/registry", "of models: a folder, s3://bucket/prefix or sagemaker:GROUP", path="stays"
+    )
+    data_versions: str = key(
+        "${paths.runs}/data_versions", "of data sets: a folder or s3://bucket/prefix", path="stays"
+    )
 
 
 @dataclass

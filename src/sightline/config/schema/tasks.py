@@ -7,11 +7,14 @@ from omegaconf import MISSING
 
 from sightline.config.constraints import Needs, key, only_with
 from sightline.config.schema.data import NOT_FILES, DataConfig, PathsConfig
+from sightline.config.schema.data_versions import DataVersionsConfig
 from sightline.config.schema.evaluation import EvaluationConfig
 from sightline.config.schema.explanation import ExplanationConfig
 from sightline.config.schema.export import ExportTaskConfig
 from sightline.config.schema.own_code import CODE_SHA256, EXTENSIONS, TRUST_CODE
+from sightline.config.schema.pipeline import GateTaskConfig, PipelineConfig
 from sightline.config.schema.predict import PredictConfig
+from sightline.config.schema.registry import RegistryConfig
 from sightline.config.schema.run_data import IMAGES, RUN, RunDataConfig
 from sightline.config.schema.serve import ServeConfig
 from sightline.config.schema.train import FindLrConfig, TrainConfig
@@ -151,6 +154,10 @@ TASKS: dict[str, type] = {
     "find_lr": FindLrConfig,
     "models": ModelsConfig,
     "jobs": JobsConfig,
+    "pipeline": PipelineConfig,
+    "gate": GateTaskConfig,
+    "registry": RegistryConfig,
+    "data_versions": DataVersionsConfig,
     "new": NewConfig,
 }
 """By the name of the program."""

@@ -1,0 +1,17 @@
+"""The configuration of registry.py."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+from sightline.config.constraints import key
+from sightline.config.schema.data import PathsConfig
+
+
+@dataclass
+class RegistryConfig:
+    """Trained models by name and version."""
+
+    why: str | None = key(None, "of approve, reject, stage and rollback: kept in the history of the version")
+    keep: int = key(10, "of prune: so many versions of a name stay, and those that are staged or approved", minimum=0)
+    paths: PathsConfig = field(default_factory=PathsConfig)
+    launch: dict[str, Any] = key({}, "where the task is started; empty where it runs")

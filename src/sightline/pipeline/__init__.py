@@ -1,0 +1,1 @@
+"""From data to a registered model, in steps that are jobs of our own programs."""
