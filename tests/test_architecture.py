@@ -45,6 +45,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "sweeping": LOWEST | {"config", "launch", "metrics", "runs"},
     "command": LOWEST | {"config", "distributed", "env_file", "runs"},
     "own_project": LOWEST,
+    "pipeline": LOWEST | {"config", "runs"},
 }
 SERVING_FROM_DATA = {f"sightline.data.{name}" for name in ("transforms", "pictures", "display", "predicted_classes")}
 SERVING_FROM_DATA |= {"sightline.data.collection.image_files", "sightline.data.collection.named_pictures"}
@@ -119,7 +120,7 @@ COMPOSED |= {f"src/sightline/{name}.py" for name in ("evaluation/evaluate", "exp
 COMPOSED |= {"src/sightline/models/listing.py", "src/sightline/export/export.py", "src/sightline/serving/serve.py"}
 """Files beside config/, plugins and entry points that may know what Hydra composes: task functions, which type it,
 and what reads a command line."""
-MAX_COMPOSED = 37
+MAX_COMPOSED = 39
 PLUGINS_MAY_IMPORT = {"command", "errors", "config", "metrics", "runs", "launch", "sweeping", "training"}
 SEARCH = {"optuna", "plotly", "sqlalchemy"}
 

@@ -64,7 +64,7 @@ def test_keys_that_name_a_place_are_told_apart() -> None:
     assert {key for key, kind in kinds.items() if kind == "run"} == runs
     assert {key for key, kind in kinds.items() if kind == "stays"} == {
         *("output", "into"),
-        *(f"paths.{name}" for name in ("data", "cache", "inputs", "runs")),
+        *(f"paths.{name}" for name in ("data", "cache", "inputs", "runs", "registry", "data_versions")),
     }
     assert {key for key, kind in kinds.items() if kind == "target"} == {"shards", "serve.output", "serve.capture"}
     assert {"data.root", "data.own_root", "data.manifest", "model.weights", "images"} <= kinds.keys()

@@ -126,7 +126,8 @@ def main() -> None:
         about = {
             name: ast.get_docstring(ast.parse(path.read_text(encoding="utf-8"))) for name, path in programs.items()
         }
-        lines = [f"  {name:10}{(text or '').split(': python')[0]}" for name, text in about.items()]
+        width = 2 + max(map(len, about))
+        lines = [f"  {name:{width}}{(text or '').split(': python')[0]}" for name, text in about.items()]
         try:
             print(
                 "\n".join(["sightline TASK …", "", *lines, "", "sightline TASK --help tells more of one"]), flush=True
