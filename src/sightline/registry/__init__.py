@@ -1,0 +1,1 @@
+"""Trained models by name and version: packages, stages, and what `registry:NAME` means."""

@@ -1,0 +1,27 @@
+"""A registry by its address: a folder, `s3://bucket/prefix` or `sagemaker:GROUP`.
+
+What a kind of registry needs lies in `version` and `rules`; it imports these and not this file.
+"""
+
+from pathlib import Path
+
+from sightline.errors import BadInput
+from sightline.registry.local import LocalStore
+from sightline.registry.stored import StoredRegistry
+from sightline.registry.version import Registry, Version
+
+__all__ = ["Registry", "Version", "open_registry"]
+SAGEMAKER, S3 = "sagemaker:", "s3://"
+
+
+def open_registry(place: str, cache: Path) -> Registry:
+    """The registry at an address; what is fetched from elsewhere is kept below `cache`.
+
+    Raises: BadInput for an address that is none.
+    """
+    if "://" in place or place.startswith(SAGEMAKER):
+        raise BadInput(
+            f"paths.registry={place}: no place of a registry; name a folder, {S3}bucket/prefix or sagemaker:GROUP"
+        )
+    del cache
+    return StoredRegistry(LocalStore(Path(place).expanduser().absolute()))
