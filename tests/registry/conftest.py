@@ -4,7 +4,6 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-
 from tests import made_packages
 
 

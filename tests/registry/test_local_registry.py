@@ -5,11 +5,11 @@ import subprocess
 from pathlib import Path
 
 import pytest
+from tests.made_packages import MakePackage
 
 from sightline.errors import BadInput
 from sightline.registry.packages import Registry, open_registry
 from sightline.registry.rules import find_previous
-from tests.made_packages import MakePackage
 
 
 @pytest.fixture
