@@ -11,7 +11,8 @@ import numpy as np
 
 
 def plant(name: str) -> None:
-    {"lacking": _lack_onnxscript, "killed": _kill_at_the_end, "layout": _swap_sides}[name]()
+    faults = {"lacking": _lack_onnxscript, "killed": _kill_at_the_end, "killed_late": _kill_late, "layout": _swap_sides}
+    faults[name]()
 
 
 def _lack_onnxscript() -> None:
@@ -27,6 +28,18 @@ def _kill_at_the_end() -> None:
         return {}
 
     cost.cost_of_onnx = end
+
+
+def _kill_late() -> None:
+    """When all of a copied run is in its place but what makes it one."""
+    rename = Path.rename
+
+    def end(self: Path, target: Any) -> Path:
+        if self.name == "run.json":
+            os.kill(os.getpid(), signal.SIGKILL)
+        return rename(self, target)
+
+    Path.rename = end
 
 
 def _swap_sides() -> None:

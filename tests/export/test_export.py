@@ -180,6 +180,9 @@ def test_an_export_that_is_killed_leaves_the_files_of_the_last_one(starter: Star
     done = starter.run(["src/export.py", f"run={exported_run}"], first=("tests.export.planted:plant", "killed"))
     assert done.returncode == -9
     assert contents(exported_run) == before
+    assert list((exported_run / "model").glob(".*"))
+    export_here(exported_run, "export.int8=false")
+    assert not list((exported_run / "model").glob(".*"))  # what the killed one left
 
 
 def export_here(run: Path, *words: str) -> ExportResult:
@@ -255,7 +258,6 @@ def test_where_8_bits_do_not_meet_their_bounds_there_are_none_unless_they_were_a
     ("words", "said"),
     [
         (["data.root=/elsewhere"], "data.own_root=/elsewhere"),
-        (["launch=local_process"], "launch=local_process: export.py writes into the run's own folder"),
         (["export.int8=maybe"], "export.int8=maybe: must be auto, true or false"),
     ],
 )

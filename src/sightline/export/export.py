@@ -7,8 +7,11 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.config import ExportTaskConfig, validate_task, with_own_code
 from sightline.errors import BadInput
+from sightline.export.copied_run import copied_run
+from sightline.export.model_card import write_model_card
 from sightline.export.model_files import NEEDED, Trained, export_model, summary
 from sightline.finished_run import FinishedRun, batch_limit, find_own_images, make_loader_of
+from sightline.runs.file_names import to_text
 from sightline.runs.files import read_json, write_json
 from sightline.runs.folder import find_run
 from sightline.runs.invocation import UNTOLD, Invocation
@@ -35,7 +38,7 @@ class ExportResult:
     facts: dict[str, Any]
     """`export.json`."""
     folder: Path
-    """The run's `model/`."""
+    """The `model/` of the run, or of its copy."""
 
     @property
     def numbers(self) -> dict[str, float]:
@@ -52,7 +55,7 @@ def check_installed(why: str = "export.py") -> None:
 
 
 def export(cfg: "DictConfig | ExportTaskConfig", invocation: Invocation = UNTOLD) -> ExportResult:
-    """Write a finished run's `model.onnx`, `export.json` and what belongs to them into its `model/`.
+    """Write a finished run's `model.onnx`, `export.json` and what belongs to them into its `model/`, or that of a copy.
 
     Raises: BadInput before anything is written; GateNotMet when the answers differ, and nothing is written either.
     """
@@ -62,11 +65,22 @@ def export(cfg: "DictConfig | ExportTaskConfig", invocation: Invocation = UNTOLD
     cfg, _ = with_own_code(cfg, invocation)
     run = _open(cfg)
     assert run.folder is not None
-    trained = _of_run(cfg, run, run.folder)
-    facts = export_model(trained, cfg.export)
-    record = run.folder / "run.json"
-    write_json(record, {**read_json(record), "exported": summary(facts)})
-    return ExportResult(facts, run.folder / "model")
+    if cfg.output is None:
+        return ExportResult(_export_into(cfg, run, run.folder, run.folder), run.folder / "model")
+    output = Path(cfg.output).expanduser().absolute()
+    with copied_run(run.folder, output) as copy:
+        facts = _export_into(cfg, run, copy, output)
+    return ExportResult(facts, output / "model")
+
+
+def _export_into(cfg: ExportTaskConfig, run: FinishedRun, folder: Path, place: Path) -> dict[str, Any]:
+    """Export into the run's folder, or into a copy of it that will lie at `place`; return what `export.json` holds."""
+    facts = export_model(_of_run(cfg, run, folder), cfg.export)
+    record = folder / "run.json"
+    origin = {} if folder == run.folder else {"from": to_text(str(run.folder))}
+    write_json(record, {**read_json(record), "exported": {**summary(facts), **origin}})
+    write_model_card(folder, place)
+    return facts
 
 
 def _open(cfg: ExportTaskConfig) -> FinishedRun:

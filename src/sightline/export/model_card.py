@@ -42,24 +42,26 @@ RESULTS = {
 """By metric: how the card calls it, and the type that the hub knows."""
 
 
-def write_model_card(run_dir: Path) -> Path:
+def write_model_card(run_dir: Path, place: Path | None = None) -> Path:
     """Write `model/model_card.md` from what lies in the folder of a finished training; asks no network.
+
+    `place` is where that folder will lie.
 
     Raises: BadInput where there is no model in it.
     """
     from huggingface_hub import ModelCard, ModelCardData
 
-    run = RunFiles.open(run_dir)
-    name = str(run.record.get("name") or run_dir.name)
+    run, place = RunFiles.open(run_dir), place or run_dir
+    name = str(run.record.get("name") or place.name)
     results = _eval_results(run)
     data = ModelCardData(
-        model_name=f"{as_file_name(name) or 'model'}-{run_dir.name}",
+        model_name=f"{as_file_name(name) or 'model'}-{place.name}",
         pipeline_tag="image-classification",
         tags=["image-classification", "sightline", *filter(None, [as_file_name(str(run.model.get("name", "")))])],
         metrics=[each.metric_type for each in results] or None,
         eval_results=results or None,
     )
-    body = render("sightline.export", "model_card.md.j2", name=name, **_sections(run))
+    body = render("sightline.export", "model_card.md.j2", name=name, **_sections(run, place))
     text = ModelCard.from_template(data, template_str="---\n{{ card_data }}\n---\n\n{{ body }}\n", body=body)
     path = run_dir / "model" / NAME
     write_text(path, str(text))
@@ -110,7 +112,7 @@ def _says_nothing(run: RunFiles, key: str) -> bool:
     return key == "top5_accuracy" and run.spec.num_classes <= 5
 
 
-def _sections(run: RunFiles) -> dict[str, Any]:
+def _sections(run: RunFiles, folder: Path) -> dict[str, Any]:
     """Everything that the template shows."""
     spec, data = run.spec, run.data
     is_grouped = f"{run.split}/accuracy_low_grouped" in run.metrics
@@ -119,7 +121,7 @@ def _sections(run: RunFiles) -> dict[str, Any]:
     of_all = f"The {MOST_CLASSES} least found of {len(run.classes):,} classes; the others are in per_class.csv."
     corruptions, severities = mean_corruptions(run)
     is_deep = spec.channels not in (1, 3) or spec.bit_depth != 8
-    place = _run_word(run)
+    place = _run_word(run, folder)
     return {
         "spec": spec,
         "summary": _summary(run, data),
@@ -151,10 +153,10 @@ def _sections(run: RunFiles) -> dict[str, Any]:
     }
 
 
-def _run_word(run: RunFiles) -> str:
+def _run_word(run: RunFiles, folder: Path) -> str:
     """The run as commands take it: its place below the folder of runs, else the folder itself."""
     runs = run.config.get("paths", {}).get("runs")
-    return str(run.folder.relative_to(runs)) if runs and run.folder.is_relative_to(runs) else str(run.folder)
+    return str(folder.relative_to(runs)) if runs and folder.is_relative_to(runs) else str(folder)
 
 
 def _summary(run: RunFiles, data: dict[str, Any]) -> str:

@@ -1,8 +1,13 @@
 """The files of an exported model: made in a hidden folder, held to the network's answers, and put in place together."""
 
+import contextlib
 import json
 import logging
+import os
+import shutil
 import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
@@ -24,6 +29,8 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
 EXPORT = "export.json"
+UNFINISHED = ".export-"
+"""How the hidden folders begin in which files are made."""
 WRITTEN = (*FILES.values(), "baseline.npz", EXPORT)
 """In the run's `model/`, in the order in which they are put there."""
 
@@ -59,12 +66,10 @@ def export_model(trained: Trained, settings: ExportConfig) -> dict[str, Any]:
 
     Raises: BadInput for a network that has no ONNX, GateNotMet for one that answers differently in it.
     """
-    from sightline.export.model_card import write_model_card
     from sightline.models.onnx_graph import write_onnx
 
     model, facts = trained.folder / "model", _identity(trained)
-    with tempfile.TemporaryDirectory(prefix=".export-", dir=model) as place:
-        folder = Path(place)
+    with _made_in(model) as folder:
         write_onnx(folder / FILES["fp32"], trained.saved.network, trained.saved.spec, {**facts, "precision": "fp32"})
         answers, kept = _check(trained, folder)
         kept |= {"images": len(answers), "sha256": facts["sha256"], "created": facts["created"]}
@@ -79,8 +84,37 @@ def export_model(trained: Trained, settings: ExportConfig) -> dict[str, Any]:
                 (folder / name).replace(model / name)
             else:
                 (model / name).unlink(missing_ok=True)
-    write_model_card(trained.folder)
     return kept
+
+
+@contextmanager
+def _made_in(model: Path) -> Iterator[Path]:
+    """A hidden folder to make the files in; those of processes that were killed go."""
+    import fcntl
+
+    with tempfile.TemporaryDirectory(prefix=UNFINISHED, dir=model) as name:
+        descriptor = os.open(name, os.O_RDONLY)
+        try:
+            with contextlib.suppress(OSError):  # a network disk without locks
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                _remove_abandoned(model)
+            yield Path(name)
+        finally:
+            os.close(descriptor)
+
+
+def _remove_abandoned(model: Path) -> None:
+    """Remove the hidden folders that no process holds."""
+    import fcntl
+
+    for folder in model.glob(f"{UNFINISHED}*"):
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                shutil.rmtree(folder, ignore_errors=True)
+            finally:
+                os.close(descriptor)
 
 
 def _identity(trained: Trained) -> dict[str, str]:

@@ -142,6 +142,7 @@ def _export_files(plan: FitPlan, opened: TrainingData, record: RunRecord) -> Non
         log.warning("nothing is exported: the module %s", learner.not_measured)
         return
     from sightline.export.agreement import Batches
+    from sightline.export.model_card import write_model_card
     from sightline.export.model_files import Trained, export_model, summary
     from sightline.models.checkpoint import IMPORTED, load_model
 
@@ -152,6 +153,7 @@ def _export_files(plan: FitPlan, opened: TrainingData, record: RunRecord) -> Non
     told = (opened.manifest, cfg.model.channels_last, cfg.extensions, cfg.trust_code)
     trained = Trained(record.folder, cfg.name, saved, val, train, *told)
     record.update(exported=summary(export_model(trained, cfg.export)))
+    write_model_card(record.folder)
 
 
 def _log_hparams(trainer: "pl.Trainer", plan: FitPlan, metrics: dict[str, float], run_dir: Path) -> None:

@@ -39,6 +39,9 @@ class ExportTaskConfig:
     extensions: str | None = key(None, EXTENSIONS, path="path")
     trust_code: bool = key(False, TRUST_CODE)
     code_sha256: dict[str, str] = key({}, CODE_SHA256)
+    output: str | None = key(
+        None, "a folder for a copy of the run, which is exported instead of the run itself", path="stays"
+    )
     paths: PathsConfig = field(default_factory=PathsConfig)
     launch: dict[str, Any] = key({}, "where the task is started; empty where it runs")
 
@@ -47,9 +50,4 @@ class ExportTaskConfig:
             raise BadInput(
                 f"data.root={self.data.root}: an export is compared on the run's own images; where they lie elsewhere "
                 f"now, say data.own_root={self.data.root}"
-            )
-        if backend := self.launch.get("backend"):
-            raise BadInput(
-                f"launch={backend}: export.py writes into the run's own folder; run it here, or let the training "
-                "export with stages=[fit,test,export]"
             )
