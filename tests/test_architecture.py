@@ -43,6 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     "aws": LOWEST | {"runs"},
     "launch": LOWEST | {"aws", "config", "env_file", "metrics", "runs"},
     "sweeping": LOWEST | {"config", "launch", "metrics", "runs"},
+    "registry": LOWEST | {"aws", "runs"},
     "command": LOWEST | {"config", "distributed", "env_file", "runs"},
     "own_project": LOWEST,
     "pipeline": LOWEST | {"config", "runs"},
