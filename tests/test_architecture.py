@@ -43,11 +43,10 @@ MAY_IMPORT: dict[str, set[str]] = {
     "aws": LOWEST | {"runs"},
     "launch": LOWEST | {"aws", "config", "env_file", "metrics", "runs"},
     "sweeping": LOWEST | {"config", "launch", "metrics", "runs"},
-    "registry": LOWEST | {"aws", "runs"},
+    "registry": LOWEST | {"aws", "config", "runs"},
     "command": LOWEST | {"config", "distributed", "env_file", "runs"},
     "own_project": LOWEST,
     "pipeline": LOWEST | {"config", "runs"},
-    "registry": LOWEST | {"config", "runs"},
 }
 SERVING_FROM_DATA = {f"sightline.data.{name}" for name in ("transforms", "pictures", "display", "predicted_classes")}
 SERVING_FROM_DATA |= {"sightline.data.collection.image_files", "sightline.data.collection.named_pictures"}
