@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any
 
 from tests.conftest import PROJECT
+from tests.launch.fake_model_registry import ModelRegistry, Refused
 
 from sightline.aws.logs import GROUP
 from sightline.aws.s3 import split_address
@@ -28,12 +29,6 @@ BILLED = 0.3
 SYNC_SECONDS = 0.1
 ENDED_BY_SIGTERM = 143
 MAX_REASON = 1024
-
-
-class Refused(Exception):
-    def __init__(self, code: str, message: str) -> None:
-        super().__init__(message)
-        self.code = code
 
 
 class NoMachine(Exception):
@@ -253,10 +248,11 @@ class Machine:
         return told
 
 
-class FakeSageMaker:
+class FakeSageMaker(ModelRegistry):
     """The service: `address` is its endpoint, `machines` its jobs by name, `requests` what it was sent."""
 
     def __init__(self, folder: Path, s3: Any, logs: Any) -> None:
+        super().__init__()
         self.folder, self.s3, self.logs = folder, s3, logs
         self.machines: dict[str, Machine] = {}
         self.requests: list[dict[str, Any]] = []
