@@ -42,10 +42,11 @@ RESULTS = {
 """By metric: how the card calls it, and the type that the hub knows."""
 
 
-def write_model_card(run_dir: Path, place: Path | None = None) -> Path:
+def write_model_card(run_dir: Path, place: Path | None = None, registered_as: str | None = None) -> Path:
     """Write `model/model_card.md` from what lies in the folder of a finished training; asks no network.
 
-    `place` is where that folder will lie.
+    `place` is where that folder will lie, `registered_as` the name that the registry will have it by, where it is on its
+    way there.
 
     Raises: BadInput where there is no model in it.
     """
@@ -55,13 +56,13 @@ def write_model_card(run_dir: Path, place: Path | None = None) -> Path:
     name = str(run.record.get("name") or place.name)
     results = _eval_results(run)
     data = ModelCardData(
-        model_name=f"{as_file_name(name) or 'model'}-{place.name}",
+        model_name=as_file_name(registered_as or f"{name}-{place.name}") or f"model-{place.name}",
         pipeline_tag="image-classification",
         tags=["image-classification", "sightline", *filter(None, [as_file_name(str(run.model.get("name", "")))])],
         metrics=[each.metric_type for each in results] or None,
         eval_results=results or None,
     )
-    body = render("sightline.export", "model_card.md.j2", name=name, **_sections(run, place))
+    body = render("sightline.export", "model_card.md.j2", name=name, **_sections(run, place, registered_as))
     text = ModelCard.from_template(data, template_str="---\n{{ card_data }}\n---\n\n{{ body }}\n", body=body)
     path = run_dir / "model" / NAME
     write_text(path, str(text))
@@ -112,7 +113,7 @@ def _says_nothing(run: RunFiles, key: str) -> bool:
     return key == "top5_accuracy" and run.spec.num_classes <= 5
 
 
-def _sections(run: RunFiles, folder: Path) -> dict[str, Any]:
+def _sections(run: RunFiles, folder: Path, registered_as: str | None) -> dict[str, Any]:
     """Everything that the template shows."""
     spec, data = run.spec, run.data
     is_grouped = f"{run.split}/accuracy_low_grouped" in run.metrics
@@ -121,7 +122,7 @@ def _sections(run: RunFiles, folder: Path) -> dict[str, Any]:
     of_all = f"The {MOST_CLASSES} least found of {len(run.classes):,} classes; the others are in per_class.csv."
     corruptions, severities = mean_corruptions(run)
     is_deep = spec.channels not in (1, 3) or spec.bit_depth != 8
-    place = _run_word(run, folder)
+    place = f"registry:{registered_as}" if registered_as else _run_word(run, folder)
     return {
         "spec": spec,
         "summary": _summary(run, data),

@@ -80,6 +80,8 @@ class GateTaskConfig:
     run: str = key(MISSING, "the folder of the exported run", path="run")
     evaluated: str = key(MISSING, "the folder of its evaluation, with against=CHAMPION where there is one", path="path")
     explained: str | None = key(None, "the folder of its explanations", path="path")
+    model: str | None = key(None, "its name in the registry; null: that of the run")
+    champion: str | None = key(None, "what the champion is called, like digits/2; null: as the evaluation was told")
     previous: str | None = key(None, "the champion's manifest.csv, which val and test are compared with", path="path")
     fails: bool = key(True, "exit with code 4 where the gate is not met; false: gate.json alone says so")
     pipeline: GateConfig = field(default_factory=GateConfig)
