@@ -119,6 +119,7 @@ COMPOSED = {f"src/sightline/command/{name}.py" for name in "composition help mes
 COMPOSED |= {f"src/sightline/{name}.py" for name in ("training/train", "training/find_lr", "data/prepare")}
 COMPOSED |= {f"src/sightline/{name}.py" for name in ("evaluation/evaluate", "explanation/explain", "serving/predict")}
 COMPOSED |= {"src/sightline/models/listing.py", "src/sightline/export/export.py", "src/sightline/serving/serve.py"}
+COMPOSED |= {"src/sightline/pipeline/gate.py"}
 """Files beside config/, plugins and entry points that may know what Hydra composes: task functions, which type it,
 and what reads a command line."""
 MAX_COMPOSED = 39
