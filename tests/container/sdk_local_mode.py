@@ -1,6 +1,6 @@
 """A job by AWS's own client in its local mode: python sdk_local_mode.py IMAGE BUCKET ROOT NUM_HOSTS KEY=VALUE …
 
-Run by an interpreter that has `sagemaker`, which cannot live beside this project's own versions.
+In a process of its own: the client reads its settings from the environment when it is imported.
 """
 
 import os

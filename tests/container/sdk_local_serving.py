@@ -1,7 +1,7 @@
 """An endpoint or a batch transform by AWS's own client in its local mode, on packed models and pictures in S3.
 
-python sdk_local_serving.py endpoint|transform IMAGE BUCKET FOLDER PORT, by an interpreter that has `sagemaker`, which
-cannot live beside this project's own versions. The last line that is printed is JSON: picture to answer.
+python sdk_local_serving.py endpoint|transform IMAGE BUCKET FOLDER PORT, in a process of its own: the client reads its
+settings from the environment when it is imported. The last line that is printed is JSON: picture to answer.
 """
 
 import json

@@ -7,7 +7,7 @@ from typing import Any
 
 from sightline.errors import BadInput
 
-EXTRA = "launch=sagemaker needs boto3: pip install 'sightline-vision[sagemaker]'"
+EXTRA = "launch=sagemaker needs boto3: pip install 'sightline-vision[aws]'"
 
 
 SETTINGS = {

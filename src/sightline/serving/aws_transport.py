@@ -98,7 +98,7 @@ def _make_client(service: str, address: str, connections: int, timeout_seconds: 
     """
     from sightline.aws.clients import make_client
 
-    needs = f'endpoint={address}: AWS needs boto3; pip install "sightline-vision[sagemaker]"'
+    needs = f'endpoint={address}: AWS needs boto3; pip install "sightline-vision[aws]"'
     options = {"max_pool_connections": connections, "read_timeout": timeout_seconds}
     try:
         return make_client(service, needs=needs, **options)
