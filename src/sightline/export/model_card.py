@@ -45,8 +45,7 @@ RESULTS = {
 def write_model_card(run_dir: Path, place: Path | None = None, registered_as: str | None = None) -> Path:
     """Write `model/model_card.md` from what lies in the folder of a finished training; asks no network.
 
-    `place` is where that folder will lie, `registered_as` the name that the registry will have it by, where it is on its
-    way there.
+    `place` is where that folder will lie, `registered_as` the name that the registry will have it by, if any.
 
     Raises: BadInput where there is no model in it.
     """
