@@ -62,7 +62,7 @@ class Storage:
             if there.get(f"{prefix}{name}") != file.stat().st_size
         ]
         with ThreadPoolExecutor(NUM_TRANSFERS) as pool:
-            list(pool.map(lambda pair: self._send(pair[0], bucket, pair[1]), waiting))
+            list(pool.map(lambda pair: self.send(pair[0], bucket, pair[1]), waiting))
         self.client.put_object(Bucket=bucket, Key=_mark(prefix), Body=b"", **self._encryption)
         return len(waiting)
 
@@ -71,7 +71,8 @@ class Storage:
         bucket, prefix = split_address(address)
         return self._has(bucket, _mark(prefix))
 
-    def _send(self, file: Path, bucket: str, key: str) -> None:
+    def send(self, file: Path, bucket: str, key: str) -> None:
+        """Put one file."""
         self.client.upload_file(str(file), bucket, key, ExtraArgs=dict(self._encryption))
 
     def _has(self, bucket: str, key: str) -> bool:

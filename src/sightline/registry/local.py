@@ -112,12 +112,12 @@ class LocalStore:
             shutil.rmtree(hidden)
 
 
-def check_files(folder: Path, version: Version) -> None:
-    """Raises: BadInput for a version whose files are not as they were registered."""
+def check_files(folder: Path, version: Version, place: str = "") -> None:
+    """Raises: BadInput for a version whose files, those of a place, are not as they were registered."""
     if found := find_differences(folder, version.sha256, version.files_sha256):
         more = f", and {len(found) - 1} more" if len(found) > 1 else ""
         raise BadInput(
-            f"registry:{version.spelled()}: {folder} is not as it was registered ({found[0]}{more}); "
+            f"registry:{version.spelled()}: {place or folder} is not as it was registered ({found[0]}{more}); "
             f"python src/registry.py verify {version.spelled()} names all; restore it, or use another version"
         )
 

@@ -19,9 +19,12 @@ def open_registry(place: str, cache: Path) -> Registry:
 
     Raises: BadInput for an address that is none.
     """
+    if place.startswith(S3):
+        from sightline.registry.s3 import S3Store
+
+        return StoredRegistry(S3Store(place, cache))
     if "://" in place or place.startswith(SAGEMAKER):
         raise BadInput(
             f"paths.registry={place}: no place of a registry; name a folder, {S3}bucket/prefix or sagemaker:GROUP"
         )
-    del cache
     return StoredRegistry(LocalStore(Path(place).expanduser().absolute()))

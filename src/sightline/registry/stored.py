@@ -67,6 +67,9 @@ class StoredRegistry:
     def __init__(self, store: Store) -> None:
         self.store, self.place = store, store.place
 
+    def check_writable(self) -> None:
+        self.store.check_writable()
+
     def names(self) -> list[str]:
         return self.store.names()
 

@@ -72,6 +72,10 @@ class Registry(Protocol):
 
     place: str
 
+    def check_writable(self) -> None:
+        """Raises: BadInput for a place that cannot be written, before anything is."""
+        ...
+
     def names(self) -> list[str]: ...
 
     def versions(self, name: str) -> list[Version]:

@@ -1,20 +1,14 @@
-"""A registry in a folder: what it keeps, who has a stage, and what it refuses."""
+"""Registries in a folder and in S3: what they keep, who has a stage, and what they refuse."""
 
 import hashlib
 import subprocess
-from pathlib import Path
 
 import pytest
 from tests.made_packages import MakePackage
 
 from sightline.errors import BadInput
-from sightline.registry.packages import Registry, open_registry
+from sightline.registry.packages import Registry
 from sightline.registry.rules import find_previous
-
-
-@pytest.fixture
-def registry(tmp_path: Path) -> Registry:
-    return open_registry(str(tmp_path / "registry"), tmp_path / "cache")
 
 
 def test_a_version_holds_the_files_of_the_run_and_who_added_it(registry: Registry, make_package: MakePackage) -> None:
