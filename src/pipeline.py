@@ -4,9 +4,17 @@ from sightline import command
 
 
 def verbs() -> command.Verbs:
-    from sightline.pipeline.pipeline import PRINTED, VERBS
+    from sightline.pipeline.pipeline import DEFAULTS, PARAMETER_KEYS, PRINTED, VERBS
 
-    return command.Verbs("pipeline", VERBS, PRINTED, options={"--runs": "paths.runs"}, takes_invocation=True)
+    return command.Verbs(
+        "pipeline",
+        VERBS,
+        PRINTED,
+        options={"--runs": "paths.runs"},
+        takes_invocation=True,
+        parameters=PARAMETER_KEYS,
+        defaults=DEFAULTS,
+    )
 
 
 if __name__ == "__main__":

@@ -17,7 +17,7 @@ from sightline.command.help import describe_keys, table_lines, version_text
 from sightline.command.program import invocation, run_and_exit
 from sightline.config import TASKS, did_you_mean, refuse_unknown_keys, validate_task
 from sightline.errors import BadInput
-from sightline.runs.override_text import override
+from sightline.runs.override_text import key_of, override, value_of
 from sightline.runs.project import IS_INSTALLED
 
 
@@ -29,6 +29,8 @@ class Verbs:
     first line of documentation is its help. It returns what JSON can hold, dataclasses and iterators included;
     `printed` has the functions that show results to people, where `print` will not do. `options` are further spellings
     of keys: `--into DIR` for `into=DIR`. With `takes_invocation` functions take what was typed, too, before the names.
+    `parameters` are further names of keys, like `Epochs` for `trainer.max_epochs`; `defaults` has, by verb, what its
+    command line begins with.
     """
 
     task: str
@@ -36,6 +38,8 @@ class Verbs:
     printed: Mapping[str, Callable[[Any], None]] = field(default_factory=dict)
     options: Mapping[str, str] = field(default_factory=dict)
     takes_invocation: bool = False
+    parameters: Mapping[str, str] = field(default_factory=dict)
+    defaults: Mapping[str, Sequence[str]] = field(default_factory=dict)
 
     def usage(self, verb: str) -> str:
         """`status JOB`; names that may be left out in brackets."""
@@ -71,7 +75,9 @@ def do_verb(verbs: Verbs, args: Sequence[str], *, sets_up_logging: bool = False)
     if verb not in verbs.functions and (verb or not flags & {*HELP}):
         problem = f"{verb}: no such verb{did_you_mean(verb, verbs.functions)}" if verb else "say what to do"
         raise BadInput(f"{problem}; the verbs are {', '.join(verbs.functions)}")
-    overrides, guesses = read_overrides(verbs.task, [arg for arg in args if arg not in (verb, *names)])
+    given = [_with_key(verbs, arg) for arg in args if arg not in (verb, *names)]
+    begins = [each for each in verbs.defaults.get(verb, ()) if value_of(given, key_of(each)) is None]
+    overrides, guesses = read_overrides(verbs.task, [*begins, *given])
     cfg = compose(verbs.task, overrides, with_hydra=True)
     if sets_up_logging:
         configure_log(cfg.hydra.job_logging)
@@ -87,6 +93,20 @@ def do_verb(verbs: Verbs, args: Sequence[str], *, sets_up_logging: bool = False)
     typed = [*overrides, *(override(key, value) for key, value in settings.items())]
     told = [replace(invocation(), overrides=tuple(typed), guesses=tuple(guesses))] if verbs.takes_invocation else []
     _call_and_print(verbs, verb, (settings_of_task, *told), names, as_json="--json" in flags)
+
+
+def _with_key(verbs: Verbs, arg: str) -> str:
+    """An override by the name of a parameter as one by its key.
+
+    Raises: BadInput for a name in capitals that is no parameter.
+    """
+    name, equals, value = arg.partition("=")
+    if not verbs.parameters or not name[:1].isupper():
+        return arg
+    if name not in verbs.parameters:
+        known = ", ".join(verbs.parameters)
+        raise BadInput(f"{name}: no step takes this parameter{did_you_mean(name, verbs.parameters)}; there are {known}")
+    return f"{verbs.parameters[name]}{equals}{value}"
 
 
 def _take_options(verbs: Verbs, args: Sequence[str]) -> tuple[list[str], dict[str, str]]:

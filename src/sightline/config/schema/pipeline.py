@@ -58,6 +58,11 @@ class PipelineSettings(GateConfig):
     approval: str = key("pending", "status of a new version", choices=("pending", "approved"))
     rerun: list[str] = key([], f"steps that are run again whatever is known of them: {', '.join(STEPS)}")
     ignore_code: bool = key(False, "true: a step that other code finished is not run again for that")
+    processing_instance_type: str = key("ml.m5.xlarge", "SageMaker's machine for every step but train")
+    processing_volume_gb: int = key(50, "of its disk", minimum=1)
+    processing_max_run_minutes: float = key(120, "of a step but train on SageMaker; then it has failed", minimum=1)
+    cache_days: int = key(30, "SageMaker runs no step again whose inputs it has seen so lately; 0: always", minimum=0)
+    serving_image: str | None = key(None, "of the version that SageMaker registers; null: that of make image-serve")
 
     def check(self) -> None:
         for step in self.rerun:

@@ -21,6 +21,7 @@ from sightline.launch.job import Job, State, Status
 from sightline.launch.overrides import split_channels
 from sightline.launch.sagemaker.image_address import image_address
 from sightline.launch.sagemaker.job_cost import cost_of
+from sightline.launch.sagemaker.processing import Machine, job_overrides, make_processing_request
 from sightline.launch.sagemaker.request import make_request
 from sightline.launch.sagemaker.results import fetch_run, read_metrics
 from sightline.launch.sagemaker.settings import SageMakerSettings, check_settings
@@ -73,6 +74,18 @@ class SageMaker:
         check_request("CreateTrainingJob", request)
         return make_plan(job, settings, request, uploads)
 
+    def plan_processing(self, job: Job, machine: Machine) -> Plan:
+        """The plan of a processing job, which a step of a pipeline is: no name and no address of its results yet."""
+        check_settings(self.settings)
+        paths: dict[str, str]
+        overrides, paths = split_channels(job_overrides(job), self.working_folder)
+        channels = {name: self._address(path) for name, path in paths.items()}
+        uploads = {channels[name]: Path(path) for name, path in paths.items() if path != channels[name]}
+        request = make_processing_request(
+            job, overrides, channels, image_address(self.settings), self.settings, machine
+        )
+        return make_plan(job, self.settings, request, uploads)
+
     def _split(self, job: Job) -> tuple[list[str], dict[str, str]]:
         overrides, data = list(job.overrides), self.settings.data_s3
         if data:
@@ -94,12 +107,19 @@ class SageMaker:
         if attempts and (not is_over(attempts[-1]) or status_of(attempts[-1]).state == State.SUCCEEDED):
             self._note_uploads(plan["uploads"])
             return name
-        self._provide_image(request["AlgorithmSpecification"]["TrainingImage"])
-        for address, path in plan["uploads"].items():
-            self._upload(Path(path), address)
-        self._note_uploads(plan["uploads"])
+        self.provide(request["AlgorithmSpecification"]["TrainingImage"], plan["uploads"])
         self._jobs.create({**request, "TrainingJobName": attempt_name(name, len(attempts) + 1)})
         return name
+
+    def provide(self, image: str, uploads: Mapping[str, str]) -> None:
+        """Push the image and upload what is not there yet.
+
+        Raises: BadInput for an image that is nowhere, or files that are no longer those that were planned.
+        """
+        self._provide_image(image)
+        for address, path in uploads.items():
+            self._upload(Path(path), address)
+        self._note_uploads(uploads)
 
     def _note_uploads(self, uploads: Mapping[str, str]) -> None:
         """Write down where each upload comes from, for `fetch` to name it again."""

@@ -10,6 +10,7 @@ from sightline.launch.container.hyperparameters import to_hyperparameters
 from sightline.launch.job import Job, job_name
 from sightline.launch.sagemaker.metric_definitions import metric_definitions
 from sightline.launch.sagemaker.settings import SageMakerSettings
+from sightline.launch.sagemaker.tags import tags_of
 
 CHECKPOINTS = str(OPT_ML / "checkpoints")
 TENSORBOARD = str(OPT_ML / "output" / "tensorboard")
@@ -38,7 +39,7 @@ def make_request(
     digest = hashlib.sha256(json.dumps([request, settings.bucket, settings.prefix], sort_keys=True).encode())
     ends = [(job.commit or "")[:NUM_COMMIT_LETTERS], digest.hexdigest()[:8]]
     name = job_name(job.name, *filter(None, ends))[-MAX_LETTERS:].strip("-")
-    return {"TrainingJobName": name, **request, **_outputs(name, settings), "Tags": _tags(job, settings)}
+    return {"TrainingJobName": name, **request, **_outputs(name, settings), "Tags": tags_of(job, settings)}
 
 
 def _program(job: Job, hyperparameters: dict[str, str], image: str, settings: SageMakerSettings) -> dict[str, Any]:
@@ -105,8 +106,3 @@ def _outputs(name: str, settings: SageMakerSettings) -> dict[str, Any]:
         "CheckpointConfig": {"S3Uri": f"{root}/checkpoints", "LocalPath": CHECKPOINTS},
         "TensorBoardOutputConfig": {"S3OutputPath": f"{root}/tensorboard", "LocalPath": TENSORBOARD},
     }
-
-
-def _tags(job: Job, settings: SageMakerSettings) -> list[dict[str, str]]:
-    own = {"sightline:job": job.name, "sightline:commit": job.commit or "unknown"}
-    return [{"Key": key, "Value": str(value)} for key, value in {**own, **(settings.tags or {})}.items()]
