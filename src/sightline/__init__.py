@@ -1,6 +1,7 @@
 """Sightline: image-classification research with Lightning and Hydra.
 
-`FinishedRun`, `train`, `evaluate`, `explain` and `open_data` are for notebooks and programs: docs/python.md.
+`FinishedRun`, `train`, `evaluate`, `explain`, `open_data` and `pipeline` are for notebooks and programs:
+docs/python.md.
 """
 
 from collections.abc import Sequence
@@ -14,7 +15,7 @@ if TYPE_CHECKING:
     from sightline.finished_run import FinishedRun
     from sightline.training.train import TrainResult
 
-__all__ = ["FinishedRun", "evaluate", "explain", "open_data", "train"]
+__all__ = ["FinishedRun", "evaluate", "explain", "open_data", "pipeline", "train"]
 
 
 def __getattr__(name: str) -> Any:
@@ -92,3 +93,22 @@ def _compose_for(run: "str | Path | FinishedRun", task: str, overrides: Sequence
     cfg = validate_task(cfg, TASKS[task])
     check_overrides(cfg, overrides)
     return cfg
+
+
+def pipeline(experiment: str | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """`python src/pipeline.py definition experiment=… override …`: SageMaker's definition, as a dictionary.
+
+    Raises: BadInput, or Hydra's own error for a key that there is not; nothing is written or sent.
+    """
+    from sightline.command import Invocation, compose, read_overrides
+    from sightline.config import PipelineConfig, validate_task
+    from sightline.pipeline.definition import make_definition, open_pipeline
+    from sightline.runs.override_text import value_of
+
+    given = [f"experiment={experiment}", *overrides] if experiment else list(overrides)
+    if value_of(given, "launch") is None:
+        given = ["launch=sagemaker", *given]
+    read, guesses = read_overrides("pipeline", given)
+    cfg = validate_task(compose("pipeline", read), PipelineConfig)
+    invocation = Invocation(overrides=tuple(read), guesses=tuple(guesses))
+    return make_definition(open_pipeline(cfg, invocation, sends=False)).document

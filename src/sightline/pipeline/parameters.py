@@ -66,7 +66,7 @@ def declare(parameter: Parameter, value: Any) -> dict[str, Any]:
     """
     is_number = isinstance(value, int | float) and not isinstance(value, bool) and parameter.kind in NUMBERS
     kind = parameter.kind if is_number else STRING
-    default = NUMBERS[kind](value) if kind in NUMBERS else as_text(value)
+    default = NUMBERS[kind](value) if kind in NUMBERS else as_text(value) if parameter.step else str(value)
     if isinstance(default, str) and len(default) > MAX_TEXT:
         raise BadInput(f"{parameter.key}: {len(default)} letters, and a parameter of SageMaker has {MAX_TEXT} at most")
     choices = {"EnumValues": list(parameter.choices)} if parameter.choices else {}

@@ -1,8 +1,9 @@
-"""What the image starts: python -m sightline.launch.container.entrypoint train|selftest
+"""What the image starts: python -m sightline.launch.container.entrypoint train|process|selftest
 
 `train` reads what SageMaker lays below /opt/ml, runs the program that the job names, passes signals on to it, and
-leaves its results, or the reason of a failure, where they are collected. The standard library alone: what goes wrong
-before a library loads is reported, too.
+leaves its results, or the reason of a failure, where they are collected. `process PROGRAM override …` does so in a
+processing job, a step of a pipeline. The standard library alone: what goes wrong before a library loads is reported,
+too.
 """
 
 import argparse
@@ -16,12 +17,13 @@ import threading
 from collections import deque
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from sightline.errors import BAD_INPUT, FAILED, BadInput
 from sightline.launch.container.folder import OPT_ML, ContainerFolder
 from sightline.launch.container.hosts import FirstHostWatch, Hosts
-from sightline.launch.container.hyperparameters import TRAIN, script_of, to_overrides
+from sightline.launch.container.hyperparameters import SCRIPT, TRAIN, script_of, to_overrides
+from sightline.launch.container.processing_folder import ProcessingFolder
 from sightline.launch.interruption import SIGNALS
 from sightline.launch.local.machine import visible_gpus
 from sightline.runs.files import read_json
@@ -30,8 +32,8 @@ from sightline.runs.override_text import key_of, quoted
 from sightline.runs.project import PROJECT
 
 INTERRUPTED = tuple(128 + number for number in SIGNALS)
-MAX_LETTERS = 1024
-"""The longest reason of a failure that the service keeps."""
+MAX_LETTERS = MAX_BYTES = 1024
+"""The longest reason of a failure that the service keeps, in letters of a training job and in bytes of another."""
 NUM_TAIL_LINES = 50
 MIRROR_SECONDS = 30.0
 SECONDS_TO_READ = 5.0
@@ -41,9 +43,9 @@ DIE_WITH_PARENT = 1
 
 def main(args: Sequence[str] | None = None) -> int:
     parser = argparse.ArgumentParser(
-        prog="sightline.launch.container.entrypoint", description="Train, or test the image itself."
+        prog="sightline.launch.container.entrypoint", description="Train, run a step of a pipeline, or test the image."
     )
-    parser.add_argument("verb", choices=("train", "selftest"))
+    parser.add_argument("verb", choices=("train", "process", "selftest"))
     parser.add_argument("--base-dir", type=Path, help=f"instead of {OPT_ML}; SM_BASE_DIR says it, too")
     given, overrides = parser.parse_known_args(args)
     if given.verb == "selftest":
@@ -51,6 +53,8 @@ def main(args: Sequence[str] | None = None) -> int:
 
         return selftest()
     base = given.base_dir or Path(os.environ.get("SM_BASE_DIR") or OPT_ML)
+    if given.verb == "process":
+        return process(ProcessingFolder(base.absolute()), overrides)
     return train(ContainerFolder(base.absolute()), overrides)
 
 
@@ -61,7 +65,7 @@ def train(folder: ContainerFolder, overrides: Sequence[str] = ()) -> int:
         return _train(folder, overrides, program)
     except (BadInput, OSError, ValueError) as error:
         _say(f"error: {error}")
-        return _fail(folder, BAD_INPUT if isinstance(error, BadInput) else FAILED, str(error))
+        return _fail(folder.failure, BAD_INPUT if isinstance(error, BadInput) else FAILED, str(error))
 
 
 def _train(folder: ContainerFolder, overrides: Sequence[str], program: "Program") -> int:
@@ -93,9 +97,37 @@ def _train(folder: ContainerFolder, overrides: Sequence[str], program: "Program"
         why = reason(code, program.tail, folder.run)
         if why.startswith("killed by"):  # it could not say so itself
             _say(f"error: {why}")
-        return _fail(folder, code, why)
+        return _fail(folder.failure, code, why)
     while not code and not program.signals and not end.wait(1.0):
         pass
+    return code
+
+
+def process(folder: ProcessingFolder, words: Sequence[str]) -> int:
+    """Run a step of a pipeline and return its exit code; `words` are its program and the arguments of that."""
+    program = Program()
+    try:
+        return _process(folder, words, program)
+    except (BadInput, OSError, ValueError) as error:
+        _say(f"error: {error}")
+        return _fail(folder.message, BAD_INPUT if isinstance(error, BadInput) else FAILED, str(error))
+
+
+def _process(folder: ProcessingFolder, words: Sequence[str], program: "Program") -> int:
+    folder.begin()
+    script = script_of({SCRIPT: words[0] if words else ""})
+    arguments = folder.arguments(words[1:])
+    with contextlib.ExitStack() as opened:
+        result = opened.enter_context(folder.result.open("wb")) if "--json" in arguments else None
+        environment = {**os.environ, "SM_BASE_DIR": str(folder.base)}
+        code = program.run([sys.executable, str(PROJECT / script), *arguments], environment, lambda: None, result)
+    if not code:
+        folder.pack()
+    elif code not in INTERRUPTED:
+        why = reason(code, program.tail, folder.output)
+        if why.startswith("killed by"):
+            _say(f"error: {why}")
+        return _fail(folder.message, code, why, MAX_BYTES)
     return code
 
 
@@ -135,13 +167,20 @@ class Program:
         for number in SIGNALS:  # at once: the first process of a container ignores signals that nobody has asked for
             signal.signal(number, self._pass_on)
 
-    def run(self, command: Sequence[str], environment: Mapping[str, str], now_and_then: Callable[[], None]) -> int:
+    def run(
+        self,
+        command: Sequence[str],
+        environment: Mapping[str, str],
+        now_and_then: Callable[[], None],
+        stdout: IO[bytes] | None = None,
+    ) -> int:
         """Run to the end, passing signals on; an end by signal 9 is exit code 137."""
         if self.signals:
             return 128 + self.signals[0]
         self._process = subprocess.Popen(
             command,
             env=environment,
+            stdout=stdout,
             stderr=subprocess.PIPE,
             start_new_session=True,  # a signal to the group of both would arrive twice
             preexec_fn=_die_with_parent,
@@ -199,13 +238,14 @@ def reason(code: int, tail: Sequence[str], run: Path) -> str:
     return reason_of(run) or last or f"exit code {code}"
 
 
-def _fail(folder: ContainerFolder, code: int, why: str) -> int:
+def _fail(file: Path, code: int, why: str, max_bytes: int | None = None) -> int:
     """Leave the reason for the service."""
     line = " ".join(why.split())
     line = line if len(line) <= MAX_LETTERS else line[: MAX_LETTERS - 1] + "…"
+    line = line.encode()[:max_bytes].decode(errors="ignore")
     with contextlib.suppress(OSError):  # where nothing can be written, the log has it
-        folder.failure.parent.mkdir(parents=True, exist_ok=True)
-        folder.failure.write_text(line, encoding="utf-8")
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text(line, encoding="utf-8")
     return code
 
 

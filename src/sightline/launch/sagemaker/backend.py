@@ -68,7 +68,7 @@ class SageMaker:
         check_settings(settings)
         check_bound(settings.instance_type, settings.instance_count, settings.max_run_minutes, settings.max_cost_usd)
         overrides, paths = self._split(job)
-        channels = {name: self._address(path) for name, path in paths.items()}
+        channels = {name: self.address_of(path) for name, path in paths.items()}
         uploads = {channels[name]: Path(path) for name, path in paths.items() if path != channels[name]}
         request = make_request(job, overrides, channels, image_address(settings), settings)
         check_request("CreateTrainingJob", request)
@@ -79,7 +79,7 @@ class SageMaker:
         check_settings(self.settings)
         paths: dict[str, str]
         overrides, paths = split_channels(job_overrides(job), self.working_folder)
-        channels = {name: self._address(path) for name, path in paths.items()}
+        channels = {name: self.address_of(path) for name, path in paths.items()}
         uploads = {channels[name]: Path(path) for name, path in paths.items() if path != channels[name]}
         request = make_processing_request(
             job, overrides, channels, image_address(self.settings), self.settings, machine
@@ -93,7 +93,7 @@ class SageMaker:
             overrides.append(f"data.root={data.rstrip('/')}/")
         return split_channels(overrides, self.working_folder)
 
-    def _address(self, path: str) -> str:
+    def address_of(self, path: str) -> str:
         """Where a path is, or will be, in S3: uploads are named by their content."""
         if path.startswith("s3://"):
             return path
@@ -133,7 +133,7 @@ class SageMaker:
         log.info("%s: looking whether it is in S3 already", path)
         if self._storage.is_complete(address):
             return
-        if not path.exists() or self._address(str(path)) != address:
+        if not path.exists() or self.address_of(str(path)) != address:
             raise BadInput(
                 f"{path}: has changed or gone since the job was planned, and is not in S3; plan the job anew"
             )
