@@ -13,7 +13,17 @@ BACKENDS = {
     "local_process": "sightline.launch.local.backend:LocalProcess",
     "local_container": "sightline.launch.container.backend:LocalContainer",
     "sagemaker": "sightline.launch.sagemaker.backend:SageMaker",
+    "sagemaker_local": "sightline.launch.sagemaker.local_mode:LocalMode",
 }
+LOCAL_TYPES = ("local", "local_cpu", "local_gpu")
+"""Types of machine for which AWS's own client runs the job in a container here."""
+
+
+def backend_name(values: Mapping[str, Any]) -> str:
+    """The name of the backend that the keys of `launch` ask for: launch=sagemaker has a local mode, too."""
+    name = str(values.get("backend"))
+    is_local = name == "sagemaker" and values.get("instance_type") in LOCAL_TYPES
+    return "sagemaker_local" if is_local else name
 
 
 def find_backend(name: str) -> type[Backend]:

@@ -14,7 +14,7 @@ from sightline.config.code_of_run import EXTENSIONS, check_place
 from sightline.config.own_code import are_of_trusted_packages, open_code
 from sightline.errors import BadInput, Interrupted
 from sightline.launch.backend import Backend, LaunchSettings, Plan
-from sightline.launch.backends import find_backend, settings_of
+from sightline.launch.backends import backend_name, find_backend, settings_of
 from sightline.launch.job import Job, State, Status
 from sightline.launch.job_array import name_jobs, run_jobs
 from sightline.launch.log_following import Follower, command_to_fetch, commands
@@ -73,7 +73,7 @@ class Submission:
 
         Raises: BadInput for settings that are missing or cannot be, or for code that no commit has.
         """
-        kind = find_backend(str(values.get("backend")))
+        kind = find_backend(backend_name(values))
         settings = kind.check(settings_of(kind.name, values))
         changes = None
         if hasattr(settings, "allow_dirty"):

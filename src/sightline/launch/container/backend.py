@@ -13,7 +13,7 @@ from sightline.errors import BadInput
 from sightline.launch.backend import ImageSettings, LaunchSettings, Plan, check_counts, check_parts, make_plan
 from sightline.launch.container import containers
 from sightline.launch.container.containers import SCRATCH
-from sightline.launch.container.engine import has_image, require_engine, variables
+from sightline.launch.container.engine import require_engine, require_image, variables
 from sightline.launch.container.folder import OPT_ML, ContainerFolder
 from sightline.launch.container.hyperparameters import script_of, to_hyperparameters
 from sightline.launch.container.image import image_name
@@ -115,15 +115,18 @@ class LocalContainer(LocalProcess):
         return [*shared, *safe, *variables({**environment, "SIGHTLINE_SCRATCH": SCRATCH})]
 
     def submit(self, plan: Plan) -> str:
+        self._prepare(plan)
+        return super().submit(plan)
+
+    def _prepare(self, plan: Plan) -> None:
+        """Raises: BadInput without an engine or the image."""
         check_parts(plan, ("image", "hosts", "network", "hyperparameters", "channels", "scratch", "stop_seconds"))
         request = plan["request"]
         require_engine("launch=local_container")
-        if not has_image(request["image"]):
-            raise BadInput(f"launch.image={request['image']}: the engine has no such image; make image builds it")
+        require_image(request["image"])
         for number, host in enumerate(request["hosts"]):
             _lay_out(ContainerFolder(Path(host["folder"])), request, number)
         Path(request["scratch"]).mkdir(parents=True, exist_ok=True)
-        return super().submit(plan)
 
     def status(self, job_id: str) -> Status:
         status = super().status(job_id)

@@ -76,6 +76,12 @@ def has_image(image: str) -> bool:
     return ask("image", "inspect", image).returncode == 0
 
 
+def require_image(image: str) -> None:
+    """Raises: BadInput where the engine does not have it."""
+    if not has_image(image):
+        raise BadInput(f"launch.image={image}: the engine has no such image; make image builds it")
+
+
 def mount(source: Path, target: str, *, is_read_only: bool) -> list[str]:
     """The arguments of `docker run` that mount a path of this machine, whatever letters it has."""
     fields = ["type=bind", f"source={source}", f"target={target}", *(["readonly"] if is_read_only else [])]

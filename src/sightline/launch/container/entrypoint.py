@@ -69,8 +69,9 @@ def train(folder: ContainerFolder, overrides: Sequence[str] = ()) -> int:
 
 
 def _train(folder: ContainerFolder, overrides: Sequence[str], program: "Program") -> int:
-    folder.begin()
     hosts = Hosts.read(folder.config / "resourceconfig.json")
+    folder = folder.with_mounted_run(is_first=hosts.is_first)
+    folder.begin()
     hyperparameters = read_json(folder.config / "hyperparameters.json")
     if not is_inside_sagemaker(folder, os.environ):
         _say("no resourceconfig.json and no TRAINING_JOB_NAME: not started by SageMaker, everything else is the same")

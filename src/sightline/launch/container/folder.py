@@ -1,12 +1,14 @@
 """The folders of a training container as SageMaker lays them out below /opt/ml; `checkpoints` is the run folder."""
 
 import shutil
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from sightline.runs.files import read_json
 
 OPT_ML = Path("/opt/ml")
+RUN_CHANNEL = "run_folder"
+"""The channel that is the run folder where nothing is mounted at `checkpoints`, which is so in AWS's own local mode."""
 NOT_IN_THE_DATA = ("model", "checkpoints", "tensorboard")
 """What of a run folder does not go into output/data: the model and TensorBoard's files have folders of their own."""
 
@@ -16,6 +18,7 @@ class ContainerFolder:
     """Where a job reads and writes. The run folder is `checkpoints`, which survives a change of machine."""
 
     base: Path = OPT_ML
+    mounted_run: Path | None = None
 
     @property
     def config(self) -> Path:
@@ -28,7 +31,7 @@ class ContainerFolder:
 
     @property
     def run(self) -> Path:
-        return self.base / "checkpoints"
+        return self.mounted_run or self.base / "checkpoints"
 
     @property
     def model(self) -> Path:
@@ -45,6 +48,16 @@ class ContainerFolder:
     @property
     def failure(self) -> Path:
         return self.base / "output" / "failure"
+
+    def with_mounted_run(self, *, is_first: bool) -> "ContainerFolder":
+        """The same with the channel `run_folder` as the run folder, if there is one; other hosts begin with a copy."""
+        mounted = self.inputs / RUN_CHANNEL
+        if not mounted.is_dir():
+            return self
+        if is_first:
+            return replace(self, mounted_run=mounted)
+        shutil.copytree(mounted, self.run, dirs_exist_ok=True)
+        return self
 
     def begin(self) -> None:
         """Make what is missing, and forget how an earlier start failed."""

@@ -18,7 +18,7 @@ from typing import Any
 from sightline.aws import ecr
 from sightline.env_file import load_env_file
 from sightline.errors import BAD_INPUT, FAILED, BadInput
-from sightline.launch.container.engine import ask, builder, docker, has_image, require_engine
+from sightline.launch.container.engine import ask, builder, docker, has_image, require_engine, require_image
 from sightline.runs.project import PROJECT
 from sightline.runs.record import DIRTY, git_commit
 
@@ -131,8 +131,7 @@ def push(image: str, client: Any, registry: str | None = None) -> str:
         print(f"unchanged: {address}")
         return address
     require_engine("make push-image")
-    if not has_image(image):
-        raise BadInput(f"launch.image={image}: the engine has no such image; make image builds it")
+    require_image(image)
     if registry is not None:
         address = f"{registry}/{image}"
     docker("tag", image, address)

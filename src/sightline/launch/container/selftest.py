@@ -20,6 +20,8 @@ JOB = {
     "evaluation": "short",
     "explanation.num_images": "1",
 }
+OF_THE_SERVICE = ("fastapi", "prometheus_client", "starlette", "uvicorn")
+"""Packages of the extra `serve`, which an image that trains does not have."""
 
 
 def import_everything() -> int:
@@ -30,7 +32,11 @@ def import_everything() -> int:
         for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}.")
     ]
     for name in names:
-        importlib.import_module(name)
+        try:
+            importlib.import_module(name)
+        except ModuleNotFoundError as error:
+            if (error.name or "").split(".")[0] not in OF_THE_SERVICE:
+                raise
     return len(names)
 
 

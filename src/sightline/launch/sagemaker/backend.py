@@ -67,7 +67,7 @@ class SageMaker:
         settings = self.settings
         check_settings(settings)
         check_bound(settings.instance_type, settings.instance_count, settings.max_run_minutes, settings.max_cost_usd)
-        overrides, paths = self._split(job)
+        overrides, paths = split_inputs(job, settings, self.working_folder)
         channels = {name: self.address_of(path) for name, path in paths.items()}
         uploads = {channels[name]: Path(path) for name, path in paths.items() if path != channels[name]}
         request = make_request(job, overrides, channels, image_address(settings), settings)
@@ -85,13 +85,6 @@ class SageMaker:
             job, overrides, channels, image_address(self.settings), self.settings, machine
         )
         return make_plan(job, self.settings, request, uploads)
-
-    def _split(self, job: Job) -> tuple[list[str], dict[str, str]]:
-        overrides, data = list(job.overrides), self.settings.data_s3
-        if data:
-            overrides = [each for each in overrides if key_of(each) != "data.root"]
-            overrides.append(f"data.root={data.rstrip('/')}/")
-        return split_channels(overrides, self.working_folder)
 
     def address_of(self, path: str) -> str:
         """Where a path is, or will be, in S3: uploads are named by their content."""
@@ -202,3 +195,12 @@ class SageMaker:
     @functools.cached_property
     def _storage(self) -> Storage:
         return Storage(self._clients.get("s3"), self.settings.kms_key)
+
+
+def split_inputs(job: Job, settings: SageMakerSettings, folder: Path) -> tuple[list[str], dict[str, str]]:
+    """The overrides of the far side, and what each channel holds; relative paths start at `folder`."""
+    overrides, data = list(job.overrides), settings.data_s3
+    if data:
+        overrides = [each for each in overrides if key_of(each) != "data.root"]
+        overrides.append(f"data.root={data.rstrip('/')}/")
+    return split_channels(overrides, folder)
