@@ -4,6 +4,7 @@ import hashlib
 import shutil
 import subprocess
 import sys
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -32,15 +33,23 @@ SEEN_BY_CONTAINERS = ("TrainingJobName", "AlgorithmSpecification", "HyperParamet
 """What of a request AWS's local mode takes."""
 
 
+@dataclass
+class LocalModeSettings(SageMakerSettings):
+    """Those of launch=sagemaker: what concerns the account, the price and the waiting has no meaning here."""
+
+    backend: str = "sagemaker_local"
+    instance_type: str = "local"
+
+
 class LocalMode(LocalContainer):
     """A job's id is its folder; a process here runs AWS's client and looks after the containers that it starts."""
 
     name = "sagemaker_local"
-    settings_type: ClassVar[type[LaunchSettings]] = SageMakerSettings
+    settings_type: ClassVar[type[LaunchSettings]] = LocalModeSettings
 
-    def __init__(self, jobs: Path, settings: SageMakerSettings, *, stop_seconds: int = STOP_SECONDS) -> None:
+    def __init__(self, jobs: Path, settings: LocalModeSettings, *, stop_seconds: int = STOP_SECONDS) -> None:
         super().__init__(jobs, ContainerSettings(image=settings.image), stop_seconds=stop_seconds)
-        self.settings: SageMakerSettings = settings
+        self.settings: LocalModeSettings = settings
 
     @classmethod
     def check(cls, settings: Any) -> Any:

@@ -2,7 +2,8 @@
 
 `python local_mode_process.py FOLDER` runs what `FOLDER/.job/request.json` says. The client itself runs in a process
 group of its own (`FOLDER ROOT`, with an empty folder to work in), because Docker Compose, when told to stop, gives
-containers ten seconds and not the two minutes of the service. It leaves its containers behind; they are removed here.
+containers ten seconds and not the two minutes of the service. It drops the last lines of containers and leaves them
+behind: here they are read to their end, and removed.
 """
 
 import json
@@ -37,6 +38,7 @@ class LocalModeJob:
         self.request = read_json(folder / HIDDEN / "request.json")
         self.stop_asked = False
         self._asked_to_stop: set[str] = set()
+        self._readers: dict[str, subprocess.Popen[bytes]] = {}
 
     def run(self) -> int:
         """Run the job to its end; the exit code is that of the container that ended first."""
@@ -67,21 +69,38 @@ class LocalModeJob:
             return 128 + signal.SIGTERM
         settings = root / "client.yaml"
         settings.write_text(json.dumps(NO_TELEMETRY), encoding="utf-8")  # JSON is YAML
-        client = subprocess.Popen(
-            [sys.executable, __file__, str(self.folder), str(root)],
-            env={
-                **os.environ,
-                "COMPOSE_PROJECT_NAME": self.request["project"],
-                "SAGEMAKER_USER_CONFIG_OVERRIDE": str(settings),
-                "AWS_DEFAULT_REGION": os.environ.get("AWS_DEFAULT_REGION", "us-east-1"),  # it does not start without
-            },
-            start_new_session=True,
-        )
-        while client.poll() is None:
-            if self.stop_asked:
-                self._pass_on_stop(client)
-            time.sleep(SECONDS_BETWEEN_LOOKS)
+        own = {
+            "COMPOSE_PROJECT_NAME": self.request["project"],
+            "SAGEMAKER_USER_CONFIG_OVERRIDE": str(settings),
+            "AWS_DEFAULT_REGION": os.environ.get("AWS_DEFAULT_REGION", "us-east-1"),  # it does not start without
+        }
+        said = root / "client.txt"
+        with said.open("wb") as output:
+            client = subprocess.Popen(
+                [sys.executable, __file__, str(self.folder), str(root)],
+                env={**os.environ, **own},
+                stdout=output,
+                stderr=subprocess.STDOUT,
+                start_new_session=True,
+            )
+            while client.poll() is None:
+                self._read_containers()
+                if self.stop_asked:
+                    self._pass_on_stop(client)
+                time.sleep(SECONDS_BETWEEN_LOOKS)
+        self._read_containers()
+        for reader in self._readers.values():
+            reader.wait()
+        if not self._readers:
+            print(said.read_text(encoding="utf-8", errors="replace"), flush=True)
         return self._exit_code(client.returncode)
+
+    def _read_containers(self) -> None:
+        """What each prints is what this process prints."""
+        if len(self._readers) < self.request["training_job"]["ResourceConfig"]["InstanceCount"]:
+            for name, state in self._containers().items():
+                if name not in self._readers and state["Status"] in ("running", "exited"):
+                    self._readers[name] = subprocess.Popen(["docker", "logs", "--follow", name])
 
     def _containers(self) -> dict[str, dict[str, Any]]:
         """What the engine says of the state of each, by its id."""
