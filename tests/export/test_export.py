@@ -24,6 +24,7 @@ from sightline.finished_run import FinishedRun
 from sightline.models import onnx_graph
 from sightline.models.checkpoint import load_model, save_model
 from sightline.models.exported import ExportedModel
+from sightline.serving.runtime_predictor import RuntimePredictor
 from sightline.task_spec import TaskSpec
 
 FILES = ("baseline.npz", "export.json", "model.int8.onnx", "model.onnx", "model_card.md")
@@ -67,13 +68,46 @@ def test_the_files_say_whose_they_are(exported_run: Path) -> None:
     described = json.loads((exported_run / "model" / "model.json").read_text())
     metrics = json.loads((exported_run / "metrics.json").read_text())
     for precision, file in NAMES.items():
-        facts = ExportedModel.open(exported_run / "model" / file).facts
-        assert (facts["name"], facts["version"]) == ("colors", exported_run.name)
+        facts = ExportedModel.open(exported_run / "model" / file).described()
+        assert (facts["name"], facts["version"]) == ("colors", described["sha256"][:12])
         assert (facts["sha256"], facts["precision"]) == (described["sha256"], precision)
         assert facts["created"] == facts_of(exported_run)["created"]
-    accuracy = json.loads(ExportedModel.open(exported_run / "model" / "model.onnx").facts["accuracy"])
+    accuracy = ExportedModel.open(exported_run / "model" / "model.onnx").described()["accuracy"]
     assert accuracy["value"] == metrics["test/accuracy"]
     assert (accuracy["low"], accuracy["images"], accuracy["split"]) == (metrics["test/accuracy_low"], 18, "test")
+    accuracy = ExportedModel.open(exported_run / "model" / "model.int8.onnx").described()["accuracy"]
+    assert (accuracy["images"], accuracy["split"]) == (9, "val")
+
+
+def test_the_name_and_version_of_a_registry_stand_for_the_files_own(exported_run: Path, tmp_path: Path) -> None:
+    version = tmp_path / "3"
+    shutil.copytree(exported_run, version)
+    (version / "version.json").write_text(json.dumps({"name": "flowers", "version": 3}))
+    described = RuntimePredictor.open(version / "model").describe()
+    assert (described["name"], described["version"]) == ("flowers", "3")
+    assert described["created"] == facts_of(exported_run)["created"]
+    (version / "version.json").write_text("[")
+    (version / "model" / "export.json").write_text("{")
+    described = RuntimePredictor.open(version / "model").describe()
+    assert (described["name"], described["created"], described["accuracy"]) == ("colors", None, None)
+
+
+def test_equal_weights_and_images_make_equal_files_wherever_and_whenever(
+    cold_cli: Cli, exported_run: Path, tmp_path: Path
+) -> None:
+    made = {}
+    for seed in (1, 2):  # of the order of sets in a process
+        run = tmp_path / f"run {seed}"
+        shutil.copytree(exported_run, run, ignore=shutil.ignore_patterns("*.onnx"))
+        metrics = {"val/accuracy": seed / 2}  # as of a training that measured something else
+        (run / "metrics.json").write_text(json.dumps(metrics))
+        done = cold_cli("export", f"run='{run}'", *CANNOT_MISS, QUICK, PYTHONHASHSEED=str(seed))
+        assert done.returncode == 0, done.stderr
+        made[seed] = contents(run)
+    for name in (*NAMES.values(), "model.json", "task_spec.json", "baseline.npz"):
+        assert made[1][name] == made[2][name], name
+    for name in NAMES.values():
+        assert b"/src/sightline" not in made[1][name]  # no line or path of code
 
 
 def test_what_is_kept_of_an_export(exported_run: Path) -> None:

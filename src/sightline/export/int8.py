@@ -197,11 +197,13 @@ class Quantiser:
 
     def name_of(self, name: str) -> str:
         """A node's layer as the network names it, where that is known."""
+        from sightline.models.onnx_graph import SCOPES
+
         node = next(node for node in self.nodes if node.name == name)
         weights = [each for each in node.input if each.startswith("network.") and each.endswith(".weight")]
         if weights:
             return weights[0].removeprefix("network.").removesuffix(".weight")
-        scopes = {each.key: each.value for each in node.metadata_props}.get("pkg.torch.onnx.name_scopes", "")
+        scopes = {each.key: each.value for each in node.metadata_props}.get(SCOPES, "")
         layers = [each for each in json.loads(scopes.replace("'", '"') or "[]") if each.startswith("network.")]
         return f"{layers[-1].removeprefix('network.')} ({node.op_type})" if layers else name
 

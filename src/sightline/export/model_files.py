@@ -1,7 +1,6 @@
 """The files of an exported model: made in a hidden folder, held to the network's answers, and put in place together."""
 
 import contextlib
-import json
 import logging
 import os
 import shutil
@@ -17,7 +16,7 @@ import numpy as np
 
 from sightline.config import ExportConfig
 from sightline.errors import GateNotMet
-from sightline.models.exported import FILES
+from sightline.models.exported import EXPORT, FILES, MEASURED
 from sightline.runs.files import read_json, write_json
 from sightline.runs.record import now
 
@@ -28,7 +27,8 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 NEEDED = ("onnx", "onnxscript", "onnxruntime")
-EXPORT = "export.json"
+VERSION_LETTERS = 12
+"""Of the hash of its weights: a model's version where no registry gave it one."""
 UNFINISHED = ".export-"
 """How the hidden folders begin in which files are made."""
 WRITTEN = (*FILES.values(), "baseline.npz", EXPORT)
@@ -69,10 +69,12 @@ def export_model(trained: Trained, settings: ExportConfig) -> dict[str, Any]:
     from sightline.models.onnx_graph import write_onnx
 
     model, facts = trained.folder / "model", _identity(trained)
+    measured = _measured(trained.folder)
     with _made_in(model) as folder:
         write_onnx(folder / FILES["fp32"], trained.saved.network, trained.saved.spec, {**facts, "precision": "fp32"})
         answers, kept = _check(trained, folder)
-        kept |= {"images": len(answers), "sha256": facts["sha256"], "created": facts["created"]}
+        kept |= {"images": len(answers), "sha256": facts["sha256"], "created": now()}
+        kept["fp32"] |= {} if measured is None else {MEASURED: measured}
         kept["runtime_versions"] = {name: version(name) for name in ("torch", *NEEDED)}
         if settings.int8 is not False:
             kept |= _add_int8(trained, settings, folder, answers, facts)
@@ -118,21 +120,20 @@ def _remove_abandoned(model: Path) -> None:
 
 
 def _identity(trained: Trained) -> dict[str, str]:
-    """What the files say of themselves, by name."""
-    metrics, record = read_json(trained.folder / "metrics.json"), read_json(trained.folder / "run.json")
+    """What the files say of themselves, by name: the same of equal weights, whenever and wherever they are exported."""
+    sha256 = read_json(trained.folder / "model" / "model.json")["sha256"]
+    return {"name": trained.name, "version": sha256[:VERSION_LETTERS], "sha256": sha256}
+
+
+def _measured(folder: Path) -> dict[str, Any] | None:
+    """The accuracy of the network as the run measured it: on test, else on validation; None where it did not."""
+    metrics, record = read_json(folder / "metrics.json"), read_json(folder / "run.json")
     split = "test" if "test/accuracy" in metrics else "val"
-    facts = {
-        "name": trained.name,
-        "version": trained.folder.name,
-        "sha256": read_json(trained.folder / "model" / "model.json")["sha256"],
-        "created": now(),
-    }
-    if f"{split}/accuracy" in metrics:
-        names = {"value": "accuracy", "low": "accuracy_low", "high": "accuracy_high"}
-        measured = {key: metrics.get(f"{split}/{name}") for key, name in names.items()}
-        images = record.get("data", {}).get("num_images", {}).get(split)
-        facts["accuracy"] = json.dumps({**measured, "images": images, "split": split})
-    return facts
+    if f"{split}/accuracy" not in metrics:
+        return None
+    names = {"value": "accuracy", "low": "accuracy_low", "high": "accuracy_high"}
+    images = record.get("data", {}).get("num_images", {}).get(split)
+    return {**{key: metrics.get(f"{split}/{name}") for key, name in names.items()}, "images": images, "split": split}
 
 
 def _check(trained: Trained, folder: Path) -> "tuple[Answers, dict[str, Any]]":
@@ -182,14 +183,14 @@ def _add_int8(
         return {"int8_refused": str(error)}
     measured = _accuracy(made.answers)
     value, low, high = measured.values()
-    accuracy = {"value": value, "low": low, "high": high, "images": len(answers), "split": "val"}
-    finish(path, made.spec, spec, {**facts, "precision": "int8", "accuracy": json.dumps(accuracy)})
+    finish(path, made.spec, spec, {**facts, "precision": "int8"})
     calibration = made.spec.calibration
     return {
         "int8": {
             "max_probability_difference": float(np.abs(made.answers.probabilities - answers.probabilities).max()),
             "agreement": made.agreement,
             **measured,
+            MEASURED: {"value": value, "low": low, "high": high, "images": len(answers), "split": "val"},
             "accuracy_drop": made.accuracy_drop,
             "temperature": made.spec.temperature,
             "threshold": None if calibration is None else calibration.threshold,

@@ -4,11 +4,12 @@ import json
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from sightline.errors import BadInput
+from sightline.runs.files import read_json
 from sightline.task_spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -18,9 +19,15 @@ IMAGE, PROBABILITIES, FEATURES = "image", "probabilities", "features"
 """The input, prepared pixels `(B, H, W, C)` of the TaskSpec's type, and the outputs `(B, num_classes)`, `(B, D)`."""
 METADATA = "task_spec"
 """The key of the TaskSpec, as JSON, among the metadata; further ones are `name`, `version`, `sha256` (of the weights),
-`created`, `precision`."""
+`precision`."""
 FILES = {"fp32": "model.onnx", "int8": "model.int8.onnx"}
 """In a run's `model/`, by precision."""
+EXPORT = "export.json"
+"""Beside them: when they were exported, and what was measured of each."""
+MEASURED = "measured"
+"""The key in it of a file's accuracy to quote: `{value, low, high, images, split}`."""
+VERSION = "version.json"
+"""What a registry says of a model, in the folder above or beside them."""
 
 
 @dataclass(frozen=True, eq=False)
@@ -61,6 +68,40 @@ class ExportedModel:
         probabilities, features = self.session.run([PROBABILITIES, FEATURES], {IMAGE: images})
         return np.asarray(probabilities), np.asarray(features)
 
+    def described(self) -> dict[str, Any]:
+        """What the file and those beside it say: `name`, `version`, `sha256`, `precision`, `created` and `accuracy`
+        (`{value, low, high, images, split}`), as far as they are known.
+
+        A registry's name and version stand for its own; `export.json` counts where it is of the same weights.
+        """
+        facts: dict[str, Any] = {**self.facts}
+        if "accuracy" in facts:  # files of before have it in them
+            facts["accuracy"] = json.loads(facts["accuracy"])
+        report = _read(self.path.with_name(EXPORT))
+        if report and report.get("sha256") == facts.get("sha256"):
+            measured = report.get(facts.get("precision", "fp32"), {}).get(MEASURED)
+            found = {"created": report.get("created"), "accuracy": measured}
+            facts |= {key: value for key, value in found.items() if value is not None}
+        return {**facts, **_registered(self.path.parent)}
+
     @cached_property
     def class_names(self) -> tuple[str, ...]:
         return self.spec.class_names
+
+
+def _registered(model: Path) -> dict[str, Any]:
+    """Name and version that a registry gave to what lies in a `model/` folder."""
+    places = [model, *([model.parent] if model.name == "model" else [])]
+    for version in (_read(place / VERSION) for place in places):
+        if "name" in version and "version" in version:
+            return {"name": str(version["name"]), "version": str(version["version"])}
+    return {}
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """A JSON file's content; nothing where it is none, or may not be read: answers do not depend on it."""
+    try:
+        found: Any = read_json(path)
+    except (OSError, ValueError):
+        return {}
+    return found if isinstance(found, dict) else {}

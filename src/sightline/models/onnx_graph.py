@@ -24,6 +24,8 @@ from sightline.task_spec import TaskSpec
 
 TEMPERATURE = "temperature"
 """The number in the graph that logits are divided by."""
+SCOPES = "pkg.torch.onnx.name_scopes"
+"""Where a node says which layer it is of."""
 MAX_BYTES = 2**31
 """Of a file of this format; weights beyond it lie in a second one."""
 
@@ -107,6 +109,7 @@ def write_onnx(path: Path, network: nn.Module, spec: TaskSpec, facts: Mapping[st
             "export: the network was traced for one number of images alone; its code must take any: where it says "
             "view(2, …) or the like, let it say view(len(images), …)"
         )
+    _forget_sources(program.model.graph)
     program.model.metadata_props.update({**facts, METADATA: json.dumps(spec.to_dict(), ensure_ascii=False)})
     num_bytes = sum(each.const_value.nbytes for each in program.model.graph.initializers.values() if each.const_value)
     if num_bytes >= MAX_BYTES:
@@ -116,6 +119,15 @@ def write_onnx(path: Path, network: nn.Module, spec: TaskSpec, facts: Mapping[st
         )
     with whole_file(path) as partial:
         program.save(partial, external_data=False)
+
+
+def _forget_sources(graph: Any) -> None:
+    """Take away what the exporter notes of each node but its layer: with lines and paths of code, equal networks would
+    make files that differ from machine to machine."""
+    for node in graph.all_nodes():
+        kept = {key: text for key, text in node.metadata_props.items() if key == SCOPES}
+        node.metadata_props.clear()
+        node.metadata_props.update(kept)
 
 
 def _translate(network: nn.Module, image: torch.Tensor) -> Any:

@@ -4,13 +4,13 @@ import hashlib
 import os
 import tempfile
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import unquote, urlsplit
 
 from sightline.errors import BadInput
-from sightline.models.exported import FILES
+from sightline.models.exported import EXPORT, FILES, VERSION
 from sightline.runs.archives import in_units, is_archive, unpack
 
 if TYPE_CHECKING:
@@ -141,11 +141,21 @@ def _download_files(source: str, folder: Path, file_name: str, shown: str) -> No
     """Get the model file below an address of S3, or its `model/`."""
     if not source.startswith("s3://"):
         raise BadInput(f"{shown}: an address of the web must be that of an archive, like https://…/model.tar.gz")
+    place = source.rstrip("/")
     for below in ("", "model/"):
-        address = f"{source.rstrip('/')}/{below}{file_name}"
+        address = f"{place}/{below}{file_name}"
         if _s3(lambda storage, address=address: storage.download_file(address, folder / file_name), shown):
+            _download_descriptions(place, below, folder)
             return
     raise BadInput(f"{shown}: has no {file_name} and no model/{file_name}; export.py run=RUN writes it")
+
+
+def _download_descriptions(place: str, below: str, folder: Path) -> None:
+    """Get what tells of a model file, as far as it is there and may be read: answers do not depend on it."""
+    for address in (f"{place}/{below}{EXPORT}", f"{place}/{VERSION}"):
+        with suppress(BadInput):
+            file = folder / address.rsplit("/", 1)[-1]
+            _s3(lambda storage, address=address, file=file: storage.download_file(address, file), address)
 
 
 def _s3(get: Any, shown: str) -> bool:

@@ -1,11 +1,10 @@
 """An exported model that answers for pictures: Pillow, numpy and onnxruntime alone."""
 
 import hashlib
-import json
 import math
 import time
-from collections.abc import Sequence
-from dataclasses import dataclass, replace
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -29,6 +28,8 @@ class RuntimePredictor:
     exported: ExportedModel
     model: ModelIdentity
     max_pixels: int = MAX_PIXELS
+    facts: Mapping[str, Any] = field(default_factory=dict)
+    """`created`, `precision` and `accuracy`, as far as they are known."""
 
     @classmethod
     def open(
@@ -39,9 +40,9 @@ class RuntimePredictor:
         Raises: BadInput when there is no exported model.
         """
         exported = ExportedModel.open(folder / FILES[precision], num_threads=num_threads)
-        facts = exported.facts
+        facts = exported.described()
         named = ModelIdentity(facts.get("name", "model"), facts.get("version", "0"), facts.get("sha256", ""))
-        return cls(exported, named, max_pixels)
+        return cls(exported, named, max_pixels, facts)
 
     @property
     def spec(self) -> TaskSpec:
@@ -97,14 +98,14 @@ class RuntimePredictor:
 
     def describe(self) -> dict[str, Any]:
         """What `GET /model` says of the model."""
-        spec, facts = self.spec, self.exported.facts
+        spec, facts = self.spec, self.facts
         return {
             "name": self.model.name,
             "version": self.model.version,
             "sha256": self.model.sha256,
             "created": facts.get("created"),
             "precision": facts.get("precision", "fp32"),
-            "accuracy": json.loads(facts["accuracy"]) if "accuracy" in facts else None,
+            "accuracy": facts.get("accuracy"),
             "classes": list(spec.class_names),
             "threshold": spec.calibration.threshold if spec.calibration else None,
             "image_size": spec.image_size,
