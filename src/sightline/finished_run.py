@@ -141,11 +141,12 @@ class FinishedRun:
 
         A run of evaluate, explain or predict stands for the run whose model it used; a checkpoint takes the calibration
         of its run where that is of the same weights. A line of the log says what was opened. `device` is `auto` (that
-        of the training where it is here), `cpu`, `gpu`, `cuda` or `mps`, `precision` Lightning's name, `data_root`
-        where the run's own images lie now, `runs` the project's runs folder unless given. `extensions` is the folder of
-        the run's own code (None: where it lay); code that has changed since is refused without `trust_code`. `runtime`
-        says what computes: `torch`, `compiled`, `onnx`, or `auto`, which is the exported model on a processor where it
-        is there and agrees, else torch.
+        of the training where it is here), `cpu`, `gpu`, `cuda` or `mps`, `precision` Lightning's name, or `int8`: the
+        exported model of that precision, with its own calibration. `data_root` is where the run's own images lie now,
+        `runs` the project's runs folder unless given. `extensions` is the folder of the run's own code (None: where it
+        lay); code that has changed since is refused without `trust_code`. `runtime` says what computes: `torch`,
+        `compiled`, `onnx`, or `auto`, which is the exported model on a processor where it is there and agrees, else
+        torch.
 
         Raises: BadInput when there is no model there, or no such device, or nothing that computes so on it, or its code
         is not to be trusted.
@@ -153,7 +154,7 @@ class FinishedRun:
         found = find_run(path, home() / "runs" if runs is None else Path(runs))
         from sightline.models.checkpoint import CodeOfRun, load_model
         from sightline.models.inference import choose_device, choose_precision
-        from sightline.models.runtimes import Placement, check_runtime
+        from sightline.models.runtimes import INT8, Placement, check_runtime, open_int8
 
         folder = run_folder(found)
         trained = read_json(folder / "run.json") if folder else {}
@@ -163,6 +164,8 @@ class FinishedRun:
         chosen = choose_precision(precision, found_device)
         check_runtime(runtime, Placement(found_device, chosen))
         saved, uncalibrated = _with_calibration(load_model(found, CodeOfRun(extensions, trust_code)), folder, trained)
+        if chosen == INT8:
+            saved = replace(saved, spec=open_int8(saved).spec)
         if saved.spec.kind != "single":
             raise BadInput(f"run={path}: its model tells {NOT_YET}; give one of a single class an image")
         cache = home() / "data" / ".cache"

@@ -11,12 +11,13 @@ import pytest
 import torch
 from PIL import Image
 from tests.commands import Starter
-from tests.conftest import BARE, Cli, compose_task
+from tests.conftest import BARE, Cli, compose_config, compose_task
 from tests.export import planted
 from tests.own_code import with_network, write_code
 
 from sightline.data.transforms import normalise
 from sightline.errors import BadInput, GateNotMet
+from sightline.evaluation.evaluate import evaluate
 from sightline.export import int8
 from sightline.export.agreement import prepared
 from sightline.export.export import ExportResult, export
@@ -24,6 +25,7 @@ from sightline.finished_run import FinishedRun
 from sightline.models import onnx_graph
 from sightline.models.checkpoint import load_model, save_model
 from sightline.models.exported import ExportedModel
+from sightline.serving.contract import Answer
 from sightline.serving.runtime_predictor import RuntimePredictor
 from sightline.task_spec import TaskSpec
 
@@ -142,6 +144,52 @@ def test_int8_is_smaller_and_has_a_calibration_of_its_own_answers(exported_run: 
     logits = [np.log(each.run(pixels)[0]) * each.spec.temperature for each in (fp32, int8)]
     centred = [each - each.mean(axis=1, keepdims=True) for each in logits]
     assert np.abs(centred[0] - centred[1]).max() < 0.2 * np.abs(centred[0]).max()  # at whatever temperature
+
+
+def test_int8_is_measured_as_it_is_served(exported_run: Path, colors: Path, tmp_path: Path, cli: Cli) -> None:
+    files = sorted((colors / "test").rglob("*.png"))
+    expected = RuntimePredictor.open(exported_run / "model", "int8").answer(
+        [each.read_bytes() for each in files], [""] * 18
+    )
+    measured = FinishedRun.open(exported_run, "cpu", "int8").predict(files)
+    for answer, prediction in zip(expected, measured, strict=True):
+        assert isinstance(answer, Answer)
+        assert answer.probabilities[prediction.label] == pytest.approx(prediction.probability, abs=1e-5)
+        assert answer.unsure == prediction.is_unsure
+    assert measured.threshold == facts_of(exported_run)["int8"]["threshold"]
+    without = tmp_path / "without"
+    shutil.copytree(exported_run, without, ignore=shutil.ignore_patterns("*.onnx"))
+    before = (exported_run / "model" / "task_spec.json").read_bytes()
+    words = (f"run={exported_run}", f"against={without}", "precision=int8", "runtime=onnx", "evaluation=short")
+    done = cli("evaluate", *words, "evaluation.target_accuracy=0.9", f"output={tmp_path / 'measured'}")
+    assert done.returncode == 0, done.stderr
+    record = json.loads((tmp_path / "measured" / "run.json").read_text())
+    assert (record["precision"], record["runtime"], record["calibrated"]) == ("int8", "onnx", True)
+    metrics = json.loads((tmp_path / "measured" / "metrics.json").read_text())
+    found = np.mean([files[row].parent.name == each.label for row, each in enumerate(measured)])
+    assert metrics["test/accuracy"] == pytest.approx(found)
+    assert f"{without} (fp32: it has no int8)" in done.stdout + done.stderr
+    assert (exported_run / "model" / "task_spec.json").read_bytes() == before  # which is of fp32
+
+
+@pytest.mark.parametrize(
+    ("words", "said"),
+    [
+        (["runtime=torch"], "precision=int8 runtime=torch: it is the exported model that has 8 bits; use runtime=onnx"),
+        (["test_time_augmentation=flip"], "model.int8.onnx: its views or its task are others"),
+        ([], "has no model.int8.onnx; make it with export.py run="),
+    ],
+)
+def test_int8_that_is_not_there_or_not_of_that_kind_is_refused(
+    exported_run: Path, tmp_path: Path, words: list[str], said: str
+) -> None:
+    run = exported_run
+    if not words:
+        run = tmp_path / "run"
+        shutil.copytree(exported_run, run, ignore=shutil.ignore_patterns("*.int8.onnx"))
+    with pytest.raises(BadInput, match=said):
+        evaluate(compose_config("evaluate", f"run={run}", "precision=int8", f"output={tmp_path / 'out'}", *words))
+    assert not (tmp_path / "out").exists()
 
 
 def test_the_baseline_describes_the_validation_images(exported_run: Path) -> None:

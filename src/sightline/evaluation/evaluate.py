@@ -27,6 +27,7 @@ from sightline.finished_run import (
     find_own_images,
     make_loader_of,
 )
+from sightline.models.exported import FILES
 from sightline.runs.files import write_json
 from sightline.runs.folder import find_run
 from sightline.runs.invocation import UNTOLD, Invocation
@@ -68,14 +69,14 @@ def evaluate(cfg: "DictConfig | EvaluateConfig", invocation: Invocation = UNTOLD
     run = _open(cfg, cfg.run)
     cfg = _with_metrics_of(cfg, run)
     other = None if cfg.against is None else _open_other(cfg, run)
-    _views(cfg, run)
+    runner = _runner(cfg, run)
     images = find_images(cfg, run)
     loader = make_loader_of(cfg, run, images, cfg.split)
     output = open_folder(Path(cfg.paths.runs), "evaluate", run.name, cfg.output)
     with RunRecord(output, invocation, **_facts(cfg, run, images)) as record:
         record.add_guesses(images.guesses)
         code.save(record)
-        runner = _calibrated(cfg, run)
+        runner = _calibrated(cfg, run, runner)
         assert runner.runtime is not None
         record.update(calibrated=runner.spec.calibration is not None, runtime=runner.runtime.name)
         predictions = predict_split(runner, loader, batch_limit(cfg, run, cfg.split))
@@ -88,9 +89,9 @@ def evaluate(cfg: "DictConfig | EvaluateConfig", invocation: Invocation = UNTOLD
     return EvaluateResult(metrics, output, cfg.evaluation.metrics_of(cfg.split))
 
 
-def _open(cfg: EvaluateConfig, run: str) -> FinishedRun:
+def _open(cfg: EvaluateConfig, run: str, precision: str | None = None) -> FinishedRun:
     places = {"data_root": cfg.data.own_root, "runs": cfg.paths.runs, "extensions": cfg.extensions}
-    how = {"precision": cfg.precision, "runtime": cfg.runtime}
+    how = {"precision": precision or cfg.precision, "runtime": cfg.runtime}
     opened = FinishedRun.open(run, cfg.accelerator, **how, **places, trust_code=cfg.trust_code)
     return replace(opened, cache=Path(cfg.paths.cache))
 
@@ -120,12 +121,14 @@ def _with_metrics_of(cfg: EvaluateConfig, run: FinishedRun) -> EvaluateConfig:
 
 
 def _open_other(cfg: EvaluateConfig, run: FinishedRun) -> FinishedRun:
-    """The run to compare with.
+    """The run to compare with, at the same precision; where that is int8 and it has none, at fp32.
 
     Raises: BadInput when there is none, or its classes or channels are others.
     """
     try:
-        other = _open(cfg, str(cfg.against))
+        place = find_run(str(cfg.against), Path(cfg.paths.runs))
+        lacks = cfg.precision == "int8" and not any((place / each / FILES["int8"]).is_file() for each in ("", "model"))
+        other = _open(cfg, str(cfg.against), "32-true" if lacks else None)
     except BadInput as error:
         raise BadInput(str(error).replace("run=", "against=", 1)) from error
     mine, theirs = run.task_spec.class_names, other.task_spec.class_names
@@ -174,7 +177,7 @@ def _runner(cfg: EvaluateConfig, run: FinishedRun) -> "Runner":
     return Runner(network, spec, run.device, run.precision, run.channels_last, runtime)
 
 
-def _calibrated(cfg: EvaluateConfig, run: FinishedRun) -> "Runner":
+def _calibrated(cfg: EvaluateConfig, run: FinishedRun, runner: "Runner") -> "Runner":
     """The calibrated network; fitted now where it is not yet, or another target accuracy or other views are asked for.
 
     A calibration for the model's own views is stored with the model.
@@ -182,7 +185,6 @@ def _calibrated(cfg: EvaluateConfig, run: FinishedRun) -> "Runner":
     from sightline.evaluation.measurement import with_calibration
     from sightline.evaluation.predictions import predict_split
 
-    runner = _runner(cfg, run)
     known, target = run.task_spec.calibration, cfg.evaluation.target_accuracy
     is_own = runner.spec.views == run.task_spec.views
     if known is not None and is_own and target in (None, known.target_accuracy):
@@ -195,7 +197,7 @@ def _calibrated(cfg: EvaluateConfig, run: FinishedRun) -> "Runner":
     validation = predict_split(runner, make_loader_of(cfg, run, images, "val"), batch_limit(cfg, run, "val"))
     runner = with_calibration(runner, validation, target)
     kept = next((folder for folder in (run.path, run.path / "model") if (folder / "task_spec.json").is_file()), None)
-    if kept is not None and is_own:
+    if kept is not None and is_own and run.precision != "int8":
         runner.spec.save(kept / "task_spec.json")
         log.info("temperature %.4f and threshold are stored in %s", runner.spec.temperature, kept / "task_spec.json")
     return runner
@@ -215,6 +217,8 @@ def _compare(
         raise BadInput(
             f"against={cfg.against}: it was trained with another limit of batches; measure a folder with data.root"
         )
-    section = compare(inputs, Predictions(theirs.logits, inputs.labels), str(run.path), str(other.path))
+    precision = "" if other.precision == run.precision else " (fp32: it has no int8)"
+    names = str(run.path), f"{other.path}{precision}"
+    section = compare(inputs, Predictions(theirs.logits, inputs.labels), *names)
     log.info("%s", section.text)
     return section

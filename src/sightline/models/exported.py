@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from sightline.errors import BadInput
-from sightline.runs.files import read_json
 from sightline.task_spec import TaskSpec
 
 if TYPE_CHECKING:
@@ -99,9 +98,9 @@ def _registered(model: Path) -> dict[str, Any]:
 
 
 def _read(path: Path) -> dict[str, Any]:
-    """A JSON file's content; nothing where it is none, or may not be read: answers do not depend on it."""
+    """A JSON object in a file; nothing where there is none, or it may not be read: answers do not depend on it."""
     try:
-        found: Any = read_json(path)
+        found = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError):
         return {}
     return found if isinstance(found, dict) else {}

@@ -16,13 +16,15 @@ from torch import nn
 
 from sightline.errors import BadInput, GateNotMet
 from sightline.models.checkpoint import SavedModel
-from sightline.models.exported import FILES, ExportedModel
+from sightline.models.exported import EXPORT, FILES, ExportedModel
 from sightline.models.inference import TorchRuntime
 from sightline.models.views import with_views
 from sightline.runs.files import read_json, whole_file
 from sightline.task_spec import TaskSpec
 
 log = logging.getLogger(__name__)
+INT8 = "int8"
+"""The precision that only an exported model has."""
 MAX_DIFFERENCE = 1e-4
 """Of a probability of the exported graph from torch's."""
 NUM_COMPARED = 8
@@ -148,19 +150,23 @@ def compute_logits(runtime: Runtime, batches: Iterable[torch.Tensor]) -> torch.T
 
 def check_runtime(asked: str, placement: Placement) -> None:
     """Raises: BadInput for a runtime that is not here, or does not compute there or so."""
-    if asked != "onnx":
+    is_int8 = placement.precision == INT8
+    if is_int8 and asked not in ("auto", "onnx"):
+        raise BadInput(f"precision=int8 runtime={asked}: it is the exported model that has 8 bits; use runtime=onnx")
+    if asked != "onnx" and not is_int8:
         return
     if placement.device.type != "cpu":
         raise BadInput(
             f"runtime=onnx: computes on a processor, and the device is {placement.device.type}; set accelerator=cpu "
             "(train.py: trainer.accelerator=cpu), or use runtime=torch"
         )
-    if placement.precision != "32-true":
+    if placement.precision not in ("32-true", INT8):
         raise BadInput(
-            f"runtime=onnx precision={placement.precision}: it computes in 32 bits; leave precision out, or use "
-            "runtime=torch"
+            f"runtime=onnx precision={placement.precision}: it computes in 32 bits; leave precision out, set "
+            "precision=int8, or use runtime=torch"
         )
-    if missing := [name for name in ("onnxruntime", "onnx", "onnxscript") if find_spec(name) is None]:
+    needed = ("onnxruntime",) if is_int8 else ("onnxruntime", "onnx", "onnxscript")
+    if missing := [name for name in needed if find_spec(name) is None]:
         raise BadInput(f"runtime=onnx: needs {', '.join(missing)}; {EXTRA}, or use runtime=torch")
 
 
@@ -171,13 +177,17 @@ def make_runtime(
 
     `auto` is the exported model on a processor in 32 bits, where it lies beside the model, is of these weights and this
     task, and was found to agree with torch; else torch. `onnx` makes a graph where there is none of the kind, and keeps
-    it in the cache. A line of the log says what computes where that is not torch.
+    it in the cache. At precision int8 both are the exported model of that precision. A line of the log says what
+    computes where that is not torch.
 
     Raises: BadInput where that does not compute here; GateNotMet when a graph that was made disagrees with torch.
     """
     check_runtime(asked, placement)
     on_processor = placement.device.type == "cpu" and placement.precision == "32-true"
-    exported = _find_exported(saved) if asked in ("auto", "onnx") and on_processor else None
+    if placement.precision == INT8:
+        exported = open_int8(saved)
+    else:
+        exported = _find_exported(saved) if asked in ("auto", "onnx") and on_processor else None
     if exported is not None:
         log.info("runtime: onnx (%s)", exported.path)
         return OnnxRuntime(lambda batch: exported)
@@ -194,12 +204,30 @@ def make_runtime(
     return OnnxRuntime(lambda batch: _open_cached(path, saved, torch_runtime, batch))
 
 
+def open_int8(saved: SavedModel) -> ExportedModel:
+    """The int8 file beside a saved model, with a calibration of its own.
+
+    Raises: BadInput where there is none, or it is of another model.
+    """
+    folder = _model_folder(saved)
+    path = None if folder is None else folder / FILES[INT8]
+    if folder is None or path is None or not path.is_file():
+        raise BadInput(
+            f"precision=int8: {saved.path} has no {FILES[INT8]}; make it with export.py run={saved.path} "
+            "export.int8=true, or leave precision out"
+        )
+    exported = ExportedModel.open(path, num_threads=torch.get_num_threads())
+    if reason := _why_other(exported, saved, folder):
+        raise BadInput(f"precision=int8: {path}: {reason}; export the run again, or leave precision out")
+    return exported
+
+
 def _find_exported(saved: SavedModel) -> ExportedModel | None:
     """The exported model beside a saved one, where it answers as that does.
 
     Its calibration may be older: the temperature is taken out of its answers again.
     """
-    folder = next((each for each in (saved.path, saved.path / "model") if (each / "model.json").is_file()), None)
+    folder = _model_folder(saved)
     path = None if folder is None else folder / FILES["fp32"]
     if folder is None or path is None or not path.is_file() or find_spec("onnxruntime") is None:
         return None
@@ -208,17 +236,27 @@ def _find_exported(saved: SavedModel) -> ExportedModel | None:
     except BadInput as error:
         log.warning("%s; torch computes", error)
         return None
-    sha256, report = read_json(folder / "model.json")["sha256"], read_json(folder / "export.json")
-    difference = report.get("fp32", {}).get("max_probability_difference")
-    if exported.facts.get("sha256") != sha256 or report.get("sha256", sha256) != sha256:
-        reason = "it is of other weights"
-    elif _uncalibrated(exported.spec) != _uncalibrated(saved.spec):
-        reason = "its views or its task are others"
-    elif difference is None or not difference <= MAX_DIFFERENCE:
-        reason = "nothing says that it agrees with torch (export.json)"
-    else:
+    difference = read_json(folder / EXPORT).get("fp32", {}).get("max_probability_difference")
+    reason = _why_other(exported, saved, folder)
+    if reason is None and (difference is None or not difference <= MAX_DIFFERENCE):
+        reason = f"nothing says that it agrees with torch ({EXPORT})"
+    if reason is None:
         return exported
     log.info("%s is left aside: %s", path, reason)
+    return None
+
+
+def _model_folder(saved: SavedModel) -> Path | None:
+    return next((each for each in (saved.path, saved.path / "model") if (each / "model.json").is_file()), None)
+
+
+def _why_other(exported: ExportedModel, saved: SavedModel, folder: Path) -> str | None:
+    """Why a file in a model's folder is not of that model as it is to be computed; None where it is."""
+    sha256, report = read_json(folder / "model.json")["sha256"], read_json(folder / EXPORT)
+    if exported.facts.get("sha256") != sha256 or report.get("sha256", sha256) != sha256:
+        return "it is of other weights"
+    if _uncalibrated(exported.spec) != _uncalibrated(saved.spec):
+        return "its views or its task are others"
     return None
 
 

@@ -7,7 +7,7 @@ from sightline.config.constraints import Needs, key
 from sightline.config.schema.data import PathsConfig
 from sightline.config.schema.own_code import CODE_SHA256, EXTENSIONS, TRUST_CODE
 from sightline.config.schema.run_data import IMAGES, RUN, PicturesConfig
-from sightline.config.schema.trainer import PRECISION, PRECISIONS, RUNTIME, RUNTIMES
+from sightline.config.schema.trainer import MEASURED_PRECISION, MEASURED_PRECISIONS, RUNTIME, RUNTIMES
 from sightline.errors import BadInput
 
 ENDPOINT = "http://…, https://…, sagemaker:NAME, lambda:NAME or deployment:NAME/STAGE"
@@ -40,7 +40,7 @@ class PredictConfig:
     batch_size: int = key(64, "images at a time", minimum=1)
     num_workers: int = key(2, "threads that decode images", minimum=0)
     accelerator: str = key("auto", "auto: the best that this machine has", needs=HERE)
-    precision: str = key("32-true", PRECISION, choices=PRECISIONS, needs=HERE)
+    precision: str = key("32-true", MEASURED_PRECISION, choices=MEASURED_PRECISIONS, needs=HERE)
     runtime: str = key("auto", RUNTIME, choices=RUNTIMES, needs=HERE)
     extensions: str | None = key(None, EXTENSIONS, path="path")
     trust_code: bool = key(False, TRUST_CODE)

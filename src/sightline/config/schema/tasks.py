@@ -18,7 +18,7 @@ from sightline.config.schema.registry import RegistryConfig
 from sightline.config.schema.run_data import IMAGES, RUN, RunDataConfig
 from sightline.config.schema.serve import ServeConfig
 from sightline.config.schema.train import FindLrConfig, TrainConfig
-from sightline.config.schema.trainer import PRECISION, PRECISIONS, RUNTIME, RUNTIMES
+from sightline.config.schema.trainer import MEASURED_PRECISION, MEASURED_PRECISIONS, PRECISIONS, RUNTIME, RUNTIMES
 from sightline.errors import BadInput
 from sightline.task_spec import VIEWS
 
@@ -36,7 +36,7 @@ class EvaluateConfig:
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     data: RunDataConfig = field(default_factory=RunDataConfig)
     accelerator: str = key("auto", "auto: the one of the training, where it is here")
-    precision: str = key("32-true", PRECISION, choices=PRECISIONS)
+    precision: str = key("32-true", MEASURED_PRECISION, choices=MEASURED_PRECISIONS)
     runtime: str = key("auto", RUNTIME, choices=RUNTIMES)
     test_time_augmentation: str | None = key(None, "null: what the run used", choices=VIEWS)
     extensions: str | None = key(None, EXTENSIONS, path="path")

@@ -14,7 +14,10 @@ from sightline.errors import BadInput
 from sightline.metrics import FIT_METRICS
 
 PRECISIONS = ("auto", "32-true", "bf16-mixed", "16-mixed", "bf16-true", "16-true", "64-true")
+MEASURED_PRECISIONS = (*PRECISIONS, "int8")
+"""Of what is measured or predicted: int8 is the exported model's own file."""
 PRECISION = "of what is measured or predicted, whatever the training used, so that any machine gives the same rows"
+MEASURED_PRECISION = f"{PRECISION}; int8: the exported model of that precision"
 RUNTIMES = ("auto", "torch", "compiled", "onnx")
 RUNTIME = "what computes; auto: the exported model on a processor, where it is there and agrees, else torch"
 STRATEGIES = ("auto", "ddp", "ddp_find_unused_parameters_false", "ddp_find_unused_parameters_true")
