@@ -86,6 +86,7 @@ EXAMPLES: dict[str, tuple[str, str, str]] = {
 """By key of a training: what is typed, what it has no effect beside (with the settings of the digits), and one."""
 OTHER_TASKS: dict[str, tuple[str, str, str, str]] = {
     "split": ("explain", "split=val", "run=RUN images=photos", "run=RUN"),
+    "explanation.choice": ("explain", "explanation.choice=fixed", "run=RUN images=photos", "run=RUN"),
     "explanation.num_images": ("explain", "explanation.num_images=3", "run=RUN images=photos", "run=RUN"),
     "batch_size": ("models", "batch_size=4", "", "time=true"),
     "accelerator": ("models", "accelerator=cpu", "", "time=true"),

@@ -1,18 +1,21 @@
 """The task as a person meets it, and the choice of images."""
 
 import json
+import shutil
 from pathlib import Path
 
 import numpy as np
 import pytest
+import torch
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tests.conftest import BARE, COLORS, TINY, Cli, compose_config
 from tests.saved_models import save_tiny_model
 
 from sightline.explanation.explain import explain
-from sightline.explanation.sample_selection import choose_representative
-from sightline.models.checkpoint import load_model
+from sightline.explanation.sample_selection import choose_fixed, choose_representative
+from sightline.models.checkpoint import load_model, save_model
+from sightline.runs.files import read_json
 from sightline.training.train import train
 
 KEYS = (
@@ -162,3 +165,31 @@ def test_the_choice_is_over_classes_right_and_wrong_sure_and_unsure() -> None:
         for sure in (True, False):
             assert ((is_right == right) & (is_sure == sure)).sum() == 5
     assert choose_representative(labels[:3], predicted[:3], confidences[:3], 20, seed=0) != []
+
+
+def test_a_fixed_choice_depends_on_names_and_classes_alone(trained: Path, tmp_path: Path) -> None:
+    """Another model of the same data is explained on the same images, however it answers."""
+    other = shutil.copytree(trained, tmp_path / "other")
+    saved = load_model(other)
+    for weights in saved.network.parameters():
+        weights.data.normal_(generator=torch.Generator().manual_seed(1))
+    save_model(other / "model", saved.network, saved.spec, saved.architecture)
+    chosen = {}
+    for name, run in {"first": trained, "again": trained, "other": other}.items():
+        words = ("explanation=grad_cam", "explanation.choice=fixed", "explanation.num_images=6")
+        explain(compose_config("explain", f"run={run}", *words, f"output={tmp_path / name}-out"))
+        rows = read_json(tmp_path / f"{name}-out" / "explanations" / "explanations.json")["images"]
+        chosen[name] = [(row["image"], row["label"]) for row in rows]
+    assert chosen["first"] == chosen["again"] == chosen["other"]
+    assert [label for _, label in chosen["first"]] == [*sorted(COLORS)] * 2
+    words = ("explanation=grad_cam", "explanation.choice=fixed", "explanation.num_images=6", "explanation.seed=1")
+    explain(compose_config("explain", f"run={trained}", *words, f"output={tmp_path / 'seed'}"))
+    rows = read_json(tmp_path / "seed" / "explanations" / "explanations.json")["images"]
+    assert [(row["image"], row["label"]) for row in rows] != chosen["first"]
+
+
+def test_fewer_images_than_classes_are_of_the_first_classes() -> None:
+    labels = np.array([2, 0, 0, 1, 2, 0])
+    assert choose_fixed(labels, 2) == [1, 3]
+    assert choose_fixed(labels, 5) == [1, 3, 0, 2, 4]
+    assert sorted(choose_fixed(labels, 20)) == list(range(6))

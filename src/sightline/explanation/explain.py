@@ -219,18 +219,21 @@ def _choose_photos(cfg: ExplainConfig, run: FinishedRun, runtime: "Runtime") -> 
 
 
 def choose_photos(dataset: Any, runtime: "Runtime", explanation: ExplanationConfig) -> Photos:
-    """Representative images of a data set: every class in turn, right and wrong, sure and unsure."""
+    """Images of a data set, every class in turn: representative ones (right and wrong, sure and unsure), or fixed."""
     import numpy as np
     import torch
 
-    from sightline.explanation.sample_selection import choose_representative
+    from sightline.explanation.sample_selection import choose_fixed, choose_representative, order_by_name
     from sightline.models.runtimes import compute_logits
 
     if why := getattr(dataset, "why_unshown", None):
         raise BadInput(f"images=null: nothing can be shown, because {why}; name pictures with images=FOLDER")
-    count = explanation.num_images
+    count, is_fixed = explanation.num_images, explanation.choice == "fixed"
     most = max(MIN_CANDIDATES, CANDIDATES_PER_IMAGE * count)
-    order = np.random.default_rng(explanation.seed).permutation(len(dataset))[:most]
+    if is_fixed:
+        order = order_by_name([dataset.name(index) for index in range(len(dataset))], explanation.seed)[:most]
+    else:
+        order = np.random.default_rng(explanation.seed).permutation(len(dataset))[:most]
     labels: list[torch.Tensor] = []
 
     def batches() -> Iterator[torch.Tensor]:
@@ -239,10 +242,14 @@ def choose_photos(dataset: Any, runtime: "Runtime", explanation: ExplanationConf
             labels.append(batch_labels.cpu())
             yield pixels
 
-    confidences, predicted = compute_logits(runtime, batches()).softmax(dim=1).max(dim=1)
-    chosen = choose_representative(
-        torch.cat(labels).numpy(), predicted.numpy(), confidences.numpy(), count, explanation.seed
-    )
+    if is_fixed:
+        for _ in batches():
+            pass
+        chosen = choose_fixed(torch.cat(labels).numpy(), count)
+    else:
+        confidences, predicted = compute_logits(runtime, batches()).softmax(dim=1).max(dim=1)
+        known = torch.cat(labels).numpy(), predicted.numpy(), confidences.numpy()
+        chosen = choose_representative(*known, count, explanation.seed)
     indices = order[chosen].tolist()
     pixels, chosen_labels = dataset.__getitems__(indices)
     return Photos(pixels.cpu(), [dataset.name(index) for index in indices], chosen_labels.cpu())

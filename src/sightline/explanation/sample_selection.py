@@ -1,6 +1,24 @@
-"""The choice of representative images to explain."""
+"""The choice of images to explain."""
+
+import hashlib
+from collections.abc import Sequence
 
 import numpy as np
+
+
+def order_by_name(names: Sequence[str], seed: int) -> np.ndarray:
+    """Indices of images in an order that depends on their names and the seed alone, int `(N,)`."""
+    digests = [hashlib.sha256(f"{seed}/{name}".encode("utf-8", "surrogateescape")).digest() for name in names]
+    return np.array(sorted(range(len(names)), key=digests.__getitem__), np.int64)
+
+
+def choose_fixed(labels: np.ndarray, count: int) -> list[int]:
+    """Indices of the first images of every class in turn, the classes in their order."""
+    rounds = np.zeros(len(labels), np.int64)
+    for label in set(labels.tolist()):
+        members = np.flatnonzero(labels == label)
+        rounds[members] = np.arange(len(members))
+    return np.lexsort((labels, rounds))[:count].tolist()
 
 
 def choose_representative(

@@ -64,7 +64,8 @@ def make_steps(cfg: PipelineConfig, typed: Sequence[str], data: str, images: Map
     prepare.py composes them.
     """
     exported = {"run": Output("export")}
-    explained = [] if cfg.pipeline.explain_images is None else [override("images", cfg.pipeline.explain_images)]
+    given = cfg.pipeline.explain_images
+    explained = ["explanation.choice=fixed"] if given is None else [override("images", given)]
     champion = [] if cfg.pipeline.champion == "none" else [override("against", cfg.pipeline.champion)]
     return (
         Step("prepare", "src/prepare.py", (f"data={data}", *_changes(cfg, images), "pin=false", *_of_code(typed))),
@@ -88,7 +89,7 @@ def make_steps(cfg: PipelineConfig, typed: Sequence[str], data: str, images: Map
             ),
             exported,
         ),
-        Step("explain", "src/explain.py", (*_only(typed, ("explanation",)), *_of_code(typed), *explained), exported),
+        Step("explain", "src/explain.py", (*explained, *_only(typed, ("explanation",)), *_of_code(typed)), exported),
         Step(
             "gate",
             "src/gate.py",

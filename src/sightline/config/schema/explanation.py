@@ -25,8 +25,14 @@ class ExplanationConfig:
     )
     num_images: int = key(
         12,
-        "chosen over the classes: right and wrong, sure and unsure",
+        "chosen over the classes; representative: right and wrong, sure and unsure",
         minimum=1,
+        needs=Needs("images=null", lambda cfg: getattr(cfg, "images", None) is None),
+    )
+    choice: str = key(
+        "representative",
+        "fixed: by their names and classes alone, so that all models of a data set are explained on the same images",
+        choices=("representative", "fixed"),
         needs=Needs("images=null", lambda cfg: getattr(cfg, "images", None) is None),
     )
     target: str = key(
