@@ -46,7 +46,8 @@ MAY_IMPORT: dict[str, set[str]] = {
     "registry": LOWEST | {"aws", "config", "runs"},
     "command": LOWEST | {"config", "distributed", "env_file", "runs"},
     "own_project": LOWEST,
-    "pipeline": LOWEST | {"aws", "command", "config", "export", "launch", "metrics", "registry", "runs"},
+    "pipeline": LOWEST
+    | {"aws", "command", "config", "data", "evaluation", "export", "launch", "metrics", "registry", "runs", "training"},
 }
 SERVING_FROM_DATA = {f"sightline.data.{name}" for name in ("transforms", "pictures", "display", "predicted_classes")}
 SERVING_FROM_DATA |= {"sightline.data.collection.image_files", "sightline.data.collection.named_pictures"}

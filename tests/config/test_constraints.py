@@ -60,6 +60,7 @@ EXAMPLES: dict[str, tuple[str, str, str]] = {
     "explanation.max_steps": ("explanation.max_steps=64", "explanation=occlusion", ""),
     "explanation.min_steps": ("explanation.min_steps=4", "explanation=smooth_grad", ""),
     "explanation.tolerance": ("explanation.tolerance=0.1", "explanation=grad_cam", ""),
+    "min_accuracy": ("min_accuracy=0.9", "", ""),
     "model.arguments_for": ("+model.arguments_for.resnet18.drop_rate=0.2", "model._target_=my_code.Net", ""),
     "model.weights_for": ("model.weights_for={resnet18:null}", "model._target_=my_code.Net", ""),
     "model.bce_target_threshold": ("model.bce_target_threshold=0.2", "model.loss=focal", "model.loss=bce"),

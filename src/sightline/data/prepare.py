@@ -48,8 +48,7 @@ def prepare(cfg: "DictConfig | PrepareConfig", invocation: Invocation = UNTOLD) 
     Raises: BadInput when it cannot be trained on.
     """
     cfg = validate_task(cfg, PrepareConfig)
-    if cfg.fetch and not _is_here(cfg.data.root):
-        _fetch(cfg)
+    fetch_missing(cfg)
     opened = open_files(cfg)
     output = open_folder(Path(cfg.paths.runs), "prepare", cfg.data.name, cfg.output)
     facts = {"task": "prepare", "name": cfg.data.name, "config": to_plain(cfg)}
@@ -105,9 +104,10 @@ def _is_here(root: str) -> bool:
     return "://" in root or Path(root).expanduser().exists()
 
 
-def _fetch(cfg: PrepareConfig) -> None:
+def fetch_missing(cfg: PrepareConfig) -> None:
+    """Bring a data set here that is not, where it has an address and `fetch` allows it."""
     source = cfg.data.source
-    if source in DATA_SETS:
+    if cfg.fetch and source in DATA_SETS and not _is_here(cfg.data.root):
         options = {"class_names": list(cfg.data.classes)} if cfg.data.classes else {}
         fetch(source, Path(cfg.data.root).expanduser(), cache=Path(cfg.paths.cache), **options)
 

@@ -8,7 +8,6 @@ from typing import TYPE_CHECKING, Any
 from sightline.config import ExportTaskConfig, validate_task, with_own_code
 from sightline.errors import BadInput
 from sightline.export.copied_run import copied_run
-from sightline.export.model_card import write_model_card
 from sightline.export.model_files import NEEDED, Trained, export_model, summary
 from sightline.finished_run import FinishedRun, batch_limit, find_own_images, make_loader_of
 from sightline.runs.file_names import to_text
@@ -75,6 +74,8 @@ def export(cfg: "DictConfig | ExportTaskConfig", invocation: Invocation = UNTOLD
 
 def _export_into(cfg: ExportTaskConfig, run: FinishedRun, folder: Path, place: Path) -> dict[str, Any]:
     """Export into the run's folder, or into a copy of it that will lie at `place`; return what `export.json` holds."""
+    from sightline.export.model_card import write_model_card
+
     facts = export_model(_of_run(cfg, run, folder), cfg.export)
     record = folder / "run.json"
     origin = {} if folder == run.folder else {"from": to_text(str(run.folder))}

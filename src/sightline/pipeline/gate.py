@@ -67,7 +67,7 @@ def gate(cfg: "DictConfig | GateTaskConfig", invocation: Invocation = UNTOLD) ->
         }
         write_json(output / GATE, decision)
         write_json(output / "metrics.json", {each.name: each.value for each in conditions if each.value is not None})
-        package = pack(output / GATE, run, evaluated, explained, cfg.model or name) if passed else None
+        package = pack(output / GATE, run, evaluated, explained, cfg.registered_as or name) if passed else None
     if not passed and cfg.fails:
         raise GateNotMet(f"not to be registered: {sentence}")
     return GateResult(passed, sentence, tuple(conditions), output, package)

@@ -22,7 +22,7 @@ OF_THE_PIPELINE = (
 """Groups and keys of the command line that no training gets from it."""
 OF_THE_NETWORK = (
     *("image_size", "interpolation", "crop", "mean", "std", "batch_size", "num_workers", "sampler", "with_validation"),
-    *("device_cache", "cache", "cache_gb", "orientation_matters", "mirror_classes", "manifest", "name", "version"),
+    *("device_cache", "cache", "cache_gb", "orientation_matters", "mirror_classes", "name", "version"),
 )
 """Keys of `data` that say how images are fed to a network, and nothing of which there are."""
 PRECISIONS = {"fp32": "32-true", "int8": "int8"}
@@ -57,7 +57,27 @@ class Step:
         return tuple(dict.fromkeys(each.step for each in self.inputs.values()))
 
 
-def make_steps(cfg: PipelineConfig, typed: Sequence[str], data: str, images: Mapping[str, Any]) -> tuple[Step, ...]:
+@dataclass(frozen=True)
+class Champion:
+    """The model that a candidate is held against."""
+
+    name: str
+    """As people are told, like `digits/2`."""
+    run: str
+    """As `against=` takes it."""
+    manifest: str
+    """As `previous=` of gate.py takes it."""
+    sha256: str
+    """Of what it computes with."""
+
+
+def make_steps(
+    cfg: PipelineConfig,
+    typed: Sequence[str],
+    data: str,
+    images: Mapping[str, Any],
+    champion: Champion | None = None,
+) -> tuple[Step, ...]:
     """The programs from `prepare` to `gate`; what merges annotations and registers is no program of its own here.
 
     `typed` are the overrides of the command line, `data` the chosen file of `configs/data/`, `images` its values as
@@ -66,13 +86,14 @@ def make_steps(cfg: PipelineConfig, typed: Sequence[str], data: str, images: Map
     exported = {"run": Output("export")}
     given = cfg.pipeline.explain_images
     explained = ["explanation.choice=fixed"] if given is None else [override("images", given)]
-    champion = [] if cfg.pipeline.champion == "none" else [override("against", cfg.pipeline.champion)]
+    against = [] if champion is None else [override("against", champion.run)]
+    told = [] if champion is None else [override("champion", champion.name), override("previous", champion.manifest)]
     return (
         Step("prepare", "src/prepare.py", (f"data={data}", *_changes(cfg, images), "pin=false", *_of_code(typed))),
         Step(
             "train",
             "src/train.py",
-            (*_without(typed, OF_THE_PIPELINE), "stages=[fit]"),
+            (*_without(_without_key(typed, "data.manifest"), OF_THE_PIPELINE), "stages=[fit]"),
             {"data.manifest": Output("prepare", "manifest.csv")},
         ),
         Step("export", "src/export.py", (*_only(typed, ("export",)), *_of_code(typed)), {"run": Output("train")}),
@@ -85,7 +106,7 @@ def make_steps(cfg: PipelineConfig, typed: Sequence[str], data: str, images: Map
                 "runtime=onnx",
                 f"precision={PRECISIONS[cfg.pipeline.precision]}",
                 "evaluation.gates=null",
-                *champion,
+                *against,
             ),
             exported,
         ),
@@ -93,7 +114,12 @@ def make_steps(cfg: PipelineConfig, typed: Sequence[str], data: str, images: Map
         Step(
             "gate",
             "src/gate.py",
-            tuple(override(f"pipeline.{name}", value) for name, value in gate_settings(cfg).items()),
+            (
+                *(override(f"pipeline.{name}", value) for name, value in gate_settings(cfg).items()),
+                override("registered_as", cfg.pipeline.model or cfg.name),
+                *told,
+                "fails=false",
+            ),
             {**exported, "evaluated": Output("evaluate"), "explained": Output("explain")},
         ),
     )
@@ -124,6 +150,10 @@ def _only(typed: Iterable[str], groups: Sequence[str]) -> list[str]:
 
 def _without(typed: Iterable[str], groups: Sequence[str]) -> list[str]:
     return [each for each in typed if _group(each) not in groups]
+
+
+def _without_key(typed: Iterable[str], key: str) -> list[str]:
+    return [each for each in typed if key_of(each) != key]
 
 
 def _group(typed: str) -> str:

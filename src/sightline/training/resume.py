@@ -24,7 +24,8 @@ from sightline.task_spec import NOT_YET
 
 log = logging.getLogger(__name__)
 RESUMABLE_KEYS = (
-    "name paths output resume extensions trust_code stages evaluation explanation optimized_metric logger "
+    "name paths output resume extensions trust_code stages evaluation explanation optimized_metric "
+    "min_accuracy logger "
     "checkpoint.every_minutes checkpoint.keep data.name "
     "data.num_workers data.cache data.cache_gb data.device_cache data.root data.origin data.manifest data.audit "
     "data.display_bands "

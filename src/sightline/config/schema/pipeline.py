@@ -39,6 +39,12 @@ class GateConfig:
 class PipelineSettings(GateConfig):
     """From data to a registered model."""
 
+    min_accuracy: float | None = key(
+        "${min_accuracy}",
+        "the lower bound of test/accuracy must reach it; null: no threshold",
+        minimum=0,
+        maximum=1,
+    )
     name: str | None = key(None, "of the pipeline where a service keeps it; null: sightline-<experiment>")
     description: str = key("", "for whoever finds it in the console")
     tags: dict[str, str] = key({}, "of everything that the pipeline starts")
@@ -85,7 +91,7 @@ class GateTaskConfig:
     run: str = key(MISSING, "the folder of the exported run", path="run")
     evaluated: str = key(MISSING, "the folder of its evaluation, with against=CHAMPION where there is one", path="path")
     explained: str | None = key(None, "the folder of its explanations", path="path")
-    model: str | None = key(None, "its name in the registry; null: that of the run")
+    registered_as: str | None = key(None, "its name in the registry; null: that of the run")
     champion: str | None = key(None, "what the champion is called, like digits/2; null: as the evaluation was told")
     previous: str | None = key(None, "the champion's manifest.csv, which val and test are compared with", path="path")
     fails: bool = key(True, "exit with code 4 where the gate is not met; false: gate.json alone says so")

@@ -43,6 +43,7 @@ EXPORTED = Needs("export in stages", lambda cfg: "export" in cfg.stages, may_sta
 EXPLAINED = Needs("explain in stages", lambda cfg: "explain" in cfg.stages, may_stay=True)
 IMAGES = Needs("another data.source than synthetic", lambda cfg: cfg.data.source != "synthetic", may_stay=True)
 OF_IMAGES = (IMAGES, OUR_IMAGES)
+IN_A_PIPELINE = Needs("pipeline.py", lambda cfg: hasattr(cfg, "pipeline"))
 
 
 @dataclass
@@ -57,6 +58,13 @@ class TrainConfig:
     )
     seed: int = key(0, "of weights, order and augmentation", minimum=0)
     stages: list[str] = key(list(USUAL_STAGES), "what is done, from the fit on", choices=STAGES)
+    min_accuracy: float | None = key(
+        None,
+        "what a pipeline asks of the lower bound of test/accuracy, by the experiment; null: nothing",
+        minimum=0,
+        maximum=1,
+        needs=IN_A_PIPELINE,
+    )
     optimized_metric: str = key("val/accuracy", "what a sweep looks at, of all that a run reports", chooses=True)
     test_time_augmentation: str = key(
         "none", "answers are averages over views: flip, shifts, zooms, flip_and_…", choices=VIEWS

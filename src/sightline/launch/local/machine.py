@@ -2,7 +2,9 @@
 
 import functools
 import os
+import platform
 import subprocess
+from pathlib import Path
 
 THREAD_LIMITS = ("OMP_NUM_THREADS", "MKL_NUM_THREADS", "OPENBLAS_NUM_THREADS")
 
@@ -53,3 +55,14 @@ def _gpus_of_the_driver() -> tuple[str, ...]:
     except (OSError, subprocess.SubprocessError):
         return ()
     return tuple(listed.stdout.split())
+
+
+@functools.cache
+def describe_machine() -> str:
+    """The cores that this process may use, and the processor as the system calls it."""
+    try:
+        lines = Path("/proc/cpuinfo").read_text(encoding="utf-8", errors="replace").splitlines()
+    except OSError:
+        lines = []
+    names = [line.partition(":")[2].strip() for line in lines if line.startswith("model name")]
+    return f"{num_cores()} cores, {names[0] if names else platform.machine()}"
