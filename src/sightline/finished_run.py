@@ -391,18 +391,27 @@ def find_images(cfg: RunTask, run: FinishedRun) -> TrainingData:
     layout = _layout_rule(cfg, run)
     root = localise(cfg.data.root, Path(cfg.paths.cache), layout)
     images = open_test_images(root, run.task_spec.class_names, layout)
-    _refuse_own(str(cfg.data.root), images.manifest, run)
+    _refuse_own(str(cfg.data.root), images.manifest, run, is_version=images.version is not None)
     check_depth(images.manifest, run.task_spec)
     return replace(images, max_pixels=cfg.data.max_pixels or run.max_pixels)
 
 
-def _refuse_own(root: str, test: Manifest, run: FinishedRun) -> None:
-    """Raises: BadInput for images that are none of test for the run, as a table without splits may name them all."""
+def _refuse_own(root: str, test: Manifest, run: FinishedRun, *, is_version: bool) -> None:
+    """Raises: BadInput for images that are none of test for the run, as a table without splits may name them all.
+
+    Those of a version are known by their bytes, wherever they were checked out.
+    """
     own = run.manifest
-    if own is None or own.root.resolve() != test.root.resolve():
+    if own is None or not (is_version or own.root.resolve() == test.root.resolve()):
         return
-    known = set(own.paths[own.splits != SPLITS.index("test")])
-    if shared := [path for path in test.paths if path in known]:
+    is_known = own.splits != SPLITS.index("test")
+    if is_version:
+        bytes_known = {each.tobytes() for each in own.digests[is_known]}
+        shared = [path for path, each in zip(test.paths, test.digests, strict=True) if each.tobytes() in bytes_known]
+    else:
+        known = set(own.paths[is_known])
+        shared = [path for path in test.paths if path in known]
+    if shared:
         raise BadInput(
             f"data.root={root}: the run trained on, or chose its checkpoint by, {len(shared)} of these {len(test)} "
             f"images, the first is {shared[0]}; name others, or drop data.root to measure the run's own test images"
@@ -471,11 +480,29 @@ def _open_same_datamodule(cfg: OwnTask, run: FinishedRun, folder: Path, split: s
 def _find_root(run: FinishedRun, cache: Path) -> Path:
     """Where the run's images lie; what was unpacked or copied for it, and is gone from the cache, comes anew."""
     root = Path(run.trained["data"]["root"])
+    if (version := run.trained["data"].get("version")) is not None and not root.is_dir():
+        return _check_out_anew(run, version, cache)
     origin = str(root) if root.is_file() else run.settings.get("data", {}).get("root", "")
     if root.is_dir() or not (root.is_file() or "://" in origin or Path(origin).expanduser().exists()):
         return root
     found = localise(origin, cache, LayoutRule.of(run.settings["data"]))
     return found if found.is_dir() else found.parent
+
+
+def _check_out_anew(run: FinishedRun, version: dict[str, Any], cache: Path) -> Path:
+    """The folder of the version that a run was trained on, which is gone from the cache."""
+    from sightline.data.versions.checkout import cached_checkout
+    from sightline.data.versions.store import open_versions
+
+    place, spelled = run.settings["paths"]["data_versions"], f"{version['name']}/{version['version']}"
+    versions = open_versions(place, cache)
+    found = versions.find(spelled)
+    if found.sha256 != version["sha256"]:
+        raise BadInput(
+            f"{place}: {spelled} there is not the one of the run (sha256 {found.sha256[:12]}…, the run's "
+            f"{version['sha256'][:12]}…); say where the run's images lie now with data.own_root=FOLDER"
+        )
+    return cached_checkout(versions, found)
 
 
 def _open_same_shards(data: dict[str, Any], cache: Path) -> ShardData:

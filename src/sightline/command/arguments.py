@@ -3,7 +3,7 @@
 import os
 import re
 from collections import deque
-from collections.abc import Sequence
+from collections.abc import Container, Sequence
 from dataclasses import dataclass
 from itertools import takewhile
 from typing import Any
@@ -43,7 +43,7 @@ ONE_RUN = {"hparams_search": "null", "launch": "here"}
 FUNCTIONS = ("choice", "range", "interval", "glob", "sort", "shuffle", "tag", "int", "float", "str", "bool", "json_str")
 """What Hydra calls in a value, like `interval(1e-4,1e-2)`."""
 BRACKETS = {"[": "]", "{": "}"}
-OWN_DATA = ("train", "find_lr", "prepare")
+OWN_DATA = ("train", "find_lr", "prepare", "data_versions")
 """Tasks whose `data.root` names images to train on."""
 TRAINING = ("train", "find_lr")
 """Those of them that have experiments."""
@@ -94,12 +94,21 @@ def read_overrides(task: str, overrides: Sequence[str], *, several_runs: bool = 
     guesses = [] if "extensions" in given or "extensions" not in keys_of(task) else _own_code()
     if task not in OWN_DATA or given & {"datamodule", "datamodule._target_"}:
         return [*read, *map(Guess.override, guesses)], guesses
-    if value_of(read, "data.root") not in (None, "", "null") and not given & {"data", "experiment"}:
-        guesses.append(Guess("data", "folder", "data.root is given, and neither data nor experiment"))
+    named = [key for key in ("data.root", "data.version") if value_of(read, key) not in (None, "", "null")]
+    if named and not given & {"data", "experiment"}:
+        guesses.append(Guess("data", "folder", f"{named[0]} is given, and neither data nor experiment"))
     is_folder = value_of(read, "data") == "folder" or any(guess.key == "data" for guess in guesses)
     if task in TRAINING and "experiment" not in given and is_folder:
         guesses.append(Guess("experiment", "photos", "data=folder without an experiment"))
+    if named == ["data.version"] and is_folder:
+        read += _place_of_version(str(value_of(read, "data.version")), given)
     return [*read, *map(Guess.override, guesses)], guesses
+
+
+def _place_of_version(version: str, given: Container[str]) -> list[str]:
+    """What `data=folder` needs to compose beside a version, which lies where it is checked out."""
+    name = [] if "data.name" in given else [f"data.name={literal(version.partition('/')[0])}"]
+    return [*name, "data.root=${paths.cache}/data_versions"]
 
 
 def _own_code() -> list[Guess]:

@@ -9,19 +9,27 @@ from pathlib import Path
 from types import MappingProxyType
 from typing import TYPE_CHECKING, Any
 
-from sightline.config import DataConfig, PrepareConfig, TrainConfig, is_own, to_plain
+from sightline.config import DataConfig, DataVersionsConfig, PrepareConfig, TrainConfig, is_own, to_plain
 from sightline.data.audit.channels import choose_channels, mark_other_channels
 from sightline.data.audit.inspection import inspect_files
 from sightline.data.audit.policy import apply_audit, audit_once
 from sightline.data.audit.value_range import choose_value_range, look_at_files
 from sightline.data.collection.digits import write_digits
-from sightline.data.collection.image_files import TABLE_KEYS, LayoutRule, Listing, parts_told
+from sightline.data.collection.image_files import TABLE_KEYS, ClassFiles, LayoutRule, Listing, parts_told
 from sightline.data.collection.layouts import list_images
 from sightline.data.collection.sources import localise
 from sightline.data.levels import are_alike
-from sightline.data.manifest import SPLITS, Manifest
+from sightline.data.manifest import SPLITS, TEST, Manifest
 from sightline.data.splitting import Split, SplitRule, find_test_images, split_images
 from sightline.data.training_data import FolderData, ShardData, SyntheticData, TrainingData
+from sightline.data.versions.checkout import (
+    check_files,
+    is_checkout,
+    open_checkout,
+    read_checkout,
+    with_data_version,
+)
+from sightline.data.versions.store import open_versions
 from sightline.errors import BadInput
 from sightline.runs.guesses import announce
 from sightline.runs.override_text import override
@@ -40,6 +48,7 @@ def open_data(cfg: TrainConfig, before: Mapping[str, Any] = NOTHING_FOUND) -> Tr
 
     Raises: BadInput when there is none, or it is not fit to train on.
     """
+    cfg = with_data_version(cfg)
     data, cache = cfg.data, Path(cfg.paths.cache)
     if is_own(cfg.datamodule):
         from sightline.data.own_datamodule import open_own_data
@@ -74,14 +83,17 @@ def check_root(cfg: TrainConfig) -> None:
     Raises: BadInput with the message that opening it would end with.
     """
     data, local = cfg.data, cfg.data.root.removeprefix("file://")
-    if (
+    if data.version is not None:
+        if not is_checkout(data.root, data.version):
+            open_versions(cfg.paths.data_versions, Path(cfg.paths.cache)).find(data.version)
+    elif (
         is_own(cfg.datamodule)
         or "://" in local
         or data.source == "synthetic"
         or (data.source == "digits" and _is_own_digits(cfg))
     ):
         return
-    if data.source == "shards":
+    elif data.source == "shards":
         from sightline.data.shards.packing import read_shards
 
         read_shards(data.root)
@@ -89,7 +101,7 @@ def check_root(cfg: TrainConfig) -> None:
         list_images(localise(data.root, Path(cfg.paths.cache)), LayoutRule.of(vars(data)))
 
 
-def _is_own_digits(cfg: TrainConfig | PrepareConfig) -> bool:
+def _is_own_digits(cfg: TrainConfig | PrepareConfig | DataVersionsConfig) -> bool:
     """Whether the digits lie where we write them; any other root is somebody's own folder."""
     return Path(cfg.data.root) == Path(cfg.paths.data) / "digits"
 
@@ -114,16 +126,19 @@ def open_files(cfg: TrainConfig | PrepareConfig, before: Mapping[str, Any] = NOT
 
     Raises: BadInput when there are none, or when they are not fit to train on.
     """
-    data, cache = cfg.data, Path(cfg.paths.cache)
-    if data.source == "digits" and _is_own_digits(cfg):
-        write_digits(Path(data.root))
-    listing, split = list_and_split(data, localise(data.root, cache, LayoutRule.of(vars(data))))
-    manifest = split.manifest
-    index = cache / "index" / f"{hashlib.sha256(os.fsencode(manifest.root)).hexdigest()[:32]}.sqlite"
-    is_audited = data.audit != "skip"
+    data, cache, root = cfg.data, Path(cfg.paths.cache), find_root(cfg)
+    held = read_checkout(root)
+    found = _list_all(data, root) if held is None else _open_version(data, root, held)
+    manifest, is_audited = found.manifest, data.audit != "skip"
     inspection = inspect_files(
-        manifest.root, manifest.paths, index=index, decode=is_audited, max_pixels=data.max_pixels
+        manifest.root,
+        manifest.paths,
+        index=index_of(cache, manifest.root),
+        decode=is_audited,
+        max_pixels=data.max_pixels,
     )
+    if held is not None:
+        check_files(manifest, held, inspection.facts["sha256"])
     manifest.with_digests(inspection.facts["sha256"])
     looked = look_at_files(data, manifest, inspection.facts)
     bit_depth, before_channels = before.get("data.bit_depth"), before.get("data.channels")
@@ -131,27 +146,63 @@ def open_files(cfg: TrainConfig | PrepareConfig, before: Mapping[str, Any] = NOT
     mark_other_channels(inspection, manifest, channels)
     value_range, range_guesses = choose_value_range(data, manifest, looked, greys_alone=bit_depth == 8)
     more_guesses += range_guesses
-    opened = FolderData(manifest)
+    opened = found
     if is_audited:
         shown = (data.max_pixels, channels, data.display_bands)
         audited = audit_once(manifest, inspection, cache, value_range, *shown)
-        opened = apply_audit(data, audited, manifest)
+        opened = apply_audit(data, audited, found)
     announce(more_guesses)
     counts = [opened.num_images[split] for split in SPLITS]
     log.info("%s: %d classes, %d train, %d val, %d test images", manifest.root, len(opened.class_names), *counts)
     return replace(
         opened,
         cache=image_cache(cache, data.cache_gb, data.cache),
-        guesses=(*listing.guesses, *more_guesses),
+        guesses=(*found.guesses, *more_guesses),
         channels=channels,
         value_range=value_range,
         bit_depth=bit_depth or usual_bit_depth(value_range),
         max_pixels=data.max_pixels,
+    )
+
+
+def find_root(cfg: TrainConfig | PrepareConfig | DataVersionsConfig) -> Path:
+    """The folder or table on this disk that a configuration's images are read from; digits are written first.
+
+    Raises: BadInput as `localise` does.
+    """
+    data = cfg.data
+    if data.source == "digits" and _is_own_digits(cfg):
+        write_digits(Path(data.root))
+    return localise(data.root, Path(cfg.paths.cache), LayoutRule.of(vars(data)))
+
+
+def _list_all(data: DataConfig, root: Path) -> FolderData:
+    """The images at a root, split."""
+    listing, split = list_and_split(data, root)
+    return FolderData(
+        split.manifest,
+        guesses=listing.guesses,
         layout=listing.layout,
         passed_over=listing.passed_over,
         unlabelled=listing.unlabelled,
         small_classes=split.small_classes,
     )
+
+
+def _open_version(data: DataConfig, root: Path, held: dict[str, Any]) -> FolderData:
+    """The images of a version that was checked out: its table tells their classes and their split."""
+    spelled = f"{held['name']}/{held['version']}"
+    if data.num_folds is not None:
+        raise BadInput(
+            f"data.num_folds={data.num_folds}: {root} is {spelled}, and a version has one split, which stays; drop it"
+        )
+    log.info("%s: its table tells classes and split", spelled)
+    return FolderData(open_checkout(root), layout="version", version=held)
+
+
+def index_of(cache: Path, root: Path) -> Path:
+    """The index of the files below a root, for `inspect_files`."""
+    return cache / "index" / f"{hashlib.sha256(os.fsencode(root)).hexdigest()[:32]}.sqlite"
 
 
 def list_and_split(data: DataConfig, root: Path) -> tuple[Listing, Split]:
@@ -181,11 +232,24 @@ def open_test_images(root: Path, class_names: Sequence[str], layout: LayoutRule)
 
     Raises: BadInput when there are none, or the model does not know their class.
     """
+    if (held := read_checkout(root)) is not None:
+        return _open_test_of_version(root, held, class_names)
     listing = list_images(root, layout, needs="test")
     say(listing)
     manifest = find_test_images(listing, class_names)
     facts = {"layout": listing.layout, "passed_over": listing.passed_over}
     return FolderData(manifest, guesses=listing.guesses, **facts)
+
+
+def _open_test_of_version(root: Path, held: dict[str, Any], class_names: Sequence[str]) -> FolderData:
+    """The test images of a version that was checked out, for a model of these classes."""
+    table = open_checkout(root)
+    test = table.keep(table.splits == TEST)
+    check_files(test, held)
+    names = [test.class_names[label] for label in test.labels]
+    files = [ClassFiles("test", label, "", [path]) for label, path in zip(names, map(str, test.paths), strict=True)]
+    manifest = find_test_images(Listing(root, files, "version"), class_names)
+    return FolderData(manifest, layout="version", version=held)
 
 
 def say(listing: Listing) -> None:

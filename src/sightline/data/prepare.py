@@ -13,6 +13,7 @@ from sightline.data.collection.sources import localise
 from sightline.data.collection.tables import is_table
 from sightline.data.manifest import SPLITS, Manifest
 from sightline.data.opening import list_and_split, open_files
+from sightline.data.versions.checkout import with_data_version
 from sightline.errors import BadInput
 from sightline.runs.archives import is_archive
 from sightline.runs.files import write_json
@@ -47,7 +48,7 @@ def prepare(cfg: "DictConfig | PrepareConfig", invocation: Invocation = UNTOLD) 
 
     Raises: BadInput when it cannot be trained on.
     """
-    cfg = validate_task(cfg, PrepareConfig)
+    cfg = with_data_version(validate_task(cfg, PrepareConfig))
     fetch_missing(cfg)
     opened = open_files(cfg)
     output = open_folder(Path(cfg.paths.runs), "prepare", cfg.data.name, cfg.output)
@@ -56,7 +57,7 @@ def prepare(cfg: "DictConfig | PrepareConfig", invocation: Invocation = UNTOLD) 
         record.update(data={"name": cfg.data.name, **opened.describe()})
         record.add_guesses(opened.guesses)
         opened.save(output)
-        if cfg.pin and cfg.data.num_folds is None:
+        if cfg.pin and cfg.data.num_folds is None and opened.version is None:
             _pin(opened.manifest)
         if cfg.shards is not None:
             from sightline.data.shards.packing import pack
@@ -75,6 +76,10 @@ def describe(cfg: "DictConfig | PrepareConfig") -> str:
     Raises: BadInput when it cannot be trained on, and for what would have to be fetched or unpacked first.
     """
     data = validate_task(cfg, PrepareConfig).data
+    if data.version is not None:
+        raise BadInput(
+            f"dry_run=true: a version is what its table says; type data_versions.py show {data.version} to see it"
+        )
     root = Path(data.root.removeprefix("file://")).expanduser().absolute()
     if root.is_file() and not (is_archive(root.name) or is_table(root.name)):
         localise(str(root), Path())  # says what it should be, where it is no table

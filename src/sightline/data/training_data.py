@@ -128,6 +128,8 @@ class FolderData:
     small_classes: dict[str, str] = field(default_factory=dict)
     """`train_only` or `left_out` by class that is too small to be split."""
     value_range: ValueRange | None = None
+    version: dict[str, Any] | None = None
+    """`name`, `version` and `sha256` of the version that it is, where it is one."""
     max_pixels: int = MAX_PIXELS
     """Of an image that is opened."""
     channels: int = 3
@@ -150,6 +152,7 @@ class FolderData:
     def describe(self) -> dict[str, Any]:
         manifest = self.manifest
         facts = {"num_images": manifest.num_images, "sha256": manifest.sha256, "root": str(manifest.root)}
+        facts |= {} if self.version is None else {"version": self.version}
         facts["skipped"] = {"num_images": len(self.skipped), "files": self.skipped}
         facts |= {"layout": self.layout, "passed_over": self.passed_over, "num_unlabelled": len(self.unlabelled)}
         facts["small_classes"] = self.small_classes

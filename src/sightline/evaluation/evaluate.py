@@ -19,6 +19,7 @@ from sightline.config import (
 from sightline.config.own_code import are_of_trusted_packages
 from sightline.data.levels import are_alike
 from sightline.data.training_data import TrainingData
+from sightline.data.versions.checkout import with_data_version
 from sightline.errors import BadInput
 from sightline.finished_run import (
     FinishedRun,
@@ -55,7 +56,7 @@ def evaluate(cfg: "DictConfig | EvaluateConfig", invocation: Invocation = UNTOLD
 
     Raises: BadInput before anything is written; GateNotMet when everything is.
     """
-    cfg = validate_task(cfg, EvaluateConfig)
+    cfg = with_data_version(validate_task(cfg, EvaluateConfig))
     find_run(cfg.run, Path(cfg.paths.runs))  # before torch loads, which takes seconds
     cfg, code = with_own_code(cfg, invocation)
     from sightline.evaluation.evaluation_input import EvaluationInput

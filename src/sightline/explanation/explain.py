@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.config import ExplainConfig, ExplanationConfig, to_plain, validate_task, with_own_code
 from sightline.data.collection.image_files import find_named
+from sightline.data.versions.checkout import with_data_version
 from sightline.errors import BadInput
 from sightline.finished_run import FinishedRun, find_images, make_loader_of
 from sightline.runs.file_names import to_text
@@ -55,7 +56,7 @@ def explain(cfg: "DictConfig | ExplainConfig", invocation: Invocation = UNTOLD) 
 
     Raises: BadInput before anything is written.
     """
-    cfg = validate_task(cfg, ExplainConfig)
+    cfg = with_data_version(validate_task(cfg, ExplainConfig))
     files, base = find_named(cfg.images) if cfg.images else ([], Path())
     cfg, code = with_own_code(cfg, invocation)
     places = {"data_root": cfg.data.own_root, "runs": cfg.paths.runs, "extensions": cfg.extensions}

@@ -12,7 +12,7 @@ log = logging.getLogger(__name__)
 GUESSED: dict[str, str] = {
     "extensions": "the code of the project that the working folder lies in, as its pyproject.toml says",
     "+model.arguments.img_size": "the size of the images, for a network that timm makes for another",
-    "data": "folder, where data.root is given without data or experiment",
+    "data": "folder, where data.root or data.version is given without data or experiment",
     "experiment": "photos, where data=folder is trained without an experiment",
     "data.layout": "how the folders of a data set are read, where they are not plainly train/<class>/",
     "data.channels": "how many channels images have, where they are not red, green and blue",

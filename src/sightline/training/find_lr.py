@@ -17,6 +17,7 @@ from sightline.config import (
 )
 from sightline.data.opening import check_root, open_data
 from sightline.data.training_data import TrainingData
+from sightline.data.versions.checkout import with_data_version
 from sightline.runs.files import write_json
 from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.override_text import override, value_of
@@ -56,6 +57,7 @@ def find_lr(cfg: "DictConfig | FindLrConfig", invocation: Invocation = UNTOLD) -
         log.info("model.lr=%s is not used: it is what is looked for", typed)
     cfg, code = with_own_code(cfg, invocation)
     check_root(cfg)
+    cfg = with_data_version(cfg)
     from sightline.training.lr_finder import require_suggestion
 
     cfg, guesses = with_network(cfg, {})

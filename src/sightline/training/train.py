@@ -18,6 +18,7 @@ from sightline.config import (
 )
 from sightline.data.opening import check_root, open_data
 from sightline.data.training_data import TrainingData
+from sightline.data.versions.checkout import with_data_version
 from sightline.distributed.process_group import ProcessGroup
 from sightline.distributed.rank import Rank, all_devices, rank_from_environment, silence_other_ranks
 from sightline.runs.invocation import UNTOLD, Invocation
@@ -64,6 +65,7 @@ def train(cfg: "DictConfig | TrainConfig", invocation: Invocation = UNTOLD) -> T
     _say_which_precision(cfg, invocation)
     cfg, code = with_own_code(cfg, invocation)
     check_root(cfg)
+    cfg = with_data_version(cfg)
     check_export_installed(cfg)
     before = found_before(find_run_to_continue(cfg))
     cfg, guesses = with_network(cfg, before)

@@ -50,6 +50,11 @@ class DataConfig(PixelsConfig):
         path="path",
         needs=Needs("another data.source than synthetic", lambda cfg: cfg.data.source != "synthetic"),
     )
+    version: str | None = key(
+        None,
+        "of data_versions.py, in place of root: NAME (its newest), NAME/3 or NAME/tag",
+        needs=FILES,
+    )
     origin: str = key("", "where to get the data when root is missing")
     classes: list[str] | None = key(
         None, "of cifar100: those to write, by name; null: all", needs=only_with("data.source", "cifar100")
@@ -179,6 +184,8 @@ class DataConfig(PixelsConfig):
                     f"data.{name}"
                 )
         self._check_folds()
+        if self.version is not None and self.manifest not in ("auto", "none"):
+            raise BadInput(f"data.version={self.version} data.manifest={self.manifest}: both tell the split; drop one")
         if self.val_fraction + self.test_fraction >= 1:
             raise BadInput(
                 f"data.val_fraction={self.val_fraction} data.test_fraction={self.test_fraction}: "
@@ -196,6 +203,11 @@ class DataConfig(PixelsConfig):
         self.check_pixels()
 
     def _check_folds(self) -> None:
+        if self.num_folds is not None and self.version is not None:
+            raise BadInput(
+                f"data.version={self.version} data.num_folds={self.num_folds}: a version has one split, which stays; "
+                "drop one of the two"
+            )
         if self.num_folds is None and self.fold != 0:
             raise BadInput(f"data.fold={self.fold}: of how many folds? Add data.num_folds=5, say")
         if self.num_folds is not None and not 0 <= self.fold < self.num_folds:

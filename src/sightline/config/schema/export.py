@@ -46,6 +46,11 @@ class ExportTaskConfig:
     launch: dict[str, Any] = key({}, "where the task is started; empty where it runs")
 
     def check(self) -> None:
+        if self.data.version is not None:
+            raise BadInput(
+                f"data.version={self.data.version}: an export is compared on the run's own images; drop it; "
+                "evaluate.py measures a version"
+            )
         if self.data.root is not None:
             raise BadInput(
                 f"data.root={self.data.root}: an export is compared on the run's own images; where they lie elsewhere "

@@ -21,6 +21,7 @@ class RunDataConfig(PicturesConfig):
     """What evaluation may change about the data of a finished run; null keeps what the run used, or was told."""
 
     root: str | None = key(None, "other images, with test/<class>/…", path="path")
+    version: str | None = key(None, "of data_versions.py, in place of root: the test images of NAME/3")
     tables: list[str] = key([], "where root is a folder of images: their tables in it; []: found")
     columns: ColumnsConfig = field(default_factory=ColumnsConfig)
     table_paths: TablePathsConfig = field(default_factory=TablePathsConfig)
@@ -30,5 +31,5 @@ class RunDataConfig(PicturesConfig):
     num_workers: int | None = key(None, "processes that decode images", minimum=0)
 
     def check(self) -> None:
-        if self.root is None:
+        if self.root is None and self.version is None:
             refuse_table_keys(self, "data.root names none")

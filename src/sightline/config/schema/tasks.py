@@ -74,6 +74,10 @@ class ExplainConfig:
     launch: dict[str, Any] = key({}, "where the task is started; empty where it runs")
 
     def check(self) -> None:
+        if self.images is not None and self.data.version is not None:
+            raise BadInput(
+                f"images={self.images} data.version={self.data.version}: both name the images; drop one of the two"
+            )
         if self.images is not None and self.data.root is not None:
             raise BadInput(
                 f"images={self.images} data.root={self.data.root}: both name the images; drop one of the two"

@@ -35,12 +35,13 @@ def find_alike(
     contents: list[np.ndarray],
     load: Callable[[str], Image.Image | np.ndarray],
     num_workers: int | None,
+    wanted: Callable[[np.ndarray], np.ndarray] | None = None,
 ) -> list[np.ndarray]:
     """Sets of images that look alike, as indices into `contents`, which has the rows of each set of equal images.
 
     `facts` has a row for each image of the manifest, and `load` reads one, in RGB or uint8 `(H, W, bands)`. Pairs with
     close perceptual hashes and alike thumbnails are linked where they are of different groups; a set is what the links
-    connect.
+    connect. `wanted` tells of pairs `(P, 2)` of contents which are looked at.
     """
     if not contents:
         return []
@@ -49,6 +50,7 @@ def find_alike(
     usable = np.flatnonzero(facts["contrast"] >= MIN_CONTRAST)
     pairs = find_close_hashes(facts["perceptual"][usable], facts["brightness"][usable], owners[usable])
     pairs = usable[pairs]
+    pairs = pairs if wanted is None else pairs[wanted(pairs)]
     candidates = np.unique(pairs)
     paths = [str(manifest.file(contents[number][0])) for number in candidates]
     read = partial(_read_thumbnails, load=load)

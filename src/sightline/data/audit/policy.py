@@ -5,6 +5,7 @@ import json
 import logging
 import math
 from collections.abc import Sequence
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -80,8 +81,8 @@ def _is_audited(folder: Path) -> bool:
     return all((folder / name).is_file() for name in AUDIT_FILES)
 
 
-def apply_audit(data: DataConfig, report: Path, manifest: Manifest) -> FolderData:
-    """The data without its bad files, if the configuration lets them be left out.
+def apply_audit(data: DataConfig, report: Path, found: FolderData) -> FolderData:
+    """The data with its audit, and without its bad files, if the configuration lets them be left out.
 
     Raises: BadInput for bad files or leaks that it does not allow.
     """
@@ -90,6 +91,7 @@ def apply_audit(data: DataConfig, report: Path, manifest: Manifest) -> FolderDat
     bad = {file: finding["kind"] for finding in defects for file in finding["files"]}
     details = {file: finding["detail"] for finding in defects for file in finding["files"]}
     page = report / "audit.html"
+    manifest = found.manifest
     _check_bad_files(data, bad, details, len(manifest), page)
     num_findings: dict[str, int] = {}
     for finding in findings:
@@ -101,7 +103,7 @@ def apply_audit(data: DataConfig, report: Path, manifest: Manifest) -> FolderDat
         _report_leaks(data, leaks, page)
     if bad:
         manifest = manifest.keep(np.array([path not in bad for path in manifest.paths]))
-    return FolderData(manifest, bad, report, num_findings)
+    return replace(found, manifest=manifest, skipped=bad, report=report, num_findings=num_findings)
 
 
 def _check_bad_files(

@@ -74,7 +74,7 @@ MEANINGS = {
 
 
 @dataclass
-class _Pictures:
+class Pictures:
     """Thumbnails as data addresses, until their room is used up."""
 
     root: Path
@@ -113,7 +113,7 @@ def write_report(
     display: str = "",
 ) -> None:
     """Write the page; pictures that `load` cannot read show as placeholders, and `display` says how bands are shown."""
-    pictures = _Pictures(manifest.root, load)
+    pictures = Pictures(manifest.root, load)
     page = render(
         "sightline.data.audit",
         TEMPLATE,
@@ -177,7 +177,7 @@ def _count_classes(audit: Audit, manifest: Manifest) -> list[dict[str, Any]]:
     ]
 
 
-def _show_findings(audit: Audit, manifest: Manifest, pictures: _Pictures) -> list[dict[str, Any]]:
+def _show_findings(audit: Audit, manifest: Manifest, pictures: Pictures) -> list[dict[str, Any]]:
     """The first findings of each kind, with their first files."""
     by_kind: dict[str, list[Finding]] = defaultdict(list)
     for finding in audit.findings:
@@ -218,7 +218,7 @@ def _choose(finding: Finding) -> list[str]:
     return [finding.files[int(number * step)] for number in range(min(MAX_FILES, len(finding.files)))]
 
 
-def _show_samples(audit: Audit, manifest: Manifest, pictures: _Pictures) -> list[dict[str, Any]]:
+def _show_samples(audit: Audit, manifest: Manifest, pictures: Pictures) -> list[dict[str, Any]]:
     """Some images of each class, the same ones for the same data."""
     bad = {finding.files[0] for finding in audit.bad_files}
     count = max(1, min(SAMPLES_PER_CLASS, MAX_SAMPLES // max(1, len(manifest.class_names))))

@@ -1,0 +1,1 @@
+"""Versions of data sets: named manifests over images that are stored once by their hash."""
