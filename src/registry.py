@@ -4,9 +4,9 @@ from sightline import command
 
 
 def verbs() -> command.Verbs:
-    from sightline.registry.registry import PRINTED, VERBS
+    from sightline.registry.registry import CHECKS, PRINTED, VERBS
 
-    return command.Verbs("registry", VERBS, PRINTED, options={"--runs": "paths.runs"})
+    return command.Verbs("registry", VERBS, PRINTED, options={"--runs": "paths.runs"}, checks=CHECKS)
 
 
 if __name__ == "__main__":

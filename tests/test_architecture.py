@@ -32,16 +32,18 @@ MAY_IMPORT: dict[str, set[str]] = {
     "data": LOWEST | {"aws", "config", "task_spec", "runs"},
     "models": LOWEST | {"distributed", "task_spec", "config", "runs"},
     "callbacks": LOWEST | {"distributed", "metrics", "runs"},
-    "finished_run": LOWEST | {"config", "data", "models", "runs", "task_spec"},
-    "evaluation": LOWEST | {"config", "data", "finished_run", "metrics", "models", "runs", "task_spec"},
-    "explanation": LOWEST | {"config", "data", "finished_run", "models", "runs", "task_spec"},
-    "export": LOWEST | {"config", "data", "evaluation", "finished_run", "metrics", "models", "runs", "task_spec"},
-    "serving": LOWEST | {"aws", "config", "data", "finished_run", "models", "runs", "serve_settings", "task_spec"},
+    "finished_run": LOWEST | {"config", "data", "models", "registry", "runs", "task_spec"},
+    "evaluation": LOWEST | {"config", "data", "finished_run", "metrics", "models", "registry", "runs", "task_spec"},
+    "explanation": LOWEST | {"config", "data", "finished_run", "models", "registry", "runs", "task_spec"},
+    "export": LOWEST
+    | {"config", "data", "evaluation", "finished_run", "metrics", "models", "registry", "runs", "task_spec"},
+    "serving": LOWEST
+    | {"aws", "config", "data", "finished_run", "models", "registry", "runs", "serve_settings", "task_spec"},
     "training": LOWEST
     | {"callbacks", "config", "data", "distributed", "evaluation", "explanation", "export", "metrics", "models"}
-    | {"runs", "task_spec"},
+    | {"registry", "runs", "task_spec"},
     "aws": LOWEST | {"runs"},
-    "launch": LOWEST | {"aws", "config", "env_file", "metrics", "runs"},
+    "launch": LOWEST | {"aws", "config", "env_file", "metrics", "registry", "runs"},
     "sweeping": LOWEST | {"config", "launch", "metrics", "runs"},
     "registry": LOWEST | {"aws", "config", "runs"},
     "command": LOWEST | {"config", "distributed", "env_file", "runs"},
@@ -101,6 +103,10 @@ LIGHT_FILES = [
     *(f"serving/{name}.py" for name in "predict predict_result prediction_files prediction_place parts merge".split()),
     *(f"serving/{name}.py" for name in "answering client aws_transport endpoint_transport serve".split()),
     "data/collection/named_pictures.py",
+    *(
+        f"registry/{name}.py"
+        for name in "local names package packages rules s3 sources stored transport version".split()
+    ),
 ]
 """Files that bad input passes through: they load nothing heavy at the top."""
 

@@ -14,6 +14,10 @@ class GateNotMet(RuntimeError):
     """A number is not what is asked for, by `evaluation.gates` or of an exported model's answers. Exit code 4."""
 
 
+class Damaged(RuntimeError):
+    """What was kept is not as it was. Exit code 1."""
+
+
 class Interrupted(BaseException):
     """A signal asked the process to stop. Exit code 128 + the signal's number."""
 

@@ -30,6 +30,8 @@ from sightline.data.manifest import Manifest
 from sightline.data.opening import image_cache, open_shards, open_test_images, shard_cache
 from sightline.data.training_data import FolderData, ShardData, TrainingData
 from sightline.errors import BadInput
+from sightline.registry.names import find_registered, is_registered
+from sightline.registry.version import read_version
 from sightline.runs.files import read_json
 from sightline.runs.folder import find_run, run_folder
 from sightline.runs.project import home
@@ -137,7 +139,8 @@ class FinishedRun:
         trust_code: bool = False,
         runtime: str = "auto",
     ) -> "FinishedRun":
-        """Open a run folder, its `model/` folder, a checkpoint, `latest` (the newest training), or a path below `runs`.
+        """Open a run folder, its `model/` folder, a checkpoint, `latest` (the newest training), a path below `runs`, or
+        `registry:NAME[/VERSION|/production|/staging]` of the registry in `runs`.
 
         A run of evaluate, explain or predict stands for the run whose model it used; a checkpoint takes the calibration
         of its run where that is of the same weights. A line of the log says what was opened. `device` is `auto` (that
@@ -151,7 +154,9 @@ class FinishedRun:
         Raises: BadInput when there is no model there, or no such device, or nothing that computes so on it, or its code
         is not to be trusted.
         """
-        found = find_run(path, home() / "runs" if runs is None else Path(runs))
+        place, cache = home() / "runs" if runs is None else Path(runs), home() / "data" / ".cache"
+        local = find_registered(str(path), str(place / "registry"), cache) if is_registered(path) else path
+        found = find_run(local, place)
         from sightline.models.checkpoint import CodeOfRun, load_model
         from sightline.models.inference import choose_device, choose_precision
         from sightline.models.runtimes import INT8, Placement, check_runtime, open_int8
@@ -168,7 +173,6 @@ class FinishedRun:
             saved = replace(saved, spec=open_int8(saved).spec)
         if saved.spec.kind != "single":
             raise BadInput(f"run={path}: its model tells {NOT_YET}; give one of a single class an image")
-        cache = home() / "data" / ".cache"
         run = cls(found, folder, trained, saved, found_device, chosen, uncalibrated, runtime, cache)
         log.info("run: %s", run)
         return run
@@ -284,6 +288,11 @@ class FinishedRun:
         from sightline.models.runtimes import Placement
 
         return Placement(self.device, self.precision, self.channels_last, self.cache)
+
+    def describe_model(self) -> dict[str, Any]:
+        """For `model` of run.json: the network, and of a registered version its name."""
+        version = read_version(self.folder) if self.folder else None
+        return {**self.saved.architecture.to_dict(), **({"registry": version.spelled()} if version else {})}
 
     @property
     def name(self) -> str:

@@ -11,7 +11,7 @@ from omegaconf.errors import ConfigAttributeError, ConfigKeyError, OmegaConfBase
 
 from sightline.command.hints import groups_of, hint_for_key, hint_for_option, keys_of
 from sightline.config import UnknownKey, did_you_mean, explain_key, unknown_key
-from sightline.errors import BAD_INPUT, FAILED, GATE_NOT_MET, BadInput, GateNotMet, Interrupted
+from sightline.errors import BAD_INPUT, FAILED, GATE_NOT_MET, BadInput, Damaged, GateNotMet, Interrupted
 from sightline.runs.override_text import key_of
 from sightline.runs.record import reason
 
@@ -33,7 +33,7 @@ def explain(error: BaseException) -> str:
     """What went wrong and what to change, in a line or two."""
     if isinstance(error, UnknownKey):
         return _explain_unknown(error.key, error.siblings) or str(error)
-    if isinstance(error, BadInput | Interrupted | GateNotMet):
+    if isinstance(error, BadInput | Interrupted | GateNotMet | Damaged):
         return str(error)
     cause = error if isinstance(error, OmegaConfBaseException) else error.__cause__
     if isinstance(cause, ConfigKeyError | ConfigAttributeError):

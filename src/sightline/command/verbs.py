@@ -4,7 +4,7 @@ import inspect
 import json
 import sys
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import redirect_stdout
+from contextlib import nullcontext, redirect_stdout
 from dataclasses import asdict, dataclass, field, is_dataclass, replace
 from typing import Any, NoReturn
 
@@ -40,6 +40,8 @@ class Verbs:
     takes_invocation: bool = False
     parameters: Mapping[str, str] = field(default_factory=dict)
     defaults: Mapping[str, Sequence[str]] = field(default_factory=dict)
+    checks: Mapping[str, Callable[[Any], None]] = field(default_factory=dict)
+    """By verb: what raises an error for a result once it is printed."""
 
     def usage(self, verb: str) -> str:
         """`status JOB`; names that may be left out in brackets."""
@@ -132,12 +134,14 @@ def _call_and_print(verbs: Verbs, verb: str, told: tuple[Any, ...], names: Seque
         inspect.signature(function).bind(*told, *names)
     except TypeError:
         raise BadInput(f"{' '.join([verb, *names])}: write it as {verbs.usage(verb)}") from None
-    if not as_json:
-        verbs.printed.get(verb, print)(function(*told, *names))
-        return
-    with redirect_stdout(sys.stderr):
-        text = json.dumps(function(*told, *names), default=_plain, ensure_ascii=False, indent=2)
-    print(text)
+    with redirect_stdout(sys.stderr) if as_json else nullcontext():
+        found = function(*told, *names)
+        text = json.dumps(found, default=_plain, ensure_ascii=False, indent=2) if as_json else ""
+    if as_json:
+        print(text)
+    else:
+        verbs.printed.get(verb, print)(found)
+    verbs.checks.get(verb, bool)(found)
 
 
 def _plain(value: Any) -> Any:

@@ -29,6 +29,7 @@ from sightline.finished_run import (
     make_loader_of,
 )
 from sightline.models.exported import FILES
+from sightline.registry.names import with_local_runs
 from sightline.runs.files import write_json
 from sightline.runs.folder import find_run
 from sightline.runs.invocation import UNTOLD, Invocation
@@ -56,7 +57,7 @@ def evaluate(cfg: "DictConfig | EvaluateConfig", invocation: Invocation = UNTOLD
 
     Raises: BadInput before anything is written; GateNotMet when everything is.
     """
-    cfg = with_data_version(validate_task(cfg, EvaluateConfig))
+    cfg = with_local_runs(with_data_version(validate_task(cfg, EvaluateConfig)))
     find_run(cfg.run, Path(cfg.paths.runs))  # before torch loads, which takes seconds
     cfg, code = with_own_code(cfg, invocation)
     from sightline.evaluation.evaluation_input import EvaluationInput
@@ -163,7 +164,7 @@ def _facts(cfg: EvaluateConfig, run: FinishedRun, images: TrainingData) -> dict[
         "device": str(run.device),
         "precision": run.precision,
         "data": images.describe(),
-        "model": run.saved.architecture.to_dict(),
+        "model": run.describe_model(),
     }
 
 
@@ -198,7 +199,8 @@ def _calibrated(cfg: EvaluateConfig, run: FinishedRun, runner: "Runner") -> "Run
     validation = predict_split(runner, make_loader_of(cfg, run, images, "val"), batch_limit(cfg, run, "val"))
     runner = with_calibration(runner, validation, target)
     kept = next((folder for folder in (run.path, run.path / "model") if (folder / "task_spec.json").is_file()), None)
-    if kept is not None and is_own and run.precision != "int8":
+    is_kept = "registry" not in run.describe_model() and run.precision != "int8"  # a version never changes
+    if kept is not None and is_own and is_kept:
         runner.spec.save(kept / "task_spec.json")
         log.info("temperature %.4f and threshold are stored in %s", runner.spec.temperature, kept / "task_spec.json")
     return runner

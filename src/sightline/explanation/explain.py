@@ -11,6 +11,7 @@ from sightline.data.collection.image_files import find_named
 from sightline.data.versions.checkout import with_data_version
 from sightline.errors import BadInput
 from sightline.finished_run import FinishedRun, find_images, make_loader_of
+from sightline.registry.names import with_local_runs
 from sightline.runs.file_names import to_text
 from sightline.runs.files import write_json
 from sightline.runs.guesses import Guess
@@ -56,7 +57,7 @@ def explain(cfg: "DictConfig | ExplainConfig", invocation: Invocation = UNTOLD) 
 
     Raises: BadInput before anything is written.
     """
-    cfg = with_data_version(validate_task(cfg, ExplainConfig))
+    cfg = with_local_runs(with_data_version(validate_task(cfg, ExplainConfig)))
     files, base = find_named(cfg.images) if cfg.images else ([], Path())
     cfg, code = with_own_code(cfg, invocation)
     places = {"data_root": cfg.data.own_root, "runs": cfg.paths.runs, "extensions": cfg.extensions}
@@ -76,7 +77,7 @@ def explain(cfg: "DictConfig | ExplainConfig", invocation: Invocation = UNTOLD) 
         "device": str(run.device),
         "precision": run.precision,
         "runtime": runtime.name,
-        "model": run.saved.architecture.to_dict(),
+        "model": run.describe_model(),
         "data": {"root": cfg.images or cfg.data.root or run.trained.get("data", {}).get("root")},
         "calibrated": run.uncalibrated is None,
     }

@@ -10,6 +10,7 @@ from sightline.errors import BadInput
 from sightline.export.copied_run import copied_run
 from sightline.export.model_files import NEEDED, Trained, export_model, summary
 from sightline.finished_run import FinishedRun, batch_limit, find_own_images, make_loader_of
+from sightline.registry.names import is_registered
 from sightline.runs.file_names import to_text
 from sightline.runs.files import read_json, write_json
 from sightline.runs.folder import find_run
@@ -60,6 +61,8 @@ def export(cfg: "DictConfig | ExportTaskConfig", invocation: Invocation = UNTOLD
     """
     cfg = validate_task(cfg, ExportTaskConfig)
     check_installed()
+    if is_registered(cfg.run):
+        raise BadInput(f"run={cfg.run}: a registered version never changes; export the run that it was made of")
     find_run(cfg.run, Path(cfg.paths.runs))  # before torch loads, which takes seconds
     cfg, _ = with_own_code(cfg, invocation)
     run = _open(cfg)

@@ -31,6 +31,7 @@ from sightline.launch.overrides import (
 )
 from sightline.launch.records import fetch_recorded, find_record, submit_recorded
 from sightline.launch.source_changes import check_source, source_changes
+from sightline.registry.names import with_local_overrides
 from sightline.runs.files import read_json
 from sightline.runs.folder import find_resumed, named_path
 from sightline.runs.invocation import UNTOLD, Invocation
@@ -89,6 +90,7 @@ class Submission:
         Raises: BadInput for a path that is not here, data that are nowhere, or a run that machines cannot share; for
         own code that the job could not import.
         """
+        overrides, composed = with_local_overrides(overrides, composed)
         count, folder = getattr(self.settings, "instance_count", 1), Path.cwd()
         if count > 1 and composed.get("divergence.action") == "rollback":
             raise BadInput(

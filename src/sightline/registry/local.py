@@ -104,6 +104,10 @@ class LocalStore:
         check_files(folder, version)
         return folder
 
+    def differences(self, version: Version) -> list[str]:
+        folder = self.folder / version.name / str(version.number)
+        return find_differences(folder, version.sha256, version.files_sha256)
+
     def remove(self, version: Version) -> None:
         folder = self.folder / version.name / str(version.number)
         hidden = folder.with_name(f"{ADDING}{folder.name}")  # out of sight at once; the next writer removes a rest

@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
+from tempfile import TemporaryDirectory
 from typing import Any
 
 from sightline.aws.clients import make_client
@@ -172,6 +173,12 @@ class S3Store:
                 check_files(partial, version, f"{self.place}/{version.spelled()}")
         write_json(folder / VERSION_FILE, version.to_dict())
         return folder
+
+    def differences(self, version: Version) -> list[str]:
+        with TemporaryDirectory(prefix="sightline-registry-") as scratch, self._saying():
+            folder = Path(scratch)
+            self.storage.download(f"{self.place}/{version.name}/{version.number}", folder)
+            return find_differences(folder, version.sha256, version.files_sha256)
 
     def remove(self, version: Version) -> None:
         last = self._key(version.name, version.number, VERSION_FILE)

@@ -58,6 +58,8 @@ class Store(Protocol):
 
     def fetch(self, version: Version) -> Path: ...
 
+    def differences(self, version: Version) -> list[str]: ...
+
     def remove(self, version: Version) -> None: ...
 
 
@@ -167,6 +169,9 @@ class StoredRegistry:
 
     def fetch(self, version: Version) -> Path:
         return self.store.fetch(version)
+
+    def differences(self, version: Version) -> list[str]:
+        return self.store.differences(version)
 
     def remove(self, version: Version) -> None:
         self.store.check_writable()

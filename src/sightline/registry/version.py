@@ -112,6 +112,10 @@ class Registry(Protocol):
         """A local folder with its files, whose hashes are as recorded: the version's own where it is local."""
         ...
 
+    def differences(self, version: Version) -> list[str]:
+        """What of its files, where they are kept, is not as it was registered: a line each."""
+        ...
+
     def remove(self, version: Version) -> None:
         """Raises: BadInput for one that is approved or staged, and for the newest: its number would come again."""
         ...

@@ -103,6 +103,7 @@ class ModelHere:
         return {
             "name": run.trained.get("name"),
             "run": str(run.path),
+            "model": run.describe_model(),
             "device": str(run.device),
             "precision": run.precision,
             "runtime": run.runtime.name,

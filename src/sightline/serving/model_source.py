@@ -138,7 +138,7 @@ def _download(source: str, file: Path, shown: str) -> None:
 
 
 def _download_files(source: str, folder: Path, file_name: str, shown: str) -> None:
-    """Get the model file below an address of S3, or its `model/`."""
+    """Get the model file below an address of S3, or its `model/`, and what makes it a registered version."""
     if not source.startswith("s3://"):
         raise BadInput(f"{shown}: an address of the web must be that of an archive, like https://…/model.tar.gz")
     place = source.rstrip("/")
@@ -152,7 +152,7 @@ def _download_files(source: str, folder: Path, file_name: str, shown: str) -> No
 
 def _download_descriptions(place: str, below: str, folder: Path) -> None:
     """Get what tells of a model file, as far as it is there and may be read: answers do not depend on it."""
-    for address in (f"{place}/{below}{EXPORT}", f"{place}/{VERSION}"):
+    for address in (f"{place}/{below}{EXPORT}", f"{place.removesuffix('/model')}/{VERSION}"):
         with suppress(BadInput):
             file = folder / address.rsplit("/", 1)[-1]
             _s3(lambda storage, address=address, file=file: storage.download_file(address, file), address)

@@ -10,6 +10,7 @@ from sightline.config import PredictConfig, to_plain, validate_task, with_own_co
 from sightline.data.collection.named_pictures import FileList, name_pictures
 from sightline.data.predicted_classes import Row
 from sightline.errors import BadInput
+from sightline.registry.names import with_local_runs
 from sightline.runs.file_names import fit_name, to_name, to_text
 from sightline.runs.files import read_json, write_json
 from sightline.runs.folder import find_run
@@ -35,7 +36,7 @@ def predict(cfg: "DictConfig | PredictConfig", invocation: Invocation = UNTOLD) 
     Rows go into a journal as they come, which a killed process leaves: the same command with the same folder goes on
     behind them. One of several parts writes a file of its own, and is not computed twice.
     """
-    cfg = validate_task(cfg, PredictConfig)
+    cfg = with_local_runs(validate_task(cfg, PredictConfig))
     if cfg.merge is not None:
         return merge(cfg, invocation)
     check_format(cfg.format)

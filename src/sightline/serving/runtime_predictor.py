@@ -35,7 +35,7 @@ class RuntimePredictor:
     def open(
         cls, folder: Path, precision: str = "fp32", num_threads: int = 1, max_pixels: int = MAX_PIXELS
     ) -> "RuntimePredictor":
-        """Open a run's `model/` folder, or any folder with such files.
+        """Open a run's `model/` folder, or any folder with such files; a registered version goes by its name there.
 
         Raises: BadInput when there is no exported model.
         """

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from sightline.config import ServeConfig, validate_task
 from sightline.errors import BadInput, Interrupted
 from sightline.models.exported import FILES
+from sightline.registry.names import with_local_runs
 from sightline.runs.folder import find_run
 from sightline.runs.invocation import UNTOLD, Invocation
 
@@ -27,7 +28,7 @@ def serve(cfg: "DictConfig | ServeConfig", invocation: Invocation = UNTOLD) -> N
     Raises: BadInput before anything is opened for a run that is not exported, an address that is taken, or one that
     others reach without a token; Interrupted at the end.
     """
-    cfg = validate_task(cfg, ServeConfig)
+    cfg = with_local_runs(validate_task(cfg, ServeConfig))
     open_answerer = _opener(cfg, invocation.serve_token)
     from sightline.serving.app import make_server
 

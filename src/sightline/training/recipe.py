@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 from sightline.config import TrainConfig, build, is_own, locate, taken_by_name
 from sightline.errors import BadInput
 from sightline.metrics import mode_of
+from sightline.registry.names import find_registered, is_registered
 from sightline.runs.folder import find_run
 from sightline.task_spec import TaskSpec
 
@@ -124,8 +125,10 @@ def _build_partial(part: str, node: dict[str, Any], **offered: Any) -> Any:
 
 def find_teacher(cfg: TrainConfig) -> Path:
     """Raises: BadInput where there is no such run."""
+    if is_registered(teacher := str(cfg.model.teacher)):
+        return find_registered(teacher, cfg.paths.registry, Path(cfg.paths.cache), "model.teacher")
     try:
-        return find_run(str(cfg.model.teacher), Path(cfg.paths.runs))
+        return find_run(teacher, Path(cfg.paths.runs))
     except BadInput as error:
         raise BadInput(f"model.teacher={cfg.model.teacher}: {error}") from error
 

@@ -12,6 +12,8 @@ class RegistryConfig:
     """Trained models by name and version."""
 
     why: str | None = key(None, "of approve, reject, stage and rollback: kept in the history of the version")
-    keep: int = key(10, "of prune: so many versions of a name stay, and those that are staged or approved", minimum=0)
+    by: str | None = key(None, "who does it, for the history; null: user@host")
+    keep: int = key(10, "of prune: so many versions of a name stay, and those that are staged or approved", minimum=1)
+    dry_run: bool = key(False, "of prune: say what would be removed, and remove nothing")
     paths: PathsConfig = field(default_factory=PathsConfig)
     launch: dict[str, Any] = key({}, "where the task is started; empty where it runs")

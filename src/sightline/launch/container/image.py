@@ -32,6 +32,7 @@ SERVING = (
     *(f"src/sightline/{name}.py" for name in ("__init__", "errors", "serve_settings", "task_spec")),
     *(f"src/sightline/{room}" for room in ("aws", "runs", "serving")),
     *(f"src/sightline/models/{name}.py" for name in ("__init__", "exported")),
+    *(f"src/sightline/registry/{name}.py" for name in ("__init__", "version")),
     *(
         f"src/sightline/data/{name}.py"
         for name in "__init__ arrays decoding deep_greys display levels transforms".split()
