@@ -4,9 +4,11 @@ from sightline import command
 
 
 def verbs() -> command.Verbs:
+    from sightline.evaluation.shared_test import compare, print_compared
     from sightline.registry.registry import CHECKS, PRINTED, VERBS
 
-    return command.Verbs("registry", VERBS, PRINTED, options={"--runs": "paths.runs"}, checks=CHECKS)
+    functions, printed = {**VERBS, "compare": compare}, {**PRINTED, "compare": print_compared}
+    return command.Verbs("registry", functions, printed, options={"--runs": "paths.runs"}, checks=CHECKS)
 
 
 if __name__ == "__main__":

@@ -18,7 +18,7 @@ from sightline.config import (
 )
 from sightline.config.own_code import are_of_trusted_packages
 from sightline.data.levels import are_alike
-from sightline.data.training_data import TrainingData
+from sightline.data.training_data import FolderData, TrainingData
 from sightline.data.versions.checkout import with_data_version
 from sightline.errors import BadInput
 from sightline.finished_run import (
@@ -36,6 +36,7 @@ from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.record import RunRecord, open_folder
 
 if TYPE_CHECKING:
+    import numpy as np
     from omegaconf import DictConfig
 
     from sightline.evaluation.evaluation_input import EvaluationInput, Section
@@ -52,8 +53,12 @@ class EvaluateResult:
     """The names of those that the user brought, by `split/metric`."""
 
 
-def evaluate(cfg: "DictConfig | EvaluateConfig", invocation: Invocation = UNTOLD) -> EvaluateResult:
+def evaluate(
+    cfg: "DictConfig | EvaluateConfig", invocation: Invocation = UNTOLD, rows: "np.ndarray | None" = None
+) -> EvaluateResult:
     """Measure a finished run on its own split, exactly as training did, or on any folder with `test/<class>/…`.
+
+    Of `rows` of the run's manifest, where they are given, and of no other image.
 
     Raises: BadInput before anything is written; GateNotMet when everything is.
     """
@@ -72,7 +77,7 @@ def evaluate(cfg: "DictConfig | EvaluateConfig", invocation: Invocation = UNTOLD
     cfg = _with_metrics_of(cfg, run)
     other = None if cfg.against is None else _open_other(cfg, run)
     runner = _runner(cfg, run)
-    images = find_images(cfg, run)
+    images = find_images(cfg, run) if rows is None else _only(find_images(cfg, run), rows)
     loader = make_loader_of(cfg, run, images, cfg.split)
     output = open_folder(Path(cfg.paths.runs), "evaluate", run.name, cfg.output)
     with RunRecord(output, invocation, **_facts(cfg, run, images)) as record:
@@ -89,6 +94,13 @@ def evaluate(cfg: "DictConfig | EvaluateConfig", invocation: Invocation = UNTOLD
         write_json(output / "metrics.json", metrics)
         check_gates(metrics, cfg.evaluation.bounds(), cfg.evaluation.modes())
     return EvaluateResult(metrics, output, cfg.evaluation.metrics_of(cfg.split))
+
+
+def _only(images: TrainingData, rows: "np.ndarray") -> TrainingData:
+    """Raises: BadInput for images that are no files."""
+    if not isinstance(images, FolderData):
+        raise BadInput("images in shards, or of a data module of one's own, are measured as a whole")
+    return replace(images, manifest=images.manifest.keep(rows))
 
 
 def _open(cfg: EvaluateConfig, run: str, precision: str | None = None) -> FinishedRun:

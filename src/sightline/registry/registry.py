@@ -114,6 +114,13 @@ def import_version(cfg: RegistryConfig, file: str, name: str | None = None) -> d
         return registry.add(folder, name or version.name, facts={**facts, "imported": origin}, by=_who(cfg)).to_dict()
 
 
+def find_folders(cfg: RegistryConfig, a: str, b: str) -> tuple[Path, Path]:
+    """The folders of two versions, here, hashes verified."""
+    registry = _open(cfg)
+    first, second = (registry.fetch(_find(registry, each)) for each in (a, b))
+    return first, second
+
+
 def prune(cfg: RegistryConfig, name: str) -> dict[str, Any]:
     """Remove old versions: all but the newest (keep=10), and those that are staged or approved (dry_run=true)."""
     registry = _open(cfg)
