@@ -88,7 +88,7 @@ def test_a_changed_byte_is_refused(place: Path, registered: Registry, tmp_path: 
         FinishedRun.open("registry:colors", runs=tmp_path)
 
 
-def test_a_version_is_not_exported_again_and_no_training_resumes_it(cli: Cli, place: Path) -> None:
+def test_a_version_is_not_exported_again(cli: Cli, place: Path) -> None:
     done = cli("export", "run=registry:colors", f"paths.runs={place}")
     assert (done.returncode, "a registered version never changes" in done.stderr) == (2, True)
 

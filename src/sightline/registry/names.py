@@ -27,12 +27,14 @@ def find_registered(run: str, place: str, cache: Path, key: str = "run") -> Path
 
     Raises: BadInput that begins with the key where there is none, or its files are not as they were registered.
     """
+    short = run.removeprefix(REGISTRY)
     try:
         name, which = split_name(run)
         registry = open_registry(place, cache)
         return registry.fetch(registry.get(name, which)).resolve()
     except BadInput as error:
-        raise BadInput(f"{key}={run}: {str(error).removeprefix(f'{run}: ')}") from error
+        problem = str(error).removeprefix(REGISTRY).removeprefix(f"{short}: ")
+        raise BadInput(f"{key}={run}: {problem}") from error
 
 
 def with_local_runs(cfg: Task) -> Task:

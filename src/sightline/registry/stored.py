@@ -1,6 +1,7 @@
 """A registry of files: the same rules wherever the files lie."""
 
 from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Protocol
@@ -21,6 +22,7 @@ from sightline.registry.rules import (
 from sightline.registry.version import STAGES, STATUSES, Version, check_name
 from sightline.runs.record import now
 
+NUM_READERS = 8
 MAX_TRIES = 50
 """Of a change that others come before."""
 
@@ -85,7 +87,9 @@ class StoredRegistry:
         return found
 
     def _read(self, name: str) -> list[Version]:
-        return with_true_stages([self.store.read(name, number)[0] for number in self.store.numbers(name)])
+        with ThreadPoolExecutor(NUM_READERS) as pool:
+            found = pool.map(lambda number: self.store.read(name, number)[0], self.store.numbers(name))
+            return with_true_stages([*found])
 
     def get(self, name: str, which: str | None = None) -> Version:
         versions = self.versions(name)
