@@ -1,8 +1,11 @@
 """Model package groups and their versions as the API of SageMaker keeps them; docs/registry.md says what it knows."""
 
 import contextlib
+import json
 import threading
 import time
+from collections.abc import Iterator
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
 from sightline.aws.request_check import check_request
@@ -26,6 +29,7 @@ class ModelRegistry:
     def __init__(self) -> None:
         self.packages: dict[str, dict[int, dict[str, Any]]] = {}
         self._last: dict[str, int] = {}
+        self._tokens: dict[str, str] = {}
         self._registry = threading.Lock()
 
     def CreateModelPackageGroup(self, request: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
@@ -55,6 +59,9 @@ class ModelRegistry:
         with self._registry:
             if name not in self.packages:
                 raise _invalid(f"Model Package Group {_group_arn(name)} does not exist.")
+            token = request.get("ClientToken", "")
+            if token in self._tokens:
+                return {"ModelPackageArn": self._tokens[token]}
             self._last[name] += 1
             number = self._last[name]
             arn = f"{ACCOUNT}:model-package/{name.lower()}/{number}"
@@ -68,13 +75,15 @@ class ModelRegistry:
                 "ModelPackageStatusDetails": {"ValidationStatuses": [{"Name": arn, "Status": "NotStarted"}]},
                 "CreationTime": time.time(),
             }
+            if token:
+                self._tokens[token] = arn
         return {"ModelPackageArn": arn}
 
     def DescribeModelPackage(self, request: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         return self._find_package(request["ModelPackageName"])
 
     def ListModelPackages(self, request: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
-        """Pages of two, so that whoever asks has to turn them."""
+        """In pages of two, which whoever asks has to turn."""
         _check("ListModelPackages", request)
         found = list(self.packages.get(request["ModelPackageGroupName"], {}).values())
         if status := request.get("ModelApprovalStatus"):
@@ -115,6 +124,38 @@ class ModelRegistry:
                 if package["ModelPackageArn"] == arn:
                     return package
         raise _invalid(f"ModelPackage {arn} does not exist.")
+
+
+@contextlib.contextmanager
+def serving() -> Iterator[tuple[str, ModelRegistry]]:
+    """The address of an API that has model packages alone, and what it keeps."""
+    registry = ModelRegistry()
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_POST(self) -> None:
+            operation = self.headers["X-Amz-Target"].split(".")[1]
+            request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+            try:
+                code, answer = 200, getattr(registry, operation)(request)
+            except Refused as refused:
+                code, answer = 400, {"__type": refused.code, "message": str(refused)}
+            body = json.dumps(answer).encode()
+            self.send_response(code)
+            self.send_header("Content-Type", "application/x-amz-json-1.1")
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, format: str, *args: Any) -> None:
+            """Nothing: the tests say what went wrong."""
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    threading.Thread(target=server.serve_forever, args=(0.02,), daemon=True).start()
+    try:
+        yield f"http://127.0.0.1:{server.server_address[1]}", registry
+    finally:
+        server.shutdown()
+        server.server_close()
 
 
 def _group_arn(name: str) -> str:

@@ -8,8 +8,11 @@ from uuid import uuid4
 
 import pytest
 from tests import made_packages
+from tests.launch.fake_model_registry import ModelRegistry, serving
 
 from sightline.registry.packages import Registry, open_registry
+
+SERVING_IMAGE = f"123456789012.dkr.ecr.us-east-1.amazonaws.com/sightline-serve@sha256:{'a' * 64}"
 
 
 @pytest.fixture
@@ -38,9 +41,21 @@ def bucket() -> Iterator[str]:
     server.stop()
 
 
-@pytest.fixture(params=["local", "s3"])
+@pytest.fixture
+def model_packages(bucket: str, monkeypatch: pytest.MonkeyPatch) -> Iterator[ModelRegistry]:
+    """A SageMaker that has model packages alone, and none yet."""
+    del bucket  # its S3 is found by the environment
+    with serving() as (address, registry):
+        monkeypatch.setenv("AWS_ENDPOINT_URL_SAGEMAKER", address)
+        yield registry
+
+
+@pytest.fixture(params=["local", "s3", "sagemaker"])
 def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
     """The address of an empty registry, one of each kind."""
+    if request.param == "sagemaker":
+        request.getfixturevalue("model_packages")
+        return f"sagemaker:digits@{request.getfixturevalue('bucket')}/{uuid4().hex}"
     if request.param == "s3":
         return f"{request.getfixturevalue('bucket')}/{uuid4().hex}"
     return str(tmp_path / "registry")
@@ -48,4 +63,4 @@ def place(request: pytest.FixtureRequest, tmp_path: Path) -> str:
 
 @pytest.fixture
 def registry(place: str, tmp_path: Path) -> Registry:
-    return open_registry(place, tmp_path / "cache")
+    return open_registry(place, tmp_path / "cache", serving_image=SERVING_IMAGE)

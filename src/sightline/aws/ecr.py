@@ -23,6 +23,19 @@ def is_pushed(client: Any, account: str, repository: str, tag: str) -> bool:
     return True
 
 
+def find_digest(client: Any, account: str, repository: str, tag: str) -> str | None:
+    """`sha256:…` of an image in a registry; None where there is no such image.
+
+    Raises: botocore's ClientError where we may not ask.
+    """
+    missing = client.exceptions.ImageNotFoundException, client.exceptions.RepositoryNotFoundException
+    try:
+        found = client.describe_images(registryId=account, repositoryName=repository, imageIds=[{"imageTag": tag}])
+    except missing:
+        return None
+    return found["imageDetails"][0]["imageDigest"]
+
+
 def make_repository(client: Any, name: str) -> str:
     """The address of a repository, which is made if it is missing: tags are for good, images are scanned."""
     try:

@@ -1,5 +1,6 @@
 """Validation of a request by botocore's service model: names, types, and lengths and patterns that boto3 ignores."""
 
+import functools
 import re
 from collections.abc import Iterator
 from difflib import get_close_matches
@@ -50,13 +51,19 @@ def _with_setting(problem: str) -> str:
     return f"{SETTINGS[field]}: {problem}" if field in SETTINGS else problem
 
 
+@functools.cache
 def _shape(operation: str) -> Any:
+    """The arguments of an operation; the service's model is large, and is read once."""
+    return _service_model().operation_model(operation).input_shape
+
+
+@functools.cache
+def _service_model() -> Any:
     try:
         import botocore.session
     except ImportError as error:
         raise BadInput(EXTRA) from error
-    model = botocore.session.Session().get_service_model("sagemaker")
-    return model.operation_model(operation).input_shape
+    return botocore.session.Session().get_service_model("sagemaker")
 
 
 def _find_problems(shape: Any, value: Any, where: str) -> Iterator[str]:

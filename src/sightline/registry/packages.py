@@ -14,8 +14,11 @@ __all__ = ["Registry", "Version", "open_registry"]
 SAGEMAKER, S3 = "sagemaker:", "s3://"
 
 
-def open_registry(place: str, cache: Path) -> Registry:
+def open_registry(place: str, cache: Path, *, bucket: str | None = None, serving_image: str | None = None) -> Registry:
     """The registry at an address; what is fetched from elsewhere is kept below `cache`.
+
+    `bucket` takes the files of new versions of a SageMaker group whose address names none, `serving_image` answers for
+    those whose facts name no other.
 
     Raises: BadInput for an address that is none.
     """
@@ -23,7 +26,11 @@ def open_registry(place: str, cache: Path) -> Registry:
         from sightline.registry.s3 import S3Store
 
         return StoredRegistry(S3Store(place, cache))
-    if "://" in place or place.startswith(SAGEMAKER):
+    if place.startswith(SAGEMAKER):
+        from sightline.registry.sagemaker import SageMakerStore
+
+        return StoredRegistry(SageMakerStore(place, cache, bucket=bucket, image=serving_image))
+    if "://" in place:
         raise BadInput(
             f"paths.registry={place}: no place of a registry; name a folder, {S3}bucket/prefix or sagemaker:GROUP"
         )

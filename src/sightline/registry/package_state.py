@@ -1,0 +1,102 @@
+"""A version as a model package of SageMaker: what the service is told of it, and what it says of it again. Pure."""
+
+from collections.abc import Iterable, Mapping, Sequence
+from typing import Any
+
+from sightline.registry.card_content import SHOWN, describe_package
+from sightline.registry.model_package import STATUS, Registration, clean_metadata, image_digest
+from sightline.registry.package import Package
+from sightline.registry.rules import STATUS_AFTER, TAKES, event
+from sightline.registry.version import STAGES, Version
+
+ARCHIVE, SHOWN_FOLDER, REGISTRATION = "model.tar.gz", "package", "registration.json"
+DOCUMENTS = {
+    "quality": "evaluation/evaluation.json",
+    "explanations": "explanations/explanations.json",
+    "baseline": "model/baseline.npz",
+}
+"""By field of a registration: the file of a package whose address SageMaker is told."""
+STATUS_OF = {theirs: ours for ours, theirs in STATUS.items()}
+NOT_STAGED = "None"
+"""The stage that stands for none: SageMaker cannot take one away again."""
+DECISIONS = {**STATUS_AFTER, "withdraw": "pending"}
+"""What is decided, and the status after it; no verb of ours withdraws, but the console can."""
+FACTS = ("run", "seconds", "usd", "pipeline", "execution", "experiment")
+"""Of what was said when a version was added: what the console shows, and a pipeline's own step tells."""
+CHANGED = "last_change"
+"""Metadata: when our last change reached the service; a state that differs from it was changed elsewhere."""
+
+
+def make_registration(draft: Version, package: Package, group: str, image: str, root: str) -> Registration:
+    addresses = {key: f"{root}/{SHOWN_FOLDER}/{name}" for key, name in DOCUMENTS.items() if name in package.files}
+    gate, facts = draft.gate or {}, draft.facts
+    numbers = {f"test/{name}": draft.metrics.get(f"test/{name}") for name in SHOWN}
+    metadata = {
+        "sha256": draft.sha256,
+        "files_sha256": draft.files_sha256,
+        "by": draft.history[0]["by"],
+        "commit": draft.commit,
+        "data": draft.data.get("name"),
+        "data_version": draft.data.get("version"),
+        "data_sha256": draft.data.get("sha256"),
+        "gate": gate.get("sentence"),
+        "gate_passed": gate.get("passed"),
+        "image_digest": image_digest(image),
+        **{key: facts.get(key) for key in FACTS},
+        **numbers,
+    }
+    archive = f"{root}/{ARCHIVE}"
+    return Registration(
+        group=group,
+        image=image,
+        model=archive,
+        metadata={key: str(value) for key, value in metadata.items() if value not in (None, "")},
+        description=str(gate.get("sentence") or f"sha256 {draft.sha256}"),
+        card=describe_package(package.folder, draft.gate, archive),
+        status=STATUS[draft.status],
+        **addresses,
+    )
+
+
+def make_update(version: Version, described: Mapping[str, Any]) -> dict[str, Any]:
+    """The arguments that bring the service to the state of a version after its last change."""
+    last = version.history[-1]
+    why = " ".join(f"{last['what']} by {last['by']}{': ' if last['why'] else ''}{last['why'] or ''}".split())[:1024]
+    request: dict[str, Any] = {
+        "ModelPackageArn": described["ModelPackageArn"],
+        "CustomerMetadataProperties": clean_metadata({CHANGED: last["at"]}),
+    }
+    if last["what"] in ("approve", "reject"):
+        return {**request, "ModelApprovalStatus": STATUS[version.status], "ApprovalDescription": why}
+    stage = version.stages[-1].capitalize() if version.stages else NOT_STAGED
+    status = "Active" if version.stages else "Inactive"
+    return {**request, "ModelLifeCycle": {"Stage": stage, "StageStatus": status, "StageDescription": why}}
+
+
+def stages_after(history: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:
+    """The stages that a version has by its own history."""
+    held: set[str] = set()
+    for each in history:
+        action, _, stage = each["what"].partition(":")
+        held = held | {stage} if action in TAKES else held - {stage}
+    return tuple(stage for stage in STAGES if stage in held)
+
+
+def done_elsewhere(described: Mapping[str, Any], history: Sequence[Mapping[str, Any]]) -> list[dict[str, Any]]:
+    """What was changed after our last change, by the console or another tool."""
+    at = described["LastModifiedTime"].isoformat(timespec="microseconds")
+    by = described.get("LastModifiedBy") or {}
+    who = by.get("UserProfileName") or by.get("IamIdentity", {}).get("Arn") or "SageMaker"
+    found = []
+    decided = [each["what"] for each in history if each["what"] in DECISIONS]
+    status = STATUS_OF.get(described.get("ModelApprovalStatus", ""), "pending")
+    if status != (DECISIONS[decided[-1]] if decided else history[0].get("why") or "pending"):
+        what = next(name for name, result in DECISIONS.items() if result == status)
+        found.append(event(what, who, described.get("ApprovalDescription"), at))
+    now = described.get("ModelLifeCycle", {}).get("Stage", "").lower()
+    held = stages_after(history)
+    if now in STAGES and now not in held:
+        found.append(event(f"stage:{now}", who, described["ModelLifeCycle"].get("StageDescription"), at))
+    elif now not in STAGES and held:
+        found += [event(f"unstage:{stage}", who, None, at) for stage in held]
+    return found
