@@ -30,6 +30,8 @@ class ModelRegistry:
         self.packages: dict[str, dict[int, dict[str, Any]]] = {}
         self._last: dict[str, int] = {}
         self._tokens: dict[str, str] = {}
+        self.refused: set[str] = set()
+        """Operations that these credentials may not call."""
         self._registry = threading.Lock()
 
     def CreateModelPackageGroup(self, request: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
@@ -136,6 +138,8 @@ def serving() -> Iterator[tuple[str, ModelRegistry]]:
             operation = self.headers["X-Amz-Target"].split(".")[1]
             request = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
             try:
+                if operation in registry.refused:
+                    raise Refused("AccessDeniedException", f"not authorized to perform: sagemaker:{operation}")
                 code, answer = 200, getattr(registry, operation)(request)
             except Refused as refused:
                 code, answer = 400, {"__type": refused.code, "message": str(refused)}
