@@ -20,9 +20,12 @@ from typing import Any
 
 from tests.conftest import PROJECT
 from tests.launch.fake_model_registry import ModelRegistry, Refused
+from tests.launch.fake_pipelines import Pipelines
+from tests.launch.fake_processing import ProcessingJobs
 
 from sightline.aws.logs import GROUP
 from sightline.aws.s3 import split_address
+from sightline.launch.container.hyperparameters import SCRIPT, TRAIN
 
 BILLED = 0.3
 """The share of a spot machine's time that is billed."""
@@ -119,8 +122,11 @@ class Machine:
         channels = {
             each["ChannelName"]: {"TrainingInputMode": "File"} for each in self.request.get("InputDataConfig", ())
         }
+        given = dict(self.request.get("HyperParameters", {}))
+        if (program := self.service.programs.get(given.get(SCRIPT, TRAIN))) is not None:
+            given[SCRIPT] = program
         for name, value in (
-            ("hyperparameters", self.request.get("HyperParameters", {})),
+            ("hyperparameters", given),
             ("resourceconfig", machine),
             ("inputdataconfig", channels),
         ):
@@ -248,14 +254,18 @@ class Machine:
         return told
 
 
-class FakeSageMaker(ModelRegistry):
+class FakeSageMaker(ModelRegistry, ProcessingJobs, Pipelines):
     """The service: `address` is its endpoint, `machines` its jobs by name, `requests` what it was sent."""
 
     def __init__(self, folder: Path, s3: Any, logs: Any) -> None:
-        super().__init__()
+        ModelRegistry.__init__(self)
+        ProcessingJobs.__init__(self, folder, s3)
+        Pipelines.__init__(self)
         self.folder, self.s3, self.logs = folder, s3, logs
         self.machines: dict[str, Machine] = {}
         self.requests: list[dict[str, Any]] = []
+        self.programs: dict[str, str] = {}
+        """Programs of the image that stand in for others, like {"src/export.py": …}."""
         self.num_without_machine = 0
         """So many of the next jobs find no machine."""
         with contextlib.suppress(logs.exceptions.ResourceAlreadyExistsException):
@@ -277,6 +287,10 @@ class FakeSageMaker(ModelRegistry):
     def close(self) -> None:
         self._server.shutdown()
         self._server.server_close()
+        for execution in self.executions.values():
+            execution.is_stopped = True
+        for job in self.processing.values():
+            job.kill()
         for machine in self.machines.values():
             machine.is_stopped = True
             while machine.thread.is_alive():  # it may be about to start its process

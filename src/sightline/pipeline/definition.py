@@ -12,7 +12,7 @@ from sightline.errors import BadInput
 from sightline.launch.container.processing_folder import ARCHIVE, RESULT
 from sightline.launch.job import Job, job_name
 from sightline.launch.sagemaker.backend import SageMaker
-from sightline.launch.sagemaker.processing import Machine, processing_input, processing_output
+from sightline.launch.sagemaker.processing import OUTPUT_NAME, Machine, processing_input, processing_output
 from sightline.launch.sagemaker.settings import SageMakerSettings
 from sightline.launch.submission import TARGETS, Submission, composed_keys
 from sightline.pipeline.parameters import (
@@ -25,6 +25,7 @@ from sightline.pipeline.parameters import (
     join,
     of_step,
 )
+from sightline.pipeline.registration import REGISTRATION
 from sightline.pipeline.steps import Output, Step, make_steps
 from sightline.runs.invocation import Invocation
 from sightline.runs.override_text import key_of, override, value_of
@@ -49,8 +50,8 @@ RETRIES = (
 MAX_ATTEMPTS = 5
 CONDITION, REGISTER, FAIL = "gate-met", "register", "gate-not-met"
 MERGE, MERGED = "merge", "data-changed"
-CHANNELS = {"against": "against", "previous": "previous"}
-"""Keys that name the champion, and their channels."""
+PROPERTY_FILES = {"gate": (GATE_FILE, REGISTRATION), MERGE: (RESULT,)}
+"""Of the steps whose results later ones read: JSON in their output."""
 
 
 @dataclass(frozen=True)
@@ -184,8 +185,10 @@ def _steps(pipeline: RemotePipeline) -> tuple[Step, ...]:
     from sightline.command import compose
 
     data = str(pipeline.choices["data"])
-    composed = validate_task(compose("prepare", [f"data={data}"]), PrepareConfig)
-    return make_steps(pipeline.cfg, pipeline.typed, data, to_plain(composed)["data"])
+    elsewhere = [] if value_of(pipeline.typed, "data.root") is None else ["data.root=."]
+    composed = validate_task(compose("prepare", [f"data={data}", *elsewhere]), PrepareConfig)
+    images = to_plain(composed)["data"]
+    return make_steps(pipeline.cfg, pipeline.typed, data, images)
 
 
 def _composed_values(plain: Mapping[str, Any], without: tuple[str, ...] = ()) -> dict[str, Any]:
@@ -281,8 +284,9 @@ def _process(draft: Draft, step: Step, more: list[str], root: str | None) -> dic
     """A step that is a processing job."""
     pipeline, cfg = draft.pipeline, draft.pipeline.cfg
     task = Path(step.script).stem
-    auto = step.name == "evaluate" and cfg.pipeline.champion == "auto"
-    given = [each for each in [*step.overrides, *more] if not (auto and key_of(each) == "against")]
+    given = [each for each in [*step.overrides, *more] if key_of(each) not in ("against", "previous", "champion")]
+    if step.name == "evaluate" and cfg.pipeline.champion not in ("auto", "none"):
+        given.append(override("against", cfg.pipeline.champion))
     placeholders = [f"{key}=." for key in step.inputs if key in ("run", "evaluated", "explained")]
     from sightline.command import compose
 
@@ -333,9 +337,10 @@ def _process_step(draft: Draft, step: Step, request: Mapping[str, Any]) -> dict[
     output = _execution_address(pipeline, step.name)
     arguments["ProcessingOutputConfig"] = processing_output(output, pipeline.settings.kms_key)
     made = _step(draft, step.name, "Processing", arguments)
-    files = {"gate": GATE_FILE, MERGE: RESULT}
-    if (file := files.get(step.name)) is not None:
-        made["PropertyFiles"] = [{"PropertyFileName": step.name, "OutputName": "output", "FilePath": file}]
+    if (files := PROPERTY_FILES.get(step.name)) is not None:
+        made["PropertyFiles"] = [
+            {"PropertyFileName": Path(file).stem, "OutputName": OUTPUT_NAME, "FilePath": file} for file in files
+        ]
     return made
 
 
@@ -425,8 +430,10 @@ def _decision(draft: Draft) -> dict[str, Any]:
     }
 
 
-def _json_get(step: str, path: str) -> dict[str, Any]:
-    return {"Std:JsonGet": {"PropertyFile": {"Get": f"Steps.{step}.PropertyFiles.{step}"}, "Path": path}}
+def _json_get(step: str, path: str, file: str | None = None) -> dict[str, Any]:
+    """A value in a file that a step left; without a name, in the one that says how it went."""
+    name = Path(PROPERTY_FILES[step][0] if file is None else file).stem
+    return {"Std:JsonGet": {"PropertyFile": {"Get": f"Steps.{step}.PropertyFiles.{name}"}, "Path": path}}
 
 
 def _register(draft: Draft) -> dict[str, Any]:
@@ -441,7 +448,8 @@ def _register(draft: Draft) -> dict[str, Any]:
         "experiment": str(pipeline.choices.get("experiment")),
         "image": draft.image,
         "run": {"Get": "Steps.train.TrainingJobName"},
-        "gate": _json_get("gate", "sentence"),
+        "gate": _json_get("gate", "gate", REGISTRATION),
+        "sha256": _json_get("gate", "sha256", REGISTRATION),
     }
     if "DataLocation" in draft.declared:
         metadata |= {"data": get("DataLocation"), "data_sha256": get("DataSha256")}
@@ -455,6 +463,7 @@ def _register(draft: Draft) -> dict[str, Any]:
             explanations=join(gate, "package/explanations/explanations.json", on="/"),
             baseline=join(gate, "package/model/baseline.npz", on="/"),
             metadata=metadata,
+            card=_json_get("gate", "card", REGISTRATION),
             description=join("by the pipeline ", pipeline.name, ", ", {"Get": "Execution.PipelineExecutionId"}),
             status=get("ApprovalStatus"),  # pyright: ignore[reportArgumentType]
         )

@@ -10,6 +10,7 @@ from sightline.config import GateTaskConfig, to_plain, validate_task
 from sightline.errors import BadInput, GateNotMet
 from sightline.pipeline.conditions import Condition, against_champion, decide, threshold, unchanged_images
 from sightline.pipeline.package import pack
+from sightline.pipeline.registration import write_registration
 from sightline.runs.files import read_json, write_json
 from sightline.runs.folder import find_run
 from sightline.runs.invocation import UNTOLD, Invocation
@@ -68,6 +69,8 @@ def gate(cfg: "DictConfig | GateTaskConfig", invocation: Invocation = UNTOLD) ->
         write_json(output / GATE, decision)
         write_json(output / "metrics.json", {each.name: each.value for each in conditions if each.value is not None})
         package = pack(output / GATE, run, evaluated, explained, cfg.registered_as or name) if passed else None
+        if package is not None:
+            write_registration(output, package, decision)
     if not passed and cfg.fails:
         raise GateNotMet(f"not to be registered: {sentence}")
     return GateResult(passed, sentence, tuple(conditions), output, package)

@@ -28,7 +28,7 @@ FETCHED = ("gate.json", "package/run.json", "package/metrics.json", "package/eva
 
 
 def bring_home(pipeline: RemotePipeline, state: ExecutionState) -> Path:
-    """Write pipeline.json of an execution that is over into a new folder, with the gate's decision; return it."""
+    """Write pipeline.json of an execution that is over, and its gate's decision, into a new folder; return that."""
     experiment = str(pipeline.choices.get("experiment") or pipeline.cfg.name)
     folder = open_folder(pipeline.runs, "pipeline", experiment, pipeline.cfg.output)
     storage = Storage(Clients(pipeline.settings.region).get("s3"), pipeline.settings.kms_key)

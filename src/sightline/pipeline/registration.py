@@ -1,0 +1,22 @@
+"""What a pipeline on SageMaker tells the registry of a version: texts that its last step takes from a file."""
+
+import json
+from pathlib import Path
+from typing import Any
+
+from sightline.registry.card_content import describe_package
+from sightline.registry.model_package import clean_metadata
+from sightline.registry.package import read_package
+from sightline.runs.files import write_json
+
+REGISTRATION = "registration.json"
+
+
+def write_registration(folder: Path, package: Path, decision: dict[str, Any]) -> None:
+    """Write `{gate, sha256, card}` beside the package: the gate's sentence as metadata, and the card as JSON text."""
+    facts = {
+        "gate": clean_metadata({"gate": str(decision["sentence"])})["gate"],
+        "sha256": read_package(package).sha256,
+        "card": json.dumps(describe_package(package, decision, "model.tar.gz"), ensure_ascii=False),
+    }
+    write_json(folder / REGISTRATION, facts)

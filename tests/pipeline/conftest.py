@@ -1,0 +1,3 @@
+"""Pipelines on the SageMaker of the tests, which runs the image's entry point."""
+
+from tests.launch.conftest import aws, service  # noqa: F401
