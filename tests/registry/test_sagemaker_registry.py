@@ -22,8 +22,8 @@ FACTS: dict[str, Any] = {
     "data": {"name": "digits", "version": 2, "sha256": "d" * 64},
     "commit": "abc",
     "run": "runs/train/digits/1",
-    "seconds": 12.5,
-    "usd": 0.01,
+    "seconds": {"whole": 12.5, "train": 7},
+    "cost": {"usd": 0.01},
 }
 
 
@@ -72,7 +72,8 @@ def test_the_service_is_told_all_that_is_known(
     assert metadata["sha256"] == version.sha256
     assert metadata["data_sha256"] == "d" * 64
     assert metadata["gate"] == "test/accuracy_low 0.97 reaches 0.95 +0.02"
-    assert (metadata["by"], metadata["commit"], metadata["usd"]) == ("ann@host", "abc", "0.01")
+    assert (metadata["by"], metadata["commit"], metadata["cost.usd"]) == ("ann@host", "abc", "0.01")
+    assert (metadata["seconds.whole"], metadata["seconds.train"]) == ("12.5", "7")
     assert metadata["image_digest"] == "sha256:" + "a" * 64
     assert package["ModelApprovalStatus"] == "PendingManualApproval"
     assert package["ModelPackageDescription"] == GATE["sentence"]
@@ -85,7 +86,7 @@ def test_the_service_is_told_all_that_is_known(
     assert all(each.startswith(files) and exists(each) for each in addresses)
     card = json.loads(package["ModelCard"]["ModelCardContent"])
     assert card["evaluation_details"][0]["evaluation_observation"] == GATE["sentence"]
-    assert (version.gate, version.facts["seconds"]) == (GATE, 12.5)
+    assert (version.gate, version.facts["seconds"]) == (GATE, {"whole": 12.5, "train": 7})
 
 
 def test_status_and_stage_are_the_services(

@@ -3,6 +3,8 @@
 import shutil
 from pathlib import Path
 
+from sightline.registry.package import EXPORTED, read_package
+from sightline.registry.version import FILES_FILE
 from sightline.runs.files import read_json, write_json
 
 PACKAGE = "package"
@@ -30,6 +32,8 @@ def pack(gate: Path, run: Path, evaluated: Path, explained: Path | None, name: s
     kept = {metric: value for metric, value in trained.items() if not metric.startswith("test/")}
     write_json(folder / "metrics.json", {**kept, **read_json(evaluated / "metrics.json")})
     write_model_card(folder, registered_as=name)
+    if (folder / EXPORTED).is_file():  # a service that registers the folder makes no list of its hashes
+        (folder / FILES_FILE).write_bytes(read_package(folder).files_json)
     return folder
 
 

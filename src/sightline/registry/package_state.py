@@ -21,7 +21,7 @@ NOT_STAGED = "None"
 """The stage that stands for none: SageMaker cannot take one away again."""
 DECISIONS = {**STATUS_AFTER, "withdraw": "pending"}
 """What is decided, and the status after it; no verb of ours withdraws, but the console can."""
-FACTS = ("run", "seconds", "usd", "pipeline", "execution", "experiment")
+FACTS = ("run", "seconds", "cost", "usd", "machine", "pipeline", "execution", "experiment")
 """Of what was said when a version was added: what the console shows, and a pipeline's own step tells."""
 CHANGED = "last_change"
 """Metadata: when our last change reached the service; a state that differs from it was changed elsewhere."""
@@ -42,7 +42,7 @@ def make_registration(draft: Version, package: Package, group: str, image: str, 
         "gate": gate.get("sentence"),
         "gate_passed": gate.get("passed"),
         "image_digest": image_digest(image),
-        **{key: facts.get(key) for key in FACTS},
+        **_flat({key: facts.get(key) for key in FACTS}),
         **numbers,
     }
     archive = f"{root}/{ARCHIVE}"
@@ -56,6 +56,16 @@ def make_registration(draft: Version, package: Package, group: str, image: str, 
         status=STATUS[draft.status],
         **addresses,
     )
+
+
+def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
+    """Facts of several parts by `name.part`, like the seconds of each step."""
+    found = {}
+    for name, value in facts.items():
+        found |= (
+            {f"{name}.{part}": each for part, each in value.items()} if isinstance(value, Mapping) else {name: value}
+        )
+    return found
 
 
 def make_update(version: Version, described: Mapping[str, Any]) -> dict[str, Any]:
