@@ -81,12 +81,13 @@ def make_steps(
     """The programs from `prepare` to `gate`; what merges annotations and registers is no program of its own here.
 
     `typed` are the overrides of the command line, `data` the chosen file of `configs/data/`, `images` its values as
-    prepare.py composes them.
+    prepare.py composes them; `champion` is the one that `pipeline.champion` means, where that is known.
     """
     exported = {"run": Output("export")}
     given = cfg.pipeline.explain_images
     explained = ["explanation.choice=fixed"] if given is None else [override("images", given)]
-    against = [] if champion is None else [override("against", champion.run)]
+    other = cfg.pipeline.champion if champion is None else champion.run
+    against = [] if other in ("auto", "none") else [override("against", other)]
     told = [] if champion is None else [override("champion", champion.name), override("previous", champion.manifest)]
     return (
         Step("prepare", "src/prepare.py", (f"data={data}", *_changes(cfg, images), "pin=false", *_of_code(typed))),
