@@ -18,11 +18,10 @@ from sightline.config import (
     to_plain,
     validate_task,
 )
-from sightline.data.collection.image_files import LayoutRule
-from sightline.data.collection.sources import localise
 from sightline.data.manifest import SPLITS, Manifest
-from sightline.data.opening import list_and_split
+from sightline.data.opening import find_root, list_and_split
 from sightline.data.prepare import fetch_missing
+from sightline.data.versions.checkout import open_checkout, read_checkout
 from sightline.errors import BadInput
 from sightline.evaluation.metric_names import evaluators_of, is_reported, known_names
 from sightline.pipeline.champion import find_champion
@@ -136,9 +135,9 @@ def check_images(prepared: PrepareConfig) -> Manifest:
     Raises: BadInput where a split has none.
     """
     fetch_missing(prepared)
-    data, cache = prepared.data, Path(prepared.paths.cache)
-    _, split = list_and_split(data, localise(data.root, cache, LayoutRule.of(vars(data))))
-    counts = split.manifest.num_images
+    data, root = prepared.data, find_root(prepared)
+    manifest = open_checkout(root) if read_checkout(root) else list_and_split(data, root)[1].manifest
+    counts = manifest.num_images
     for name in SPLITS:
         if not counts[name]:
             more = {"test": "what is registered is measured on test images", "val": "the best epoch is chosen by them"}
@@ -146,7 +145,7 @@ def check_images(prepared: PrepareConfig) -> Manifest:
                 f"data.root={data.root}: no {name} images, and {more.get(name, 'nothing is learned without')}; add "
                 f"{name}/<class>/…, or set data.{name}_fraction=0.15"
             )
-    return split.manifest
+    return manifest
 
 
 def _check_classes(champion: Champion, images: Manifest) -> None:

@@ -17,7 +17,7 @@ from sightline.launch.submission import Submission
 from sightline.pipeline.checks import Checked, Composed, check, places
 from sightline.pipeline.keys import Keys, hash_left
 from sightline.pipeline.live import Table, log_of, numbers_of
-from sightline.pipeline.merge_step import NothingNew, merge
+from sightline.pipeline.merge_step import NothingNew, check_annotations, merge, with_version
 from sightline.pipeline.package import PACKAGE
 from sightline.pipeline.record import DONE, OVER, PipelineRecord, StepRecord, find_finished, open_record
 from sightline.pipeline.step_jobs import StepJobs
@@ -48,21 +48,25 @@ def run(cfg: PipelineConfig, invocation: Invocation = UNTOLD) -> PipelineResult:
 
     Raises: BadInput before the first step; GateNotMet where the gate says no; RuntimeError where a step fails.
     """
-    began, typed, runs = time.monotonic(), invocation.overrides, Path(cfg.paths.runs).absolute()
+    began, runs = time.monotonic(), Path(cfg.paths.runs).absolute()
     submission = _open_backend(cfg, invocation)
-    checked = check(cfg, typed)
+    check_annotations(cfg)
+    versioned, typed = with_version(cfg, invocation.overrides)
+    checked = check(versioned, typed)
     if submission.settings.dry_run:
         return _print_steps(checked)
     commit = git_commit(PROJECT, invocation.commit)[0]
     facts = {"backend": submission.backend.name, "argv": list(invocation.argv), "commit": commit}
-    with open_record(runs, cfg.output, cfg.name, checked.model, typed, **facts) as (record, goes_on):
+    with open_record(runs, cfg.output, cfg.name, checked.model, invocation.overrides, **facts) as (record, goes_on):
         if goes_on:
             _take_up(record, cfg.pipeline.rerun)
         jobs = StepJobs(submission, record, runs, places(typed))
         try:
             with Table(record) as table:
-                cfg, checked = merge(cfg, checked, typed, record, table)
-                _run_steps(cfg, checked, jobs, table)
+                if (merged := merge(cfg, record, table)) is not None:
+                    versioned, typed = with_version(cfg, invocation.overrides, merged)
+                    checked = check(versioned, typed)
+                _run_steps(versioned, checked, jobs, table)
                 sentence = _register(cfg, checked, record, table)
             _end(record, "finished", sentence, began, jobs)
         except NothingNew as found:
