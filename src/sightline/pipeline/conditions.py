@@ -74,8 +74,8 @@ def against_champion(settings: GateConfig, metrics: Mapping[str, float], champio
     low, high, value = (float(metrics[f"{DIFFERENCE}{end}"]) for end in ("_low", "_high", ""))
     passed = low > 0 if settings.against == "better" else low >= bound
     measured = (
-        f"its accuracy is {_points(value)} of {champion}'s on the same test images, between {_points(low)} and "
-        f"{_points(high)} with 95 % confidence"
+        f"beside {champion} on the same test images its accuracy differs by {_points(value)} ({100 * low:+.2f} to "
+        f"{100 * high:+.2f} with 95 % confidence)"
     )
     if settings.against == "better":
         asked = "so it is better" if passed else f"{_number(-low)} short of being surely better"
@@ -129,6 +129,4 @@ def _share(value: float) -> str:
 
 
 def _points(value: float) -> str:
-    if round(100 * value, 2) == 0:
-        return "0.00 points from"
-    return f"{abs(100 * value):.2f} points {'above' if value > 0 else 'below'}"
+    return f"{100 * value:+.2f} points"

@@ -79,6 +79,8 @@ def run(cfg: PipelineConfig, invocation: Invocation = UNTOLD) -> PipelineResult:
         except BaseException as error:
             _end(record, "gate_not_met" if isinstance(error, GateNotMet) else "failed", reason(error), began, jobs)
             raise
+        finally:
+            submission.backend.close()
     return PipelineResult(record.folder, record.version, sentence)
 
 

@@ -16,7 +16,6 @@ from sightline.runs.override_text import key_of
 from sightline.runs.record import now, open_folder
 
 FILE = "pipeline.json"
-PAGE = "pipeline.html"
 FOLDER = "pipeline"
 """Below the folder of runs."""
 OVER = ("finished", "gate_not_met", "nothing_new")
