@@ -26,9 +26,9 @@ def register() -> None:
         node = OmegaConf.structured(schema)
         for section, _ in open_sections(schema):
             OmegaConf.set_struct(node[section], False)
-        for each in fields(schema):
+        for key, each in all_keys(schema):
             if each.metadata.get("open"):
-                OmegaConf.set_struct(node[each.name], False)
+                OmegaConf.set_struct(OmegaConf.select(node, key), False)
         store.store(name=f"{name}_schema", node=node)
     OmegaConf.register_new_resolver("project_root", lambda: str(home()), replace=True)
     OmegaConf.register_new_resolver("name_of", name_of, replace=True)

@@ -29,7 +29,7 @@ from sightline.pipeline.steps import Champion, Step, make_steps
 from sightline.registry.packages import Registry, open_registry
 from sightline.registry.version import check_name
 from sightline.runs.files import read_json
-from sightline.runs.override_text import key_of
+from sightline.runs.override_text import key_of, override
 from sightline.training.prerequisites import check_prerequisites
 
 OF_A_PIPELINE = {
@@ -78,7 +78,7 @@ def check(cfg: PipelineConfig, typed: Sequence[str]) -> Checked:
     registry = open_registry(cfg.paths.registry, Path(cfg.paths.cache))
     registry.check_writable()
     champion = find_champion(cfg, registry, model)
-    choice, images = _chosen_data(typed)
+    choice, images = _chosen_data(cfg, typed)
     steps = tuple(_composed(each, typed) for each in make_steps(cfg, typed, choice, images, champion))
     manifest = check_images(steps[0].config)
     if champion is not None:
@@ -158,12 +158,13 @@ def _check_classes(champion: Champion, images: Manifest) -> None:
         )
 
 
-def _chosen_data(typed: Sequence[str]) -> tuple[str, Mapping[str, Any]]:
-    """The file of `configs/data/` that is chosen, and its values as prepare.py composes them."""
+def _chosen_data(cfg: PipelineConfig, typed: Sequence[str]) -> tuple[str, Mapping[str, Any]]:
+    """The file of `configs/data/` that is chosen, and its values as prepare.py composes them, but for the root."""
     whole = compose("pipeline", typed, with_hydra=True)
     choice = str(whole.hydra.runtime.choices["data"])
-    there = compose("prepare", [f"data={choice}", *places(typed)])
-    return choice, to_plain(validate_task(there, TASKS["prepare"]))["data"]
+    there = compose("prepare", [f"data={choice}", override("data.root", cfg.data.root), *places(typed)])
+    values = to_plain(validate_task(there, TASKS["prepare"]))["data"]
+    return choice, {name: value for name, value in values.items() if name != "root"}
 
 
 def places(typed: Iterable[str]) -> list[str]:

@@ -24,7 +24,9 @@ class GateConfig:
     min_accuracy: float | None = key(
         None, "the lower bound of test/accuracy must reach it; null: no threshold", minimum=0, maximum=1
     )
-    gates: dict[str, float] = key({}, "bounds of further metrics by name; less is better where it is of a metric")
+    gates: dict[str, float] = key(
+        {}, "bounds of further metrics by name; less is better where it is of a metric", open=True
+    )
     against: str = key("no_worse", "what the candidate must be beside the champion", choices=AGAINST)
     max_loss: float = key(0.005, "of accuracy that counts as no worse: half a point", minimum=0, maximum=1)
     allow_test_changes: bool = key(False, "true: val or test may differ from the champion's")
@@ -47,7 +49,7 @@ class PipelineSettings(GateConfig):
     )
     name: str | None = key(None, "of the pipeline where a service keeps it; null: sightline-<experiment>")
     description: str = key("", "for whoever finds it in the console")
-    tags: dict[str, str] = key({}, "of everything that the pipeline starts")
+    tags: dict[str, str] = key({}, "of everything that the pipeline starts", open=True)
     model: str | None = key(None, "the name in the registry; null: that of the experiment")
     champion: str = key(
         "auto",
