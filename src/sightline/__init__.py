@@ -100,15 +100,6 @@ def pipeline(experiment: str | None = None, overrides: Sequence[str] = ()) -> di
 
     Raises: BadInput, or Hydra's own error for a key that there is not; nothing is written or sent.
     """
-    from sightline.command import Invocation, compose, read_overrides
-    from sightline.config import PipelineConfig, validate_task
-    from sightline.pipeline.definition import make_definition, open_pipeline
-    from sightline.runs.override_text import value_of
+    from sightline.pipeline.definition import define
 
-    given = [f"experiment={experiment}", *overrides] if experiment else list(overrides)
-    if value_of(given, "launch") is None:
-        given = ["launch=sagemaker", *given]
-    read, guesses = read_overrides("pipeline", given)
-    cfg = validate_task(compose("pipeline", read), PipelineConfig)
-    invocation = Invocation(overrides=tuple(read), guesses=tuple(guesses))
-    return make_definition(open_pipeline(cfg, invocation, sends=False)).document
+    return define(experiment, overrides)

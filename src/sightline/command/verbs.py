@@ -83,6 +83,7 @@ def do_verb(verbs: Verbs, args: Sequence[str], *, sets_up_logging: bool = False)
     cfg = compose(verbs.task, overrides, with_hydra=True)
     if sets_up_logging:
         configure_log(cfg.hydra.job_logging)
+    choices = {str(group): choice for group, choice in cfg.hydra.runtime.choices.items()}
     OmegaConf.set_struct(cfg, False)
     del cfg["hydra"]
     refuse_unknown_keys(cfg)
@@ -93,7 +94,8 @@ def do_verb(verbs: Verbs, args: Sequence[str], *, sets_up_logging: bool = False)
         return
     settings_of_task = validate_task(cfg, TASKS[verbs.task])
     typed = [*overrides, *(override(key, value) for key, value in settings.items())]
-    told = [replace(invocation(), overrides=tuple(typed), guesses=tuple(guesses))] if verbs.takes_invocation else []
+    given = replace(invocation(), overrides=tuple(typed), guesses=tuple(guesses), choices=choices)
+    told = [given] if verbs.takes_invocation else []
     _call_and_print(verbs, verb, (settings_of_task, *told), names, as_json="--json" in flags)
 
 

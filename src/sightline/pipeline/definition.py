@@ -2,18 +2,26 @@
 
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from sightline.aws.clients import has_credentials
 from sightline.config import TASKS, PipelineConfig, PrepareConfig, targets_of, to_plain, validate_task
 from sightline.errors import BadInput
+from sightline.launch.backends import LOCAL_TYPES
 from sightline.launch.container.processing_folder import ARCHIVE, RESULT
 from sightline.launch.job import Job, job_name
 from sightline.launch.sagemaker.backend import SageMaker
-from sightline.launch.sagemaker.processing import OUTPUT_NAME, Machine, processing_input, processing_output
-from sightline.launch.sagemaker.settings import SageMakerSettings
+from sightline.launch.sagemaker.processing import (
+    OUTPUT_NAME,
+    Machine,
+    check_processing_request,
+    processing_input,
+    processing_output,
+)
+from sightline.launch.sagemaker.settings import SageMakerSettings, check_settings
 from sightline.launch.submission import TARGETS, Submission, composed_keys
 from sightline.pipeline.parameters import (
     STATUS,
@@ -135,23 +143,55 @@ class Draft:
         return Job(job_name(self.job_names, step), script, tuple(overrides), self.pipeline.submission.commit)
 
 
+def define(experiment: str | None = None, overrides: Sequence[str] = ()) -> dict[str, Any]:
+    """The definition of an experiment's pipeline with these overrides, as a dictionary.
+
+    Raises: BadInput, or Hydra's own error for a key that there is not; nothing is written or sent.
+    """
+    from sightline.command import compose, read_overrides
+
+    given = [f"experiment={experiment}", *overrides] if experiment else list(overrides)
+    launch = [] if value_of(given, "launch") is not None else ["launch=sagemaker"]
+    read, guesses = read_overrides("pipeline", [*launch, *given])
+    cfg = validate_task(compose("pipeline", read), PipelineConfig)
+    invocation = Invocation(overrides=tuple(read), guesses=tuple(guesses))
+    return make_definition(open_pipeline(cfg, invocation, sends=False)).document
+
+
 def open_pipeline(cfg: PipelineConfig, invocation: Invocation, *, sends: bool = True) -> RemotePipeline:
     """A checked pipeline; with `sends` also credentials are looked for. Nothing is written or sent.
 
     Raises: BadInput for settings that are missing or cannot be.
     """
+    from sightline.pipeline.checks import check_gates, check_typed
+
+    kind = cfg.launch.get("backend")
+    if kind != "sagemaker":
+        raise BadInput(f"launch={kind or 'here'}: SageMaker's pipelines need launch=sagemaker")
+    if (instance := cfg.launch.get("instance_type")) in LOCAL_TYPES:
+        raise BadInput(
+            f"launch.instance_type={instance}: a pipeline of SageMaker runs on its machines; on this one, in the same "
+            "containers, with launch=local_container"
+        )
+    if cfg.pipeline.annotations is not None and _data_version(cfg) is None:
+        raise BadInput("pipeline.annotations: into which data? name their versions with data.version=NAME")
+    check_typed(cfg, invocation.overrides)
+    check_gates(cfg)
+    values = {**cfg.launch, "dry_run": True}
+    submission = Submission.open(values, Path(cfg.paths.runs).absolute() / "jobs", invocation)
+    if sends:
+        submission.settings.dry_run = False
+        check_settings(submission.settings, has_credentials=has_credentials())  # pyright: ignore[reportArgumentType]
+    return RemotePipeline(cfg, tuple(invocation.overrides), _choices(invocation), submission)
+
+
+def _choices(invocation: Invocation) -> Mapping[str, str | None]:
     from sightline.command import compose
 
-    if cfg.launch.get("backend") != "sagemaker":
-        raise BadInput(f"launch={cfg.launch.get('backend') or 'here'}: SageMaker's pipelines need launch=sagemaker")
+    if invocation.choices:
+        return invocation.choices
     chosen = compose("pipeline", invocation.overrides, with_hydra=True).hydra.runtime.choices
-    choices = {str(group): None if each is None else str(each) for group, each in chosen.items()}
-    values = {**cfg.launch, "dry_run": not sends}
-    submission = Submission.open(values, Path(cfg.paths.runs).absolute() / "jobs", invocation)
-    pipeline = RemotePipeline(cfg, tuple(invocation.overrides), choices, submission)
-    if cfg.pipeline.annotations is not None and _data_version(pipeline) is None:
-        raise BadInput("pipeline.annotations: into which data? name their versions with data.version=NAME")
-    return pipeline
+    return {str(group): None if each is None else str(each) for group, each in chosen.items()}
 
 
 def make_definition(pipeline: RemotePipeline) -> Definition:
@@ -165,7 +205,7 @@ def make_definition(pipeline: RemotePipeline) -> Definition:
     root = _data_root(pipeline, train)
     made = [_process(draft, steps["prepare"], [], root), train["step"]]
     made += [_process(draft, steps[name], _own_images(root), root) for name in ("export", "evaluate", "explain")]
-    made += [_process(draft, steps["gate"], ["fails=false"], root)]
+    made += [_process(draft, steps["gate"], [], root)]
     made = _with_merge(draft, made)
     made.append(_decision(draft))
     document = {
@@ -198,8 +238,8 @@ def _composed_values(plain: Mapping[str, Any], without: tuple[str, ...] = ()) ->
     return {**found, TARGETS: targets_of(own)}
 
 
-def _data_version(pipeline: RemotePipeline) -> str | None:
-    return _select(to_plain(pipeline.cfg), "data.version")
+def _data_version(cfg: PipelineConfig) -> str | None:
+    return _select(to_plain(cfg), "data.version")
 
 
 def _select(plain: Any, key: str) -> Any:
@@ -308,6 +348,7 @@ def _process(draft: Draft, step: Step, more: list[str], root: str | None) -> dic
     plan = pipeline.backend.plan_processing(job, machine)
     draft.uploads |= plan["uploads"]
     draft.limits[step.name] = machine.instance_type, 1, machine.max_run_minutes
+    check_processing_request(plan["request"])
     return _process_step(draft, step, plan["request"])
 
 
@@ -490,7 +531,7 @@ def _with_merge(draft: Draft, steps: list[dict[str, Any]]) -> list[dict[str, Any
     source = pipeline.cfg.pipeline.annotations
     if source is None:
         return steps
-    version = str(_data_version(pipeline))
+    version = str(_data_version(pipeline.cfg))
     store = pipeline.cfg.paths.data_versions
     if not store.startswith("s3://"):
         raise BadInput(

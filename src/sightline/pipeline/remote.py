@@ -169,16 +169,17 @@ def _make_group(pipeline: RemotePipeline) -> None:
 
 def start(cfg: PipelineConfig, invocation: Invocation) -> Started:
     pipeline = open_pipeline(cfg, invocation)
-    check_bound(bound_of(make_definition(pipeline)), pipeline.settings.max_cost_usd)
-    return _start(pipeline)
+    definition = make_definition(pipeline)
+    check_bound(bound_of(definition), pipeline.settings.max_cost_usd)
+    return _start(pipeline, definition)
 
 
-def _start(pipeline: RemotePipeline) -> Started:
+def _start(pipeline: RemotePipeline, definition: Definition) -> Started:
     from botocore.exceptions import ClientError
 
     service = _service(pipeline)
     deployed = service.definition()
-    values = _values(pipeline, deployed)
+    values = _values(pipeline, definition, deployed)
     defaults = {each["Name"]: str(each["DefaultValue"]) for each in deployed["Parameters"]}
     given = {name: value for name, value in values.items() if value != defaults[name]}
     if (running := _running(service, {**defaults, **given}, defaults)) is not None:
@@ -195,13 +196,13 @@ def _start(pipeline: RemotePipeline) -> Started:
     return Started(pipeline.name, id_of(arn), arn, given)
 
 
-def _values(pipeline: RemotePipeline, deployed: Mapping[str, Any]) -> dict[str, str]:
+def _values(pipeline: RemotePipeline, definition: Definition, deployed: Mapping[str, Any]) -> dict[str, str]:
     """What is asked for, by the names of the parameters of the pipeline that SageMaker has.
 
     Raises: BadInput for what it has no parameter for, or a value of another type.
     """
     declared = {each["Name"]: each for each in deployed["Parameters"]}
-    own = {each["Name"]: each["DefaultValue"] for each in make_definition(pipeline).document["Parameters"]}
+    own = {each["Name"]: each["DefaultValue"] for each in definition.document["Parameters"]}
     by_key = {each.key: each.name for each in PARAMETERS if each.key is not None}
     fixed = _fixed_overrides(deployed)
     values: dict[str, str] = {}
@@ -388,7 +389,7 @@ def run(cfg: PipelineConfig, invocation: Invocation) -> str:
         log.info("%s", line)
     upserted = _upsert(pipeline, definition)
     log.info("%s: %s", pipeline.name, upserted.change)
-    started = _start(pipeline)
+    started = _start(pipeline, definition)
     for line in started.lines():
         log.info("%s", line)
     if not pipeline.settings.wait:

@@ -30,6 +30,8 @@ class Invocation:
     """The values of `RANK_VARIABLES` that are set."""
     guesses: tuple[Guess, ...] = ()
     """What was understood that was not typed."""
+    choices: Mapping[str, str | None] = field(default_factory=dict)
+    """The file of `configs/` that each group is composed of, of a program with verbs."""
     serve_token: str | None = field(default=None, repr=False)
     """The value of `SIGHTLINE_SERVE_TOKEN`; never written anywhere."""
 

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
+from sightline.aws.request_check import check_request
 from sightline.errors import BadInput
 from sightline.launch.job import Job
 from sightline.launch.overrides import without_submitter
@@ -65,6 +66,12 @@ def make_processing_request(
         vpc = {"Subnets": settings.subnets, "SecurityGroupIds": settings.security_groups}
         request["NetworkConfig"] = {"VpcConfig": vpc}
     return request
+
+
+def check_processing_request(request: Mapping[str, Any]) -> None:
+    """Raises: BadInput for what the service would refuse of a request without name and output address."""
+    missing = {"ProcessingJobName": "name", "ProcessingOutputConfig": processing_output("s3://bucket/folder")}
+    check_request("CreateProcessingJob", {**missing, **request})
 
 
 def job_overrides(job: Job) -> list[str]:
