@@ -1,17 +1,21 @@
 """What a SageMaker group of model packages adds to the rules of every registry: what the service is told, and tells."""
 
 import json
+import runpy
 import threading
 from pathlib import Path
 from typing import Any
 from uuid import uuid4
 
 import pytest
+from tests.conftest import PROJECT
 from tests.launch.fake_model_registry import ModelRegistry
 from tests.made_packages import MakePackage
 from tests.registry.conftest import SERVING_IMAGE
 
+from sightline.command.verbs import do_verb
 from sightline.errors import BadInput
+from sightline.registry.names import find_registered
 from sightline.registry.packages import Registry, open_registry
 
 TAGGED = "123456789012.dkr.ecr.us-east-1.amazonaws.com/sightline-serve:0123456789abcdef"
@@ -317,3 +321,32 @@ def test_moto_takes_the_same_requests(bucket: str, make_package: MakePackage, tm
     assert registry.change(added, "approve", "bob", None).status == "approved"
     assert registry.get(name).number == 1
     assert (registry.fetch(registry.get(name)) / "model" / "model.onnx").is_file()
+
+
+def test_the_verbs_are_the_same(
+    model_packages: ModelRegistry,
+    files: str,
+    make_package: MakePackage,
+    tmp_path: Path,
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    verbs = runpy.run_path(str(PROJECT / "src" / "registry.py"))["verbs"]()
+    places = (f"paths.registry=sagemaker:digits@{files}", f"paths.cache={tmp_path / 'cache'}", "by=ann")
+
+    def do(*words: str) -> str:
+        do_verb(verbs, [*words, *places])
+        return capsys.readouterr().out
+
+    with pytest.raises(BadInput, match="SAGEMAKER_SERVING_IMAGE"):
+        do("add", str(make_package()), "digits", "serving_image=null")
+    do("add", str(make_package()), "digits", f"serving_image={SERVING_IMAGE}")
+    do("approve", "digits/1", "why=looks right")
+    do("stage", "digits/1", "production")
+    (row,) = json.loads(do("list", "--json"))
+    assert (row["name"], row["production"], row["pending"]) == ("digits", 1, [])
+    assert model_packages.packages["digits"][1]["ModelApprovalStatus"] == "Approved"
+    found = json.loads(do("show", "digits/production", "--json"))
+    assert [each["what"] for each in found["history"]] == ["add", "approve", "stage:production"]
+    assert json.loads(do("verify", "digits", "--json"))[0]["differences"] == []
+    folder = find_registered("registry:digits/production", places[0].partition("=")[2], tmp_path / "cache")
+    assert json.loads((folder / "version.json").read_text())["version"] == 1

@@ -26,7 +26,7 @@ from sightline.errors import BadInput
 from sightline.evaluation.metric_names import evaluators_of, is_reported, known_names
 from sightline.pipeline.champion import find_champion
 from sightline.pipeline.steps import Champion, Step, make_steps
-from sightline.registry.packages import Registry, open_registry
+from sightline.registry.packages import SAGEMAKER, Registry, open_registry
 from sightline.registry.version import check_name
 from sightline.runs.files import read_json
 from sightline.runs.override_text import key_of, override
@@ -75,8 +75,7 @@ def check(cfg: PipelineConfig, typed: Sequence[str]) -> Checked:
     check_gates(cfg)
     check_prerequisites(cfg)
     model = check_name(cfg.pipeline.model or cfg.name)
-    registry = open_registry(cfg.paths.registry, Path(cfg.paths.cache))
-    registry.check_writable()
+    registry = _open_registry(cfg)
     champion = find_champion(cfg, registry, model)
     choice, images = _chosen_data(cfg, typed)
     steps = tuple(_composed(each, typed) for each in make_steps(cfg, typed, choice, images, champion))
@@ -84,6 +83,20 @@ def check(cfg: PipelineConfig, typed: Sequence[str]) -> Checked:
     if champion is not None:
         _check_classes(champion, manifest)
     return Checked(steps, model, registry, champion, manifest)
+
+
+def _open_registry(cfg: PipelineConfig) -> Registry:
+    """Raises: BadInput for a registry that takes no new version."""
+    place, image = cfg.paths.registry, cfg.pipeline.serving_image
+    if place.startswith(SAGEMAKER) and not image:
+        raise BadInput(
+            f"paths.registry={place}: SageMaker wants to know which image serves the model; give its address by "
+            "pipeline.serving_image=… or SAGEMAKER_SERVING_IMAGE in .env"
+        )
+    bucket = cfg.launch.get("bucket")
+    registry = open_registry(place, Path(cfg.paths.cache), bucket=bucket, serving_image=image)
+    registry.check_writable()
+    return registry
 
 
 def check_typed(cfg: PipelineConfig, typed: Sequence[str]) -> None:

@@ -133,7 +133,8 @@ def prune(cfg: RegistryConfig, name: str) -> dict[str, Any]:
 
 
 def _open(cfg: RegistryConfig) -> Registry:
-    return open_registry(cfg.paths.registry, Path(cfg.paths.cache))
+    cache = Path(cfg.paths.cache)
+    return open_registry(cfg.paths.registry, cache, bucket=cfg.bucket, serving_image=cfg.serving_image)
 
 
 def _find(registry: Registry, text: str) -> Version:
