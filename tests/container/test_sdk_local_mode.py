@@ -1,39 +1,30 @@
-"""The image proved by AWS's client and not by ours alone: the SDK's local mode, with S3 from moto."""
+"""Jobs in AWS's own local mode: the client's Docker Compose, its mounts and its networks, and not ours."""
 
 import json
 import logging
-import os
-import subprocess
-import sys
 from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
-from tests.conftest import PROJECT
+from tests.conftest import TINY, Cli, do_jobs
 from tests.images import image
 
 from sightline.launch.container.engine import docker
 
 pytestmark = pytest.mark.container
 BUCKET = "experiments"
-WORDS = (
-    "data=folder",
-    "data.root=${paths.inputs}/data_root",
-    "data.origin='it\\'s, é'",
-    "model.name=test_resnet",
-    "data.image_size=32",
-    "data.batch_size=8",
-    "data.num_workers=0",
-    "trainer.max_epochs=1",
-    "evaluation=short",
-    "explanation.num_images=1",
-)
+
+
+@pytest.fixture(autouse=True, scope="module")
+def client() -> None:
+    if find_spec("sagemaker") is None:
+        pytest.skip("AWS's own client is not here: pip install '.[sagemaker]'")
 
 
 @pytest.fixture(scope="module")
-def environment(colors: Path) -> Iterator[dict[str, str]]:
-    """That of a process for which moto is AWS, with the images in its S3."""
+def s3(colors: Path) -> Iterator[dict[str, str]]:
+    """The environment of a process for which moto is AWS, with the images in its S3."""
     import boto3
     from moto.server import ThreadedMotoServer
 
@@ -43,42 +34,63 @@ def environment(colors: Path) -> Iterator[dict[str, str]]:
     address = "http://{}:{}".format(*server.get_host_and_port())
     known = {"AWS_ENDPOINT_URL": address, "AWS_ACCESS_KEY_ID": "testing", "AWS_SECRET_ACCESS_KEY": "testing"}
     known |= {"AWS_DEFAULT_REGION": "us-east-1", "AWS_EC2_METADATA_DISABLED": "true"}
-    s3 = boto3.client("s3", endpoint_url=address, aws_access_key_id="testing", aws_secret_access_key="testing")
-    s3.create_bucket(Bucket=BUCKET)
+    client = boto3.client("s3", endpoint_url=address, aws_access_key_id="testing", aws_secret_access_key="testing")
+    client.create_bucket(Bucket=BUCKET)
     for path in colors.rglob("*.png"):
-        s3.upload_file(str(path), BUCKET, f"colors/{path.relative_to(colors)}")
-    yield {**os.environ, **known}
+        client.upload_file(str(path), BUCKET, f"colors/{path.relative_to(colors)}")
+    yield known
     server.stop()
 
 
-def clean(project: str) -> None:
-    """What the SDK leaves on the engine."""
-    only = ["--filter", f"label=com.docker.compose.project={project}"]
-    containers = docker("ps", "--all", "--quiet", *only).split()
-    networks = docker("network", "ls", "--quiet", *only).split()
-    for words in (
-        ["rm", "--force", *containers] if containers else [],
-        ["network", "rm", *networks] if networks else [],
-    ):
-        if words:
-            docker(*words)
+def words_for(runs: Path, *words: str) -> list[str]:
+    launch = ["launch=sagemaker", "launch.instance_type=local", f"launch.image={image()}", "launch.allow_dirty=true"]
+    tiny = [word for word in TINY if not word.startswith("stages")]
+    return [*launch, "data=folder", "name=colors", f"paths.runs={runs}", "explanation.num_images=1", *tiny, *words]
 
 
-@pytest.mark.parametrize("num_hosts", [1, 2])
-def test_a_job_by_the_sdk(num_hosts: int, environment: dict[str, str], tmp_path: Path) -> None:
-    if find_spec("sagemaker") is None:
-        pytest.skip("AWS's own client is not here: pip install '.[sagemaker]'")
-    words = [*WORDS, *(["model.name=test_vit"] if num_hosts > 1 else [])]
-    root = tmp_path / f"sightline-test-{os.getpid()}-{num_hosts}"
-    program = str(PROJECT / "tests" / "container" / "sdk_local_mode.py")
-    command = [sys.executable, program, image(), BUCKET, str(root), str(num_hosts), *words]
-    try:
-        done = subprocess.run(command, env=environment, cwd=tmp_path, capture_output=True, text=True, timeout=600)
-    finally:
-        clean(root.name)
-    assert done.returncode == 0, done.stdout[-6000:] + done.stderr[-6000:]
-    print([str(path.relative_to(root)) for path in root.rglob("*")][:200])
-    (record,) = [json.loads(path.read_text()) for path in root.rglob("run.json")]
-    assert (record["status"], record["config"]["data"]["origin"], record["commit"]) == ("finished", "it's, é", "abc")
-    assert list(root.rglob("explanations/index.html"))
-    assert list(root.rglob("model.safetensors"))
+def assert_nothing_is_left() -> None:
+    assert not docker("ps", "--all", "--quiet", "--filter", "label=com.docker.compose.project").strip()
+    assert "sagemaker-local" not in docker("network", "ls", "--format", "{{.Name}}").split()
+
+
+def test_the_same_command_in_local_mode(
+    cli: Cli, colors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    """No account and no bucket; the run lies here like any other, and is evaluated here."""
+    runs = tmp_path / "runs, é ${x}"
+    done = cli(
+        "train", *words_for(tmp_path / "r", f"data.root={colors}", f"paths.runs='{runs}'", "data.origin='it\\'s, é'")
+    )
+    assert done.returncode == 0, done.stderr
+    folder = Path(done.stdout.strip().splitlines()[-1].removeprefix("results: "))
+    for name in ("explanations/index.html", "model/model.safetensors", "checkpoints/best.ckpt", "manifest.csv"):
+        assert (folder / name).is_file()
+    record = json.loads((folder / "run.json").read_text())
+    assert (record["status"], record["launch"]["backend"]) == ("finished", "sagemaker_local")
+    assert (record["config"]["data"]["origin"], record["data"]["root"]) == ("it's, é", str(colors))
+    (job,) = [path.stem for path in (runs / "jobs").glob("*.json")]
+    capsys.readouterr()
+    do_jobs(runs, "status", job)
+    assert capsys.readouterr().out.strip() == "succeeded"
+    do_jobs(runs, "logs", job)
+    assert "epoch 1/1" in capsys.readouterr().out
+    assert_nothing_is_left()
+    measured = cli("evaluate", f"run='{folder}'", f"output={tmp_path / 'measured'}", "evaluation=short")
+    assert measured.returncode == 0, measured.stderr
+
+
+def test_two_hosts_on_images_in_s3(cli: Cli, s3: dict[str, str], tmp_path: Path) -> None:
+    words = [f"data.root=s3://{BUCKET}/colors/", "launch.instance_count=2", "model.name=test_vit", "stages=[fit]"]
+    done = cli("train", *words_for(tmp_path / "runs", *words), **s3)
+    assert done.returncode == 0, done.stderr
+    folder = Path(done.stdout.strip().splitlines()[-1].removeprefix("results: "))
+    assert (folder / "model" / "model.safetensors").is_file()
+    assert json.loads((folder / "run.json").read_text())["data"]["root"] == f"s3://{BUCKET}/colors/"
+    assert_nothing_is_left()
+
+
+def test_a_job_that_fails_says_why_and_leaves_nothing(cli: Cli, colors: Path, tmp_path: Path) -> None:
+    done = cli("train", *words_for(tmp_path / "runs", f"data.root={colors}", "trainer.limit_train_batches=0"))
+    assert done.returncode != 0
+    assert "Traceback" not in done.stderr
+    assert_nothing_is_left()

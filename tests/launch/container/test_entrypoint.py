@@ -241,3 +241,20 @@ def test_sagemaker_is_known_by_what_it_writes_not_by_a_folder(tmp_path: Path) ->
 def test_the_reason_is_that_of_the_record_when_nothing_was_said(tmp_path: Path) -> None:
     (tmp_path / "run.json").write_text(json.dumps({"status": "failed", "reason": "the disk is full"}))
     assert reason(1, ["", "some noise"], tmp_path) == "the disk is full"
+
+
+def test_a_run_folder_that_is_a_channel(folder: ContainerFolder) -> None:
+    """As in AWS's own local mode, which mounts no checkpoints; other hosts than the first begin with a copy."""
+    mounted = folder.inputs / "run_folder"
+    mounted.mkdir(parents=True)
+    words = ["epochs=2", "nap=0.01"]
+    code, out, err = ended(start(folder, *words, script=PROGRAM))
+    assert code == 0, err
+    assert "from epoch 0" in out
+    assert (mounted / "checkpoints" / "last.ckpt").read_text() == "1"
+    assert not folder.run.exists()
+    code, out, err = ended(start(folder, "epochs=3", "nap=0.01", script=PROGRAM))
+    assert "from epoch 2" in out, err
+    other = folder.with_mounted_run(is_first=False)
+    assert other.run == folder.run
+    assert (folder.run / "checkpoints" / "last.ckpt").read_text() == "2"

@@ -37,9 +37,9 @@ def as_model_trainer(plan: Plan, session: Any = None) -> "ModelTrainer":
 
     Raises: BadInput without the client, or for a plan of another backend.
     """
-    require_client("as_model_trainer")
     if plan.get("backend") != "sagemaker":
         raise BadInput(f"as_model_trainer: a plan of launch={plan.get('backend')}; give one of launch=sagemaker")
+    require_client("as_model_trainer")
     from sagemaker.core.shapes import RetryStrategy  # pyright: ignore[reportMissingImports]
     from sagemaker.core.training import configs  # pyright: ignore[reportMissingImports]
     from sagemaker.train.model_trainer import ModelTrainer  # pyright: ignore[reportMissingImports]
