@@ -57,7 +57,7 @@ def test_the_same_command_in_local_mode(
     cli: Cli, colors: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     """No account and no bucket; the run lies here like any other, and is evaluated here."""
-    runs = tmp_path / "runs, é ${x}"
+    runs = tmp_path / "runs, é $x"
     done = cli(
         "train", *words_for(tmp_path / "r", f"data.root={colors}", f"paths.runs='{runs}'", "data.origin='it\\'s, é'")
     )
@@ -86,11 +86,4 @@ def test_two_hosts_on_images_in_s3(cli: Cli, s3: dict[str, str], tmp_path: Path)
     folder = Path(done.stdout.strip().splitlines()[-1].removeprefix("results: "))
     assert (folder / "model" / "model.safetensors").is_file()
     assert json.loads((folder / "run.json").read_text())["data"]["root"] == f"s3://{BUCKET}/colors/"
-    assert_nothing_is_left()
-
-
-def test_a_job_that_fails_says_why_and_leaves_nothing(cli: Cli, colors: Path, tmp_path: Path) -> None:
-    done = cli("train", *words_for(tmp_path / "runs", f"data.root={colors}", "trainer.limit_train_batches=0"))
-    assert done.returncode != 0
-    assert "Traceback" not in done.stderr
     assert_nothing_is_left()

@@ -244,5 +244,7 @@ def _localised(value: Any, local_paths: Mapping[str, str]) -> Any:
 def _local_path(value: str, there: str, here: str) -> str:
     """The local path of a container path; a single file has a channel folder of its own there."""
     rest = value.removeprefix(there).lstrip("/")
+    if "://" in here:
+        return here if not rest or here.endswith(f"/{rest}") else f"{here.rstrip('/')}/{rest}"
     path = Path(here)
     return str(path if not rest or (path.name == rest and path.is_file()) else path / rest)

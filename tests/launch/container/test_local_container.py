@@ -123,3 +123,13 @@ def test_a_fetched_run_finds_its_data_here(tmp_path: Path) -> None:
     expected = {"data": {"root": str(data)}, "model": {"weights": str(weights)}}
     assert yaml.safe_load((run / "config.yaml").read_text()) == {**expected, "name": "é: [1]"}
     assert json.loads((run / "run.json").read_text())["config"] == expected
+
+
+def test_a_fetched_run_names_what_lies_in_s3_by_its_address(tmp_path: Path) -> None:
+    inputs = "/opt/ml/input/data"
+    config = {"data": {"root": f"{inputs}/data_root"}, "model": {"weights": f"{inputs}/model_weights/w.safetensors"}}
+    (tmp_path / "run.json").write_text(json.dumps({"config": config}))
+    there = {f"{inputs}/data_root": "s3://signs/train/", f"{inputs}/model_weights": "s3://signs/w.safetensors"}
+    localise_paths(tmp_path, there)
+    found = json.loads((tmp_path / "run.json").read_text())["config"]
+    assert found == {"data": {"root": "s3://signs/train/"}, "model": {"weights": "s3://signs/w.safetensors"}}
