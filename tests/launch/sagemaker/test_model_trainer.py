@@ -2,11 +2,12 @@
 
 import json
 import os
+import re
 import socket
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tests.conftest import PROJECT
 from tests.launch.conftest import BUCKET, REGION, ROLE, backend_for
 from tests.launch.fake_sagemaker import FakeSageMaker
 
+from sightline.aws.s3 import Storage
 from sightline.errors import BadInput
 from sightline.launch.job import Job
 from sightline.launch.sagemaker import as_model_trainer
@@ -23,11 +25,7 @@ from sightline.launch.sagemaker.backend import SageMaker
 from sightline.launch.sagemaker.settings import SageMakerSettings
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
-TRAIN = """
-import json, sys
-from sightline.launch.sagemaker import as_model_trainer
-as_model_trainer(json.load(sys.stdin)).train(wait=False, logs=False)
-"""
+EXAMPLE = re.search(r"```py\n(.*?)```", (PROJECT / "docs" / "aws.md").read_text(encoding="utf-8"), re.DOTALL)
 WORDS = ("experiment=gtsrb", "name='it\\'s, é'", 'model.name="0.001"', "data.classes=[a,b]", "~callbacks")
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -71,7 +69,11 @@ def outside() -> Iterator[tuple[str, list[str]]]:
 @pytest.mark.cloud
 @pytest.mark.parametrize("name", SETTINGS)
 def test_the_client_sends_our_request(
-    name: str, service: FakeSageMaker, outside: tuple[str, list[str]], tmp_path: Path
+    name: str,
+    service: FakeSageMaker,
+    aws: Callable[[str], Any],
+    outside: tuple[str, list[str]],
+    tmp_path: Path,
 ) -> None:
     """All but the time behind the name, and the profiler, which it cannot switch off; it reports nothing to AWS."""
     if find_spec("sagemaker") is None:
@@ -83,9 +85,11 @@ def test_the_client_sends_our_request(
     proxy, asked = outside
     environment = {"SAGEMAKER_VALIDATE_ROLE": "false", "HTTPS_PROXY": proxy, "NO_PROXY": "127.0.0.1"}
     environment |= {"PYTHONPATH": str(PROJECT / "src"), "HOME": str(tmp_path)}
-    command = [sys.executable, "-c", TRAIN]
+    assert EXAMPLE is not None
+    (tmp_path / "plan.json").write_text(json.dumps(plan))
+    command = [sys.executable, "-c", EXAMPLE[1]]
     given = {**os.environ, **environment}
-    done = subprocess.run(command, input=json.dumps(plan), env=given, capture_output=True, text=True, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
     (sent,) = service.requests
     request = dict(plan["request"])
@@ -95,6 +99,8 @@ def test_the_client_sends_our_request(
         request[key] = {**request[key], **added}
     assert sent == request
     assert not asked, "nothing is reported to AWS"
+    (address,) = plan["uploads"]
+    assert Storage(aws("s3")).is_complete(address)
 
 
 def test_what_the_client_cannot_take_is_refused_without_it(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -8,6 +8,8 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.errors import BadInput
 from sightline.launch.backend import Plan
+from sightline.launch.backends import settings_of
+from sightline.launch.sagemaker.settings import SageMakerSettings
 
 if TYPE_CHECKING:
     from sagemaker.train.model_trainer import ModelTrainer  # pyright: ignore[reportMissingImports]
@@ -26,19 +28,33 @@ def require_client(key: str) -> None:
         raise BadInput(f"{key}: {NEEDS}")
 
 
+def provide(plan: Plan, jobs: Path = Path("runs", "jobs")) -> None:
+    """Push the image and upload the files that a plan of `launch=sagemaker` names, where they are missing.
+
+    `jobs` is the folder of the job records, which keeps the hashes of what was uploaded.
+
+    Raises: BadInput for an image that is not to be pushed, or files that have changed since the job was planned.
+    """
+    _require_sagemaker(plan, "provide")
+    from sightline.launch.sagemaker.backend import SageMaker
+
+    settings = settings_of("sagemaker", plan["settings"])
+    assert isinstance(settings, SageMakerSettings)
+    SageMaker(jobs, settings).provide(plan)
+
+
 def as_model_trainer(plan: Plan, session: Any = None) -> "ModelTrainer":
     """The client's object for a plan of `launch=sagemaker`, as `SageMaker.plan` or a dry run gives it.
 
     `.train()` starts the same job: image, hyperparameters, channels, outputs, limits, retries, tags. The client puts
     the time behind the job's name and has no field for `ProfilerConfig`. Image and uploads must be there already:
-    `SageMaker.provide(plan)`. `session` is a `sagemaker.core.helper.session_helper.Session`; None: one of the plan's
+    `provide(plan)`. `session` is a `sagemaker.core.helper.session_helper.Session`; None: one of the plan's
     region and bucket that reports nothing to AWS. The client asks IAM about the role, unless the environment has
     SAGEMAKER_VALIDATE_ROLE=false.
 
     Raises: BadInput without the client, or for a plan of another backend.
     """
-    if plan.get("backend") != "sagemaker":
-        raise BadInput(f"as_model_trainer: a plan of launch={plan.get('backend')}; give one of launch=sagemaker")
+    _require_sagemaker(plan, "as_model_trainer")
     require_client("as_model_trainer")
     from sagemaker.core.shapes import RetryStrategy  # pyright: ignore[reportMissingImports]
     from sagemaker.core.training import configs  # pyright: ignore[reportMissingImports]
@@ -97,6 +113,11 @@ def local_trainer(request: Mapping[str, Any], channels: Mapping[str, str], root:
             configs.InputData(channel_name=name, data_source=address) for name, address in channels.items()
         ],
     )
+
+
+def _require_sagemaker(plan: Plan, asks: str) -> None:
+    if plan.get("backend") != "sagemaker":
+        raise BadInput(f"{asks}: a plan of launch={plan.get('backend')}; give one of launch=sagemaker")
 
 
 def _session(settings: Mapping[str, Any]) -> Any:
