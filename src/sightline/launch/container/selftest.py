@@ -1,4 +1,4 @@
-"""`docker run IMAGE selftest`: whether an image can train, measure and explain."""
+"""`docker run IMAGE selftest`: whether an image can train, measure, explain and export."""
 
 import importlib
 import json
@@ -19,19 +19,23 @@ JOB = {
     "trainer.limit_train_batches": "2",
     "evaluation": "short",
     "explanation.num_images": "1",
+    "stages": "[fit,test,explain,export]",
+    "export.cost": "false",
 }
 OF_THE_SERVICE = ("fastapi", "prometheus_client", "starlette", "uvicorn")
 """Packages of the extra `serve`, which an image that trains does not have."""
+LOADED_LATE = ("onnx", "onnxruntime.quantization", "onnxscript")
+"""What no module of ours imports as it loads, and a job needs."""
 
 
 def import_everything() -> int:
-    """Import every module of the package and the plugins, and so all that they need; return how many there are."""
+    """Import every module of the package and the plugins, and all that they need; return how many there are."""
     names = [
         module.name
         for package in ("sightline", "hydra_plugins")
         for module in pkgutil.walk_packages(importlib.import_module(package).__path__, f"{package}.")
     ]
-    for name in names:
+    for name in (*names, *LOADED_LATE):
         try:
             importlib.import_module(name)
         except ModuleNotFoundError as error:
@@ -41,7 +45,7 @@ def import_everything() -> int:
 
 
 def selftest() -> int:
-    """Import everything, then train, measure and explain a tiny network as a job; return the exit code."""
+    """Import everything, then train, measure, explain and export a tiny network as a job; return the exit code."""
     started = time.monotonic()
     print(f"imported {import_everything()} modules in {time.monotonic() - started:.1f} s", flush=True)
     with tempfile.TemporaryDirectory() as name:
@@ -62,5 +66,5 @@ def selftest() -> int:
 def _promised(folder: ContainerFolder) -> list[Path]:
     """The files that a job leaves."""
     results = ("run.json", "metrics.json", "evaluation/report.html", "explanations/index.html")
-    model = ("model.safetensors", "task_spec.json", "model.json")
+    model = ("model.safetensors", "task_spec.json", "model.json", "model.onnx", "export.json", "model_card.md")
     return [*(folder.output_data / each for each in results), *(folder.model / each for each in model)]
