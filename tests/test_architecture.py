@@ -119,6 +119,7 @@ READS_PROCESS |= {f"src/sightline/launch/local/{name}.py" for name in ("machine"
 READS_PROCESS |= {
     f"src/sightline/launch/container/{name}.py" for name in ("entrypoint", "selftest", "containers", "image")
 }
+READS_PROCESS |= {"src/sightline/launch/sagemaker/local_mode_process.py"}
 READS_PROCESS |= {f"src/sightline/serving/{name}.py" for name in ("entrypoint", "lambda_handler", "image_selftest")}
 """Files that may touch `os.environ` or `sys.argv`; the transforms only silence a library's look-up of its releases, and
 the local backend makes the processes of jobs."""

@@ -40,7 +40,7 @@ def provide(plan: Plan, jobs: Path = Path("runs", "jobs")) -> None:
 
     settings = settings_of("sagemaker", plan["settings"])
     assert isinstance(settings, SageMakerSettings)
-    SageMaker(jobs, settings).provide(plan)
+    SageMaker(jobs, settings).provide(plan["request"]["AlgorithmSpecification"]["TrainingImage"], plan["uploads"])
 
 
 def as_model_trainer(plan: Plan, session: Any = None) -> "ModelTrainer":
