@@ -140,11 +140,11 @@ def test_what_is_asked_for_is_run_again_and_the_rest_is_not(undisturbed: tuple[H
 
 def test_a_gate_that_is_not_met_ends_with_4_and_is_answered_for(undisturbed: tuple[Here, str]) -> None:
     here, _ = undisturbed
-    done = here.do("run", "pipeline.min_accuracy=1", "pipeline.gates={test/nll: 0.0001}")
+    done = here.do("run", "pipeline.min_accuracy=1", "pipeline.gates={test/loss: 0.0001}")
     assert done.returncode == 4, done.stderr
     last = done.stderr.splitlines()[-1]
     assert last.startswith("error: not registered: test/accuracy_low is ")
-    assert "below the least it may be, 1; test/nll is " in last
+    assert "below the least it may be, 1; test/loss is " in last
     assert here.do("why", "colors").stdout.startswith("not registered: test/accuracy_low is ")
     assert here.record()["status"] == "gate_not_met"
     assert len(here.versions()) == 1

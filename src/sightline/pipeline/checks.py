@@ -124,22 +124,20 @@ def check_typed(cfg: PipelineConfig, typed: Sequence[str]) -> None:
 
 def check_gates(cfg: PipelineConfig) -> None:
     """Raises: BadInput for a gate on a metric that the evaluation will not report."""
-    evaluation, modes = cfg.evaluation, cfg.evaluation.modes()
+    evaluation = cfg.evaluation
     for name, bound in cfg.pipeline.bounds().items():
         if not math.isfinite(bound):
             raise BadInput(f"pipeline.gates: {name}: {bound} is no bound; give a number")
         if is_reported(name, evaluation, "test", against=cfg.pipeline.champion != "none") is not False:
             continue
-        if by := evaluators_of(name):
+        if name.startswith("test/") and (by := evaluators_of(name)):
             raise BadInput(
-                f"pipeline.gates: {name} is not measured by this evaluation, which lacks {' or '.join(by)} of it; set "
+                f"pipeline.gates: {name} is not measured by this evaluation, which lacks {' or '.join(by)}; set "
                 "evaluation=full, or drop the gate"
             )
-        known = [f"test/{each}" for each in known_names(evaluation)]
-        raise BadInput(
-            f"pipeline.gates: {name}: no metric of the evaluation{did_you_mean(name, known)}; there are "
-            f"{', '.join(sorted(set(known)))}{', and what evaluation.metrics adds' if not modes else ''}"
-        )
+        known = sorted({f"test/{each}" for each in known_names(evaluation)})
+        hint = did_you_mean(name, known) or f"; there are {', '.join(known)}, and what evaluation.metrics adds"
+        raise BadInput(f"pipeline.gates: {name}: no metric of the evaluation{hint}")
 
 
 def check_images(prepared: PrepareConfig) -> Manifest:

@@ -1,7 +1,6 @@
 """A pipeline on this machine, told from its input to a version in the registry."""
 
 import getpass
-import json
 import shlex
 import shutil
 import sys
@@ -41,10 +40,10 @@ class PipelineResult:
         return f"{self.sentence}\nresults: {self.folder}"
 
 
-def run(cfg: PipelineConfig, invocation: Invocation = UNTOLD) -> PipelineResult:
+def run(cfg: PipelineConfig, invocation: Invocation = UNTOLD) -> PipelineResult | list[dict[str, Any]]:
     """Run what has not run yet of the steps, each a job of its own, and register the model if it meets its gate.
 
-    The same command goes on with a run that was interrupted or killed.
+    The same command goes on with a run that was interrupted or killed. With `launch.dry_run` the steps are returned.
 
     Raises: BadInput before the first step; GateNotMet where the gate says no; RuntimeError where a step fails.
     """
@@ -54,7 +53,7 @@ def run(cfg: PipelineConfig, invocation: Invocation = UNTOLD) -> PipelineResult:
     versioned, typed = with_version(cfg, invocation.overrides)
     checked = check(versioned, typed)
     if submission.settings.dry_run:
-        return _print_steps(checked)
+        return _describe_steps(checked)
     commit = git_commit(PROJECT, invocation.commit)[0]
     facts = {"backend": submission.backend.name, "argv": list(invocation.argv), "commit": commit}
     with open_record(runs, cfg.output, cfg.name, checked.model, invocation.overrides, **facts) as (record, goes_on):
@@ -97,8 +96,8 @@ def _open_backend(cfg: PipelineConfig, invocation: Invocation) -> Submission:
     return Submission.open(values, Path(cfg.paths.runs).absolute() / "jobs", invocation)
 
 
-def _print_steps(checked: Checked) -> PipelineResult:
-    steps = [
+def _describe_steps(checked: Checked) -> list[dict[str, Any]]:
+    return [
         {
             "name": each.step.name,
             "script": each.step.script,
@@ -107,8 +106,6 @@ def _print_steps(checked: Checked) -> PipelineResult:
         }
         for each in checked.steps
     ]
-    print(json.dumps(steps, indent=2, ensure_ascii=False))
-    return PipelineResult(Path(), None, "")
 
 
 def _take_up(record: PipelineRecord, rerun: list[str]) -> None:

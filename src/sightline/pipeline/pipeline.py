@@ -100,6 +100,11 @@ def _print_json(value: Any) -> None:
     print(json.dumps(value, indent=2, ensure_ascii=False))
 
 
+def _print_run(value: Any) -> None:
+    """The steps of a dry run as JSON, what came of another in words."""
+    _print_json(value) if isinstance(value, list) else print(value)
+
+
 def _print_shown(value: Any) -> None:
     """What shows itself by `lines()`."""
     print(*value.lines(), sep="\n")
@@ -119,6 +124,7 @@ VERBS: Mapping[str, Callable[..., Any]] = {
     "why": why,
 }
 PRINTED: Mapping[str, Printer] = {
+    "run": _print_run,
     "definition": _print_json,
     **dict.fromkeys(("diff", "upsert", "start", "status", "wait", "stop", "list", "price"), _print_shown),
 }
