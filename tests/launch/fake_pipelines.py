@@ -208,6 +208,7 @@ class Execution:
             row |= {"CacheHitResult": {"SourcePipelineExecutionArn": source}, "Metadata": metadata}
             return
         attempts = max((each.get("MaxAttempts", 1) for each in step.get("RetryPolicies", ())), default=1)
+        told: dict[str, Any] = {}
         for attempt in range(1, attempts + 1):
             name = f"pipelines-{self.id}-{step['Name']}-{uuid4().hex[:10]}"[:63]
             self.service.call(f"Create{kind}", {**arguments, f"{kind}Name": name})

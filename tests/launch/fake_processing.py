@@ -72,9 +72,9 @@ class ProcessingMachine:
 
     def _work(self) -> int:
         application = self.request["AppSpecification"]
-        command = [*application["ContainerEntrypoint"], *application.get("ContainerArguments", ())]
-        assert command[0] == "python"
-        command = [self.programs.get(word, word) for word in command]
+        given: list[str] = [*application["ContainerEntrypoint"], *application.get("ContainerArguments", ())]
+        assert given[0] == "python"
+        command: list[str] = [self.programs.get(word, word) for word in given]
         kept = {name: os.environ[name] for name in ("PATH", "HOME", "OMP_NUM_THREADS") if name in os.environ}
         own = {"SM_BASE_DIR": str(self.base), "PYTHONPATH": str(PROJECT / "src")}
         own["SIGHTLINE_SCRATCH"] = str(self.base.parent / "scratch")
