@@ -338,6 +338,8 @@ class Pipelines:
     def __init__(self) -> None:
         self.pipelines: dict[str, dict[str, Any]] = {}
         self.executions: dict[str, Execution] = {}
+        self._starts: dict[str, str] = {}
+        """The execution of each client's token."""
         self.cached: dict[str, tuple[str, dict[str, Any], dict[str, Any]]] = {}
 
     def call(self, operation: str, request: dict[str, Any]) -> dict[str, Any]:
@@ -371,6 +373,9 @@ class Pipelines:
 
     def StartPipelineExecution(self, request: dict[str, Any]) -> dict[str, Any]:  # noqa: N802
         _check("StartPipelineExecution", request)
+        token = request.get("ClientRequestToken", "")
+        if token in self._starts:
+            return {"PipelineExecutionArn": self._starts[token]}
         pipeline = dict(self._pipeline(request))
         declared = {each["Name"]: each for each in json.loads(pipeline["PipelineDefinition"])["Parameters"]}
         values = {name: each["DefaultValue"] for name, each in declared.items()}
@@ -387,6 +392,8 @@ class Pipelines:
         execution = Execution(self, pipeline, values, request.get("PipelineExecutionDescription", ""))
         execution.given = request.get("PipelineParameters", [])
         self.executions[execution.arn] = execution
+        if token:
+            self._starts[token] = execution.arn
         execution.thread.start()
         return {"PipelineExecutionArn": execution.arn}
 
