@@ -216,6 +216,10 @@ def note_launch(folder: Path, **facts: Any) -> None:
         write_json(record, {**read_json(record), "launch": facts})
 
 
+LOCAL = ("config", "data", "code", "exported")
+"""Of a run's record: what holds paths of the machine that it ran on."""
+
+
 def localise_paths(folder: Path, local_paths: Mapping[str, str]) -> None:
     """Replace paths of a container by those of this machine in a run's configuration, so that its data is found."""
     import yaml
@@ -226,7 +230,7 @@ def localise_paths(folder: Path, local_paths: Mapping[str, str]) -> None:
         write_text(path, yaml.safe_dump(_localised(config, local_paths), sort_keys=False, allow_unicode=True))
     if record.is_file():
         facts = read_json(record)
-        local = {key: _localised(facts[key], local_paths) for key in ("config", "data", "code") if key in facts}
+        local = {key: _localised(facts[key], local_paths) for key in LOCAL if key in facts}
         write_json(record, facts | local)
 
 

@@ -130,6 +130,27 @@ def test_a_run_is_measured_and_explained_as_a_job(
 
 
 @pytest.mark.slow
+def test_a_run_is_exported_as_a_job_to_the_bytes_that_an_export_here_has(
+    service: FakeSageMaker, cli: Cli, trained: Path, tmp_path: Path
+) -> None:
+    """The run and its images travel, a copy of the run with its exported model comes home, and the run stays."""
+    launch = [word for word in words_for(service, trained, tmp_path / "runs") if word.startswith(("launch", "paths"))]
+    words = (f"run={trained}", "export.cost=false", "export.min_agreement=0", "export.max_accuracy_drop=1")
+    here = cli("export", *words, f"output={tmp_path / 'here'}")
+    assert here.returncode == 0, here.stderr
+    there = cli("export", *words, *launch)
+    assert there.returncode == 0, there.stderr
+    folder = Path(there.stdout.strip().splitlines()[-1].removeprefix("results: "))
+    for name in ("model.onnx", "model.int8.onnx", "task_spec.json", "model.json"):
+        assert (folder / "model" / name).read_bytes() == (tmp_path / "here" / "model" / name).read_bytes()
+    assert (folder / "manifest.csv").read_bytes() == (trained / "manifest.csv").read_bytes()
+    assert json.loads((folder / "run.json").read_text())["exported"]["from"] == str(trained)
+    assert not (trained / "model" / "model.onnx").exists()
+    (exported,) = service.machines.values()
+    assert {each["ChannelName"] for each in exported.request["InputDataConfig"]} == {"run", "data_own_root"}
+
+
+@pytest.mark.slow
 def test_leaving_a_job_and_finding_it_again(service: FakeSageMaker, colors: Path, tmp_path: Path) -> None:
     """Ctrl-C leaves it running and says how to go on."""
     words = words_for(service, colors, tmp_path / "runs", "trainer.max_epochs=2000", "stages=[fit]")
