@@ -4,14 +4,17 @@ import json
 import shutil
 from pathlib import Path
 
+import boto3
 import numpy as np
 import pytest
 import torch
+from moto import mock_aws
 from PIL import Image
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 from tests.conftest import BARE, COLORS, TINY, Cli, compose_config
 from tests.saved_models import save_tiny_model
 
+from sightline.errors import BadInput
 from sightline.explanation.explain import explain
 from sightline.explanation.sample_selection import choose_fixed, choose_representative
 from sightline.models.checkpoint import load_model, save_model
@@ -193,3 +196,22 @@ def test_fewer_images_than_classes_are_of_the_first_classes() -> None:
     assert choose_fixed(labels, 2) == [1, 3]
     assert choose_fixed(labels, 5) == [1, 3, 0, 2, 4]
     assert sorted(choose_fixed(labels, 20)) == list(range(6))
+
+
+def test_pictures_in_s3_are_explained(
+    trained: Path, colors: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("AWS_ACCESS_KEY_ID", "AWS_SECRET_ACCESS_KEY"):
+        monkeypatch.setenv(name, "testing")
+    monkeypatch.setenv("AWS_DEFAULT_REGION", "us-east-1")
+    with mock_aws():
+        client = boto3.client("s3")
+        client.create_bucket(Bucket="pictures")
+        for number, file in enumerate(sorted((colors / "test").rglob("*.png"))[:2]):
+            client.put_object(Bucket="pictures", Key=f"new/{number}.png", Body=file.read_bytes())
+        words = ("images=s3://pictures/new", "explanation=grad_cam", f"paths.cache={tmp_path / 'cache'}")
+        explain(compose_config("explain", f"run={trained}", *words, f"output={tmp_path / 'out'}"))
+        with pytest.raises(BadInput, match="no images found below it"):
+            explain(compose_config("explain", f"run={trained}", "images=s3://pictures/none"))
+    rows = read_json(tmp_path / "out" / "explanations" / "explanations.json")["images"]
+    assert [row["image"] for row in rows] == ["0.png", "1.png"]

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from sightline.config import ExplainConfig, ExplanationConfig, to_plain, validate_task, with_own_code
 from sightline.data.collection.image_files import find_named
+from sightline.data.collection.named_pictures import S3, name_pictures
 from sightline.data.versions.checkout import with_data_version
 from sightline.errors import BadInput
 from sightline.finished_run import FinishedRun, find_images, make_loader_of
@@ -58,7 +59,7 @@ def explain(cfg: "DictConfig | ExplainConfig", invocation: Invocation = UNTOLD) 
     Raises: BadInput before anything is written.
     """
     cfg = with_local_runs(with_data_version(validate_task(cfg, ExplainConfig)))
-    files, base = find_named(cfg.images) if cfg.images else ([], Path())
+    files, base = _find_files(cfg)
     cfg, code = with_own_code(cfg, invocation)
     places = {"data_root": cfg.data.own_root, "runs": cfg.paths.runs, "extensions": cfg.extensions}
     run = FinishedRun.open(cfg.run, cfg.accelerator, **places, trust_code=cfg.trust_code, runtime=cfg.runtime)
@@ -89,6 +90,17 @@ def explain(cfg: "DictConfig | ExplainConfig", invocation: Invocation = UNTOLD) 
         metrics = explain_photos(output / "explanations", explainer, photos, cfg.explanation, run.name)
         write_json(output / "metrics.json", metrics)
     return ExplainResult(metrics, photos.unreadable, output)
+
+
+def _find_files(cfg: ExplainConfig) -> tuple[list[Path], Path]:
+    """The pictures that `images` names, copied here where they lie in S3, and the folder that all of them lie below."""
+    if not cfg.images:
+        return [], Path()
+    if isinstance(cfg.images, str) and cfg.images.startswith(S3):
+        pictures = name_pictures(cfg.images, Path(cfg.paths.cache))
+        pictures.fetch(pictures.files)
+        return [*pictures.files], pictures.files.base
+    return find_named(cfg.images)
 
 
 def explain_dataset(
