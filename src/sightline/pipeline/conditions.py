@@ -40,7 +40,7 @@ def threshold(
     """
     found = []
     for name, bound in settings.bounds().items():
-        is_threshold = name == LOW and name not in settings.gates
+        is_threshold = name == LOW and name not in settings.further_bounds()
         measured = GROUPED_LOW if is_threshold and GROUPED_LOW in metrics else name
         found.append(_bounded(measured, metrics, bound, "threshold" if is_threshold else "metric", modes))
     return found

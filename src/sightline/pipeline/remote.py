@@ -121,7 +121,7 @@ def _upsert(pipeline: RemotePipeline, definition: Definition) -> Upserted:
     }
     if settings.description:
         request["PipelineDescription"] = settings.description
-    tags = [{"Key": str(key), "Value": str(value)} for key, value in settings.tags.items()]
+    tags = [{"Key": str(key), "Value": str(value)} for key, value in (settings.tags or {}).items()]
     check_request("CreatePipeline", {**request, "ClientRequestToken": "0" * 32, **({"Tags": tags} if tags else {})})
     pipeline.backend.provide(definition.image, definition.uploads)
     _leave_no_champion(pipeline)

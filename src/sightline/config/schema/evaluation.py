@@ -88,10 +88,15 @@ class EvaluationConfig:
 
         Raises: BadInput when they are not numbers by name.
         """
-        gates = {} if self.gates is None else self.gates
-        try:
-            return {str(name): float(bound) for name, bound in gates.items()}
-        except (AttributeError, TypeError, ValueError) as error:
-            raise BadInput(
-                f"evaluation.gates={gates}: must be numbers by metric, like '{{test/accuracy: 0.9}}' in quotes"
-            ) from error
+        return read_bounds("evaluation.gates", self.gates)
+
+
+def read_bounds(key: str, gates: Any) -> dict[str, float]:
+    """The bounds that a key of gates holds, by metric; null is none.
+
+    Raises: BadInput when they are not numbers by name.
+    """
+    try:
+        return {str(name): float(bound) for name, bound in ({} if gates is None else gates).items()}
+    except (AttributeError, TypeError, ValueError) as error:
+        raise BadInput(f"{key}={gates}: must be numbers by metric, like '{{test/accuracy: 0.9}}' in quotes") from error

@@ -7,6 +7,7 @@ from omegaconf import MISSING
 
 from sightline.config.constraints import key, validate_choice
 from sightline.config.schema.data import PathsConfig
+from sightline.config.schema.evaluation import read_bounds
 from sightline.config.schema.train import TrainConfig
 from sightline.errors import BadInput
 
@@ -34,7 +35,14 @@ class GateConfig:
     def bounds(self) -> dict[str, float]:
         """The bound of every metric that has a gate, the threshold's included."""
         threshold = {} if self.min_accuracy is None else {"test/accuracy_low": self.min_accuracy}
-        return {**threshold, **{str(name): float(bound) for name, bound in self.gates.items()}}
+        return {**threshold, **self.further_bounds()}
+
+    def further_bounds(self) -> dict[str, float]:
+        """Those of `gates`.
+
+        Raises: BadInput when they are not numbers by name.
+        """
+        return read_bounds("pipeline.gates", self.gates)
 
 
 @dataclass
