@@ -69,7 +69,7 @@ def export_model(trained: Trained, settings: ExportConfig) -> dict[str, Any]:
     from sightline.models.onnx_graph import write_onnx
 
     model, facts = trained.folder / "model", _identity(trained)
-    measured = _measured(trained.folder)
+    measured = _accuracy_in(trained.folder)
     with _made_in(model) as folder:
         write_onnx(folder / FILES["fp32"], trained.saved.network, trained.saved.spec, {**facts, "precision": "fp32"})
         answers, kept = _check(trained, folder)
@@ -125,8 +125,17 @@ def _identity(trained: Trained) -> dict[str, str]:
     return {"name": trained.name, "version": sha256[:VERSION_LETTERS], "sha256": sha256}
 
 
-def _measured(folder: Path) -> dict[str, Any] | None:
-    """The accuracy of the network as the run measured it: on test, else on validation; None where it did not."""
+def quote_accuracy(model: Path, evaluated: Path) -> None:
+    """Let `export.json` in a `model/` folder quote, of the file that an evaluation measured, what was measured."""
+    facts, record = read_json(model / EXPORT), read_json(evaluated / "run.json")
+    precision = "int8" if record.get("precision") == "int8" else "fp32"
+    if precision in facts:
+        facts[precision][MEASURED] = _accuracy_in(evaluated)
+        write_json(model / EXPORT, facts)
+
+
+def _accuracy_in(folder: Path) -> dict[str, Any] | None:
+    """The accuracy in a run's folder: on test, else on validation; None where it has none."""
     metrics, record = read_json(folder / "metrics.json"), read_json(folder / "run.json")
     split = "test" if "test/accuracy" in metrics else "val"
     if f"{split}/accuracy" not in metrics:

@@ -20,6 +20,7 @@ def pack(gate: Path, run: Path, evaluated: Path, explained: Path | None, name: s
     written anew from them.
     """
     from sightline.export.model_card import write_model_card
+    from sightline.export.model_files import quote_accuracy
 
     folder = gate.parent / PACKAGE
     folder.mkdir()
@@ -31,6 +32,7 @@ def pack(gate: Path, run: Path, evaluated: Path, explained: Path | None, name: s
     trained = read_json(run / "metrics.json")
     kept = {metric: value for metric, value in trained.items() if not metric.startswith("test/")}
     write_json(folder / "metrics.json", {**kept, **read_json(evaluated / "metrics.json")})
+    quote_accuracy(folder / "model", evaluated)
     write_model_card(folder, registered_as=name)
     if (folder / EXPORTED).is_file():  # a service that registers the folder makes no list of its hashes
         (folder / FILES_FILE).write_bytes(read_package(folder).files_json)
