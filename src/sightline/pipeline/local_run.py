@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from sightline.command import compose
 from sightline.config import PipelineConfig
 from sightline.errors import BadInput, GateNotMet, Interrupted
 from sightline.launch.job import State
@@ -22,6 +23,7 @@ from sightline.pipeline.record import DONE, OVER, PipelineRecord, StepRecord, fi
 from sightline.pipeline.step_jobs import StepJobs
 from sightline.runs.files import read_json
 from sightline.runs.invocation import UNTOLD, Invocation
+from sightline.runs.override_text import typed
 from sightline.runs.project import PROGRAMS, PROJECT
 from sightline.runs.record import git_commit, now, reason
 
@@ -233,8 +235,8 @@ def _register(cfg: PipelineConfig, checked: Checked, record: PipelineRecord, tab
 
 def _typed_registry(cfg: PipelineConfig) -> str:
     """What commands about the registry need besides, where it does not lie where they look."""
-    default = Path(cfg.paths.runs) / "registry"
-    return "" if Path(cfg.paths.registry) == default else f" paths.registry={cfg.paths.registry}"
+    usual = str(compose("registry").paths.registry)
+    return "" if cfg.paths.registry == usual else f" {typed('paths.registry', cfg.paths.registry)}"
 
 
 def _next_words(name: str, status: str, *, is_new: bool, place: str) -> str:
