@@ -49,7 +49,7 @@ EXAMPLES: dict[str, tuple[str, str, str]] = {
     "data.root": ("data.root=photos", SYNTHETIC, "data=folder"),
     "data.small_classes": ("data.small_classes=leave_out", SHARDS, ""),
     "data.test_fraction": ("data.test_fraction=0.2", SHARDS, ""),
-    "data.version": ("data.version=signs/1", SHARDS, "data=folder"),
+    "data.version": ("data.version=signs/1", SHARDS, ""),
     "data.val_fraction": ("data.val_fraction=0.2", "data.num_folds=5", ""),
     "data.value_range": ("data.value_range=[0,4095]", SYNTHETIC, ""),
     "divergence.lr_factor": ("divergence.lr_factor=0.5", "", "divergence.action=rollback"),

@@ -63,7 +63,7 @@ def test_keys_that_name_a_place_are_told_apart() -> None:
     runs = {"run", "against", "resume", "model.teacher", "pipeline.champion"}
     assert {key for key, kind in kinds.items() if kind == "run"} == runs
     assert {key for key, kind in kinds.items() if kind == "stays"} == {
-        *("output", "into"),
+        *("output", "into", "report"),
         *(f"paths.{name}" for name in ("data", "cache", "inputs", "runs", "registry", "data_versions")),
     }
     assert {key for key, kind in kinds.items() if kind == "target"} == {"shards", "serve.output", "serve.capture"}

@@ -1,10 +1,11 @@
 """The next version from the one before: known images keep their split, val and test stay, new ones are trained on."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+from numpy.dtypes import StringDType
 
 from sightline.data.manifest import TEST, TRAIN, VAL, Manifest, unique_texts
 from sightline.data.versions.store import as_texts
@@ -68,11 +69,13 @@ def assign(
     corrections: Corrections,
     *,
     allow_test_changes: bool,
+    merged: Collection[str] = (),
 ) -> Assigned:
     """The rows of the next version: `source` has them all, and `stated` the split that it says of each.
 
     `stated` holds indices into SPLITS, `TRAIN` where nothing is said; of val and test the source says nothing at all
-    where no row has them.
+    where no row has them. Images that were `merged` (by their sha256) came with annotations: they stay, though the
+    source lacks them.
 
     Raises: BadInput for changes of val and test that nobody allowed.
     """
@@ -87,7 +90,8 @@ def assign(
     names = np.array(before.class_names, object)[before.labels[matched]]
     is_relabelled = is_known & (splits != TRAIN)
     is_relabelled &= names != np.array(source.class_names, object)[source.labels]
-    gone = np.setdiff1d(np.flatnonzero(before.splits != TRAIN), matched)
+    stays = _find_merged(before, source, merged)
+    gone = np.setdiff1d(np.flatnonzero(before.splits != TRAIN), np.r_[matched, stays])
     changes = {
         "removed": _as_list(before.paths[gone]),
         "relabelled": _as_list(source.paths[is_relabelled]),
@@ -105,9 +109,13 @@ def assign(
         "of a group that is in val or test": _as_list(source.paths[follows]),
     }
     kept = ~(copies | follows)
+    manifest, is_new = manifest.keep(kept), ~is_known[kept]
+    if len(stays):
+        manifest, order = join(manifest, before.keep(stays))
+        is_new = np.r_[is_new, np.zeros(len(stays), bool)][order]
     return Assigned(
-        without_unused_classes(manifest.keep(kept)),
-        ~is_known[kept],
+        without_unused_classes(manifest),
+        is_new,
         {reason: paths for reason, paths in left_out.items() if paths},
         changes,
         corrected,
@@ -164,6 +172,38 @@ def with_classes(manifest: Manifest, names: Sequence[str], labels: np.ndarray) -
     return changed.with_digests(manifest.digests)
 
 
+def join(one: Manifest, other: Manifest) -> tuple[Manifest, np.ndarray]:
+    """The rows of two manifests, sorted by path below the first one's root, and where each stood in both together.
+
+    A path of the second one that the first one has, too, gets a part of the image's hash.
+    """
+    taken = set(one.paths.tolist())
+    if any(path in taken for path in other.paths):
+        named = zip(map(str, other.paths), other.digests, strict=True)
+        renamed = [f"{path}-{digest.tobytes().hex()[:12]}" if path in taken else path for path, digest in named]
+        digests = other.digests
+        other = replace(other, paths=np.array(renamed, StringDType())).with_digests(digests)
+    names = sorted({*one.class_names, *other.class_names})
+    paths = np.concatenate([one.paths, other.paths])
+    order = np.argsort(paths, kind="stable")
+    labels = [
+        np.array([names.index(name) for name in each.class_names], np.int32)[each.labels] for each in (one, other)
+    ]
+    groups = None
+    if one.group_names is not None or other.group_names is not None:
+        own = [each.paths if each.group_names is None else each.group_names for each in (one, other)]
+        groups = np.concatenate(own)[order]
+    joined = Manifest(
+        one.root,
+        tuple(names),
+        paths[order],
+        np.concatenate(labels)[order],
+        np.concatenate([one.splits, other.splits])[order],
+        groups,
+    )
+    return joined.with_digests(np.concatenate([one.digests, other.digests])[order]), order
+
+
 def _find_copies(before: Manifest, source: Manifest, is_known: np.ndarray) -> np.ndarray:
     """Which rows hold the bytes of an image in val or test once more."""
     held_out = as_texts(before.digests[before.splits != TRAIN])
@@ -181,6 +221,13 @@ def _follows_held_out(manifest: Manifest, is_new: np.ndarray) -> np.ndarray:
     is_held_out = np.zeros(int(manifest.groups.max(initial=0)) + 1, bool)
     is_held_out[manifest.groups[np.isin(manifest.splits, (VAL, TEST))]] = True
     return is_new & is_held_out[manifest.groups]
+
+
+def _find_merged(before: Manifest, source: Manifest, merged: Collection[str]) -> np.ndarray:
+    """The rows of `before` that came with annotations and that the source lacks."""
+    digests = np.array([bytes.fromhex(each) for each in merged], "S32")
+    rows = np.flatnonzero(np.isin(as_texts(before.digests), digests))
+    return rows[~np.isin(as_texts(before.digests[rows]), as_texts(source.digests))]
 
 
 def _as_list(paths: np.ndarray) -> list[str]:

@@ -78,6 +78,7 @@ def create_version(versions: Versions, name: str, cfg: DataVersionsConfig, *, by
             "test_changes": listed(assigned.test_changes),
             "leaks": leaks[:MAX_LISTED],
             "corrections": corrections,
+            "merged": {} if before is None else before.facts.get("merged") or {},
         }
         if (made := write_version(versions, name, before, assigned.manifest, facts)) is not None:
             say_left_out(assigned.left_out)
@@ -111,9 +112,8 @@ def _assign(
 ) -> Assigned:
     if before is None:
         return Assigned(without_unused_classes(source.manifest), np.ones(len(source.manifest), bool))
-    return assign(
-        before.manifest, source.manifest, source.stated, corrections, allow_test_changes=cfg.allow_test_changes
-    )
+    rules = {"allow_test_changes": cfg.allow_test_changes, "merged": before.facts.get("merged") or {}}
+    return assign(before.manifest, source.manifest, source.stated, corrections, **rules)
 
 
 def check_leaks(assigned: Assigned, source: Source, data: DataConfig) -> list[dict[str, Any]]:
@@ -125,9 +125,9 @@ def check_leaks(assigned: Assigned, source: Source, data: DataConfig) -> list[di
         return []
     manifest = assigned.manifest
     row_of = {path: row for row, path in enumerate(source.manifest.paths)}
-    facts = source.facts
-    if len(manifest) != len(source.manifest):
-        facts = facts[np.array([row_of[path] for path in manifest.paths], int)]
+    found = np.array([row_of.get(path, -1) for path in manifest.paths], int)
+    facts = source.facts[found]
+    facts["status"][found < 0] = 1  # what came with annotations was looked at then, and is not here
     leaks = find_leaks(manifest, facts, assigned.is_new, data.max_pixels)
     if leaks:
         first = " and ".join(leaks[0]["files"][:2])

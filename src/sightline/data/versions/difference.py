@@ -59,7 +59,8 @@ class Difference:
     def by_class(self) -> dict[str, dict[str, int]]:
         """Images by class and what happened to them; a relabelled one counts for both of its classes."""
         names = sorted({*self.before.class_names, *self.after.class_names})
-        table = {name: dict.fromkeys((*KINDS[:2], "relabelled_from", "relabelled_to", *KINDS[3:]), 0) for name in names}
+        columns: list[str] = [*KINDS[:2], "relabelled_from", "relabelled_to", *KINDS[3:]]
+        table = {name: dict.fromkeys(columns, 0) for name in names}
 
         def add(column: str, manifest: Manifest, rows: np.ndarray) -> None:
             counts = np.bincount(manifest.labels[rows], minlength=len(manifest.class_names))

@@ -51,4 +51,4 @@ def _spread(manifest: Manifest, rows: np.ndarray) -> Iterator[str]:
     """A few files of a set, the first of each split among them."""
     first = [rows[manifest.splits[rows] == split][0] for split in np.unique(manifest.splits[rows])]
     rest = [row for row in rows if row not in first]
-    yield from (manifest.paths[row] for row in [*first, *rest][:MAX_FILES])
+    yield from (str(manifest.paths[row]) for row in [*first, *rest][:MAX_FILES])
