@@ -2,7 +2,7 @@
 
 from sightline import command
 
-OPTIONS = {"--runs": "paths.runs", "--into": "into", "--from": "annotations"}
+OPTIONS = {"--runs": "paths.runs", "--into": "into", "--from": "annotations", "from": "annotations"}
 
 
 def verbs() -> command.Verbs:

@@ -43,7 +43,7 @@ MAY_IMPORT: dict[str, set[str]] = {
     | {"callbacks", "config", "data", "distributed", "evaluation", "explanation", "export", "metrics", "models"}
     | {"registry", "runs", "task_spec"},
     "aws": LOWEST | {"runs"},
-    "launch": LOWEST | {"aws", "config", "env_file", "metrics", "registry", "runs"},
+    "launch": LOWEST | {"aws", "config", "data", "env_file", "metrics", "registry", "runs"},
     "sweeping": LOWEST | {"config", "launch", "metrics", "runs"},
     "registry": LOWEST | {"aws", "config", "runs"},
     "command": LOWEST | {"config", "distributed", "env_file", "runs"},

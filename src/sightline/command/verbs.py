@@ -28,9 +28,9 @@ class Verbs:
     A function of `functions` takes the configuration, as the dataclass of `configs/<task>.yaml`, and the names; its
     first line of documentation is its help. It returns what JSON can hold, dataclasses and iterators included;
     `printed` has the functions that show results to people, where `print` will not do. `options` are further spellings
-    of keys: `--into DIR` for `into=DIR`. With `takes_invocation` functions take what was typed, too, before the names.
-    `parameters` are further names of keys, like `Epochs` for `trainer.max_epochs`; `defaults` has, by verb, what its
-    command line begins with.
+    of keys: `--into DIR` for `into=DIR`, or `from` for a key that Python cannot name so. With `takes_invocation`
+    functions take what was typed, too, before the names. `parameters` are further names of keys, like `Epochs` for
+    `trainer.max_epochs`; `defaults` has, by verb, what its command line begins with.
     """
 
     task: str
@@ -118,7 +118,8 @@ def _take_options(verbs: Verbs, args: Sequence[str]) -> tuple[list[str], dict[st
     kept, settings, rest = [], {}, iter(args)
     for arg in rest:
         option, equals, value = arg.partition("=")
-        if option == "-" or not option.startswith("-"):
+        is_spelling = bool(equals) and option in verbs.options
+        if option == "-" or not (option.startswith("-") or is_spelling):
             kept.append(arg)
             continue
         if option not in verbs.options:

@@ -197,7 +197,12 @@ def _open_version(data: DataConfig, root: Path, held: dict[str, Any]) -> FolderD
             f"data.num_folds={data.num_folds}: {root} is {spelled}, and a version has one split, which stays; drop it"
         )
     log.info("%s: its table tells classes and split", spelled)
-    return FolderData(open_checkout(root), layout="version", version=held)
+    manifest = open_checkout(root)
+    if data.manifest not in ("auto", "none") and Manifest.load(Path(data.manifest), root).sha256 != manifest.sha256:
+        raise BadInput(
+            f"data.manifest={data.manifest}: is not the table of {spelled}, which tells the split itself; drop it"
+        )
+    return FolderData(manifest, layout="version", version=held)
 
 
 def index_of(cache: Path, root: Path) -> Path:

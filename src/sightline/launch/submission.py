@@ -2,6 +2,7 @@
 
 import json
 import logging
+import re
 import shlex
 import sys
 from collections.abc import Iterator, Mapping, Sequence
@@ -42,6 +43,7 @@ from sightline.runs.record import git_commit
 log = logging.getLogger(__name__)
 PLAN_KEYS = ("backend", "job", "settings", "uploads", "request")
 WEIGHTS_FOR = "model.weights_for"
+DATA_VERSION = "data.version"
 MADE_ANYWHERE = ("digits", "synthetic")
 """Data that need no files to begin with."""
 NAMED_BY_ROOT = ("folder", "shards")
@@ -50,7 +52,7 @@ NAMED_BY_ROOT = ("folder", "shards")
 
 def composed_keys() -> tuple[str, ...]:
     """Keys of a composed configuration that decide whether and how its job can run on another machine."""
-    return (*path_keys(), WEIGHTS_FOR, "trust_code", "data.source", "data.name", "divergence.action")
+    return (*path_keys(), WEIGHTS_FOR, DATA_VERSION, "trust_code", "data.source", "data.name", "divergence.action")
 
 
 TARGETS = "targets"
@@ -105,6 +107,8 @@ class Submission:
         if (resumed := composed.get("resume")) not in (None, *NOT_PATHS):
             overrides = self._to_go_on(overrides, find_resumed(str(resumed), runs))
         overrides = self._with_own_code(overrides, composed, runs, folder)
+        if not self.backend.sees_files and composed.get(DATA_VERSION) is not None:
+            overrides, composed = self._with_data_version(overrides, composed)
         named = with_composed_paths(overrides, {**composed, EXTENSIONS: value_of(overrides, EXTENSIONS)}, runs, folder)
         if self.backend.sees_files:
             split_channels([each for each in named if not names_several(each, folder)], folder)
@@ -127,6 +131,46 @@ class Submission:
         if name is not None and source in NAMED_BY_ROOT and value_of(named, "data.name") is None:
             named.append(f"data.name={quoted(name)}")
         return named
+
+    def pin_data_version(
+        self, overrides: Sequence[str], composed: Mapping[str, Any]
+    ) -> tuple[list[str], Mapping[str, Any]]:
+        """The overrides and composed values with the number of the data version that they name by its name or a tag.
+
+        A job that is named again then means the same images, and those of a newer version another job.
+
+        Raises: BadInput when there is no such version.
+        """
+        spelled = composed.get(DATA_VERSION)
+        if spelled is None or re.fullmatch(r"[^/]+/\d+", str(spelled)):
+            return list(overrides), composed
+        from sightline.data.versions.store import open_versions
+
+        versions = open_versions(str(composed["paths.data_versions"]), Path(str(composed["paths.cache"])))
+        pinned = versions.find(str(spelled)).spelled()
+        kept = [each for each in overrides if key_of(each) != DATA_VERSION]
+        return [*kept, f"{DATA_VERSION}={quoted(pinned)}"], {**composed, DATA_VERSION: pinned}
+
+    def _with_data_version(
+        self, overrides: Sequence[str], composed: Mapping[str, Any]
+    ) -> tuple[list[str], dict[str, Any]]:
+        """The overrides and composed values with which a machine elsewhere gets a version of the data.
+
+        One that lies in S3 is checked out there; one of this machine is checked out here, and its folder goes along as
+        `data.root`, in which `data_version.json` says what it is.
+        """
+        store, spelled = str(composed["paths.data_versions"]), str(composed[DATA_VERSION])
+        of_version = (DATA_VERSION, "paths.data_versions", "data.root")
+        kept = [each for each in overrides if key_of(each) not in of_version]
+        if store.startswith("s3://"):
+            kept += [f"{DATA_VERSION}={quoted(spelled)}", f"paths.data_versions={quoted(store)}"]
+            return [*kept, "data.root=${paths.cache}/data_versions"], {**composed, "data.root": None}
+        from sightline.data.versions.checkout import cached_checkout
+        from sightline.data.versions.store import open_versions
+
+        versions = open_versions(store, Path(str(composed["paths.cache"])))
+        root = cached_checkout(versions, versions.find(spelled))
+        return [*kept, f"data.root={quoted(str(root))}"], {**composed, "data.root": str(root)}
 
     def _to_go_on(self, overrides: Sequence[str], folder: Path) -> list[str]:
         """The overrides with which a run goes on: in its own folder, where the job sees it.

@@ -111,13 +111,23 @@ def test_images_that_were_put_into_a_checkout_are_not_lost(do: Do, signs: Path, 
     assert do("create", "signs", f"data.root={out}")["changes"]["added"] == 1
 
 
+def test_a_pinned_table_beside_a_version_is_its_own(
+    relabelled: str, do: Do, where: list[str], versions: Versions
+) -> None:
+    words = ["data=digits", "data.version=signs", *where]
+    manifest = open_data(compose_train(*words, f"data.manifest={versions.find(relabelled).table}")).manifest
+    assert manifest is not None
+    assert manifest.sha256 == versions.find(relabelled).sha256
+    with pytest.raises(BadInput, match="is not the table of signs/2"):
+        open_data(compose_train(*words, f"data.manifest={versions.find('signs/1').table}"))
+
+
 @pytest.mark.parametrize(
     ("words", "said"),
     [
         (("data.version=sings",), "did you mean signs"),
         (("data.version=signs/7",), "no such version"),
         (("data.version=signs", "data.num_folds=3"), "a version has one split"),
-        (("data.version=signs", "data.manifest=table.csv"), "both tell the split"),
     ],
 )
 def test_a_version_that_cannot_be_is_refused(

@@ -184,8 +184,6 @@ class DataConfig(PixelsConfig):
                     f"data.{name}"
                 )
         self._check_folds()
-        if self.version is not None and self.manifest not in ("auto", "none"):
-            raise BadInput(f"data.version={self.version} data.manifest={self.manifest}: both tell the split; drop one")
         if self.val_fraction + self.test_fraction >= 1:
             raise BadInput(
                 f"data.val_fraction={self.val_fraction} data.test_fraction={self.test_fraction}: "

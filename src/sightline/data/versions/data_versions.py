@@ -96,7 +96,7 @@ def merge(cfg: DataVersionsConfig, _: Invocation, name: str, annotations: str = 
 
     source = annotations or cfg.annotations
     if source is None or (annotations and cfg.annotations):
-        raise BadInput(f"merge {name}: name the annotations once: merge {name} FILE, a folder or s3://…")
+        raise BadInput(f"merge {name}: name the annotations once, like merge {name} from=FILE, a folder or s3://…")
     allowed = {"allow_test_changes": cfg.allow_test_changes, "new_classes": cfg.new_classes}
     told = {"control": cfg.control, "why": cfg.why, "max_pixels": cfg.data.max_pixels}
     return merge_annotations(_versions(cfg), name, source, by=_by(cfg), **allowed, **told).to_dict()

@@ -64,7 +64,7 @@ class MergeResult:
 
     def to_dict(self) -> dict[str, Any]:
         """For JSON."""
-        return {**vars(self), "version": self.version.named()}
+        return {**vars(self), "version": self.version.spelled()}
 
 
 @dataclass
