@@ -128,7 +128,9 @@ def open_record(
 
     Raises: BadInput where another process runs it, or `output` holds something else.
     """
-    folder = _to_go_on(runs, name, overrides) if output is None else Path(output).expanduser().absolute()
+    folder = (
+        _to_go_on(runs, name, overrides, facts["backend"]) if output is None else Path(output).expanduser().absolute()
+    )
     goes_on = folder is not None and (folder / FILE).is_file()
     if folder is None or not goes_on:
         folder = open_folder(runs, FOLDER, name, output)
@@ -146,12 +148,12 @@ def open_record(
         yield record, goes_on
 
 
-def _to_go_on(runs: Path, name: str, overrides: Sequence[str]) -> Path | None:
+def _to_go_on(runs: Path, name: str, overrides: Sequence[str], backend: str) -> Path | None:
     """The newest run of an experiment, where the same command began it and it did not come to its end."""
     newest = next(runs_of(runs, name), None)
-    if newest is None or newest.status in OVER or _identity(newest.overrides) != _identity(overrides):
+    if newest is None or newest.status in OVER or newest.backend != backend:
         return None
-    return newest.folder
+    return newest.folder if _identity(newest.overrides) == _identity(overrides) else None
 
 
 def _identity(overrides: Sequence[str]) -> list[str]:

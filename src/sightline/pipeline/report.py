@@ -103,7 +103,7 @@ def _arrow(start: dict[str, Any], end: dict[str, Any]) -> str:
 
 def _row(record: "PipelineRecord", step: "StepRecord") -> dict[str, Any]:
     links = {}
-    if step.output is not None:
+    if step.output is not None and "://" not in step.output:
         found = {title: Path(step.output) / name for title, name in REPORTS.get(step.name, {}).items()}
         links = {title: _address(path, record.folder) for title, path in found.items() if path.exists()}
         links["folder"] = _address(Path(step.output), record.folder)

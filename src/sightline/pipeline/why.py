@@ -13,11 +13,14 @@ def why(cfg: PipelineConfig, run: str = LATEST) -> str:
     record = PipelineRecord.load(find_pipeline(run, Path(cfg.paths.runs)))
     where = f" ({record.folder})"
     if record.status == "finished":
-        assert record.version is not None
+        if record.version is None:
+            return f"{record.sentence or 'it was registered'}{where}"
         name = f"{record.version['name']}/{record.version['version']}"
-        if record.version["is_new"]:
+        if record.version.get("is_new", True):
             return f"it was registered as {name}{where}"
         return f"it is the same model as {name}, so nothing new was registered{where}"
+    if record.status == "nothing_new":
+        return f"{record.sentence or 'there was nothing new to train on'}{where}"
     if record.status == "gate_not_met":
         return f"{record.sentence}{where}"
     if record.status == "running" and is_running(record.folder):
