@@ -152,7 +152,7 @@ def test_another_command_s_settings_are_no_parameters(idle: FakeSageMaker, cli: 
     for name, more, said in (
         ("start", (), "SageMaker has no such pipeline; make it with pipeline.py upsert"),
         ("upsert", ("launch.max_cost_usd=18",), "the whole pipeline can cost 19.20 USD"),
-        ("upsert", ("ProcessingInstanceType=ml.c6i.large", "launch.max_cost_usd=18"), "is not in the table"),
+        ("upsert", ("ProcessingInstanceType=ml.c6i.xlarge", "launch.max_cost_usd=18"), "is not in the table"),
         ("upsert", ("launch=here",), "need launch=sagemaker"),
         ("upsert", ("pipeline.annotations=s3://a/b",), "data.version=NAME"),
     ):

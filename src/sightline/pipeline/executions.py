@@ -52,14 +52,12 @@ class ExecutionState:
     steps: tuple[StepState, ...]
     reason: str | None = None
     parameters: tuple[tuple[str, str], ...] = ()
+    usd: float = 0.0
+    """Until now, by list prices; what has no price counts nothing."""
 
     @property
     def is_over(self) -> bool:
         return self.status in OVER
-
-    @property
-    def usd(self) -> float:
-        return round(sum(each.usd or 0.0 for each in self.steps), 4)
 
     @property
     def failure(self) -> str | None:
@@ -152,7 +150,8 @@ class PipelineService:
             raise refusal(error) from error
         steps = tuple(self._step(each) for each in self._steps(arn))
         status, reason = described["PipelineExecutionStatus"], described.get("FailureReason")
-        return ExecutionState(self.name, id_of(arn), status, steps, reason, self._parameters(arn))
+        usd = round(sum(each.usd or 0.0 for each in steps), 4)
+        return ExecutionState(self.name, id_of(arn), status, steps, reason, self._parameters(arn), usd)
 
     def _parameters(self, arn: str) -> tuple[tuple[str, str], ...]:
         given = self.client.list_pipeline_parameters_for_execution(PipelineExecutionArn=arn)["PipelineParameters"]
