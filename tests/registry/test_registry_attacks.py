@@ -17,6 +17,7 @@ from sightline.registry.s3 import S3Store
 from sightline.registry.stored import StoredRegistry
 
 SECONDS = 60.0
+OF_FILES = pytest.mark.parametrize("place", ["local", "s3"], indirect=True)
 STALE_AT_ONCE = timedelta(0)
 ADD = """
 import sys
@@ -95,6 +96,7 @@ def test_two_processes_add_ten_each(place: str, tmp_path: Path, make_package: Ma
     assert [registry.differences(each) for each in versions] == [[]] * 20
 
 
+@OF_FILES
 def test_two_processes_that_add_the_same_make_one_version(
     place: str, tmp_path: Path, make_package: MakePackage
 ) -> None:
@@ -148,6 +150,7 @@ def test_a_killed_addition_to_s3_is_gone_on_with_and_cleaned_up(
     assert keys("1/") == []
 
 
+@OF_FILES
 def test_what_is_changed_added_or_gone_is_named(place: str, tmp_path: Path, make_package: MakePackage) -> None:
     registry = open_registry(place, tmp_path / "cache")
     added = registry.add(make_package(), "digits", facts={}, by="ann")
@@ -192,6 +195,7 @@ def test_a_name_that_is_none(registry: Registry, make_package: MakePackage, name
     assert registry.names() == []
 
 
+@OF_FILES
 @pytest.mark.parametrize("text", ["{", "[]", "{}", '{"name": "digits"}'])
 def test_a_broken_version_file_is_named(registry: Registry, place: str, make_package: MakePackage, text: str) -> None:
     registry.add(make_package(), "digits", facts={}, by="ann")
