@@ -78,7 +78,6 @@ def check(cfg: PipelineConfig, typed: Sequence[str]) -> Checked:
     model = check_name(cfg.pipeline.model or cfg.name)
     registry = _open_registry(cfg)
     champion = find_champion(cfg, registry, model)
-    _check_explained(cfg.pipeline.explain_images)
     choice, images = _chosen_data(cfg, typed)
     _check_explained(cfg.pipeline.explain_images)
     steps = tuple(_composed(each, typed) for each in make_steps(cfg, typed, choice, images, champion))
@@ -141,16 +140,6 @@ def check_gates(cfg: PipelineConfig) -> None:
         known = sorted({f"test/{each}" for each in known_names(evaluation)})
         hint = did_you_mean(name, known) or f"; there are {', '.join(known)}, and what evaluation.metrics adds"
         raise BadInput(f"pipeline.gates: {name}: no metric of the evaluation{hint}")
-
-
-def _check_explained(images: str | None) -> None:
-    """Raises: BadInput for a folder of pictures that is not here, or has none; an address is read by its step."""
-    if images is None or "://" in images:
-        return
-    try:
-        find_named(images)
-    except BadInput as error:
-        raise BadInput(str(error).replace("images=", "pipeline.explain_images=", 1)) from error
 
 
 def _check_explained(images: str | None) -> None:

@@ -11,7 +11,7 @@ from sightline.config.schema.data import PathsConfig
 class RegistryConfig:
     """Trained models by name and version."""
 
-    why: str | None = key(None, "of approve, reject, stage and rollback: kept in the history of the version")
+    why: str | None = key(None, "of approve, reject, stage, unstage and rollback: kept in the history of the version")
     by: str | None = key(None, "who does it, for the history; null: user@host")
     keep: int = key(10, "of prune: so many versions of a name stay, and those that are staged or approved", minimum=1)
     dry_run: bool = key(False, "of prune: say what would be removed, and remove nothing")

@@ -5,7 +5,10 @@ from dataclasses import dataclass, field
 from sightline.config.constraints import key
 from sightline.config.schema.tables import ColumnsConfig, TableFormatConfig, TablePathsConfig, refuse_table_keys
 
-RUN = "latest: the newest training; or a run folder, its model/ folder, a checkpoint, or a path below paths.runs"
+RUN = (
+    "latest: the newest training; or a run folder, its model/ folder, a checkpoint, a path below paths.runs, or "
+    "registry:NAME[/VERSION|/production|/staging]"
+)
 IMAGES = "a folder, searched through, a file, a pattern like 'new/*.png', or several of them in brackets"
 
 
