@@ -16,11 +16,12 @@ from sightline.launch.job import State
 from sightline.launch.submission import Submission
 from sightline.pipeline.checks import Checked, Composed, check, places
 from sightline.pipeline.keys import Keys, hash_left
-from sightline.pipeline.live import Table, log_of, numbers_of
+from sightline.pipeline.live import Table, log_of
 from sightline.pipeline.merge_step import NothingNew, check_annotations, merge, with_version
 from sightline.pipeline.package import PACKAGE
 from sightline.pipeline.record import DONE, OVER, PipelineRecord, StepRecord, find_finished, open_record
 from sightline.pipeline.step_jobs import StepJobs
+from sightline.pipeline.step_numbers import numbers_of
 from sightline.runs.files import read_json
 from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.override_text import typed

@@ -5,7 +5,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 from urllib.parse import quote
 
-from sightline.pipeline.live import describe_numbers
+from sightline.pipeline.step_numbers import describe_numbers
 from sightline.runs.files import write_text
 from sightline.runs.pages import render
 
