@@ -79,7 +79,6 @@ def check(cfg: PipelineConfig, typed: Sequence[str]) -> Checked:
     registry = _open_registry(cfg)
     champion = find_champion(cfg, registry, model)
     choice, images = _chosen_data(cfg, typed)
-    _check_explained(cfg.pipeline.explain_images)
     steps = tuple(_composed(each, typed) for each in make_steps(cfg, typed, choice, images, champion))
     manifest = check_images(steps[0].config)
     if champion is not None:
