@@ -188,7 +188,7 @@ def tamper(place: str, files: dict[str, bytes | None]) -> None:
             boto3.client("s3").put_object(**where, Body=content)
 
 
-@pytest.mark.parametrize("name", ["../x", "", "a/b", "münchen", "-a", "a" * 64, ".hidden", "a b", "digits\n"])
+@pytest.mark.parametrize("name", ["../x", "", "a/b", "münchen", "-a", "a" * 64, ".hidden", "a b", "digits\n", "_a"])
 def test_a_name_that_is_none(registry: Registry, make_package: MakePackage, name: str) -> None:
     with pytest.raises(BadInput, match="no name of a model"):
         registry.add(make_package(), name, facts={}, by="ann")

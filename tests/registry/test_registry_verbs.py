@@ -63,7 +63,7 @@ def test_a_job_that_was_fetched_is_added_by_its_name(
         do("add", "digits-1", "digits")
     shutil.copytree(make_package(), jobs / "digits-1")
     do("add", "digits-1", "digits", "--json")
-    assert json.loads(capsys.readouterr().out)["facts"]["run"] == "digits-1"
+    assert json.loads(capsys.readouterr().out)["facts"]["run"] == str((jobs / "digits-1").resolve())
 
 
 def test_what_is_not_exported_or_has_no_test_numbers(do: Do, make_package: MakePackage, capsys: Said) -> None:

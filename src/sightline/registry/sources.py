@@ -79,14 +79,18 @@ def download(address: str, file: Path) -> None:
 
 
 def facts_of(folder: Path, source: str) -> dict[str, Any]:
-    """What version.json keeps of a run that is added outside a pipeline, from its own record."""
+    """What version.json keeps of a run that is added outside a pipeline, from its own record.
+
+    `run` is where it lies: its folder, or the archive that the source names.
+    """
     try:
         record = read_json(folder / "run.json")
         gate = read_json(folder / "gate.json") or None
     except ValueError as error:
         raise BadInput(f"{folder}: its record cannot be read ({error})") from error
     data = {key: record["data"][key] for key in OF_DATA if key in record.get("data", {})}
+    place = source if source.startswith("s3://") or is_archive(source) else str(folder.resolve())
     launch = record.get("launch") or {}
     costs = {key: launch[key] for key in ("image", "cost", "usd") if launch.get(key) is not None}
     seconds = {"seconds": record["seconds"]} if "seconds" in record else {}
-    return {"gate": gate, "data": data, "commit": record.get("commit"), "run": source, **seconds, **costs}
+    return {"gate": gate, "data": data, "commit": record.get("commit"), "run": place, **seconds, **costs}

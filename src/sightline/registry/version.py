@@ -14,8 +14,8 @@ STAGES = ("staging", "production")
 VERSION_FILE, FILES_FILE = "version.json", "files.json"
 REGISTRY = "registry:"
 """How a name of the registry begins where a run may be named: `registry:digits/3`."""
-NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9-]{0,61}[A-Za-z0-9])?")
-"""What SageMaker takes as the name of a group of packages, in a length that file systems take too."""
+NAME = re.compile(r"[A-Za-z0-9](?:[A-Za-z0-9_-]{0,61}[A-Za-z0-9])?")
+"""What file systems, S3 and addresses take; a group of SageMaker takes no underscore beside."""
 OWN_KEYS = ("name", "version", "sha256", "status", "stages", "metrics", "gate", "data", "commit", "created", "history")
 
 
@@ -129,11 +129,11 @@ def check_name(name: str) -> str:
     """Raises: BadInput for what is no name of a model."""
     if NAME.fullmatch(name):
         return name
-    near = re.sub(r"[^A-Za-z0-9-]+", "-", name).strip("-")[:63].strip("-")
+    near = re.sub(r"[^A-Za-z0-9_-]+", "-", name).strip("-_")[:63].strip("-_")
     hint = f", like {near}" if near else ""
     raise BadInput(
-        f"{name!r}: no name of a model; take up to 63 ASCII letters, digits and hyphens, with none of these at an end"
-        f"{hint}"
+        f"{name!r}: no name of a model; take up to 63 letters from a to z, digits, - and _, which begin and end "
+        f"with a letter or a digit{hint}"
     )
 
 
