@@ -15,7 +15,7 @@ from sightline.errors import BadInput
 from sightline.launch.submission import Submission
 from sightline.registry.packages import Registry, open_registry
 from sightline.registry.transport import export_version
-from sightline.runs.files import read_json
+from sightline.runs.files import read_json, write_json
 from sightline.runs.override_text import value_of
 from sightline.serve_settings import ServeSettings
 from sightline.serving.model_source import open_model
@@ -77,6 +77,18 @@ def test_python_opens_it_by_its_name(place: Path) -> None:
         FinishedRun.open("registry:colours", runs=place)
     with pytest.raises(BadInput, match=r"registry:colors/9: .*no such version in .*; there are 1, 2"):
         FinishedRun.open("registry:colors/9", runs=place)
+
+
+def test_a_calibration_that_is_measured_later_is_not_written_into_it(
+    cli: Cli, place: Path, registered: Registry
+) -> None:
+    shutil.copytree(place / "exported", place / "uncalibrated")
+    spec = place / "uncalibrated" / "model" / "task_spec.json"
+    write_json(spec, {**read_json(spec), "calibration": None})
+    added = registered.add(place / "uncalibrated", "raw", facts={}, by="ann")
+    done = cli("evaluate", "run=registry:raw/1", "runtime=torch", "evaluation=short", f"paths.runs={place}")
+    assert done.returncode == 0, done.stderr
+    assert registered.differences(added) == []
 
 
 def test_a_changed_byte_is_refused(place: Path, registered: Registry, tmp_path: Path) -> None:
