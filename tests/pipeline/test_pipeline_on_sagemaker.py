@@ -14,6 +14,8 @@ from tests.conftest import PROJECT, TINY, Cli
 from tests.launch.conftest import BUCKET, ROLE
 from tests.launch.fake_sagemaker import FakeSageMaker
 
+from sightline.registry.packages import open_registry
+
 MAX_SECONDS = 240.0
 STEP = "tests/launch/step_program.py"
 STEPS = ("prepare", "train", "export", "evaluate", "explain", "gate")
@@ -233,6 +235,12 @@ def test_images_in_and_a_registered_model_out(service: FakeSageMaker, cli: Cli, 
     assert record["status"] == "finished"
     assert record["version"]["version"] == 1
     assert record["gate"]["passed"]
+    registry = open_registry("sagemaker:digits", tmp_path / "cache")
+    version = registry.get("digits", "1")
+    assert version.sha256 == package["CustomerMetadataProperties"]["sha256"]
+    assert version.metrics["test/accuracy"] > 0.01
+    assert (registry.fetch(version) / "model" / "model.onnx").is_file()
+    assert registry.change(version, "approve", "ann", None).status == "approved"
     assert record["usd"] == pytest.approx(sum(each["usd"] for each in record["steps"]), abs=1e-3)
     done = cli("pipeline", "run", *words, "pipeline.min_accuracy=0.99")
     assert done.returncode == 4, done.stderr

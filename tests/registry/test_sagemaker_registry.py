@@ -144,7 +144,7 @@ def test_what_a_pipelines_own_step_registered_is_a_version(
     del registered["CustomerMetadataProperties"]
     root = registered["InferenceSpecification"]["Containers"][0]["ModelDataUrl"].rpartition("/")[0]
     bucket, _, prefix = root.removeprefix("s3://").partition("/")
-    for name in ("registration.json", "history/1.json"):
+    for name in ("facts.json", "history/1.json"):
         client("s3").delete_object(Bucket=bucket, Key=f"{prefix}/{name}")
     inference = registered["InferenceSpecification"]
     client("sagemaker").create_model_package(

@@ -491,6 +491,7 @@ def _register(draft: Draft) -> dict[str, Any]:
         "run": {"Get": "Steps.train.TrainingJobName"},
         "gate": _json_get("gate", "gate", REGISTRATION),
         "sha256": _json_get("gate", "sha256", REGISTRATION),
+        "files_sha256": _json_get("gate", "files_sha256", REGISTRATION),
     }
     if "DataLocation" in draft.declared:
         metadata |= {"data": get("DataLocation"), "data_sha256": get("DataSha256")}

@@ -13,10 +13,12 @@ REGISTRATION = "registration.json"
 
 
 def write_registration(folder: Path, package: Path, decision: dict[str, Any]) -> None:
-    """Write `{gate, sha256, card}` beside the package: the gate's sentence as metadata, and the card as JSON text."""
+    """Write what the step tells: the gate's sentence as metadata, the package's hashes, and the card as JSON text."""
+    read = read_package(package)
     facts = {
         "gate": clean_metadata({"gate": str(decision["sentence"])})["gate"],
-        "sha256": read_package(package).sha256,
+        "sha256": read.sha256,
+        "files_sha256": read.files_sha256,
         "card": json.dumps(describe_package(package, decision, "model.tar.gz"), ensure_ascii=False),
     }
     write_json(folder / REGISTRATION, facts)

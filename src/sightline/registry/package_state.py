@@ -9,7 +9,7 @@ from sightline.registry.package import Package
 from sightline.registry.rules import STATUS_AFTER, TAKES, event
 from sightline.registry.version import STAGES, Version
 
-ARCHIVE, SHOWN_FOLDER, REGISTRATION = "model.tar.gz", "package", "registration.json"
+ARCHIVE, SHOWN_FOLDER, FACTS_FILE = "model.tar.gz", "package", "facts.json"
 DOCUMENTS = {
     "quality": "evaluation/evaluation.json",
     "explanations": "explanations/explanations.json",

@@ -1,7 +1,7 @@
 """Versions as model packages of one SageMaker group: the service has number, status and card, S3 the files and history.
 
 Beside a version's model.tar.gz, as a pipeline on SageMaker leaves it, too: `package/` (what the console links to, and
-files.json), `registration.json` (what was said when it was added) and `history/<number>.json`.
+files.json), `facts.json` (what was said when it was added) and `history/<number>.json`.
 """
 
 import gzip
@@ -32,7 +32,7 @@ from sightline.registry.package_state import (
     CHANGED,
     DOCUMENTS,
     FACTS,
-    REGISTRATION,
+    FACTS_FILE,
     SHOWN_FOLDER,
     STATUS_OF,
     done_elsewhere,
@@ -197,7 +197,7 @@ class SageMakerStore:
             "sha256": metadata.get("sha256") or (identity(files) if files else ""),
             "files_sha256": metadata.get("files_sha256") or (hashlib.sha256(content).hexdigest() if content else ""),
         }
-        if said := self._get_json(f"{root}/{REGISTRATION}"):
+        if said := self._get_json(f"{root}/{FACTS_FILE}"):
             return {**hashes, **{key: said[key] for key in ("metrics", "gate", "data", "commit", "created", "facts")}}
         record = self._get_json(f"{root}/{SHOWN_FOLDER}/run.json")
         return {
@@ -242,7 +242,7 @@ class SageMakerStore:
                 self._storage.send(package.folder / name, bucket, f"{prefix}/{SHOWN_FOLDER}/{name}")
         self._storage.write(f"{root}/{SHOWN_FOLDER}/{FILES_FILE}", package.files_json)
         said = {key: getattr(draft, key) for key in ("metrics", "gate", "data", "commit", "created", "facts")}
-        self._storage.write(f"{root}/{REGISTRATION}", json.dumps(said, ensure_ascii=False, indent=2).encode())
+        self._storage.write(f"{root}/{FACTS_FILE}", json.dumps(said, ensure_ascii=False, indent=2).encode())
 
     def _download(self, version: Version, folder: Path) -> None:
         """Raises: BadInput for an archive that is gone, damaged or harmful, or that no registry of ours wrote."""
