@@ -8,13 +8,15 @@ from typing import Any
 from uuid import uuid4
 
 import pytest
-from tests.conftest import PROJECT
+from tests.conftest import PROJECT, compose_config
 from tests.launch.fake_model_registry import ModelRegistry
 from tests.made_packages import MakePackage
 from tests.registry.conftest import SERVING_IMAGE
 
 from sightline.command.verbs import do_verb
+from sightline.config import PipelineConfig, validate_task
 from sightline.errors import BadInput
+from sightline.pipeline.checks import check
 from sightline.registry.names import find_registered
 from sightline.registry.packages import Registry, open_registry
 
@@ -350,3 +352,11 @@ def test_the_verbs_are_the_same(
     assert json.loads(do("verify", "digits", "--json"))[0]["differences"] == []
     folder = find_registered("registry:digits/production", places[0].partition("=")[2], tmp_path / "cache")
     assert json.loads((folder / "version.json").read_text())["version"] == 1
+
+
+def test_a_pipeline_here_asks_for_the_image_before_its_first_step(model_packages: ModelRegistry, files: str) -> None:
+    del model_packages
+    typed = ["experiment=digits", f"paths.registry=sagemaker:digits@{files}"]
+    cfg = validate_task(compose_config("pipeline", *typed, "pipeline.serving_image=null"), PipelineConfig)
+    with pytest.raises(BadInput, match=r"which image serves the model.*pipeline.serving_image=…"):
+        check(cfg, typed)
