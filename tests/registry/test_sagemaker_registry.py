@@ -292,6 +292,29 @@ def test_two_who_add_at_once_get_two_numbers(
     )
 
 
+def test_whoever_decides_last_is_right_though_many_decide_at_once(
+    files: str, model_packages: ModelRegistry, make_package: MakePackage, tmp_path: Path
+) -> None:
+    registries = [open_group(files, tmp_path) for _ in range(4)]
+    version = registries[0].add(make_package(), "digits", facts={}, by="ann")
+
+    def decide(registry: Registry, what: str) -> None:
+        for _ in range(3):
+            registry.change(version, what, what, None)
+
+    work = zip(registries, ("approve", "reject", "approve", "reject"), strict=True)
+    threads = [threading.Thread(target=decide, args=each) for each in work]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    history = registries[0].get("digits", "1").history
+    decided = [each["what"] for each in history if each["what"] in ("approve", "reject")]
+    package = model_packages.packages["digits"][1]
+    assert package["ModelApprovalStatus"] == {"approve": "Approved", "reject": "Rejected"}[decided[-1]]
+    assert package["CustomerMetadataProperties"]["last_change"] == history[-1]["at"]
+
+
 def test_what_is_removed_is_gone_with_its_files(
     group: Registry, model_packages: ModelRegistry, make_package: MakePackage
 ) -> None:

@@ -1,6 +1,7 @@
 """A version as a model package of SageMaker: what the service is told of it, and what it says of it again. Pure."""
 
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import replace
 from typing import Any
 
 from sightline.registry.card_content import SHOWN, describe_package
@@ -68,19 +69,34 @@ def _flat(facts: Mapping[str, Any]) -> dict[str, Any]:
     return found
 
 
-def make_update(version: Version, described: Mapping[str, Any]) -> dict[str, Any]:
-    """The arguments that bring the service to the state of a version after its last change."""
-    last = version.history[-1]
-    why = " ".join(f"{last['what']} by {last['by']}{': ' if last['why'] else ''}{last['why'] or ''}".split())[:1024]
+def make_update(version: Version, described: Mapping[str, Any], *, is_whole: bool = False) -> dict[str, Any]:
+    """The arguments that tell the service of a version's last change; of all that was ever changed where `is_whole`."""
+    changes = version.history[-1:] if not is_whole else version.history
     request: dict[str, Any] = {
         "ModelPackageArn": described["ModelPackageArn"],
-        "CustomerMetadataProperties": clean_metadata({CHANGED: last["at"]}),
+        "CustomerMetadataProperties": clean_metadata({CHANGED: version.history[-1]["at"]}),
     }
-    if last["what"] in ("approve", "reject"):
-        return {**request, "ModelApprovalStatus": STATUS[version.status], "ApprovalDescription": why}
-    stage = version.stages[-1].capitalize() if version.stages else NOT_STAGED
-    status = "Active" if version.stages else "Inactive"
-    return {**request, "ModelLifeCycle": {"Stage": stage, "StageStatus": status, "StageDescription": why}}
+    for each in changes:
+        if each["what"] in DECISIONS:
+            request |= {"ModelApprovalStatus": STATUS[version.status], "ApprovalDescription": _said(each)}
+        elif ":" in each["what"]:
+            stage = version.stages[-1].capitalize() if version.stages else NOT_STAGED
+            status = "Active" if version.stages else "Inactive"
+            request["ModelLifeCycle"] = {"Stage": stage, "StageStatus": status, "StageDescription": _said(each)}
+    return request
+
+
+def _said(change: Mapping[str, Any]) -> str:
+    """Who did what and why, in one line that SageMaker takes."""
+    why = f": {change['why']}" if change["why"] else ""
+    return " ".join(f"{change['what']} by {change['by']}{why}".split())[:1024]
+
+
+def after_all(version: Version, history: Sequence[dict[str, Any]]) -> Version:
+    """The version after all that its history says."""
+    decided = [DECISIONS[each["what"]] for each in history if each["what"] in DECISIONS]
+    status = decided[-1] if decided else version.status
+    return replace(version, status=status, stages=stages_after(history), history=tuple(history))
 
 
 def stages_after(history: Iterable[Mapping[str, Any]]) -> tuple[str, ...]:

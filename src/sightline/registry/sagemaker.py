@@ -35,12 +35,14 @@ from sightline.registry.package_state import (
     FACTS_FILE,
     SHOWN_FOLDER,
     STATUS_OF,
+    after_all,
     done_elsewhere,
     make_registration,
     make_update,
     stages_after,
 )
 from sightline.registry.rules import event
+from sightline.registry.stored import MAX_TRIES
 from sightline.registry.version import FILES_FILE, VERSION_FILE, Version, broken
 from sightline.runs.archives import unpack
 from sightline.runs.files import whole_folder, write_json
@@ -120,15 +122,27 @@ class SageMakerStore:
             condition = {"IfMatch": mark} if mark else {"IfNoneMatch": "*"}
             if not (written := self._put_if(key, content, **condition)):
                 return False
-            request = make_update(version, described)
-            check_request("UpdateModelPackage", request)
             try:
-                self._sagemaker.update_model_package(**request)
+                self._tell(make_update(version, described))
             except BaseException:
                 before = json.dumps([*version.history[:-1]], ensure_ascii=False, indent=2).encode()
                 self._put_if(key, before, IfMatch=written)
                 raise
+            self._settle(version, described, key, written)
         return True
+
+    def _settle(self, version: Version, described: Mapping[str, Any], key: str, written: str) -> None:
+        """Tell the service again where another change came between: the last one of the history counts."""
+        for _ in range(MAX_TRIES):
+            content, mark = self._get_marked(key)
+            if mark == written:
+                return
+            written = mark
+            self._tell(make_update(after_all(version, json.loads(content)), described, is_whole=True))
+
+    def _tell(self, request: dict[str, Any]) -> None:
+        check_request("UpdateModelPackage", request)
+        self._sagemaker.update_model_package(**request)
 
     @contextmanager
     def changing(self, name: str) -> Iterator[None]:
