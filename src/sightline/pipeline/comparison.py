@@ -65,7 +65,13 @@ def _leaves(value: Any, where: str = "") -> Iterator[tuple[str, Any]]:
         for each in value:
             yield from _leaves(each, f"{where}.{_identity(each)}" if where else str(_identity(each)))
     else:
-        yield where.removeprefix("Steps.").replace(".Arguments.", ".").replace("Parameters.", "parameter ", 1), value
+        yield _readable(where), value
+
+
+def _readable(where: str) -> str:
+    """`train.HyperParameters.seed`, or `parameter Epochs.DefaultValue`."""
+    kind, _, rest = where.partition(".")
+    return f"parameter {rest}" if kind == "Parameters" else where.removeprefix("Steps.").replace(".Arguments.", ".")
 
 
 def _identity(value: Mapping[str, Any]) -> str | None:
