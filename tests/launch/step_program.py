@@ -25,8 +25,8 @@ if "pipeline.min_accuracy" in words:
     sentence = f"test/accuracy_low is 0.97, {abs(0.97 - bound):.2f} {'below' if bound > 0.97 else 'above'} {bound}"
     (output / "gate.json").write_text(json.dumps({"passed": bound <= 0.97, "sentence": sentence}))
     card = {"model_overview": {"model_description": "Tells digits apart"}}
-    facts = {"gate": sentence.replace(",", ""), "sha256": "0" * 64, "files_sha256": "0" * 64, "card": json.dumps(card)}
-    (output / "registration.json").write_text(json.dumps(facts))
+    facts = {"gate": sentence.replace(",", ""), "sha256": "0" * 64, "files_sha256": "1" * 64, "card": json.dumps(card)}
+    (output / "register.json").write_text(json.dumps(facts))
     for name in ("package/model/model.onnx", "package/manifest.csv"):
         (output / name).parent.mkdir(parents=True, exist_ok=True)
         (output / name).write_text(name)

@@ -229,6 +229,10 @@ def test_images_in_and_a_registered_model_out(service: FakeSageMaker, cli: Cli, 
     assert done.returncode == 0, done.stderr + logs
     (package,) = service.packages["digits"].values()
     assert package["ModelApprovalStatus"] == "PendingManualApproval"
+    place = ["paths.registry=sagemaker:digits", f"paths.runs={tmp_path / 'runs'}", f"paths.cache={tmp_path / 'cache'}"]
+    done = cli("registry", "verify", "digits/1", *place)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "pending" in cli("registry", "show", "digits/1", *place).stdout
     (folder,) = (tmp_path / "runs" / "pipeline").glob("*/*")
     record = json.loads((folder / "pipeline.json").read_text())
     assert record["status"] == "finished"

@@ -6,19 +6,25 @@ from typing import Any
 
 from sightline.registry.card_content import describe_package
 from sightline.registry.model_package import clean_metadata
-from sightline.registry.package import read_package
+from sightline.registry.package import EXPORTED, read_package
 from sightline.runs.files import write_json
 
-REGISTRATION = "registration.json"
+REGISTRATION = "register.json"
 
 
 def write_registration(folder: Path, package: Path, decision: dict[str, Any]) -> None:
-    """Write what the step tells: the gate's sentence as metadata, the package's hashes, and the card as JSON text."""
-    read = read_package(package)
+    """Write `{gate, sha256, files_sha256, card}` beside the package.
+
+    `gate` is the sentence as metadata, `card` JSON as text.
+    A run that is not exported has none: no registry takes it.
+    """
+    if not (package / EXPORTED).is_file():
+        return
+    described = read_package(package)
     facts = {
         "gate": clean_metadata({"gate": str(decision["sentence"])})["gate"],
-        "sha256": read.sha256,
-        "files_sha256": read.files_sha256,
+        "sha256": described.sha256,
+        "files_sha256": described.files_sha256,
         "card": json.dumps(describe_package(package, decision, "model.tar.gz"), ensure_ascii=False),
     }
     write_json(folder / REGISTRATION, facts)
