@@ -26,6 +26,13 @@ from sightline.launch.sagemaker.settings import SageMakerSettings
 
 COMMIT = "0123456789abcdef0123456789abcdef01234567"
 EXAMPLE = re.search(r"```py\n(.*?)```", (PROJECT / "docs" / "aws.md").read_text(encoding="utf-8"), re.DOTALL)
+REPORTED = """
+import threading
+for each in threading.enumerate():
+    if each.name == "sagemaker-telemetry":
+        each.join()
+"""
+"""The client reports in a thread, which ends with the process."""
 WORDS = ("experiment=gtsrb", "name='it\\'s, é'", 'model.name="0.001"', "data.classes=[a,b]", "~callbacks")
 SETTINGS: dict[str, dict[str, Any]] = {
     "plain": {},
@@ -87,7 +94,7 @@ def test_the_client_sends_our_request(
     environment |= {"PYTHONPATH": str(PROJECT / "src"), "HOME": str(tmp_path)}
     assert EXAMPLE is not None
     (tmp_path / "plan.json").write_text(json.dumps(plan))
-    command = [sys.executable, "-c", EXAMPLE[1]]
+    command = [sys.executable, "-c", EXAMPLE[1] + REPORTED]
     given = {**os.environ, **environment}
     done = subprocess.run(command, cwd=tmp_path, env=given, capture_output=True, text=True, timeout=300)
     assert done.returncode == 0, done.stderr[-4000:]
