@@ -11,6 +11,7 @@ from tests.conftest import Cli, compose_task
 from sightline.errors import BadInput
 from sightline.export.export import ExportResult, export
 from sightline.finished_run import FinishedRun
+from sightline.registry.packages import open_registry
 
 QUICK = ("export.cost=false", "export.int8=false")
 EXPORTED = {"baseline.npz", "export.json", "model.onnx", "model_card.md"}
@@ -78,6 +79,23 @@ def test_an_output_that_is_the_run_or_holds_other_things_is_refused(trained: Pat
     export_to(tmp_path / "exported", run)
     with pytest.raises(BadInput, match="already holds a run"):
         export_to(tmp_path / "exported", run)
+
+
+def test_a_registered_version_is_exported_as_a_copy_alone(trained: Path, tmp_path: Path) -> None:
+    run = tmp_path / "run"
+    shutil.copytree(trained, run, ignore=shutil.ignore_patterns("checkpoints"))
+    (run / "model" / "model.onnx").write_bytes(b"onnx")
+    registry = open_registry(str(tmp_path / "registry"), tmp_path)
+    version = registry.add(run, "colors", facts={}, by="tester", status="approved")
+    named = ("run=registry:colors", f"paths.registry={tmp_path / 'registry'}", *QUICK)
+    folder = registry.fetch(version)
+    for words in (named, (f"run={folder}", *QUICK)):
+        with pytest.raises(BadInput, match="a registered version never changes"):
+            export(compose_task("export", *words))
+    export(compose_task("export", *named, f"output={tmp_path / 'copy'}"))
+    assert not (tmp_path / "copy" / "version.json").exists()
+    assert (tmp_path / "copy" / "model" / "model.onnx").read_bytes() != b"onnx"
+    assert (folder / "model" / "model.onnx").read_bytes() == b"onnx"
 
 
 def test_an_export_is_launched_and_its_folder_comes_home(cli: Cli, trained: Path, tmp_path: Path) -> None:

@@ -8,7 +8,8 @@ from pathlib import Path
 from sightline.errors import BadInput
 from sightline.runs.record import open_folder
 
-NOT_COPIED = ("checkpoints", "tensorboard")
+NOT_COPIED = ("checkpoints", "tensorboard", "version.json", "files.json")
+"""What only training needs, and what makes a folder a version of a registry."""
 RECORD = "run.json"
 """What makes a folder a run's; it comes last."""
 UNFINISHED = ".export"

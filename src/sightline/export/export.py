@@ -10,7 +10,7 @@ from sightline.errors import BadInput
 from sightline.export.copied_run import copied_run
 from sightline.export.model_files import NEEDED, Trained, export_model, summary
 from sightline.finished_run import FinishedRun, batch_limit, find_own_images, make_loader_of
-from sightline.registry.names import is_registered
+from sightline.registry.names import with_local_runs
 from sightline.runs.file_names import to_text
 from sightline.runs.files import read_json, write_json
 from sightline.runs.folder import find_run
@@ -59,14 +59,17 @@ def export(cfg: "DictConfig | ExportTaskConfig", invocation: Invocation = UNTOLD
 
     Raises: BadInput before anything is written; GateNotMet when the answers differ, and nothing is written either.
     """
-    cfg = validate_task(cfg, ExportTaskConfig)
+    cfg = with_local_runs(validate_task(cfg, ExportTaskConfig))
     check_installed()
-    if is_registered(cfg.run):
-        raise BadInput(f"run={cfg.run}: a registered version never changes; export the run that it was made of")
     find_run(cfg.run, Path(cfg.paths.runs))  # before torch loads, which takes seconds
     cfg, _ = with_own_code(cfg, invocation)
     run = _open(cfg)
     assert run.folder is not None
+    if cfg.output is None and "registry" in run.describe_model():
+        raise BadInput(
+            f"run={cfg.run}: a registered version never changes; export the run that it was made of, or a copy of it "
+            "with output=FOLDER"
+        )
     if cfg.output is None:
         return ExportResult(_export_into(cfg, run, run.folder, run.folder), run.folder / "model")
     output = Path(cfg.output).expanduser().absolute()

@@ -144,6 +144,7 @@ def test_a_run_is_exported_as_a_job_to_the_bytes_that_an_export_here_has(
     for name in ("model.onnx", "model.int8.onnx", "task_spec.json", "model.json"):
         assert (folder / "model" / name).read_bytes() == (tmp_path / "here" / "model" / name).read_bytes()
     assert (folder / "manifest.csv").read_bytes() == (trained / "manifest.csv").read_bytes()
+    assert json.loads((folder / "run.json").read_text())["exported"]["from"].endswith("/run")  # the channel's folder
     assert not (trained / "model" / "model.onnx").exists()
     (exported,) = service.machines.values()
     assert {each["ChannelName"] for each in exported.request["InputDataConfig"]} == {"run", "data_own_root"}
