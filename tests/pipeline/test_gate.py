@@ -37,6 +37,7 @@ def test_a_model_that_passes_is_packed_as_a_run_folder(trained: Path, evaluated:
     told = words(trained, evaluated, tmp_path / "gate", "pipeline.min_accuracy=0.8", "registered_as=colors")
     result = gate(compose_task("gate", *told))
     assert result.passed
+    assert result.package is not None
     assert result.package == tmp_path / "gate" / "package"
     opened = FinishedRun.open(str(result.package), "cpu")
     assert opened.metrics["test/accuracy"] == 0.9
