@@ -259,3 +259,22 @@ def test_two_writers_at_once_make_two_versions(signs: Path, place: str, tmp_path
     listed = do("list")
     assert [each["version"] for each in listed] == [1, 2, 3]
     assert all(sum(each["num_images"].values()) == 37 for each in listed[1:])
+
+
+def test_a_moved_file_is_the_same_image_whatever_else_came_or_went(do: Do, signs: Path) -> None:
+    do("create", "signs", f"data.root={signs}")
+    for index in range(2, 7):
+        (signs / "train" / "green" / f"train{index:02d}.png").unlink()
+    (signs / "train" / "green" / "train01.png").rename(signs / "train" / "red" / "was_green.png")
+    changes = do("create", "signs", f"data.root={signs}")["changes"]
+    assert changes == {"added": 0, "removed": 5, "relabelled": 1, "moved": 0, "renamed": 1}
+
+
+def test_equal_images_are_each_one_row(do: Do, signs: Path) -> None:
+    for name in ("a", "b", "c"):
+        shutil.copy(signs / "train" / "red" / "train00.png", signs / "train" / "red" / f"{name}.png")
+    do("create", "signs", f"data.root={signs}")
+    (signs / "train" / "red" / "b.png").unlink()
+    (signs / "train" / "red" / "c.png").rename(signs / "train" / "red" / "d.png")
+    changes = do("create", "signs", f"data.root={signs}")["changes"]
+    assert changes == {"added": 0, "removed": 1, "relabelled": 0, "moved": 0, "renamed": 1}

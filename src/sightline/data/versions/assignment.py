@@ -45,21 +45,21 @@ def match_rows(before: Manifest, after: Manifest) -> np.ndarray:
     matched[(matched >= 0) & (ids[matched] != ids[size:])] = -1
     free_before = np.setdiff1d(np.arange(size), matched)
     free_after = np.flatnonzero(matched < 0)
-    keys_before, keys_after = (_numbered(part) for part in (ids[:size][free_before], ids[size:][free_after]))
+    keys_before, keys_after = (_numbered(part, len(ids)) for part in (ids[:size][free_before], ids[size:][free_after]))
     _, one, other = np.intersect1d(keys_before, keys_after, assume_unique=True, return_indices=True)
     matched[free_after[other]] = free_before[one]
     return matched
 
 
-def _numbered(ids: np.ndarray) -> np.ndarray:
-    """Each id with how often it stood before: no number twice."""
+def _numbered(ids: np.ndarray, size: int) -> np.ndarray:
+    """A number for each id and how often, less than `size`, it stood before: none twice."""
     order = np.argsort(ids, kind="stable")
     ordered = ids[order]
     first = np.r_[True, ordered[1:] != ordered[:-1]][: len(ids)]
     starts = np.flatnonzero(first)
     ranks = np.empty(len(ids), np.int64)
     ranks[order] = np.arange(len(ids)) - np.repeat(starts, np.diff(np.r_[starts, len(ids)]))
-    return ids.astype(np.int64) * (len(ids) + 1) + ranks
+    return ids.astype(np.int64) * size + ranks
 
 
 def assign(
