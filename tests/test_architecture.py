@@ -98,6 +98,7 @@ LIGHT_FILES = [
     *(f"data/collection/table_{name}.py" for name in "text files paths columns labels folders parquet".split()),
     *(f"data/collection/parquet_{name}.py" for name in "cells images names".split()),
     *("data/shards/packing.py", "data/shards/stores.py"),
+    *(f"data/versions/{name}.py" for name in "places store checkout assignment creating annotations merging".split()),
     *("distributed/rank.py", "distributed/process_group.py", "models/listing.py"),
     *("evaluation/evaluate.py", "explanation/explain.py", "export/export.py"),
     *(f"serving/{name}.py" for name in "predict predict_result prediction_files prediction_place parts merge".split()),
