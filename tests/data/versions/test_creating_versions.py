@@ -221,6 +221,7 @@ do_verb(runpy.run_path(sys.argv[2])["verbs"](), sys.argv[3:])
 """
 
 
+@pytest.mark.slow
 def test_killed_at_any_moment_nothing_is_half(signs: Path, place: str, tmp_path: Path, do: Do) -> None:
     """SIGKILL before the n-th file appears; then the same command makes the same version."""
     words = [
@@ -242,6 +243,7 @@ def test_killed_at_any_moment_nothing_is_half(signs: Path, place: str, tmp_path:
     assert do("create", "signs", f"data.root={signs}")["version"] == 1
 
 
+@pytest.mark.slow
 def test_two_writers_at_once_make_two_versions(signs: Path, place: str, tmp_path: Path, do: Do) -> None:
     do("create", "signs", f"data.root={signs}")
     script = str(PROJECT / "src" / "data_versions.py")

@@ -138,6 +138,7 @@ def test_a_version_that_cannot_be_is_refused(
         with_data_version(compose_train("data=digits", *words, *where))
 
 
+@pytest.mark.slow
 def test_training_evaluation_and_the_cache_that_is_gone(
     relabelled: str, cli: Cli, where: list[str], versions: Versions, tmp_path: Path, do: Do
 ) -> None:
