@@ -43,9 +43,9 @@ ONE_RUN = {"hparams_search": "null", "launch": "here"}
 FUNCTIONS = ("choice", "range", "interval", "glob", "sort", "shuffle", "tag", "int", "float", "str", "bool", "json_str")
 """What Hydra calls in a value, like `interval(1e-4,1e-2)`."""
 BRACKETS = {"[": "]", "{": "}"}
-OWN_DATA = ("train", "find_lr", "prepare", "data_versions")
+OWN_DATA = ("train", "find_lr", "prepare", "data_versions", "pipeline")
 """Tasks whose `data.root` names images to train on."""
-TRAINING = ("train", "find_lr")
+TRAINING = ("train", "find_lr", "pipeline")
 """Those of them that have experiments."""
 LISTED = "--help lists the keys"
 

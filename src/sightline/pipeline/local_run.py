@@ -23,6 +23,7 @@ from sightline.pipeline.record import DONE, OVER, PipelineRecord, StepRecord, fi
 from sightline.pipeline.step_jobs import StepJobs
 from sightline.pipeline.step_numbers import numbers_of
 from sightline.runs.files import read_json
+from sightline.runs.guesses import announce
 from sightline.runs.invocation import UNTOLD, Invocation
 from sightline.runs.override_text import typed
 from sightline.runs.project import PROGRAMS, PROJECT
@@ -51,6 +52,7 @@ def run(cfg: PipelineConfig, invocation: Invocation = UNTOLD) -> PipelineResult 
     Raises: BadInput before the first step; GateNotMet where the gate says no; RuntimeError where a step fails.
     """
     began, runs = time.monotonic(), Path(cfg.paths.runs).absolute()
+    announce(invocation.guesses)
     submission = _open_backend(cfg, invocation)
     check_annotations(cfg)
     versioned, typed = with_version(cfg, invocation.overrides)

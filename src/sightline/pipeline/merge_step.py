@@ -31,9 +31,9 @@ def with_version(
     version = version or cfg.data.version
     if version is None:
         return cfg, list(typed)
-    kept = [each for each in typed if key_of(each) not in TOLD_BY_THE_VERSION]
-    named = _composed([*kept, override("data.version", version), override("data.name", cfg.data.name)])
+    named = _composed([*(each for each in typed if key_of(each) != "data.version"), override("data.version", version)])
     root = with_data_version(named).data.root
+    kept = [each for each in typed if key_of(each) not in TOLD_BY_THE_VERSION]
     typed = [*kept, override("data.root", root), override("data.name", cfg.data.name)]
     return _composed(typed), typed
 
