@@ -21,7 +21,7 @@ from sightline.pipeline.keys import value_at
 from sightline.pipeline.live import Table
 from sightline.pipeline.record import PipelineRecord, StepRecord
 from sightline.runs.files import read_json
-from sightline.runs.override_text import override
+from sightline.runs.override_text import key_of, override
 from sightline.runs.record import now
 
 GOES_ON = "train"
@@ -53,6 +53,8 @@ class StepJobs:
         places = self.places if self.backend.sees_files else []
         told = [*step.overrides, *places, *(override(key, path) for key, path in inputs.items())]
         made = self.submission.overrides(told, {**values, TARGETS: targets_of(plain)}, self.runs)
+        if "data" not in plain:  # gate.py reads no images
+            made = [each for each in made if key_of(each) != "data.own_root"]
         made = [*made, override("output", str(self.record.folder / step.name))]
         unique = hashlib.sha256(str(self.record.folder).encode("utf-8", "surrogateescape")).hexdigest()[:10]
         job = Job(job_name(self.record.name, step.name, unique), step.script, tuple(made), self.record.commit)
