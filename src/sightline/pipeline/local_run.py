@@ -41,7 +41,7 @@ class PipelineResult:
     sentence: str
 
     def __str__(self) -> str:
-        return f"{self.sentence}\nresults: {self.folder}"
+        return f"{self.sentence}\nresults: {self.folder}" if self.folder.is_dir() else self.sentence
 
 
 def run(cfg: PipelineConfig, invocation: Invocation = UNTOLD) -> PipelineResult | list[dict[str, Any]]:
@@ -74,7 +74,9 @@ def run(cfg: PipelineConfig, invocation: Invocation = UNTOLD) -> PipelineResult 
                 sentence = _register(cfg, checked, record, table)
             _end(record, "finished", sentence, began, jobs)
         except NothingNew as found:
-            shutil.rmtree(record.folder)
+            _end(record, "nothing_new", str(found), began, jobs)
+            if not goes_on:  # no more than this line came of it
+                shutil.rmtree(record.folder)
             return PipelineResult(record.folder, None, str(found))
         except Interrupted as error:
             _end(record, "interrupted", str(error), began, jobs)
@@ -114,10 +116,10 @@ def _describe_steps(checked: Checked) -> list[dict[str, Any]]:
 
 
 def _take_up(record: PipelineRecord, rerun: list[str]) -> None:
-    """Make ready for going on; of a run that is over, what `rerun` asks for is done again."""
+    """Make ready for going on; of a run that is over, what `rerun` asks for is done again, and annotations are read."""
     if record.status in OVER:
         for each in record.steps:
-            each.status = "waiting" if each.name in rerun else each.status
+            each.status = "waiting" if each.name in (*rerun, "merge") else each.status
     record.status, record.sentence, record.finished, record.gate, record.version = "running", None, None, None, None
 
 
