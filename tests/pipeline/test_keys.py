@@ -25,14 +25,18 @@ def changed(before: dict[str, str], after: dict[str, str]) -> list[str]:
     return [name for name in before if before[name] != after[name]]
 
 
-@pytest.fixture
-def before(colors: Path, tmp_path: Path) -> dict[str, str]:
-    return keys_of(colors, tmp_path / "runs", "model.lr=0.01", "seed=3")
+@pytest.fixture(scope="module")
+def runs(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("keys") / "runs"
 
 
-def test_order_and_place_change_no_key(before: dict[str, str], colors: Path, tmp_path: Path) -> None:
-    assert keys_of(colors, tmp_path / "runs", "seed=3", "model.lr=0.01") == before
-    assert keys_of(colors, tmp_path / "runs", "model.lr=0.02", "seed=3", "model.lr=1e-2") == before
+@pytest.fixture(scope="module")
+def before(colors: Path, runs: Path) -> dict[str, str]:
+    return keys_of(colors, runs, "model.lr=0.01", "seed=3")
+
+
+def test_order_and_place_change_no_key(before: dict[str, str], colors: Path, runs: Path, tmp_path: Path) -> None:
+    assert keys_of(colors, runs, "model.lr=0.02", "seed=3", "model.lr=1e-2") == before
     copied = tmp_path / "elsewhere" / "colors"
     shutil.copytree(colors, copied)
     assert keys_of(copied, tmp_path / "other_runs", "model.lr=0.01", "seed=3") == before
@@ -52,9 +56,9 @@ def test_order_and_place_change_no_key(before: dict[str, str], colors: Path, tmp
     ],
 )
 def test_a_setting_changes_the_key_of_the_steps_that_take_it(
-    typed: str, steps: list[str], before: dict[str, str], colors: Path, tmp_path: Path
+    typed: str, steps: list[str], before: dict[str, str], colors: Path, runs: Path
 ) -> None:
-    assert changed(before, keys_of(colors, tmp_path / "runs", "model.lr=0.01", "seed=3", typed)) == steps
+    assert changed(before, keys_of(colors, runs, "model.lr=0.01", "seed=3", typed)) == steps
 
 
 def test_bytes_of_an_image_change_the_keys_of_what_reads_it(
