@@ -20,9 +20,12 @@ def print_added(version: Mapping[str, Any]) -> None:
     name = f"{version['name']}/{version['version']}"
     if ACCURACY not in version["metrics"]:
         print(f"{name} has no test metrics: it was measured on no test images", file=sys.stderr)
-    is_pending = version["status"] == "pending"
-    approve = f"; approve it with python src/registry.py approve {name}" if is_pending else ""
-    print(f"{name} is {version['status']}{approve}, serve it with python src/serve.py run=registry:{name}")
+    approve, serve = (
+        f"approve it with python src/registry.py approve {name}",
+        f"python src/serve.py run=registry:{name}",
+    )
+    steps = {"pending": f"; {approve}, serve it with {serve}", "approved": f"; serve it with {serve}"}
+    print(f"{name} is {version['status']}{steps.get(version['status'], '')}")
 
 
 def print_changed(version: Mapping[str, Any]) -> None:
