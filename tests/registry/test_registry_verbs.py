@@ -53,6 +53,14 @@ def test_from_a_run_to_production_and_back(do: Do, make_package: MakePackage, ca
     assert [each["stages"] for each in json.loads(capsys.readouterr().out)] == [["production"], []]
 
 
+@pytest.mark.parametrize("why", ["errors, at night: many (30)", "it's fine", "a=b", '"in quotes"', "12", "[x"])
+def test_a_reason_is_any_text(do: Do, make_package: MakePackage, tmp_path: Path, why: str) -> None:
+    do("add", str(make_package()), "digits", "by=Ann Müller <ann@x.org>")
+    do("approve", "digits/1", f"why={why}")
+    history = read_json(tmp_path / "runs" / "registry" / "digits" / "1" / "version.json")["history"]
+    assert (history[0]["by"], history[1]["why"]) == ("Ann Müller <ann@x.org>", why.strip('"'))
+
+
 def test_a_job_that_was_fetched_is_added_by_its_name(
     do: Do, make_package: MakePackage, tmp_path: Path, capsys: Said
 ) -> None:

@@ -15,6 +15,7 @@ from sightline.registry.rules import check_stage, find_previous
 from sightline.registry.sources import facts_of, open_source
 from sightline.registry.transport import export_version, imported_version
 from sightline.registry.version import STAGES, Registry, Version, check_name, split_name
+from sightline.runs.override_text import unquoted
 
 
 def add(cfg: RegistryConfig, run: str, name: str) -> dict[str, Any]:
@@ -82,7 +83,7 @@ def rollback(cfg: RegistryConfig, name: str, stage: str) -> dict[str, Any]:
     """Give a stage back to the version that had it before."""
     registry = _open(cfg)
     previous = find_previous(registry.versions(_name(name)), stage)
-    return registry.change(previous, f"rollback:{stage}", _who(cfg), cfg.why).to_dict()
+    return registry.change(previous, f"rollback:{stage}", _who(cfg), _why(cfg)).to_dict()
 
 
 def verify(cfg: RegistryConfig, name: str) -> list[dict[str, Any]]:
@@ -155,13 +156,18 @@ def _change(cfg: RegistryConfig, text: str, what: str) -> dict[str, Any]:
     if which is None:
         raise BadInput(f"{text}: say which version: {name}/NUMBER; python src/registry.py list {name} shows them")
     registry = _open(cfg)
-    return registry.change(registry.get(name, which), what, _who(cfg), cfg.why).to_dict()
+    return registry.change(registry.get(name, which), what, _who(cfg), _why(cfg)).to_dict()
+
+
+def _why(cfg: RegistryConfig) -> str | None:
+    """Any text, with Hydra's quotes or without."""
+    return None if cfg.why is None else unquoted(cfg.why)
 
 
 def _who(cfg: RegistryConfig) -> str:
     """For the history."""
     if cfg.by:
-        return cfg.by
+        return unquoted(cfg.by)
     try:
         user = getpass.getuser()
     except (OSError, KeyError):  # a user without a name, as in containers
@@ -211,5 +217,7 @@ PRINTED: dict[str, Callable[[Any], None]] = {
     "import": print_added,
     "prune": _print_pruned,
 }
+OPTIONS = {"--runs": "paths.runs", "why": "why", "by": "by"}
+"""`why` and `by` are texts as they stand, not what Hydra would read in them."""
 CHECKS: dict[str, Callable[[Any], None]] = {"verify": refuse_differences}
 """What ends the program with an error once the result is printed."""
