@@ -155,6 +155,7 @@ def test_what_a_pipelines_own_step_registered_is_a_version(
         ModelApprovalStatus="PendingManualApproval",
         CustomerMetadataProperties={"pipeline": "sightline-digits", "execution": "abc123"},
     )
+    group = open_registry("sagemaker:digits", tmp_path / "cache")  # there is no bucket of SageMaker's own tools
     found = group.get("digits", "2")
     assert (found.sha256, found.commit, found.metrics["test/accuracy"]) == (version.sha256, "abc", 0.9)
     assert found.facts == {"pipeline": "sightline-digits", "execution": "abc123"}
@@ -245,7 +246,9 @@ def test_a_refused_change_leaves_the_history_as_it_was(
 ) -> None:
     version = group.add(make_package(), "digits", facts={}, by="ann")
     model_packages.refused = {"UpdateModelPackage"}
-    with pytest.raises(BadInput, match=r"UpdateModelPackage was refused \(AccessDeniedException.*docs/registry.md"):
+    with pytest.raises(
+        BadInput, match=r"UpdateModelPackage was refused \(AccessDeniedException.*docs/sagemaker_registry.md"
+    ):
         group.change(version, "approve", "ann", None)
     model_packages.refused = set()
     assert [each["what"] for each in group.get("digits", "1").history] == ["add"]
@@ -330,8 +333,12 @@ def test_what_is_removed_is_gone_with_its_files(
 def test_without_an_address_files_go_where_sagemakers_tools_put_them(
     model_packages: ModelRegistry, make_package: MakePackage, tmp_path: Path
 ) -> None:
-    client("s3").create_bucket(Bucket="sagemaker-us-east-1-123456789012")
     registry = open_registry("sagemaker:digits", tmp_path / "cache", serving_image=SERVING_IMAGE)
+    with pytest.raises(
+        BadInput, match=r"NoSuchBucket.*make it, or name another by sagemaker:digits@s3://bucket/prefix"
+    ):
+        registry.add(make_package(), "digits", facts={}, by="ann")
+    client("s3").create_bucket(Bucket="sagemaker-us-east-1-123456789012")
     registry.add(make_package(), "digits", facts={}, by="ann")
     address = model_packages.packages["digits"][1]["InferenceSpecification"]["Containers"][0]["ModelDataUrl"]
     assert address.startswith("s3://sagemaker-us-east-1-123456789012/sightline/registry/digits/")

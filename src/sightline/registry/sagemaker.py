@@ -78,7 +78,9 @@ class SageMakerStore:
 
     # what the registry asks for
 
-    def check_writable(self) -> None:
+    def check_writable(self, version: Version | None = None) -> None:
+        if version is not None:
+            return  # its files lie where they lie, and the service says at once who may not
         with self._saying():
             self._put_if(f"{self._root()}/.writable", b"", IfMatch='"never"')  # nothing is: S3 asks who may, first
 
@@ -386,7 +388,11 @@ class SageMakerStore:
             yield
         except ClientError as error:
             said = error.response["Error"]
-            hint = "; docs/registry.md has the policy that is needed" if "Denied" in said.get("Code", "") else ""
+            hint = (
+                "; docs/sagemaker_registry.md has the policy that is needed" if "Denied" in said.get("Code", "") else ""
+            )
+            if said.get("Code") == "NoSuchBucket":
+                hint = f": {self._files}; make it, or name another by {self.place}@s3://bucket/prefix"
             raise BadInput(
                 f"paths.registry={self.place}: {error.operation_name} was refused ({said.get('Code')}: "
                 f"{said.get('Message')}){hint}"

@@ -32,8 +32,8 @@ class Store(Protocol):
 
     place: str
 
-    def check_writable(self) -> None:
-        """Raises: BadInput for a place that cannot be written, before anything is."""
+    def check_writable(self, version: Version | None = None) -> None:
+        """Raises: BadInput for a place that takes no new version, or no change of one, before anything is written."""
         ...
 
     def names(self) -> list[str]: ...
@@ -145,7 +145,7 @@ class StoredRegistry:
         raise BadInput(f"{self.place}/{name}: others add versions all the time; try again")
 
     def change(self, version: Version, what: str, by: str, why: str | None) -> Version:
-        self.store.check_writable()
+        self.store.check_writable(version)
         action, _, stage = what.partition(":")
         with self.store.changing(version.name):
             after = self._write(version, what, by, why)
@@ -178,7 +178,7 @@ class StoredRegistry:
         return self.store.differences(version)
 
     def remove(self, version: Version) -> None:
-        self.store.check_writable()
+        self.store.check_writable(version)
         with self.store.changing(version.name):
             versions = self.versions(version.name)
             true = next((each for each in versions if each.number == version.number), None)
