@@ -17,8 +17,8 @@ from sightline.config import PipelineConfig
 from sightline.errors import BadInput, GateNotMet, Interrupted
 from sightline.launch.container.processing_folder import NO_CHAMPION
 from sightline.pipeline.comparison import Difference, compare
-from sightline.pipeline.definition import FAIL, Definition, RemotePipeline, make_definition, open_pipeline
-from sightline.pipeline.executions import ExecutionState, PipelineService, StepState, id_of, is_missing, refusal
+from sightline.pipeline.definition import FAIL, REGISTER, Definition, RemotePipeline, make_definition, open_pipeline
+from sightline.pipeline.executions import ExecutionState, PipelineService, id_of, is_missing, refusal
 from sightline.pipeline.parameters import PARAMETERS, names_of, sent_value
 from sightline.pipeline.price import bound_of, check_bound
 from sightline.runs.invocation import Invocation
@@ -310,6 +310,7 @@ def wait(cfg: PipelineConfig, invocation: Invocation, execution: str | None) -> 
     pipeline = open_pipeline(cfg, invocation)
     service = _service(pipeline)
     state = _follow(pipeline, service.find(execution))
+    _note_cost(pipeline, state)
     raise_unless_good(state)
     return state
 
@@ -395,14 +396,28 @@ def run(cfg: PipelineConfig, invocation: Invocation) -> str:
     if not pipeline.settings.wait:
         return started.execution
     state = _follow(pipeline, started.arn)
+    _note_cost(pipeline, state)
     folder = bring_home(pipeline, state)
     raise_unless_good(state)
     return f"results: {folder}"
 
 
-def version_of(state: ExecutionState) -> StepState | None:
-    """The step that registered a version, where one did."""
-    return next((each for each in state.steps if each.job is not None and ":model-package/" in each.job), None)
+def _note_cost(pipeline: RemotePipeline, state: ExecutionState) -> None:
+    """Write seconds, machine and USD of each step, and of the whole, into the metadata of the version."""
+    from botocore.exceptions import ClientError
+
+    step = next((each for each in state.steps if each.name == REGISTER and each.job), None)
+    if step is None:
+        return
+    jobs = [each for each in state.steps if each.instance_type is not None]
+    pairs = {"usd": f"{state.usd:.4f}", "seconds": f"{sum(each.seconds or 0.0 for each in jobs):.0f}"}
+    for each in jobs:
+        pairs |= {f"seconds.{each.name}": f"{each.seconds or 0.0:.0f}", f"machine.{each.name}": str(each.instance_type)}
+        pairs |= {} if each.usd is None else {f"usd.{each.name}": f"{each.usd:.4f}"}
+    try:
+        _service(pipeline).client.update_model_package(ModelPackageArn=step.job, CustomerMetadataProperties=pairs)
+    except ClientError as error:
+        log.warning("what the version cost is not written into it: %s", error)
 
 
 def _clients(pipeline: RemotePipeline) -> Clients:
