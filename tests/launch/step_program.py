@@ -6,6 +6,11 @@ import time
 from pathlib import Path
 
 words = dict(word.split("=", 1) for word in sys.argv[1:] if "=" in word)
+if "merge" in sys.argv:
+    place = words["paths.inputs"].strip("'")
+    files = [file.read_text() for file in Path(place, "from").iterdir()]
+    print(json.dumps({"is_new": "changed" in files, "version": "mine/4", "sentence": "…"}))
+    sys.exit()
 output = Path(words["output"].strip("'"))
 (output / "words.json").write_text(json.dumps(sys.argv[1:]))
 (output / "manifest.csv").write_text("path,label,split,group,sha256\n")

@@ -161,3 +161,9 @@ def test_several_pictures_are_for_processes_of_this_machine(tmp_path: Path, monk
         named = there.overrides([typed], {"images": images}, tmp_path / "runs")
         with pytest.raises(BadInput, match="a job gets one folder or one file for a key; name a folder that holds"):
             split_channels(named, tmp_path)
+
+
+def test_versions_of_data_in_s3_are_looked_for_there_too(tmp_path: Path) -> None:
+    given = ["paths.data_versions=s3://bucket/versions", "paths.runs=elsewhere"]
+    assert split_channels(given, tmp_path) == (["paths.data_versions=s3://bucket/versions"], {})
+    assert split_channels(["paths.data_versions=here"], tmp_path) == ([], {})

@@ -213,6 +213,28 @@ def test_data_at_an_address_of_one_s_own_are_looked_at_before_the_cache_is(
 
 
 @pytest.mark.slow
+def test_annotations_that_change_nothing_end_it_well(idle: FakeSageMaker, cli: Cli, tmp_path: Path) -> None:
+    idle.programs["src/data_versions.py"] = STEP
+    place, store = f"s3://{BUCKET}/{idle.folder.name}/annotations/", f"s3://{BUCKET}/{idle.folder.name}/versions"
+    settings = (f"pipeline.annotations={place}", "data.version=mine", f"paths.data_versions={store}")
+    words = words_for(idle, tmp_path, *settings)
+    verb(cli, "upsert", *words)
+    ended = []
+    for content in (b"as before", b"changed"):
+        idle.s3.put_object(Bucket=BUCKET, Key=f"{idle.folder.name}/annotations/1.json", Body=content)
+        verb(cli, "start", *words)
+        state = verb(cli, "wait", *words)
+        ended.append((state["status"], [each["name"] for each in state["steps"]]))
+    assert ended[0] == ("Succeeded", ["merge", "data-changed"])
+    assert ended[1][0] == "Succeeded"
+    assert ended[1][1][-1] == "register"
+    assert "data.version=mine/4" in told(idle, "prepare")
+    assert {"data.version=mine/4", f"paths.data_versions={store}"} <= {
+        each.replace("'", "") for each in told(idle, "train")
+    }
+
+
+@pytest.mark.slow
 def test_images_in_and_a_registered_model_out(service: FakeSageMaker, cli: Cli, colors: Path, tmp_path: Path) -> None:
     """The programs themselves: what is registered opens as a run, and one that misses its gate is not."""
     tiny = [word for word in TINY if not word.startswith(("stages", "trainer.max_epochs"))]

@@ -21,6 +21,8 @@ NOT_PATHS = ("null", "auto", "none", "")
 MAX_CHANNELS = 20
 """What SageMaker takes."""
 INTERPOLATION = re.compile(r"(?<!\\)\$\{")
+DATA_VERSIONS = "paths.data_versions"
+"""A place that other machines see, too, where it is an address."""
 PATHS_GROUP = "paths"
 """Chooses where this machine reads and writes; the far side has a choice of its own."""
 
@@ -150,7 +152,7 @@ def split_channels(overrides: Iterable[str], folder: Path) -> tuple[list[str], d
     """The far side's overrides, and for each channel what lies in it: an absolute path here, or an s3:// address.
 
     A folder becomes `key=${paths.inputs}/<channel>`, a file `key=${paths.inputs}/<channel>/<its name>`; `output` and
-    `paths` stay here. Relative paths start at `folder`.
+    `paths` stay here, but for versions of data in S3. Relative paths start at `folder`.
 
     Raises: BadInput for a path that is not there, or for too many.
     """
@@ -158,6 +160,9 @@ def split_channels(overrides: Iterable[str], folder: Path) -> tuple[list[str], d
     for override in overrides:
         key, equals, value = override.partition("=")
         kind, text = kinds.get(key_of(override)), unquoted(value)
+        if key_of(override) == DATA_VERSIONS and text.startswith("s3://"):
+            rewritten.append(override)
+            continue
         if kind == "stays" or key_of(override) == PATHS_GROUP:
             continue
         is_elsewhere = "://" in text and not text.startswith("s3://")

@@ -173,8 +173,7 @@ def open_pipeline(cfg: PipelineConfig, invocation: Invocation, *, sends: bool = 
             f"launch.instance_type={instance}: a pipeline of SageMaker runs on its machines; on this one, in the same "
             "containers, with launch=local_container"
         )
-    if cfg.pipeline.annotations is not None and _data_version(cfg) is None:
-        raise BadInput("pipeline.annotations: into which data? name their versions with data.version=NAME")
+    _check_data_version(cfg)
     check_typed(cfg, invocation.overrides)
     check_gates(cfg)
     values = {**cfg.launch, "dry_run": True}
@@ -238,8 +237,17 @@ def _composed_values(plain: Mapping[str, Any], without: tuple[str, ...] = ()) ->
     return {**found, TARGETS: targets_of(own)}
 
 
-def _data_version(cfg: PipelineConfig) -> str | None:
-    return _select(to_plain(cfg), "data.version")
+def _check_data_version(cfg: PipelineConfig) -> None:
+    """Raises: BadInput for annotations that belong to no version, or a version that is another one tomorrow."""
+    version, store = cfg.data.version, cfg.paths.data_versions
+    if cfg.pipeline.annotations is not None and version is None:
+        raise BadInput("pipeline.annotations: into which data? name their versions with data.version=NAME")
+    is_pinned = version is None or version.rpartition("/")[2].isdigit()
+    if store.startswith("s3://") and cfg.pipeline.annotations is None and not is_pinned:
+        raise BadInput(
+            f"data.version={version}: a definition names one version, or the step cache would take the newest for the "
+            f"one before; write data.version={str(version).partition('/')[0]}/NUMBER"
+        )
 
 
 def _select(plain: Any, key: str) -> Any:
@@ -328,6 +336,9 @@ def _process(draft: Draft, step: Step, more: list[str], root: str | None) -> dic
     if step.name == "evaluate" and cfg.pipeline.champion not in ("auto", "none"):
         given.append(override("against", cfg.pipeline.champion))
     placeholders = [f"{key}=." for key in step.inputs if key in ("run", "evaluated", "explained")]
+    if step.name == "prepare" and cfg.data.version is not None:
+        given.append(override("data.version", cfg.data.version))
+        placeholders.append(override("paths.data_versions", cfg.paths.data_versions))
     from sightline.command import compose
 
     typed = [each for each in given if key_of(each) not in ("images", "against")]
@@ -408,7 +419,8 @@ def _data_root(pipeline: RemotePipeline, train: Mapping[str, Any]) -> str | None
     """Where the images lie, here or in S3; none for data that a machine makes itself."""
     if pipeline.settings.data_s3:
         return f"{pipeline.settings.data_s3.rstrip('/')}/"
-    return value_of(train["overrides"], "data.root")
+    root = value_of(train["overrides"], "data.root")
+    return None if root is None or root.startswith("${") else root
 
 
 def _data_location(draft: Draft, address: str) -> dict[str, Any]:
@@ -532,7 +544,7 @@ def _with_merge(draft: Draft, steps: list[dict[str, Any]]) -> list[dict[str, Any
     source = pipeline.cfg.pipeline.annotations
     if source is None:
         return steps
-    version = str(_data_version(pipeline.cfg))
+    version = str(pipeline.cfg.data.version)
     store = pipeline.cfg.paths.data_versions
     if not store.startswith("s3://"):
         raise BadInput(
@@ -570,5 +582,6 @@ def _use_version(step: dict[str, Any], version: dict[str, Any], store: str) -> N
         hyperparameters["paths.data_versions"] = as_text(store)
     elif step["Name"] == "prepare":
         words = arguments["AppSpecification"]["ContainerArguments"]
-        words[:] = [word for word in words if not isinstance(word, str) or key_of(word) != "data.version"]
+        replaced = ("data.version", "paths.data_versions")
+        words[:] = [word for word in words if not isinstance(word, str) or key_of(word) not in replaced]
         words += [version, f"paths.data_versions={as_text(store)}"]

@@ -17,7 +17,15 @@ from sightline.config import PipelineConfig
 from sightline.errors import BadInput, GateNotMet, Interrupted
 from sightline.launch.container.processing_folder import NO_CHAMPION
 from sightline.pipeline.comparison import Difference, compare
-from sightline.pipeline.definition import FAIL, REGISTER, Definition, RemotePipeline, make_definition, open_pipeline
+from sightline.pipeline.definition import (
+    FAIL,
+    MERGE,
+    REGISTER,
+    Definition,
+    RemotePipeline,
+    make_definition,
+    open_pipeline,
+)
 from sightline.pipeline.executions import ExecutionState, PipelineService, id_of, is_missing, refusal
 from sightline.pipeline.parameters import PARAMETERS, names_of, sent_value
 from sightline.pipeline.price import bound_of, check_bound
@@ -242,6 +250,8 @@ def _fixed_overrides(deployed: Mapping[str, Any]) -> set[str]:
         found |= {f"{key}={value}" for key, value in arguments.get("HyperParameters", {}).items()}
         words = arguments.get("AppSpecification", {}).get("ContainerArguments", [])
         found |= {word for word in words if isinstance(word, str)}
+        if step["Name"] == MERGE:
+            found.add(f"data.version={words[2]}")
     return found
 
 
