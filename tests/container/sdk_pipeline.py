@@ -1,9 +1,10 @@
 """Our definition of a pipeline, run by AWS's own client in containers: python sdk_pipeline.py DEFINITION BUCKET FOLDER
 
 In a process of its own: the client reads its settings from the environment when it is imported. The whole definition is
-run, then the gate once more with a bound that nothing reaches. Two things are this file's and not the client's: it has
-no RegisterModel, which is left out, and no checkpoints, so the archives of the training stand for the run folder. The
-last line that is printed is JSON: status, reason, and the status of each step, of both.
+run, then the gate once more with a bound that nothing reaches. Three things are this file's and not the client's: it
+has no RegisterModel, which is left out, and no checkpoints, so the archives of the training stand for the run folder;
+Docker Compose, which it writes words for, takes `$` for its own and wants it doubled. The last line that is printed is
+JSON: status, reason, and the status of each step, of both.
 """
 
 import json
@@ -126,7 +127,7 @@ def hand_over(arguments: Mapping[str, Any]) -> None:
 session = LocalPipelineSession(boto_session=boto3.Session(), default_bucket=bucket)
 session.config = {"local": {"container_root": str(folder)}}
 client = session.sagemaker_client
-create, describe = client.create_training_job, client.describe_training_job
+create, describe, process = client.create_training_job, client.describe_training_job, client.create_processing_job
 trained: dict[str, Mapping[str, Any]] = {}
 
 
@@ -136,7 +137,13 @@ def create_training_job(name: str, **arguments: Any) -> None:
     trained[name] = arguments
 
 
-client.create_training_job = create_training_job
+def create_processing_job(name: str, **arguments: Any) -> None:
+    program = arguments["AppSpecification"]
+    words = [word.replace("$", "$$") for word in program["ContainerArguments"]]
+    process(name, **{**arguments, "AppSpecification": {**program, "ContainerArguments": words}})
+
+
+client.create_training_job, client.create_processing_job = create_training_job, create_processing_job
 client.describe_training_job = lambda name: {**describe(name), "CheckpointConfig": trained[name]["CheckpointConfig"]}
 
 
