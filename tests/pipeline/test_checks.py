@@ -116,3 +116,17 @@ def test_why_says_what_there_is(cli: Cli, tmp_path: Path) -> None:
     done = cli("pipeline", "why", "latest", f"paths.runs={tmp_path}")
     assert done.returncode == 2
     assert done.stderr.strip() == "error: latest: no run of a pipeline; none has run here"
+
+
+@pytest.mark.parametrize("named", [["data=folder"], [], ["data=folder", "data.root=/elsewhere"]])
+def test_a_version_of_a_folder_needs_no_root(cli: Cli, colors: Path, tmp_path: Path, named: list[str]) -> None:
+    places = (f"paths.runs={tmp_path / 'runs'}", f"paths.cache={tmp_path / 'cache'}")
+    made = cli("data_versions", "create", "colors", f"data.root={colors}", *places)
+    assert made.returncode == 0, made.stderr
+    words = ("data.version=colors", *named, "name=colors", "model.name=test_resnet", "launch.dry_run=true")
+    done = cli("pipeline", "run", *words, "launch=local_process", *places)
+    assert done.returncode == 0, done.stderr
+    prepared = next(each for each in json.loads(done.stdout) if each["name"] == "prepare")
+    [root] = [each for each in prepared["overrides"] if each.startswith("data.root=")]
+    assert Path(root.removeprefix("data.root=")).is_relative_to(tmp_path / "cache")
+    assert "data=folder" in prepared["overrides"]
