@@ -31,8 +31,12 @@ def wait(location, context):
     """Set the time of the start anew: annotations come one by one, and one start is for all of them."""
     quiet = timedelta(seconds=int(os.environ["QUIET_SECONDS"]))
     when = (datetime.now(UTC) + quiet).strftime("%Y-%m-%dT%H:%M:%S")
-    told = {"kind": "annotations", "why": f"annotations arrived: {location}", "id": f"{location} {when}"}
-    told["parameters"] = {os.environ["ANNOTATIONS_PARAMETER"]: location}
+    told = {
+        "kind": "annotations",
+        "why": f"annotations arrived: {location}",
+        "id": f"{location} {when}",
+        "parameters": {os.environ["ANNOTATIONS_PARAMETER"]: location},
+    }
     arn, role = context.invoked_function_arn, os.environ["SCHEDULER_ROLE"]
     boto3.client("scheduler").update_schedule(
         Name=os.environ["QUIET_SCHEDULE"],
