@@ -1,6 +1,7 @@
 """The folder of a pipeline's run and its `pipeline.json`: which step is where, how each ended, what came of it."""
 
 import fcntl
+import logging
 import os
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from sightline.runs.files import read_json, write_json
 from sightline.runs.override_text import key_of
 from sightline.runs.record import now, open_folder
 
+log = logging.getLogger(__name__)
 FILE = "pipeline.json"
 FOLDER = "pipeline"
 """Below the folder of runs."""
@@ -115,9 +117,12 @@ class PipelineRecord:
 
 
 def runs_of(runs: Path, name: str) -> Iterator[PipelineRecord]:
-    """The runs of an experiment's pipeline, the newest first."""
+    """The runs of an experiment's pipeline, the newest first; what is none is passed over."""
     for file in sorted((runs / FOLDER / name).glob(f"*/{FILE}"), reverse=True):
-        yield PipelineRecord.load(file.parent)
+        try:
+            yield PipelineRecord.load(file.parent)
+        except (ValueError, TypeError, KeyError) as error:
+            log.warning("%s cannot be read, and is passed over (%s)", file, error)
 
 
 @contextmanager
