@@ -2,7 +2,8 @@
 
     python scripts/benchmark_versions.py [FOLDER] [--images 39209] [--changes 100]
 
-Without a folder of images, as many small PPM files as GTSRB has are drawn, of its sizes, in 43 classes and tracks of 30.
+Without a folder of images, small PPM files are drawn, as many as GTSRB has and of its sizes, in 43 classes and tracks
+of 30.
 """
 
 import argparse

@@ -165,7 +165,7 @@ def test_annotations_are_merged_first_and_later_steps_take_what_came_of_it() -> 
         (["launch.instance_type=local"], "a pipeline of SageMaker runs on its machines"),
         (["launch=local_container"], "SageMaker's pipelines need launch=sagemaker"),
         (
-            ["data=folder", "data.root=s3://a/b/", f"data.group_pattern='({'x' * 300})'"],
+            ["data=folder", "data.root=s3://experiments/b/", f"data.group_pattern='({'x' * 300})'"],
             "letters, and a step of a pipeline takes 256",
         ),
         (["ProcessingInstanceType=ml.none.large"], "pipeline.processing_instance_type: .*ml.none.large is not one of"),

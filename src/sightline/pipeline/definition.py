@@ -242,6 +242,11 @@ def _check_data_version(cfg: PipelineConfig) -> None:
     version, store = cfg.data.version, cfg.paths.data_versions
     if cfg.pipeline.annotations is not None and version is None:
         raise BadInput("pipeline.annotations: into which data? name their versions with data.version=NAME")
+    if cfg.pipeline.annotations is not None and not store.startswith("s3://"):
+        raise BadInput(
+            f"pipeline.annotations paths.data_versions={store}: machines elsewhere do not see that folder; keep the "
+            "versions at paths.data_versions=s3://bucket/folder"
+        )
     is_pinned = version is None or version.rpartition("/")[2].isdigit()
     if store.startswith("s3://") and cfg.pipeline.annotations is None and not is_pinned:
         raise BadInput(
@@ -546,11 +551,6 @@ def _with_merge(draft: Draft, steps: list[dict[str, Any]]) -> list[dict[str, Any
         return steps
     version = str(pipeline.cfg.data.version)
     store = pipeline.cfg.paths.data_versions
-    if not store.startswith("s3://"):
-        raise BadInput(
-            f"pipeline.annotations paths.data_versions={store}: machines elsewhere do not see that folder; keep the "
-            "versions at paths.data_versions=s3://bucket/folder"
-        )
     address = pipeline.backend.address_of(source)
     if address != source:
         draft.uploads[address] = str(Path(source).absolute())
