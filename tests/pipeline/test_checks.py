@@ -48,6 +48,10 @@ def refused(data: Path, runs: Path, *more: str) -> str:
         ("pipeline.champion=nowhere", "run=nowhere: no such run folder"),
         ("pipeline.model='a b'", "'a b': no name of a model"),
         ("model.focal_gamma=3", "model.focal_gamma=3: has no effect here"),
+        (
+            "pipeline.precision=int8 export.int8=false",
+            "pipeline.precision=int8 export.int8=false: there would be nothing",
+        ),
         ("pipeline.champion=none pipeline.against=better", "there is nothing to be better than"),
     ],
 )

@@ -84,6 +84,7 @@ def make_steps(
     prepare.py composes them; `champion` is the one that `pipeline.champion` means, where that is known.
     """
     exported = {"run": Output("export")}
+    exporting = ["export.int8=true"] if cfg.pipeline.precision == "int8" else []  # or say why there is none
     given = cfg.pipeline.explain_images
     explained = ["explanation.choice=fixed"] if given is None else [override("images", given)]
     other = cfg.pipeline.champion if champion is None else champion.run
@@ -97,7 +98,12 @@ def make_steps(
             (*_without(_without_key(typed, "data.manifest"), OF_THE_PIPELINE), "stages=[fit]"),
             {"data.manifest": Output("prepare", "manifest.csv")},
         ),
-        Step("export", "src/export.py", (*_only(typed, ("export",)), *_of_code(typed)), {"run": Output("train")}),
+        Step(
+            "export",
+            "src/export.py",
+            (*exporting, *_only(typed, ("export",)), *_of_code(typed)),
+            {"run": Output("train")},
+        ),
         Step(
             "evaluate",
             "src/evaluate.py",

@@ -93,6 +93,13 @@ class PipelineConfig(TrainConfig):
 
     pipeline: PipelineSettings = field(default_factory=PipelineSettings)
 
+    def check(self) -> None:
+        super().check()
+        if self.pipeline.precision == "int8" and self.export.int8 is False:
+            raise BadInput(
+                "pipeline.precision=int8 export.int8=false: there would be nothing to serve; drop one of them"
+            )
+
 
 @dataclass
 class GateTaskConfig:
