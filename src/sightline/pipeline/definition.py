@@ -361,7 +361,7 @@ def _process(draft: Draft, step: Step, more: list[str], root: str | None) -> dic
     machine = Machine(
         settings.processing_instance_type, settings.processing_volume_gb, settings.processing_max_run_minutes
     )
-    plan = pipeline.backend.plan_processing(job, machine)
+    plan = pipeline.backend.plan_processing(job, machine, draft.image)
     draft.uploads |= plan["uploads"]
     draft.limits[step.name] = machine.instance_type, 1, machine.max_run_minutes
     check_processing_request(plan["request"])
@@ -560,7 +560,7 @@ def _with_merge(draft: Draft, steps: list[dict[str, Any]]) -> list[dict[str, Any
     )
     name = version.split("/")[0]
     words = ["merge", name, "from=${paths.inputs}/from", f"paths.data_versions={store}", "--json"]
-    plan = pipeline.backend.plan_processing(draft.job(MERGE, "src/data_versions.py", words), machine)
+    plan = pipeline.backend.plan_processing(draft.job(MERGE, "src/data_versions.py", words), machine, draft.image)
     draft.limits[MERGE] = machine.instance_type, 1, machine.max_run_minutes
     step = _process_step(draft, Step(MERGE, "src/data_versions.py"), plan["request"])
     step["Arguments"]["ProcessingInputs"].append(processing_input("from", draft.parameter("Annotations", address)))

@@ -74,16 +74,14 @@ class SageMaker:
         check_request("CreateTrainingJob", request)
         return make_plan(job, settings, request, uploads)
 
-    def plan_processing(self, job: Job, machine: Machine) -> Plan:
+    def plan_processing(self, job: Job, machine: Machine, image: str) -> Plan:
         """The plan of a processing job, which a step of a pipeline is: no name and no address of its results yet."""
         check_settings(self.settings)
         paths: dict[str, str]
         overrides, paths = split_channels(job_overrides(job), self.working_folder)
         channels = {name: self.address_of(path) for name, path in paths.items()}
         uploads = {channels[name]: Path(path) for name, path in paths.items() if path != channels[name]}
-        request = make_processing_request(
-            job, overrides, channels, image_address(self.settings), self.settings, machine
-        )
+        request = make_processing_request(job, overrides, channels, image, self.settings, machine)
         return make_plan(job, self.settings, request, uploads)
 
     def address_of(self, path: str) -> str:
