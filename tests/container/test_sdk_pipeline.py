@@ -20,11 +20,14 @@ from sightline.launch.container.processing_folder import NO_CHAMPION
 pytestmark = pytest.mark.container
 WORDS = (
     "experiment=digits",
+    "data=folder",
+    f"data.root=s3://{BUCKET}/colors/",
+    "data.image_size=32",
+    "data.batch_size=8",
     "launch=sagemaker",
     "launch.allow_dirty=true",
     "model.name=test_resnet",
     "trainer.max_epochs=1",
-    "trainer.limit_train_batches=8",
     "data.num_workers=0",
     "evaluation=short",
     "explanation.num_images=1",
@@ -48,6 +51,7 @@ def test_a_pipeline_in_the_client_s_own_session(
     aws: Any,  # noqa: F811
     cli: Cli,
     project: str,
+    colors: Path,
     tmp_path: Path,
 ) -> None:
     """Prepared, trained, exported, evaluated, explained and judged by the same images that SageMaker would start."""
@@ -57,6 +61,8 @@ def test_a_pipeline_in_the_client_s_own_session(
     made = cli("pipeline", "definition", *WORDS, *account, f"paths.runs={tmp_path / 'runs'}")
     assert made.returncode == 0, made.stderr
     definition = json.loads(made.stdout)
+    for path in colors.rglob("*.png"):
+        aws("s3").upload_file(str(path), BUCKET, f"colors/{path.relative_to(colors)}")
     (champion,) = [each["DefaultValue"] for each in definition["Parameters"] if each["Name"] == "Champion"]
     aws("s3").put_object(Bucket=BUCKET, Key=f"{champion.removeprefix(f's3://{BUCKET}/')}{NO_CHAMPION}", Body=b"none")
     for step in definition["Steps"]:
