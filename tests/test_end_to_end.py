@@ -137,6 +137,16 @@ def test_evaluate_notices_changed_test_images(trained: Path, colors: Path, cli: 
     assert "1 test image(s) are gone or differ from those of the run, the first is test/red/00.png" in done.stderr
 
 
+def test_digits_that_are_gone_are_made_again_where_a_run_is_measured(cli: Cli, tmp_path: Path) -> None:
+    words = ["experiment=digits", "model.name=test_resnet", "trainer.max_epochs=1", "trainer.limit_train_batches=1"]
+    done = cli("train", *words, "stages=[fit]", f"paths.data={tmp_path / 'data'}", f"output={tmp_path / 'run'}")
+    assert done.returncode == 0, done.stderr
+    shutil.rmtree(tmp_path / "data" / "digits")
+    again = cli("evaluate", f"run={tmp_path / 'run'}", f"paths.cache={tmp_path / 'cache'}", f"output={tmp_path / 'new'}")
+    assert again.returncode == 0, again.stderr
+    assert metrics_of(tmp_path / "new")["test/accuracy"] > 0
+
+
 def test_latest_is_the_newest_training_whatever_ran_since(
     trained: Path, runs: Path, colors: Path, cli: Cli, tmp_path: Path
 ) -> None:

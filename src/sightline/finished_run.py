@@ -23,6 +23,7 @@ from sightline.config import (
     targets_of,
 )
 from sightline.data.audit.value_range import check_depth
+from sightline.data.collection.digits import write_digits
 from sightline.data.collection.image_files import TABLE_KEYS, LayoutRule, find_files, parts_told
 from sightline.data.collection.sources import localise
 from sightline.data.collection.tables import is_table
@@ -491,6 +492,10 @@ def _find_root(run: FinishedRun, cache: Path) -> Path:
     root = Path(run.trained["data"]["root"])
     if (version := run.trained["data"].get("version")) is not None and not root.is_dir():
         return _check_out_anew(run, version, cache)
+    if not root.exists() and run.settings.get("data", {}).get("source") == "digits":  # any machine can make them
+        root = cache / "digits"
+        write_digits(root)
+        return root
     origin = str(root) if root.is_file() else run.settings.get("data", {}).get("root", "")
     if root.is_dir() or not (root.is_file() or "://" in origin or Path(origin).expanduser().exists()):
         return root
