@@ -142,7 +142,8 @@ def test_digits_that_are_gone_are_made_again_where_a_run_is_measured(cli: Cli, t
     done = cli("train", *words, "stages=[fit]", f"paths.data={tmp_path / 'data'}", f"output={tmp_path / 'run'}")
     assert done.returncode == 0, done.stderr
     shutil.rmtree(tmp_path / "data" / "digits")
-    again = cli("evaluate", f"run={tmp_path / 'run'}", f"paths.cache={tmp_path / 'cache'}", f"output={tmp_path / 'new'}")
+    places = [f"paths.cache={tmp_path / 'cache'}", f"output={tmp_path / 'new'}"]
+    again = cli("evaluate", f"run={tmp_path / 'run'}", *places)
     assert again.returncode == 0, again.stderr
     assert metrics_of(tmp_path / "new")["test/accuracy"] > 0
 

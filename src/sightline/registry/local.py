@@ -133,7 +133,7 @@ def _saying(folder: Path) -> Iterator[None]:
     try:
         yield
     except OSError as error:
+        why = ": ".join(str(each) for each in (error.strerror, error.filename) if each)
         raise BadInput(
-            f"paths.registry={folder}: cannot be written ({error.strerror}: {error.filename}); make room there, or "
-            "name another folder"
+            f"paths.registry={folder}: cannot be written ({why}); make room there, or name another folder"
         ) from error
