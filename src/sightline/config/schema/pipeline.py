@@ -25,9 +25,7 @@ class GateConfig:
     min_accuracy: float | None = key(
         None, "the lower bound of test/accuracy must reach it; null: no threshold", minimum=0, maximum=1
     )
-    gates: dict[str, float] = key(
-        {}, "bounds of further metrics by name; less is better where it is of a metric", open=True
-    )
+    gates: Any = key(None, "{metric: bound} of further metrics; the most that it may be where less is better")
     against: str = key("no_worse", "what the candidate must be beside the champion", choices=AGAINST)
     max_loss: float = key(0.005, "of accuracy that counts as no worse: half a point", minimum=0, maximum=1)
     allow_test_changes: bool = key(False, "true: val or test may differ from the champion's")
@@ -57,7 +55,7 @@ class PipelineSettings(GateConfig):
     )
     name: str | None = key(None, "of the pipeline where a service keeps it; null: sightline-<experiment>")
     description: str = key("", "for whoever finds it in the console")
-    tags: dict[str, str] = key({}, "of everything that the pipeline starts", open=True)
+    tags: Any = key(None, "{key: value} of everything that the pipeline starts")
     model: str | None = key(None, "the name in the registry; null: that of the experiment")
     champion: str = key(
         "auto",
@@ -83,6 +81,8 @@ class PipelineSettings(GateConfig):
     def check(self) -> None:
         for step in self.rerun:
             validate_choice("pipeline.rerun", step, STEPS)
+        if not isinstance(self.tags, dict | None):
+            raise BadInput(f"pipeline.tags={self.tags}: must be texts by key, like {{team: vision}}")
         if self.champion == "none" and self.against == "better":
             raise BadInput("pipeline.against=better pipeline.champion=none: there is nothing to be better than")
 
