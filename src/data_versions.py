@@ -2,15 +2,13 @@
 
 from sightline import command
 
-OPTIONS = {"--runs": "paths.runs", "--into": "into", "--from": "annotations"}
+OPTIONS = {"--runs": "paths.runs", "--into": "into", "--from": "annotations", "from": "annotations"}
 
 
 def verbs() -> command.Verbs:
     from sightline.data.versions.data_versions import PRINTED, VERBS
 
-    return command.Verbs(
-        "data_versions", VERBS, PRINTED, options=OPTIONS, parameters={"from": "annotations"}, takes_invocation=True
-    )
+    return command.Verbs("data_versions", VERBS, PRINTED, options=OPTIONS, takes_invocation=True)
 
 
 if __name__ == "__main__":

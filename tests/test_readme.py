@@ -11,6 +11,7 @@ import pytest
 from sightline.command import read_overrides
 from sightline.config import validate
 from sightline.launch.jobs import VERBS
+from sightline.runs.override_text import key_of
 from tests.conftest import PROJECT, compose_config
 
 pytestmark = pytest.mark.structure
@@ -46,6 +47,7 @@ def test_every_verb_is_one_that_there_is_and_composes(task: str, words: str) -> 
     known = runpy.run_path(str(PROJECT / "src" / f"{task}.py"))["verbs"]()
     assert verb in known.functions
     overrides = [word for word in rest if "=" in word and word.split("=")[0] not in known.parameters]
+    overrides = [f"{known.options.get(key_of(word), key_of(word))}={word.partition('=')[2]}" for word in overrides]
     compose_config(task, *known.defaults.get(verb, ()), *overrides)
 
 

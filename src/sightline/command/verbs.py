@@ -28,9 +28,9 @@ class Verbs:
     A function of `functions` takes the configuration, as the dataclass of `configs/<task>.yaml`, and the names; its
     first line of documentation is its help. It returns what JSON can hold, dataclasses and iterators included;
     `printed` has the functions that show results to people, where `print` will not do. `options` are further spellings
-    of keys: `--into DIR` for `into=DIR`. With `takes_invocation` functions take what was typed, too, before the names.
-    `parameters` are further names of keys, like `Epochs` for `trainer.max_epochs`, or `from` that no schema can have;
-    `defaults` has, by verb, what its command line begins with.
+    of keys: `--into DIR` for `into=DIR`, or `from` for a key that Python cannot name so. With `takes_invocation`
+    functions take what was typed, too, before the names. `parameters` are further names of keys, like `Epochs` for
+    `trainer.max_epochs`; `defaults` has, by verb, what its command line begins with.
     """
 
     task: str
@@ -105,9 +105,9 @@ def _with_key(verbs: Verbs, arg: str) -> str:
     Raises: BadInput for a name in capitals that is no parameter.
     """
     name, equals, value = arg.partition("=")
+    if not verbs.parameters or not name[:1].isupper():
+        return arg
     if name not in verbs.parameters:
-        if not verbs.parameters or not name[:1].isupper():
-            return arg
         known = ", ".join(verbs.parameters)
         raise BadInput(f"{name}: no step takes this parameter{did_you_mean(name, verbs.parameters)}; there are {known}")
     return f"{verbs.parameters[name]}{equals}{value}"
@@ -118,7 +118,8 @@ def _take_options(verbs: Verbs, args: Sequence[str]) -> tuple[list[str], dict[st
     kept, settings, rest = [], {}, iter(args)
     for arg in rest:
         option, equals, value = arg.partition("=")
-        if option == "-" or not option.startswith("-"):
+        is_spelling = bool(equals) and option in verbs.options
+        if option == "-" or not (option.startswith("-") or is_spelling):
             kept.append(arg)
             continue
         if option not in verbs.options:
