@@ -21,6 +21,7 @@ LAUNCH = (
     "launch.region=eu-west-1",
     "launch.image=image:1",
     "launch.allow_dirty=true",
+    "paths.data=/nonexistent",  # digits that were written here would be uploaded
 )
 PURE = """
 import json, socket, sys

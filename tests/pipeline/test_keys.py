@@ -50,7 +50,7 @@ def test_order_and_place_change_no_key(before: dict[str, str], colors: Path, run
         ("explanation.num_images=2", ["explain"]),
         ("export.int8=false", ["export"]),
         ("pipeline.max_loss=0.01", ["gate"]),
-        ("pipeline.precision=int8", ["evaluate"]),
+        ("pipeline.precision=int8", ["export", "evaluate"]),
         ("data.val_fraction=0.3", ["prepare", "train"]),
         ("pipeline.description=other", []),
     ],

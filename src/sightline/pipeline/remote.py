@@ -214,8 +214,11 @@ def _values(pipeline: RemotePipeline, definition: Definition, deployed: Mapping[
     by_key = {each.key: each.name for each in PARAMETERS if each.key is not None}
     fixed = _fixed_overrides(deployed)
     values: dict[str, str] = {}
+    guessed = {each.key for each in pipeline.submission.invocation.guesses}
     for override in pipeline.typed:
         key = key_of(override)
+        if key in guessed:  # of what the pipeline is made with, which a start does not change
+            continue
         if (name := by_key.get(key)) is not None:
             if name not in declared:
                 raise BadInput(
