@@ -190,7 +190,7 @@ def start(backend: SageMaker, *words: str) -> str:
 
 def test_a_spot_machine_that_is_taken_away(service: FakeSageMaker, tmp_path: Path) -> None:
     backend = backend_for(service, tmp_path / "jobs")
-    job_id = start(backend, "nap=0.1", "epochs=12")
+    job_id = start(backend, "nap=0.5", "epochs=12")
     wait(lambda: len(backend.metrics(job_id)) >= 2)
     service.interrupt(job_id)
     wait(lambda: service.machines[job_id].num_starts == 2)
