@@ -53,6 +53,7 @@ def told(service: FakeSageMaker, step: str) -> list[str]:
     return json.loads(files[-1].read_text())
 
 
+@pytest.mark.slow
 def test_what_meets_its_gate_is_registered_and_what_does_not_is_not_and_nothing_runs_twice(
     idle: FakeSageMaker, cli: Cli, tmp_path: Path
 ) -> None:
