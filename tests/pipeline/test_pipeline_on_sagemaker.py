@@ -29,9 +29,20 @@ def idle(service: FakeSageMaker) -> FakeSageMaker:
     return service
 
 
+NO_DIGITS = ("paths.data=/nonexistent",)
+"""Those that were written here would be uploaded."""
+
+
 def words_for(service: FakeSageMaker, runs: Path, *words: str) -> list[str]:
     launch = [f"launch.{word}" for word in LAUNCH.split()]
-    return [*launch, f"launch.prefix={service.folder.name}", f"paths.runs={runs}", "pipeline.name=tiny", *words]
+    return [
+        *launch,
+        f"launch.prefix={service.folder.name}",
+        f"paths.runs={runs}",
+        *NO_DIGITS,
+        "pipeline.name=tiny",
+        *words,
+    ]
 
 
 def wait(true: Callable[[], object]) -> None:

@@ -225,7 +225,8 @@ def _steps(pipeline: RemotePipeline) -> tuple[Step, ...]:
 
     data = str(pipeline.choices["data"])
     elsewhere = [] if value_of(pipeline.typed, "data.root") is None else ["data.root=."]
-    composed = validate_task(compose("prepare", [f"data={data}", *elsewhere]), PrepareConfig)
+    places = [each for each in pipeline.typed if key_of(each).startswith("paths.")]
+    composed = validate_task(compose("prepare", [f"data={data}", *elsewhere, *places]), PrepareConfig)
     images = to_plain(composed)["data"]
     return make_steps(pipeline.cfg, pipeline.typed, data, images)
 
