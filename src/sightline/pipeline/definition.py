@@ -95,6 +95,11 @@ class RemotePipeline:
         return self.cfg.pipeline.model or str(self.choices.get("experiment") or self.cfg.name)
 
     @property
+    def places(self) -> list[str]:
+        """The overrides that say where this machine keeps what."""
+        return [each for each in self.typed if key_of(each).startswith("paths.")]
+
+    @property
     def root(self) -> str:
         return f"s3://{self.settings.bucket}/{self.settings.prefix}/pipelines/{self.name}"
 
@@ -225,8 +230,7 @@ def _steps(pipeline: RemotePipeline) -> tuple[Step, ...]:
 
     data = str(pipeline.choices["data"])
     elsewhere = [] if value_of(pipeline.typed, "data.root") is None else ["data.root=."]
-    places = [each for each in pipeline.typed if key_of(each).startswith("paths.")]
-    composed = validate_task(compose("prepare", [f"data={data}", *elsewhere, *places]), PrepareConfig)
+    composed = validate_task(compose("prepare", [f"data={data}", *elsewhere, *pipeline.places]), PrepareConfig)
     images = to_plain(composed)["data"]
     return make_steps(pipeline.cfg, pipeline.typed, data, images)
 
@@ -348,7 +352,7 @@ def _process(draft: Draft, step: Step, more: list[str], root: str | None) -> dic
     from sightline.command import compose
 
     typed = [each for each in given if key_of(each) not in ("images", "against")]
-    plain = to_plain(validate_task(compose(task, [*typed, *placeholders]), TASKS[task]))
+    plain = to_plain(validate_task(compose(task, [*pipeline.places, *typed, *placeholders]), TASKS[task]))
     composed = _composed_values(plain, tuple(step.inputs))
     for key in ("images", "against"):
         if (value := value_of(given, key)) is not None:
