@@ -71,8 +71,8 @@ def test_what_meets_its_gate_is_registered_and_what_does_not_is_not_and_nothing_
     words = words_for(idle, tmp_path)
     assert verb(cli, "upsert", *words)["change"] == "created"
     assert verb(cli, "upsert", *words)["change"] == "unchanged"
-    started = verb(cli, "start", *words, "Epochs=2", "model.lr=0.01", "pipeline.min_accuracy=0.9")
-    assert started["parameters"] == {"Epochs": "2", "LearningRate": "0.01", "MinAccuracy": "0.9"}
+    started = verb(cli, "start", *words, "Epochs=2", "model.lr=0.01", "pipeline.min_accuracy=0.93")
+    assert started["parameters"] == {"Epochs": "2", "LearningRate": "0.01", "MinAccuracy": "0.93"}
     state = verb(cli, "wait", *words)
     assert state["status"] == "Succeeded"
     assert [each["name"] for each in state["steps"]] == [
@@ -257,19 +257,19 @@ def test_images_in_and_a_registered_model_out(service: FakeSageMaker, cli: Cli, 
     done = cli("pipeline", "run", *words, "pipeline.min_accuracy=0.01")
     logs = "".join(file.read_text()[-2000:] for file in service.folder.rglob("log*.txt")) if done.returncode else ""
     assert done.returncode == 0, done.stderr + logs
-    (package,) = service.packages["digits"].values()
+    (package,) = service.packages["colors"].values()
     assert package["ModelApprovalStatus"] == "PendingManualApproval"
-    place = ["paths.registry=sagemaker:digits", f"paths.runs={tmp_path / 'runs'}", f"paths.cache={tmp_path / 'cache'}"]
-    done = cli("registry", "verify", "digits/1", *place)
+    place = ["paths.registry=sagemaker:colors", f"paths.runs={tmp_path / 'runs'}", f"paths.cache={tmp_path / 'cache'}"]
+    done = cli("registry", "verify", "colors/1", *place)
     assert done.returncode == 0, done.stdout + done.stderr
-    assert "pending" in cli("registry", "show", "digits/1", *place).stdout
+    assert "pending" in cli("registry", "show", "colors/1", *place).stdout
     (folder,) = (tmp_path / "runs" / "pipeline").glob("*/*")
     record = json.loads((folder / "pipeline.json").read_text())
     assert record["status"] == "finished"
     assert record["version"]["version"] == 1
     assert record["gate"]["passed"]
-    registry = open_registry("sagemaker:digits", tmp_path / "cache")
-    version = registry.get("digits", "1")
+    registry = open_registry("sagemaker:colors", tmp_path / "cache")
+    version = registry.get("colors", "1")
     assert version.sha256 == package["CustomerMetadataProperties"]["sha256"]
     assert version.metrics["test/accuracy"] > 0.01
     assert (registry.fetch(version) / "model" / "model.onnx").is_file()
@@ -278,4 +278,4 @@ def test_images_in_and_a_registered_model_out(service: FakeSageMaker, cli: Cli, 
     done = cli("pipeline", "run", *words, "pipeline.min_accuracy=0.99")
     assert done.returncode == 4, done.stderr
     assert "not registered: test/accuracy_low is" in done.stderr.splitlines()[-1]
-    assert len(service.packages["digits"]) == 1
+    assert len(service.packages["colors"]) == 1

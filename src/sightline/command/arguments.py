@@ -48,6 +48,8 @@ OWN_DATA = ("train", "find_lr", "prepare", "data_versions", "pipeline")
 TRAINING = ("train", "find_lr", "pipeline")
 """Those of them that have experiments."""
 LISTED = "--help lists the keys"
+CHECKED_OUT = "data.root=${paths.cache}/data_versions"
+"""What stands beside a version of data where nobody typed a root."""
 
 
 @dataclass(frozen=True)
@@ -108,7 +110,7 @@ def read_overrides(task: str, overrides: Sequence[str], *, several_runs: bool = 
 def _place_of_version(version: str, given: Container[str]) -> list[str]:
     """What `data=folder` needs to compose beside a version, which lies where it is checked out."""
     name = [] if "data.name" in given else [f"data.name={literal(version.partition('/')[0])}"]
-    return [*name, "data.root=${paths.cache}/data_versions"]
+    return [*name, CHECKED_OUT]
 
 
 def _own_code() -> list[Guess]:

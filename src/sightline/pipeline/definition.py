@@ -92,7 +92,7 @@ class RemotePipeline:
 
     @property
     def model(self) -> str:
-        return self.cfg.pipeline.model or str(self.choices.get("experiment") or self.cfg.name)
+        return self.cfg.pipeline.model or self.cfg.name
 
     @property
     def places(self) -> list[str]:

@@ -13,6 +13,7 @@ from sightline.aws.clients import Clients
 from sightline.aws.names import ADDRESS
 from sightline.aws.request_check import check_request
 from sightline.aws.s3 import Storage, split_address
+from sightline.command.arguments import CHECKED_OUT
 from sightline.config import PipelineConfig
 from sightline.errors import BadInput, GateNotMet, Interrupted
 from sightline.launch.container.processing_folder import NO_CHAMPION
@@ -217,7 +218,9 @@ def _values(pipeline: RemotePipeline, definition: Definition, deployed: Mapping[
     guessed = {each.key for each in pipeline.submission.invocation.guesses}
     for override in pipeline.typed:
         key = key_of(override)
-        if key in guessed:  # of what the pipeline is made with, which a start does not change
+        if (
+            key in guessed or override == CHECKED_OUT
+        ):  # of what the pipeline is made with, which a start does not change
             continue
         if (name := by_key.get(key)) is not None:
             if name not in declared:
