@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Any, Protocol
 
 from sightline.data.collection.image_files import has_image_suffix
 from sightline.data.collection.table_columns import plain
@@ -40,29 +40,28 @@ class Annotation:
     """Whether it is marked as the ground truth."""
 
 
-class Source:
+class Source(Protocol):
     """Files of annotations, and the images beside them."""
 
-    def __init__(self, address: str) -> None:
-        self.address = address
+    address: str
 
     def files(self) -> Iterator[tuple[str, bytes]]:
         """Name and bytes of each file that may hold annotations, sorted by name.
 
         Raises: BadInput when there is nothing.
         """
-        raise NotImplementedError
+        ...
 
     def read_image(self, image: str) -> bytes | None:
         """The bytes of an image that an annotation names; None where it is not found."""
-        raise NotImplementedError
+        ...
 
 
-class LocalSource(Source):
+class LocalSource:
     """A file, or a folder with files of annotations and perhaps images."""
 
     def __init__(self, address: str) -> None:
-        super().__init__(address)
+        self.address = address
         self.path = Path(address.removeprefix("file://")).expanduser().absolute()
         self.folder = self.path if self.path.is_dir() else self.path.parent
 
@@ -88,8 +87,11 @@ class LocalSource(Source):
             return None
 
 
-class BucketSource(Source):
+class BucketSource:
     """An object of S3, or those below a prefix, as Label Studio's target storage writes them."""
+
+    def __init__(self, address: str) -> None:
+        self.address = address
 
     def files(self) -> Iterator[tuple[str, bytes]]:
         from concurrent.futures import ThreadPoolExecutor
