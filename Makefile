@@ -27,7 +27,7 @@ train: setup ## train: make train EXPERIMENT=gtsrb ARGS="trainer.max_epochs=3"
 sweep: setup ## search settings: make sweep EXPERIMENT=gtsrb ARGS="hydra.sweeper.n_trials=40"
 	$(PY) src/train.py hparams_search=optuna experiment=$(EXPERIMENT) $(ARGS)
 
-test: setup ## the fast tests, about twenty minutes on two cores
+test: setup ## the fast tests, about fifteen minutes on two cores
 	OMP_NUM_THREADS=1 $(PY) -m pytest -n 2 --dist worksteal -m "not slow and not realdata and not container and not browser and not cloud" $(ARGS)
 
 test-all: setup ## the slow tests too, and those on real data if SIGHTLINE_DATA (and SIGHTLINE_WEIGHTS) name folders
